@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 import yaml
 from commands import TOOLS, call, load, run
 from mmengine.logging.history_buffer import HistoryBuffer
@@ -15,10 +16,7 @@ from torch import nn
 
 from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.engine.checkpoint.model_card import read_config_text
-from mmmedmask.engine.checkpoint.naming import (
-    backbone_family,
-    rename_backbone,
-)
+from mmmedmask.engine.checkpoint.naming import rename_backbone
 from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
@@ -65,7 +63,6 @@ def _export(tmp_path, backbone, naming, **kwargs):
     return torch.load(target, weights_only=True)
 
 
-@torch.no_grad()
 def _torchvision_features(model, x):
     x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
     features = []
@@ -78,58 +75,51 @@ def _torchvision_features(model, x):
 ALL_STAGES = (0, 1, 2, 3)
 
 
-@pytest.mark.parametrize('depth', [18, 34, 50])
-def test_torchvision_resnet_computes_the_same(tmp_path, depth):
-    import torchvision
-    ours = _mmpretrain_backbone('ResNet', depth=depth, out_indices=ALL_STAGES)
-    state = _export(tmp_path, ours, 'torchvision')['state_dict']
-    theirs = getattr(torchvision.models, f'resnet{depth}')(weights=None)
-    theirs.fc = nn.Identity()
-    theirs.load_state_dict(state, strict=True)
-    x = torch.randn(1, 3, 64, 96)
-    with torch.no_grad():
-        expected = ours(x)
-    for a, b in zip(
-            _torchvision_features(theirs.eval(), x), expected, strict=True):
-        assert torch.equal(a, b)
-    assert expected[-1].std() > 0
-
-
-@pytest.mark.parametrize(('kind', 'depth'), [
-    ('ResNet', 18), ('ResNet', 34), ('ResNet', 50), ('ResNetV1c', 18),
-    ('ResNetV1d', 18), ('ResNetV1d', 50)])
-def test_mmdet_resnet_computes_the_same(tmp_path, kind, depth):
+def _mmdet_backbone(kind, depth):
     from mmdet.registry import MODELS
-    ours = _mmpretrain_backbone(kind, depth=depth, out_indices=ALL_STAGES)
-    state = _export(tmp_path, ours, 'mmdet')['state_dict']
     extra = dict(deep_stem=True) if kind == 'ResNetV1c' else {}
-    theirs = MODELS.build(
+    return MODELS.build(
         dict(type='mmdet.ResNet' if extra else f'mmdet.{kind}', depth=depth,
              out_indices=ALL_STAGES, **extra))
-    theirs.load_state_dict(
-        {k.removeprefix('backbone.'): v
-         for k, v in state.items()}, strict=True)
-    theirs.eval()
+
+
+@pytest.mark.parametrize(('naming', 'kind', 'depth'), [
+    *(('torchvision', 'ResNet', depth) for depth in (18, 34, 50)),
+    *(('mmdet', 'ResNet', depth) for depth in (18, 34, 50)),
+    ('mmdet', 'ResNetV1c', 18), ('mmdet', 'ResNetV1d', 18),
+    ('mmdet', 'ResNetV1d', 50)])
+@torch.no_grad()
+def test_resnets_of_others_compute_the_same(tmp_path, naming, kind, depth):
+    ours = _mmpretrain_backbone(kind, depth=depth, out_indices=ALL_STAGES)
+    state = _export(tmp_path, ours, naming)['state_dict']
     x = torch.randn(1, 3, 64, 96)
-    with torch.no_grad():
-        for a, b in zip(theirs(x), ours(x), strict=True):
-            assert torch.equal(a, b)
+    if naming == 'torchvision':
+        theirs = getattr(torchvision.models, f'resnet{depth}')(weights=None)
+        theirs.fc = nn.Identity()
+        theirs.load_state_dict(state, strict=True)
+        found = _torchvision_features(theirs.eval(), x)
+    else:
+        theirs = _mmdet_backbone(kind, depth)
+        theirs.load_state_dict({k.removeprefix('backbone.'): v
+                                for k, v in state.items()}, strict=True)
+        theirs.eval()
+        found = theirs(x)
+    expected = ours(x)
+    assert len(found) == len(expected) == 4
+    assert all(map(torch.equal, found, expected))
+    assert expected[-1].std() > 0
 
 
 @pytest.mark.parametrize('kind', ['ResNetV1c', 'ResNetV1d'])
 def test_openmmlab_names_do_not_fit_mmdets_deep_stems(kind):
     """The reason for the mmdet naming."""
-    from mmdet.registry import MODELS
-    theirs = MODELS.build(
-        dict(type='mmdet.ResNetV1d', depth=50)) if kind == 'ResNetV1d' else \
-        MODELS.build(dict(type='mmdet.ResNet', depth=50, deep_stem=True))
+    theirs = _mmdet_backbone(kind, 50)
     ours = _mmpretrain_backbone(kind, depth=50).state_dict()
     assert set(ours) != set(theirs.state_dict())
     assert set(rename_backbone(ours, 'mmdet')) == set(theirs.state_dict())
 
 
 def test_torchvision_convnext_computes_the_same(tmp_path):
-    import torchvision
     ours = _mmpretrain_backbone('ConvNeXt', arch='tiny')
     state = _export(tmp_path, ours, 'torchvision')['state_dict']
     theirs = torchvision.models.convnext_tiny(weights=None).eval()
@@ -235,29 +225,28 @@ def test_prefixes(tmp_path):
                         prefix='encoder.')
 
 
-def test_what_cannot_be_renamed_says_so():
-    deep = {'stem.0.conv.weight': torch.zeros(1)}
-    with pytest.raises(ValueError, match='torchvision has no resnetv1c'):
-        rename_backbone(deep, 'torchvision')
-    convnext = {'downsample_layers.0.0.weight': torch.zeros(1)}
-    with pytest.raises(ValueError, match="type='mmpretrain.ConvNeXt'"):
-        rename_backbone(convnext, 'mmdet')
-    with pytest.raises(ValueError, match='ConvNeXt V2'):
-        backbone_family({**convnext, 'stages.0.0.grn.gamma': torch.zeros(1)})
-    with pytest.raises(ValueError, match=r"first tensors are \['patch'\]"):
-        rename_backbone({'patch': torch.zeros(1)}, 'timm')
-    vit = {'layers.0.attn.qkv.weight': torch.zeros(1)}
-    with pytest.raises(ValueError, match='mmdet has no plain vision'):
-        rename_backbone(vit, 'mmdet')
-    with pytest.raises(ValueError, match=r"\['layers.0.attn.q_bias'\]"):
-        rename_backbone({**vit, 'layers.0.attn.q_bias': torch.zeros(1)},
-                        'timm')
-    with pytest.raises(ValueError, match="got 'keras'"):
-        rename_backbone(deep, 'keras')
+DEEP, CONVNEXT, VIT = ('stem.0.conv.weight', 'downsample_layers.0.0.weight',
+                       'layers.0.attn.qkv.weight')
+
+
+@pytest.mark.parametrize(('names', 'naming', 'said'), [
+    ([DEEP], 'torchvision', 'torchvision has no resnetv1c'),
+    ([CONVNEXT], 'mmdet', "type='mmpretrain.ConvNeXt'"),
+    ([CONVNEXT, 'stages.0.0.grn.gamma'], 'timm', 'ConvNeXt V2'),
+    (['patch'], 'timm', r"first tensors are \['patch'\]"),
+    ([VIT], 'mmdet', 'mmdet has no plain vision'),
+    ([VIT, 'layers.0.attn.q_bias'], 'timm', r"\['layers.0.attn.q_bias'\]"),
+    ([DEEP], 'keras', "got 'keras'")])
+def test_what_cannot_be_renamed_says_so(names, naming, said):
+    with pytest.raises(ValueError, match=said):
+        rename_backbone(dict.fromkeys(names, torch.zeros(1)), naming)
 
 
 # ------------------------------------------- other formats, and the model card
 
+TINY_VIT = dict(
+    embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
+TINY_CONVNEXT = dict(depths=[1, 1, 2, 1], channels=[8, 16, 24, 32])
 CONFIG = """
 model = dict(
     type='mmmedmask.CMIM',
@@ -352,16 +341,11 @@ def test_a_config_is_read_without_running_it():
     ('ResNet', dict(depth=18), 'resnet18'),
     ('mmmedmask.CMIMResNet', dict(depth=18, in_channels=3), 'resnet18'),
     ('ResNetV1d', dict(depth=18), 'resnet18d'),
-    ('ConvNeXt', dict(arch=dict(depths=[1, 1, 2, 1],
-                                channels=[8, 16, 24, 32])), 'convnext_tiny'),
+    ('ConvNeXt', dict(arch=TINY_CONVNEXT), 'convnext_tiny'),
+    ('VisionTransformer', dict(arch=TINY_VIT, img_size=64, patch_size=8,
+                               final_norm=True), 'vit_base_patch16_224'),
     ('VisionTransformer', dict(
-        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
-                  feedforward_channels=48),
-        img_size=64, patch_size=8, final_norm=True), 'vit_base_patch16_224'),
-    ('VisionTransformer', dict(
-        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
-                  feedforward_channels=48),
-        img_size=32, out_type='avg_featmap', final_norm=False),
+        arch=TINY_VIT, img_size=32, out_type='avg_featmap', final_norm=False),
      'vit_base_patch16_224'),
 ])
 def test_timm_loads_the_folder(tmp_path, kind, arguments, name):
@@ -403,15 +387,10 @@ def test_what_timm_does_not_have_is_refused(tmp_path, kind, arguments, said):
 @pytest.mark.parametrize(('kind', 'arguments'), [
     ('ResNet', dict(depth=18, out_indices=ALL_STAGES)),
     ('mmmedmask.CMIMResNet', dict(depth=18, in_channels=3)),
-    ('mmmedmask.MSMAEViT', dict(
-        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
-                  feedforward_channels=48),
-        img_size=64, patch_size=16, in_channels=3)),
-    ('ConvNeXt', dict(arch=dict(depths=[1, 1, 2, 1],
-                                channels=[8, 16, 24, 32]))),
-    ('VisionTransformer', dict(
-        arch=dict(embed_dims=24, num_layers=2, num_heads=3,
-                  feedforward_channels=48), img_size=64)),
+    ('mmmedmask.MSMAEViT', dict(arch=TINY_VIT, img_size=64, patch_size=16,
+                                in_channels=3)),
+    ('ConvNeXt', dict(arch=TINY_CONVNEXT)),
+    ('VisionTransformer', dict(arch=TINY_VIT, img_size=64)),
 ])
 def test_onnx_computes_the_same(tmp_path, kind, arguments):
     """For other batches and sizes, those of a transformer by its patches."""

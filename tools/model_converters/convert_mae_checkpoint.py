@@ -15,19 +15,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-NAMINGS = ('msmae', 'mae')
-#: Where the tensors lie in a file, by whose names they have.
+#: Whose names tensors may have, and where they then lie in a file.
 STATE_DICT_KEYS = {'msmae': 'state_dict', 'mae': 'model'}
 
 
 def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', help='checkpoint to convert')
-    parser.add_argument('target', help='file to write')
+    parser.add_argument('source', type=Path, help='checkpoint to convert')
+    parser.add_argument('target', type=Path, help='file to write')
     parser.add_argument(
-        '--to',
-        choices=NAMINGS,
-        default='msmae',
+        '--to', choices=STATE_DICT_KEYS, default='msmae',
         help="whose names to write: MSMAE's, which are mmpretrain's, or "
         "MAE's own (default: msmae)")
     parser.add_argument(
@@ -52,18 +49,10 @@ def parse_args(argv: Sequence[str] | None = None):
     return parser.parse_args(argv)
 
 
-def convert_mae_checkpoint(source: Path, target: Path, naming: str = 'msmae',
-                           config: str | None = None,
-                           encoder_only: bool = False, keep_head: bool = False,
-                           source_grid: tuple[int, int] | None = None,
-                           leave_out: Sequence[str] = ()):
-    """Convert and save a checkpoint; the options are those of the command.
+def convert(args: argparse.Namespace):
+    """Convert and save a checkpoint; return what became of every tensor.
 
-    Returns what became of every tensor, a
-    :class:`mmmedmask.engine.checkpoint.mae_conversion.KeyReport`.
-
-    Raises:
-        ValueError: If not everything arrives that should; says what.
+    A ValueError says what is wrong if not everything arrives that should.
     """
     from mmmedmask.engine.checkpoint.mae_conversion import convert_mae
     from mmmedmask.engine.checkpoint.reading import (
@@ -75,13 +64,15 @@ def convert_mae_checkpoint(source: Path, target: Path, naming: str = 'msmae',
         save_weights,
     )
 
-    model, grid_size = (None, None) if config is None else read_model(config)
+    model, grid_size = read_model(args.config) if args.config else (None, None)
     tensors, report = convert_mae(
-        get_state_dict(read_checkpoint(source)), naming, model=model,
-        grid_size=grid_size, source_grid=source_grid,
-        encoder_only=encoder_only, keep_head=keep_head, leave_out=leave_out)
-    save_weights(target, tensors, describe_source(source, naming=naming),
-                 STATE_DICT_KEYS[naming])
+        get_state_dict(read_checkpoint(args.source)), args.to, model=model,
+        grid_size=grid_size, source_grid=args.source_grid,
+        encoder_only=args.encoder_only, keep_head=args.keep_head,
+        leave_out=args.leave_out)
+    save_weights(
+        args.target, tensors, describe_source(args.source, naming=args.to),
+        STATE_DICT_KEYS[args.to])
     return report
 
 
@@ -105,18 +96,14 @@ def read_model(config: str) -> tuple[dict, tuple[int, int]]:
 
 def main(argv: Sequence[str] | None = None):
     args = parse_args(argv)
-    source, target = Path(args.source), Path(args.target)
-    if target.exists() and not args.force:
-        raise SystemExit(f'{target} exists, --force overwrites it')
-    grid = tuple(args.source_grid) if args.source_grid else None
+    if args.target.exists() and not args.force:
+        raise SystemExit(f'{args.target} exists, --force overwrites it')
     try:
-        report = convert_mae_checkpoint(source, target, args.to, args.config,
-                                        args.encoder_only, args.keep_head,
-                                        grid, args.leave_out)
+        report = convert(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f'convert_mae_checkpoint: {error}') from error
     print(report.describe())
-    print(f'{target}: {len(report.carried)} tensors')
+    print(f'{args.target}: {len(report.carried)} tensors')
 
 
 if __name__ == '__main__':

@@ -19,9 +19,7 @@ def parse_args(argv: Sequence[str] | None = None):
         help='file to write, .safetensors (also where there is no ending), '
         '.pth or .onnx; with --naming hf a folder')
     parser.add_argument(
-        '--naming',
-        choices=NAMINGS,
-        default='openmmlab',
+        '--naming', choices=NAMINGS, default='openmmlab',
         help='whose names the tensors get (default: openmmlab; plain ResNets '
         'are named alike in all, ResNetV1c, V1d and ConvNeXt are not); hf: '
         "timm's, in a folder with a config")

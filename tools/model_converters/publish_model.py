@@ -12,9 +12,9 @@ from pathlib import Path
 
 def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('source', help='checkpoint of a run')
+    parser.add_argument('source', type=Path, help='checkpoint of a run')
     parser.add_argument(
-        'target',
+        'target', type=Path,
         help='name of the published file, e.g. cmim_resnet18.pth; becomes '
         'cmim_resnet18-1a2b3c4d.pth')
     parser.add_argument(
@@ -23,21 +23,12 @@ def parse_args(argv: Sequence[str] | None = None):
     return parser.parse_args(argv)
 
 
-def publish_model(source: Path,
-                  target: Path,
+def publish_model(source: Path, target: Path,
                   keep_config: bool = False) -> Path:
-    """Strip a checkpoint and name it by its content.
+    """Strip a checkpoint, name it by its content, and return the new file.
 
-    Args:
-        source: A runner's checkpoint; read with ``weights_only=True``.
-        target: Path without the hash; ``.pth`` is added if it has no suffix.
-        keep_config: Keep the config in the metadata.
-
-    Returns:
-        The written file.
-
-    Raises:
-        ValueError: If the source holds no tensors.
+    ``.pth`` is added to a target without suffix. A source without tensors is
+    a ValueError.
     """
     from mmmedmask.engine.checkpoint.reading import (
         get_state_dict,
@@ -71,8 +62,7 @@ def plain_data(value: object) -> object:
 def main(argv: Sequence[str] | None = None):
     args = parse_args(argv)
     try:
-        path = publish_model(
-            Path(args.source), Path(args.target), args.keep_config)
+        path = publish_model(args.source, args.target, args.keep_config)
     except (ValueError, OSError) as error:
         raise SystemExit(f'publish_model: {error}') from error
     print(path)

@@ -2,9 +2,7 @@
 
 MSMAE's tensors are named as in mmpretrain's MAE: ``backbone.*`` and
 ``neck.*``, and ``head.fc.*`` for the class. MAE's own code, and the many that
-follow it, call the same tensors ``blocks.0.attn.qkv.weight`` and so on. A
-conversion changes names, and position embeddings if the grid of patches
-differs; every tensor on either side is accounted for.
+follow it, call the same tensors ``blocks.0.attn.qkv.weight`` and so on.
 
 Two things are not visible in the tensors: the number of attention heads, and
 whether images were normalised as the new model does it. Position embeddings
@@ -36,31 +34,30 @@ LAYER_PARTS = {
     'ffn.layers.1': 'mlp.fc2',
 }
 #: Tensors and modules outside of the layers.
-ENCODER_TENSORS = {
+TENSORS = {
     'backbone.cls_token': 'cls_token',
     'backbone.pos_embed': 'pos_embed',
-}
-ENCODER_MODULES = {'backbone.patch_embed.projection': 'patch_embed.proj'}
-#: The norm after the last layer, and the one after average pooling, of which
-#: a model has one or both.
-FINAL_NORMS = {'backbone.ln1': 'norm', 'backbone.ln2': 'fc_norm'}
-DECODER_TENSORS = {
     'neck.mask_token': 'mask_token',
     'neck.decoder_pos_embed': 'decoder_pos_embed',
 }
-DECODER_MODULES = {
+#: The norm after the last layer, and the one after average pooling, of which
+#: a model has one or both.
+FINAL_NORMS = {'backbone.ln1': 'norm', 'backbone.ln2': 'fc_norm'}
+MODULES = {
+    'backbone.patch_embed.projection': 'patch_embed.proj',
+    **FINAL_NORMS,
     'neck.decoder_embed': 'decoder_embed',
     'neck.ln1': 'decoder_norm',
     'neck.decoder_pred': 'decoder_pred',
+    'head.fc': 'head',
 }
-HEAD_MODULES = {'head.fc': 'head'}
 POSITIONS = ('backbone.pos_embed', 'neck.decoder_pos_embed')
 PATCH_WEIGHT = 'backbone.patch_embed.projection.weight'
 
 
 def pair_names(num_layers: int, num_decoder_layers: int) -> dict[str, str]:
     """List all tensors that a masked autoencoder can have: ours to MAE's."""
-    modules = ENCODER_MODULES | FINAL_NORMS | DECODER_MODULES | HEAD_MODULES
+    modules = dict(MODULES)
     for ours, theirs, count in (('backbone.layers', 'blocks', num_layers),
                                 ('neck.decoder_blocks', 'decoder_blocks',
                                  num_decoder_layers)):
@@ -68,11 +65,9 @@ def pair_names(num_layers: int, num_decoder_layers: int) -> dict[str, str]:
             for part, their_part in LAYER_PARTS.items():
                 modules[f'{ours}.{index}.{part}'] = (
                     f'{theirs}.{index}.{their_part}')
-    pairs = ENCODER_TENSORS | DECODER_TENSORS
-    for ours, theirs in modules.items():
-        for parameter in ('weight', 'bias'):
-            pairs[f'{ours}.{parameter}'] = f'{theirs}.{parameter}'
-    return pairs
+    return TENSORS | {f'{ours}.{parameter}': f'{theirs}.{parameter}'
+                      for ours, theirs in modules.items()
+                      for parameter in ('weight', 'bias')}
 
 
 def recognize_naming(names: Sequence[str]) -> str:
@@ -176,18 +171,12 @@ def convert_mae(
     Args:
         tensors: Name to tensor; whose names they are is recognised.
         naming: Whose names to write, one of ``NAMINGS``.
-        model: State dict of the model that is to load the result, in
-            MSMAE's names.
-        grid_size: The model's (rows, columns) of patches; needed with
-            ``model``.
+        model: State dict of the model to load the result, in MSMAE's names.
+        grid_size: The model's (rows, columns) of patches; needed with it.
         source_grid: The source's; needed if it is not square.
         encoder_only: Leave the decoder out.
         keep_head: Carry the class head, for the very same classes.
-        leave_out: Shell patterns of names in the source that are not
-            needed.
-
-    Returns:
-        The tensors and the report.
+        leave_out: Shell patterns of names in the source to do without.
 
     Raises:
         ValueError: If not everything arrives that should; says what.
