@@ -206,6 +206,23 @@ def train_watched(work_dir, model, data, hooks=(), **settings):
     return runner, losses.losses, weights
 
 
+def assert_same_training(one, other):
+    """Two runs of :func:`train_watched` are equal to the bit."""
+    assert len(one[1]) > 0
+    assert one[1] == other[1]
+    assert one[2].keys() == other[2].keys()
+    for name, value in one[2].items():
+        assert torch.equal(value, other[2][name]), name
+
+
+def heard(runner, level='warning'):
+    """Train, and return the lines that are logged at a level."""
+    said = []
+    setattr(runner.logger, level, said.append)
+    runner.train()
+    return said
+
+
 def pictures_in(work_dir):
     """What a run has drawn, RGB, by name."""
     files = sorted(Path(work_dir).glob('*/vis_data/vis_image/*.png'))
@@ -273,48 +290,57 @@ def msmae_model(drop_rate: float = 0.) -> torch.nn.Module:
             head=dict(type='mmmedmask.MSMAEHead', num_classes=2)))
 
 
-class MapRecorder(Losses):
-    """Write down what was attached, and the stores, too."""
+class RefreshRecorder(Losses):
+    """Write down what each refresh has made, and what loops make, too."""
 
     priority = 'LOWEST'
 
-    def __init__(self):
+    def __init__(self, kind, values_of, naive):
         super().__init__()
+        self.kind, self.values_of, self.naive_of = kind, values_of, naive
         self.attached, self.stores, self.naive = [], {}, {}
 
     def before_train_epoch(self, runner):
-        hook = mask_hook(runner)
+        hook = the_hook(runner, self.kind)
         if hook.last_refresh_epoch == runner.epoch:
-            self.stores[runner.epoch] = hook.store.values
-            self.naive[runner.epoch] = naive_maps(runner)
+            self.stores[runner.epoch] = self.values_of(hook).clone()
+            self.naive[runner.epoch] = self.naive_of(runner)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.attached += [
-            (runner.epoch, sample.img_path, sample.get('attention_map'))
-            for sample in data_batch['data_samples']]
+        if self.kind is AttentionMaskHook:
+            self.attached += [
+                (runner.epoch, sample.img_path, sample.get('attention_map'))
+                for sample in data_batch['data_samples']]
 
 
-def mask_hook(runner: Runner) -> AttentionMaskHook:
+def the_hook(runner: Runner, kind: type) -> Hook:
     """The hook under test."""
-    hook, = (hook for hook in runner.hooks
-             if isinstance(hook, AttentionMaskHook))
+    hook, = (hook for hook in runner.hooks if isinstance(hook, kind))
     return hook
 
 
+def mask_hook(runner: Runner) -> AttentionMaskHook:
+    """That of attention maps."""
+    return the_hook(runner, AttentionMaskHook)
+
+
+def whole_images(runner, hook, size):
+    """All whole images, one after the other, as the models take them."""
+    for key in hook.store.images.keys:
+        pixels = Image.open(runner.train_dataloader.dataset.root / key).resize(
+            size[::-1], Image.Resampling.BICUBIC)
+        image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
+        yield (image[None] - 80.) / 60.
+
+
+@torch.no_grad()
 def naive_maps(runner: Runner) -> torch.Tensor:
     """Maps of all whole images, one after the other, in float32."""
     model = getattr(runner.model, 'module', runner.model)
-    hook = mask_hook(runner)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    maps = []
-    with torch.no_grad():
-        for key in hook.store.images.keys:
-            path = Path(runner.train_dataloader.dataset.root) / key
-            pixels = Image.open(path).resize(
-                SIZE[::-1], Image.Resampling.BICUBIC)
-            image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)
-            maps.append(model.attention_maps((image[None] - 80.) / 60.)[0])
+    maps = [model.attention_maps(image)[0] for image in whole_images(
+        runner, mask_hook(runner), SIZE)]
     for module, mode in modes:
         module.training = mode
     return torch.stack(maps)
@@ -322,9 +348,10 @@ def naive_maps(runner: Runner) -> torch.Tensor:
 
 def mask_runner(work_dir: Path, data: dict, mask=None, epochs: int = 4,
                 hooks=(), model=None, transform_hook=True,
-                **arguments) -> tuple[Runner, MapRecorder]:
+                **arguments) -> tuple[Runner, RefreshRecorder]:
     """Build a runner that records its maps."""
-    recorder = MapRecorder()
+    recorder = RefreshRecorder(
+        AttentionMaskHook, lambda hook: hook.store.values, naive_maps)
     if mask is not None:
         hooks = [*hooks, dict(
             type='mmmedmask.AttentionMaskHook', batch_size=3, begin=1,
@@ -377,49 +404,24 @@ class Siamese(BaseModel):
                     - 0.1 * first.var(dim=0).mean())
 
 
-class CropRecorder(Losses):
-    """Write down the regions of refreshes, and those of loops, too."""
-
-    priority = 'LOWEST'
-
-    def __init__(self):
-        super().__init__()
-        self.regions, self.naive = {}, {}
-
-    def before_train_epoch(self, runner):
-        hook = crop_hook(runner)
-        if hook.last_refresh_epoch == runner.epoch:
-            self.regions[runner.epoch] = hook.regions.clone()
-            self.naive[runner.epoch] = naive_regions(runner)
+def crop_hook(runner: Runner) -> ContrastiveCropHook:
+    """That of regions."""
+    return the_hook(runner, ContrastiveCropHook)
 
 
-def crop_hook(runner):
-    """The hook under test."""
-    hook, = (hook for hook in runner.hooks
-             if isinstance(hook, ContrastiveCropHook))
-    return hook
-
-
+@torch.no_grad()
 def naive_regions(runner):
     """Regions of all whole images, one after the other."""
-    model = getattr(runner.model, 'module', runner.model)
-    boxes = []
-    root = runner.train_dataloader.dataset.root
-    with torch.no_grad():
-        for number in range(len(crop_hook(runner).regions)):
-            pixels = Image.open(root / f'images/{number}.png').resize(
-                CROP_SIZE[::-1], Image.Resampling.BICUBIC)
-            image = torch.tensor(list(pixels.getdata())).view(*CROP_SIZE, 3)
-            image = (image.permute(2, 0, 1)[None] - 80.) / 60.
-            boxes.append(
-                heat_map_boxes(model.conv(image), CROP_SIZE, THRESHOLD)[0])
-    return torch.stack(boxes)
+    return torch.stack([
+        heat_map_boxes(runner.model.conv(image), CROP_SIZE, THRESHOLD)[0]
+        for image in whole_images(runner, crop_hook(runner), CROP_SIZE)])
 
 
 def crop_runner(work_dir, data_root, crop=None, pipeline=None, loader=None,
                 transform_hook=True, epochs=4, **arguments):
     """Build a runner that records its regions."""
-    recorder = CropRecorder()
+    recorder = RefreshRecorder(
+        ContrastiveCropHook, lambda hook: hook.regions, naive_regions)
     hooks = [dict(type='mmmedmask.ContrastiveCropHook', begin=1, interval=2,
                   threshold=THRESHOLD, batch_size=3,
                   pipeline=list(WHOLE_CROP_PIPELINE)) | (crop or {}), recorder]

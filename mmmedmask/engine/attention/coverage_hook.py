@@ -14,7 +14,11 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
-from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
+from mmmedmask.engine.attention.mask_hook import (
+    AttentionMaskHook,
+    find_mask_hook,
+    whole_pipeline,
+)
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
     ImageSource,
@@ -73,7 +77,7 @@ class LesionCoverageHook(Hook):
     Values go to the log, to the visualizer as ``lesion_coverage/...``, to
     ``lesion_coverage.csv`` in the work dir (see :class:`CoverageTable`) and,
     next to chance, to ``lesion_coverage.png``. Only the main process
-    measures, and training is the same with and without the hook.
+    measures, and training stays the same.
 
     Images need a ``lesion_path``, as ``mmmedmask.LabelledImages`` gives it:
     a mask of the whole image, of its size. All masks are read once before
@@ -134,17 +138,16 @@ class LesionCoverageHook(Hook):
             raise ValueError(
                 f'LesionCoverageHook: {type(model).__name__} has no method '
                 f'{MAPS[self.maps]}; remove the hook from the config')
-        self._attention = self._find_attention(runner)
-        if self.pipeline is None:
-            if self._attention is None:
-                raise ValueError(
-                    'LesionCoverageHook needs a pipeline for whole images, '
-                    'since there is no AttentionMaskHook to take it from')
-            self.pipeline = self._attention.pipeline
-        if self.maps != 'attention':
-            self._attention = None
+        attention = find_mask_hook(runner)
+        if attention and runner.hooks.index(self) < runner.hooks.index(
+                attention):
+            raise ValueError('LesionCoverageHook must come after '
+                             'AttentionMaskHook: leave the priorities of both '
+                             'as they are')
+        self.pipeline = whole_pipeline(self, attention)
+        self._attention = attention if self.maps == 'attention' else None
         self._sources = self._choose_images(runner)
-        if not self._sources or not self._any_lesion():
+        if not self._any_lesion():
             self._sources = []
             runner.logger.warning(
                 'LesionCoverageHook rests: no image of the '
@@ -180,47 +183,30 @@ class LesionCoverageHook(Hook):
         if self._sources:
             self._measure(runner, self._compute_maps(runner), END)
 
-    def _find_attention(self, runner: Runner) -> AttentionMaskHook | None:
-        """Find the hook that makes the maps; it has to come first."""
-        hooks = runner.hooks
-        for place, hook in enumerate(hooks):
-            if isinstance(hook, AttentionMaskHook):
-                if self in hooks[:place]:
-                    raise ValueError(
-                        'LesionCoverageHook must come after '
-                        'AttentionMaskHook: leave the priorities of both as '
-                        'they are')
-                return hook
-        return None
-
     def _choose_images(self, runner: Runner) -> list[ImageSource]:
         """List the images that have a lesion mask, or some of them."""
         if isinstance(self.dataset, Mapping):
             self.dataset = DATASETS.build(dict(self.dataset))
-        dataset = self.dataset
-        if dataset is None:
-            dataset = runner.train_dataloader.dataset
+        dataset = runner.train_dataloader.dataset if self.dataset is None \
+            else self.dataset
         sources = [source for source in ImageIndex(dataset).sources
                    if source.info.get('lesion_path')]
-        if not sources:
-            return []
-        positions = choose_positions(
-            len(sources), self.num_images or len(sources))
-        return [sources[position] for position in positions]
+        return sources and [sources[position] for position in choose_positions(
+            len(sources), self.num_images or len(sources))]
 
     def _any_lesion(self) -> bool:
         """Read all masks once: now, not after hours of training."""
-        lesions = 0
+        found = False
         for source in self._sources:
             info = source.info
             mask = read_lesion_mask(info['lesion_path'])
-            lesions += mask.any()
+            found |= bool(mask.any())
             size = image_size(info['img_path'])
             if size not in (None, mask.shape):
                 raise ValueError(
                     f'{info["lesion_path"]} has {mask.shape} pixels, (h, w),'
                     f' but its image {info["img_path"]} has {size}')
-        return lesions > 0
+        return found
 
     def _compute_maps(self, runner: Runner) -> list[torch.Tensor | None]:
         """Run the images through the model, as AttentionMaskHook does."""
@@ -232,17 +218,14 @@ class LesionCoverageHook(Hook):
             return model.class_activation_maps(
                 batch['inputs'], batch['data_samples'])
 
-        maps: list[torch.Tensor | None] = [None] * len(self._sources)
         workers = self._attention.num_workers if self._attention else 0
         with model_at_rest(runner) as model:
             rows, parts = run_whole_images(
                 self._sources, self.pipeline, compute, self.batch_size,
                 workers, everywhere=True)
-        computed = [attention_map.clone() for part in parts
-                    for attention_map in part]
-        for row, attention_map in zip(rows, computed, strict=True):
-            maps[row] = attention_map
-        return maps
+        maps = dict(zip(rows, (attention_map.clone() for part in parts
+                               for attention_map in part), strict=True))
+        return [maps.get(row) for row in range(len(self._sources))]
 
     def _measure(self, runner: Runner, maps: Sequence[torch.Tensor | None],
                  moment: str) -> None:
@@ -320,10 +303,8 @@ class CoverageTable:
     Columns are ``epoch`` and ``iteration``, how much of the training was
     over; ``moment``, ``start``, ``refresh`` of the maps or ``end``; and the
     values of :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`
-    (empty where a value is not defined).
-
-    Raises:
-        ValueError: If there is a file of this name with other columns.
+    (empty where a value is not defined). A file of this name with other
+    columns is a ValueError.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -340,8 +321,7 @@ class CoverageTable:
     def cut(self, iteration: int) -> int:
         """Forget what a run measured after ``iteration``, where it starts now.
 
-        A run that was interrupted goes on from its last checkpoint, and
-        measures once more; 0 forgets all. Returns how many rows that were.
+        0 forgets all. Returns how many rows that were.
         """
         before = len(self.rows)
         self.rows = [row for row in self.rows

@@ -33,14 +33,9 @@ class ContrastiveCropHook(RefreshHook):
     self-supervised models with a convolutional or Swin backbone have it.
 
     Args:
-        begin: First epoch with regions, counted from 0. The authors take
-            20 % of the training.
-        interval: Epochs from one refresh to the next; likewise.
-        pipeline: Transforms that load, resize and pack a whole image, as the
-            preprocessor of the model expects it.
+        begin: See :class:`RefreshHook`; the authors take 20 % of the
+            training, also as the ``interval``.
         threshold: k, what is warm in a heat map from 0 to 1.
-        batch_size: Whole images per forward pass and process.
-        num_workers: Loader processes of a refresh.
 
     Attributes:
         regions: Shape (N, 4), float32 in shared memory: (x0, y0, x1, y1) in
@@ -73,7 +68,8 @@ class ContrastiveCropHook(RefreshHook):
                 'ContrastiveCropHook: the training pipeline has no '
                 'mmmedmask.ContrastiveCrop, for which regions are made')
         for transform in transforms:
-            check_views(transform)
+            if hasattr(transform, 'num_views'):
+                check_views(transform)
 
     def before_train(self, runner: Runner) -> None:
         """See the base."""
@@ -109,8 +105,6 @@ class ContrastiveCropHook(RefreshHook):
 
 def check_views(transform: object) -> None:
     """Refuse a ``MultiView`` with several views of the same draws."""
-    if not hasattr(transform, 'num_views'):
-        return
     counts = Counter(
         part.view for view in transform.transforms for part in view
         if isinstance(part, ContrastiveCrop))

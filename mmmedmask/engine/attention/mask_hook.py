@@ -5,13 +5,13 @@ the masking of the next epochs.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
 from mmengine import fileio
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
@@ -35,8 +35,7 @@ class AttentionMaskHook(RefreshHook):
 
     When maps are made, saved and resumed says :class:`RefreshHook`. From
     epoch ``begin`` on each sample gets ``attention_map``, shape (rows,
-    columns), before its iteration. That is done in the main process: workers
-    that live for the whole training need not know the maps.
+    columns), before its iteration, in the main process.
 
     The model needs ``attention_maps(inputs)``, as
     :class:`mmmedmask.models.msmae.MSMAE` and ``MSMAEClassifier`` have it.
@@ -48,10 +47,7 @@ class AttentionMaskHook(RefreshHook):
 
     Args:
         begin: See :class:`RefreshHook`, as for the next four.
-        interval: Epochs from one refresh to the next.
         pipeline: E.g. ``LoadTile``, ``ResizeImage`` and ``PackTile``.
-        batch_size: Whole images per forward pass and process.
-        num_workers: Loader processes of a refresh.
         save_state: Whether checkpoints contain the maps. ``'file'`` writes
             one file per refresh beside the checkpoints instead, which refer
             to it: for sets of a million images. Without them, a resumed run
@@ -169,6 +165,22 @@ class AttentionMaskHook(RefreshHook):
             reason = (f'the file {path} has those of epoch '
                       f'{saved["epoch"]}, not {state["epoch"]}')
         return saved, reason
+
+
+def find_mask_hook(runner: Runner) -> AttentionMaskHook | None:
+    """Find the hook of a run that makes the maps."""
+    return next((hook for hook in runner.hooks
+                 if isinstance(hook, AttentionMaskHook)), None)
+
+
+def whole_pipeline(hook: Hook, attention: AttentionMaskHook | None
+                   ) -> Callable[[dict], dict]:
+    """The hook's own pipeline for whole images, or else that of the maps."""
+    if hook.pipeline is None and attention is None:
+        raise ValueError(
+            f'{type(hook).__name__} needs a pipeline for whole images, since '
+            'there is no AttentionMaskHook to take it from')
+    return attention.pipeline if hook.pipeline is None else hook.pipeline
 
 
 def check_sample(sample: object) -> None:

@@ -17,7 +17,10 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
-from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
+from mmmedmask.engine.attention.mask_hook import (
+    find_mask_hook,
+    whole_pipeline,
+)
 from mmmedmask.engine.attention.whole_images import (
     WHOLE,
     ImageSource,
@@ -31,6 +34,16 @@ from mmmedmask.registry import HOOKS
 from mmmedmask.visualization.attention_pictures import attention_columns
 from mmmedmask.visualization.grid import draw_grid
 from mmmedmask.visualization.pictures import PictureUnits
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise a ValueError if a model lacks a method that a panel needs."""
+    missing = [name for name in ('attention_maps', 'partition')
+               if not hasattr(model, name)]
+    if missing:
+        raise ValueError(
+            f'an attention panel needs a model such as mmmedmask.MSMAE, and '
+            f'{type(model).__name__} has no method {" and ".join(missing)}')
 
 
 @HOOKS.register_module()
@@ -52,16 +65,14 @@ class AttentionPanelHook(PanelHook):
     :class:`mmmedmask.models.msmae.MSMAE` and ``MSMAEClassifier`` have them.
 
     Args:
-        interval: Epochs between two panels.
-        num_samples: Rows of a panel, taken evenly from the training set.
-        indices: Samples to show instead, by their position in the training
-            set.
+        interval: Epochs between two panels; for what is not listed here see
+            :class:`PanelHook`.
+        indices: Samples to show instead of ``num_samples``, by their
+            position in the training set.
         pipeline: Transforms that load, resize and pack a whole image; None
             takes those of AttentionMaskHook.
-        channels: Channels to show, see :class:`PanelHook`.
         window: Stored values shown black and white; needed if images have
             not 8 bits.
-        min_side: Small images are enlarged to about so many pixels.
 
     Raises:
         ValueError: If an argument is out of range, or, in training, if there
@@ -81,27 +92,19 @@ class AttentionPanelHook(PanelHook):
         self.pipeline = None if pipeline is None else Compose(pipeline)
         self._panel: AttentionPanel | None = None
 
-    def check_model(self, model: nn.Module) -> None:
-        """Refuse a model without attention maps."""
-        check_model(model)
+    check_model = staticmethod(check_model)
 
     def load_samples(self, runner: Runner, model: nn.Module) -> None:
         """Load the images."""
-        masks = [hook for hook in runner.hooks
-                 if isinstance(hook, AttentionMaskHook)]
-        if self.pipeline is None:
-            if not masks:
-                raise ValueError(
-                    'AttentionPanelHook needs a pipeline for whole images, '
-                    'since there is no AttentionMaskHook to take it from')
-            self.pipeline = masks[0].pipeline
+        attention = find_mask_hook(runner)
+        self.pipeline = whole_pipeline(self, attention)
         dataset = runner.train_dataloader.dataset
         positions = choose_positions(
             len(dataset), self.num_samples, self.indices)
         sources = list_sources(dataset)
         self._panel = load_panel(
             [sources[position] for position in positions], positions,
-            self.pipeline, follows_attention(model, bool(masks)))
+            self.pipeline, follows_attention(model, attention is not None))
 
     def draw(self, model: nn.Module, heading: str) -> np.ndarray:
         """Draw where the model looks, and what it masks."""
@@ -124,16 +127,6 @@ class AttentionPanel:
     by_attention: bool
 
 
-def check_model(model: nn.Module) -> None:
-    """Raise a ValueError if a model lacks a method that a panel needs."""
-    missing = [name for name in ('attention_maps', 'partition')
-               if not hasattr(model, name)]
-    if missing:
-        raise ValueError(
-            f'an attention panel needs a model such as mmmedmask.MSMAE, and '
-            f'{type(model).__name__} has no method {" and ".join(missing)}')
-
-
 def follows_attention(model: nn.Module, has_maps: bool) -> bool:
     """Tell whether attention decides on the masking in training.
 
@@ -150,9 +143,7 @@ def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
                by_attention: bool) -> AttentionPanel:
     """Load whole images for a panel, but for broken files that are skipped.
 
-    Args:
-        positions: Their numbers, from which a masking is drawn.
-        pipeline: From a description to ``inputs`` and ``data_samples``.
+    ``positions`` are the numbers from which a masking is drawn.
 
     Raises:
         ValueError: If no file can be used, or the pipeline does not keep
@@ -192,13 +183,12 @@ def describe_image(info: dict, dataset: object) -> str:
     name = Path(info['img_path']).name
     classes = getattr(dataset, 'metainfo', {}).get('classes')
     label = info.get('gt_label')
-    if label is None or not classes:
-        return name
-    return f'{name}: {classes[int(label)]}'
+    known = label is not None and classes
+    return f'{name}: {classes[int(label)]}' if known else name
 
 
 class Look(NamedTuple):
-    """What a model sees and does: images, their attention, what it masks.
+    """What a model sees and does.
 
     ``images`` are normalised, (B, C, H, W), ``maps`` (B, gh, gw), and
     ``reconstruction`` the images with their masked patches predicted; None if
@@ -225,10 +215,8 @@ def look_at(model: nn.Module, panel: AttentionPanel) -> Look:
             sample.set_field(
                 attention_map, 'attention_map', dtype=torch.Tensor)
     partition = model.partition(inputs, samples)
-    reconstruction = None
-    if hasattr(model, 'reconstruct'):
-        reconstruction = model.reconstruct(inputs, partition)
-    return Look(inputs, maps, partition, reconstruction)
+    return Look(inputs, maps, partition, model.reconstruct(inputs, partition)
+                if hasattr(model, 'reconstruct') else None)
 
 
 def draw_panel(model: nn.Module, panel: AttentionPanel, units: PictureUnits,

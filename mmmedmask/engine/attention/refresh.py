@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.dataset import Compose
-from mmengine.dist import all_reduce
+from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -26,8 +26,6 @@ from mmmedmask.engine.hooks.transform_epoch import (
 )
 from mmmedmask.engine.preserved_state import model_at_rest, unwrap
 from mmmedmask.util.checks import check_integer
-
-REDUCED_ROWS = 65536
 
 
 def is_refresh_epoch(epoch: int, begin: int, interval: int) -> bool:
@@ -49,10 +47,10 @@ class RefreshHook(Hook):
     trained, not from the average that ``EMAHook`` keeps. A refresh draws no
     random number.
 
-    Values, their epoch and the images' relative paths are saved with
-    checkpoints. A resumed run goes on with them. They are not taken from
-    ``load_from``, nor if the training set has other files. Transforms that
-    draw need ``mmmedmask.TransformEpochHook`` beside this hook.
+    Values are saved with checkpoints, and a resumed run goes on with them.
+    They are not taken from ``load_from``, nor if the training set has other
+    files. Transforms that draw need ``mmmedmask.TransformEpochHook`` beside
+    this hook.
 
     Subclasses set ``state_key``, ``value_name`` and ``plural``, and write
     :meth:`check_training` and :meth:`compute`.
@@ -65,9 +63,7 @@ class RefreshHook(Hook):
         num_workers: Loader processes of a refresh.
 
     Attributes:
-        store: The values, an
-            :class:`~mmmedmask.engine.attention.store.ImageStore`; None
-            before training.
+        store: The values; None before training.
         state_key: Their name in a checkpoint.
         value_name: Name of the tensor there.
 
@@ -106,10 +102,9 @@ class RefreshHook(Hook):
         """Raise a ValueError if the model or a transform does not fit."""
 
     def compute(self, model: nn.Module, batch: dict) -> torch.Tensor:
-        """Compute the values (B, ...) of a batch of whole images.
+        """Compute the values (B, ...) of whole images.
 
-        The model is unwrapped and in evaluation mode, the batch has lists of
-        ``inputs`` and ``data_samples``.
+        The batch has lists of ``inputs`` and ``data_samples``.
         """
         raise NotImplementedError
 
@@ -219,21 +214,18 @@ class RefreshHook(Hook):
                 self.store.images.sources, self.pipeline,
                 lambda batch: self.compute(model, batch).half(),
                 self.batch_size, self.num_workers)
-        # Outside of autocast, which takes no float16 on a CPU.
         values, present = combine_parts(rows, parts, len(self.store))
         self._check_values(values, present)
         self.store.fill(values, runner.epoch)
         self.values_changed()
         seconds = time.perf_counter() - start
         self.refresh_seconds += seconds
-        message = (
+        unusable = int((~present).sum())
+        runner.logger.info(
             f'{self.plural} of {len(self.store)} images made before epoch '
             f'{runner.epoch} in {seconds:.1f} s; so far they took '
-            f'{self._cost()}.')
-        unusable = int((~present).sum())
-        if unusable:
-            message += f' {unusable} files could not be read.'
-        runner.logger.info(message)
+            f'{self._cost()}.' +
+            (f' {unusable} files could not be read.' if unusable else ''))
 
     def _check_values(self, values: torch.Tensor,
                       present: torch.Tensor) -> None:
@@ -259,44 +251,19 @@ def combine_parts(rows: Sequence[int], parts: Sequence[torch.Tensor],
                   count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Put together what the processes have computed.
 
-    Args:
-        rows: Rows of this process's values; one that several processes have
-            is averaged.
-        parts: Their values, (B, ...), float16, on the CPU; none if this
-            process has no row.
-        count: Number of rows, N.
-
-    Returns:
-        Values of shape (N, ...), float16, NaN where no process has one, and
-        where there is one, shape (N, ), bool; the same everywhere.
-
-    Raises:
-        ValueError: If the values of the processes differ in size.
+    ``parts`` are the values (B, ...) of this process's ``rows``, float16, on
+    the CPU. Returns those of all rows, (N, ...), NaN where no process has
+    one, and where there is one, (N, ), bool; the same everywhere.
     """
-    # At most four dimensions, of which those that are not used are 0.
-    size = torch.zeros(4, dtype=torch.int64)
-    if rows:
-        part = torch.cat(list(parts))
-        size[:part.ndim - 1] = torch.tensor(part.shape[1:])
-    own = size.clone()
-    all_reduce(size, op='max')
-    differs = torch.tensor([int(bool(rows) and not own.equal(size))])
-    all_reduce(differs, op='max')
-    if differs.item():
-        raise ValueError('the values of the processes differ in size')
-    result = torch.zeros(
-        count, *(side for side in size.tolist() if side), dtype=torch.float16)
-    number = torch.zeros(count)
-    if rows:
-        indices = torch.tensor(rows)
-        result.index_add_(0, indices, part)
-        number.index_add_(0, indices, torch.ones(len(rows)))
-    all_reduce(number)
-    # In parts: sums are float32, and a million maps of them are a gigabyte.
-    for start in range(0, count, REDUCED_ROWS):
-        block = slice(start, start + REDUCED_ROWS)
-        sums = result[block].float()
-        all_reduce(sums)
-        # 0 / 0 is NaN.
-        result[block] = sums / number[block].view(-1, *[1] * (sums.ndim - 1))
-    return result, number > 0
+    found = [(there, values) for there, values in all_gather_object(
+        (rows, torch.cat(list(parts)) if rows else None)) if there]
+    sizes = {values.shape[1:] for _, values in found} or {()}
+    if len(sizes) > 1:
+        raise ValueError('the values of the processes differ in size: '
+                         f'{sorted(map(tuple, sizes))}')
+    result = torch.full((count, *sizes.pop()), torch.nan, dtype=torch.float16)
+    present = torch.zeros(count, dtype=torch.bool)
+    for there, values in found:
+        result[there] = values
+        present[there] = True
+    return result, present

@@ -54,29 +54,21 @@ class ImageStore:
         return None if value.isnan().any() else value
 
     def gather(self, img_paths: Sequence[str]) -> torch.Tensor:
-        """Get a copy of the values of B images, (B, ...), float16.
-
-        Raises:
-            ValueError: If an image has no map.
-        """
-        rows = [self.images.rows.get(path) for path in img_paths]
-        values = self.values[[-1 if row is None else row for row in rows]]
-        unusable = values.isnan().flatten(1).any(dim=1).tolist()
-        for path, row, missing in zip(img_paths, rows, unusable, strict=True):
-            if row is None or missing:
+        """Get copies for B images, (B, ...); a ValueError says which lacks."""
+        values = [self.lookup(path) for path in img_paths]
+        for path, value in zip(img_paths, values, strict=True):
+            if value is None:
                 reason = ('its file could not be read when they were made'
-                          if missing and row is not None else
+                          if path in self.images.rows else
                           f'it is not among the {len(self)} images of the '
                           'training set')
                 raise ValueError(f'{path} has no attention map: {reason}')
-        return values
+        return torch.stack(values)
 
     def state_dict(self) -> dict:
         """Collect what a checkpoint needs: tensors and plain data."""
-        return {'version': VERSION,
-                'fingerprint': self.images.fingerprint,
-                'epoch': self.epoch,
-                'keys': list(self.images.keys),
+        return {'version': VERSION, 'fingerprint': self.images.fingerprint,
+                'epoch': self.epoch, 'keys': list(self.images.keys),
                 self.name: self.values}
 
     def why_not(self, state: dict) -> str | None:

@@ -36,9 +36,7 @@ class ImageSource(NamedTuple):
 
 
 def list_sources(dataset: Dataset) -> list[ImageSource]:
-    """Find the samples of a data set in the data sets that it wraps.
-
-    One source per sample, in the order of the data set.
+    """Find the samples of a data set, in its order, where it wraps others.
 
     Raises:
         ValueError: If the data set is of another kind.
@@ -72,9 +70,6 @@ class ImageIndex:
     all keys get the number of their root in front, in the order of the data
     sets. Files outside their root keep their path.
 
-    Args:
-        dataset: Training set, see :func:`list_sources`.
-
     Attributes:
         keys: Sorted keys, one per file.
         sources: Where the files are described, in the order of the keys.
@@ -94,7 +89,14 @@ class ImageIndex:
             leaf = id(source.dataset)
             if leaf not in roots:
                 roots[leaf] = roots_of(source.dataset)
-            path = image_path(source)
+            info = source.info
+            if not info.get('img_path'):
+                raise ValueError(
+                    f'sample {source.index} of '
+                    f'{type(source.dataset).__name__} has no img_path, by '
+                    'which images are told apart; it has '
+                    f'{sorted(info)}')
+            path = str(info['img_path'])
             file = normalize_path(path)
             spellings[path] = file
             if file not in files:
@@ -117,17 +119,6 @@ class ImageIndex:
         """Hash of the keys: what was made for them fits the same keys."""
         return hashlib.blake2b(
             '\0'.join(self.keys).encode(), digest_size=16).hexdigest()
-
-
-def image_path(source: ImageSource) -> str:
-    """Read the path of a sample's image, by which images are told apart."""
-    info = source.info
-    if not info.get('img_path'):
-        raise ValueError(
-            f'sample {source.index} of {type(source.dataset).__name__} has '
-            f'no img_path, by which images are told apart; it has '
-            f'{sorted(info)}')
-    return str(info['img_path'])
 
 
 def roots_of(dataset: Dataset) -> list[str]:
@@ -184,20 +175,14 @@ class WholeImages(Dataset):
                 'the pipeline for whole images must end with a transform '
                 'that packs them, such as mmmedmask.PackTile; it gave '
                 f'{type(packed).__name__} for {path}')
-        check_whole(packed.get('data_samples'), path)
+        sample = packed.get('data_samples') or {}
+        box, flip = tuple(sample.get('crop_box', WHOLE)), sample.get('flip')
+        if box != WHOLE or flip:
+            raise ValueError(
+                'the pipeline for whole images must neither crop nor mirror '
+                f'them, but {path} has crop_box {box} and flip {bool(flip)}; '
+                'use mmmedmask.ResizeImage')
         return row, packed
-
-
-def check_whole(data_sample: Any, path: str) -> None:
-    """Refuse a sample whose metainfo names a crop or a flip."""
-    if data_sample is None:
-        return
-    box = data_sample.get('crop_box', WHOLE)
-    if tuple(box) != WHOLE or data_sample.get('flip'):
-        raise ValueError(
-            'the pipeline for whole images must neither crop nor mirror '
-            f'them, but {path} has crop_box {tuple(box)} and flip '
-            f'{bool(data_sample.get("flip"))}; use mmmedmask.ResizeImage')
 
 
 def collate_whole(
@@ -211,14 +196,17 @@ def collate_whole(
     items = [(row, packed) for row, packed in items if packed is not None]
     if not items:
         return [], None
-    shapes = {tuple(packed['inputs'].shape) for _, packed in items}
-    if len(shapes) > 1:
-        raise ValueError(
-            'the pipeline for whole images must bring all to one size, got '
-            f'{sorted(shapes)}; use mmmedmask.ResizeImage')
+    _check_one_size({packed['inputs'].shape for _, packed in items})
     batch = {name: [packed[name] for _, packed in items]
              for name in items[0][1]}
     return [row for row, _ in items], batch
+
+
+def _check_one_size(shapes: set[torch.Size]) -> None:
+    if len(shapes) > 1:
+        raise ValueError(
+            'the pipeline for whole images must bring all to one size, got '
+            f'{sorted(map(tuple, shapes))}; use mmmedmask.ResizeImage')
 
 
 def run_whole_images(
@@ -226,14 +214,10 @@ def run_whole_images(
         compute: Callable[[dict], torch.Tensor], batch_size: int,
         num_workers: int,
         everywhere: bool = False) -> tuple[list[int], list[torch.Tensor]]:
-    """Run this process's part of the images through a function.
+    """Run this process's part of the images, or all, through a function.
 
-    No random number is drawn.
-
-    Args:
-        compute: From a batch, see :func:`collate_whole`, to a tensor with
-            one entry per image.
-        everywhere: Whether this process runs all images, and not its part.
+    No random number is drawn. ``compute`` makes of a batch, see
+    :func:`collate_whole`, a tensor with one entry per image.
 
     Returns:
         Positions of the images that could be read, and what was computed, a
@@ -251,17 +235,12 @@ def run_whole_images(
         collate_fn=collate_whole,
         # The loader draws a seed for its workers, from its own numbers.
         generator=torch.Generator())
-    rows, parts, input_shape = [], [], None
+    rows, parts, shapes = [], [], set()
     for batch_rows, batch in loader:
         if batch is None:
             continue
-        shape = batch['inputs'][0].shape
-        if input_shape not in (None, shape):
-            raise ValueError(
-                'the pipeline for whole images must bring all to one size, '
-                f'got {tuple(input_shape)} and {tuple(shape)}; use '
-                'mmmedmask.ResizeImage')
-        input_shape = shape
+        shapes.add(batch['inputs'][0].shape)
+        _check_one_size(shapes)
         rows += batch_rows
         parts.append(compute(batch).cpu())
     return rows, parts

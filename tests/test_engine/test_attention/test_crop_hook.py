@@ -24,11 +24,11 @@ def whole_run(data, tmp_path_factory):
 
 def test_regions_are_those_of_single_images(whole_run):
     _, recorder = whole_run
-    assert list(recorder.regions) == [1, 3]
-    for epoch, regions in recorder.regions.items():
+    assert list(recorder.stores) == [1, 3]
+    for epoch, regions in recorder.stores.items():
         # Kept with half precision.
         assert (regions - recorder.naive[epoch]).abs().max() < 6e-4
-    first, second = recorder.regions.values()
+    first, second = recorder.stores.values()
     assert len({tuple(box) for box in first.tolist()}) > 3
     assert not torch.equal(first, second)
 
@@ -95,15 +95,15 @@ def test_resumed_run_goes_on_with_its_regions(whole_run, data, tmp_path):
         tmp_path, data, resume=True,
         load_from=str(Path(whole.work_dir) / 'epoch_2.pth'))
     runner.train()
-    assert list(recorder.regions) == [3]
+    assert list(recorder.stores) == [3]
     assert recorder.losses == expected.losses[4:]
-    assert torch.equal(recorder.regions[3], expected.regions[3])
+    assert torch.equal(recorder.stores[3], expected.stores[3])
 
 
 def test_without_its_hook_nothing_is_lost(data, tmp_path):
     runner, recorder = crop_runner(tmp_path, data, crop=dict(begin=9))
     runner.train()
-    assert recorder.regions == {}
+    assert recorder.stores == {}
     assert crop_hook(runner).regions.isnan().all()
     saved = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
     assert 'contrastive_crop_regions' not in saved

@@ -4,7 +4,6 @@ Checks 15 to 17 of the method (17 with processes is in
 ``test_mask_hook_processes.py``).
 """
 
-import importlib.util
 import random
 import shutil
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import load
 from mmcv.transforms import BaseTransform
 from mmengine.dataset import (
     BaseDataset,
@@ -21,6 +21,7 @@ from mmengine.dataset import (
 )
 from mmengine.logging import MMLogger
 from mmpretrain.datasets import KFoldDataset
+from PIL import Image
 from tiny_runs import (
     GRID,
     META_KEYS,
@@ -47,8 +48,6 @@ from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.hooks import AttentionMaskHook
 from mmmedmask.registry import DATASETS, TRANSFORMS
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture(scope='module')
 def data(tmp_path_factory) -> Path:
@@ -58,10 +57,8 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope='module')
 def whole_run(data, tmp_path_factory):
     """Four epochs without interruption, refreshed before 1 and 3."""
-    runner, recorder = mask_runner(
+    return train(
         tmp_path_factory.mktemp('whole') / 'run', dataset(data), mask={})
-    runner.train()
-    return runner, recorder
 
 
 @pytest.fixture
@@ -73,6 +70,16 @@ def warnings(monkeypatch) -> list[str]:
     return seen
 
 
+def train(*arguments, naive=True, **options):
+    """Train a runner that records its maps; return both."""
+    runner, recorder = mask_runner(*arguments, **options)
+    if not naive:
+        # Naive maps are those of a single, whole set.
+        recorder.before_train_epoch = lambda runner: None
+    runner.train()
+    return runner, recorder
+
+
 # Check 15.
 
 
@@ -81,15 +88,11 @@ def refresh_epochs(begin, interval, max_epochs):
             if is_refresh_epoch(epoch, begin, interval)]
 
 
-def test_schedules_of_the_paper():
-    assert refresh_epochs(40, 40, 300) == list(range(40, 300, 40))
-    assert refresh_epochs(0, 20, 100) == [0, 20, 40, 60, 80]
-    assert refresh_epochs(5, 1, 8) == [5, 6, 7]
-    assert refresh_epochs(10, 5, 10) == []
-
-
-@pytest.mark.parametrize(('begin', 'interval', 'max_epochs'),
-                         [(0, 1, 5), (3, 4, 20), (7, 3, 8), (2, 9, 9)])
+@pytest.mark.parametrize(
+    ('begin', 'interval', 'max_epochs'),
+    # The first two are the paper's.
+    [(40, 40, 300), (0, 20, 100), (5, 1, 8), (10, 5, 10), (0, 1, 5),
+     (3, 4, 20), (7, 3, 8), (2, 9, 9)])
 def test_schedules_against_counting(begin, interval, max_epochs):
     expected, upcoming = [], begin
     for epoch in range(max_epochs):
@@ -135,8 +138,7 @@ def test_each_sample_gets_its_own_map(whole_run, data):
 
 def test_the_maps_change_what_is_trained(whole_run, data, tmp_path):
     """The losses part at the first refresh, not before."""
-    runner, recorder = mask_runner(tmp_path, dataset(data), mask=dict(begin=4))
-    runner.train()
+    _, recorder = train(tmp_path, dataset(data), mask=dict(begin=4))
     _, with_maps = whole_run
     assert recorder.losses[:3] == with_maps.losses[:3]
     assert not set(recorder.losses[3:]) & set(with_maps.losses[3:])
@@ -152,18 +154,9 @@ def test_look_up_gives_copies(whole_run, data):
     store.gather([path]).zero_()
     assert store.values[3].any()
     assert store.lookup('images/99.png') is None
-    with pytest.raises(ValueError, match=r'images/99\.png has no attention'):
+    with pytest.raises(ValueError, match=r'images/99\.png has no attention '
+                       'map: it is not among the 7 images'):
         store.gather([path, 'images/99.png'])
-
-
-def test_a_sample_without_a_row_is_named(whole_run):
-    runner, _ = whole_run
-    batch = [runner.train_dataloader.dataset[0]['data_samples']]
-    mask_hook(runner).before_train_iter(runner, 0, dict(data_samples=batch))
-    batch[0].set_metainfo(dict(img_path='/elsewhere/x.png'))
-    with pytest.raises(ValueError, match=r'/elsewhere/x\.png.*7 images'):
-        mask_hook(runner).before_train_iter(
-            runner, 0, dict(data_samples=batch))
 
 
 @TRANSFORMS.register_module(force=True)
@@ -182,11 +175,10 @@ def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
     """Random states, modes, weights, the state dict's names."""
     model = msmae_model(drop_rate=.2)
     draw = dict(type='mmmedmask.DrawFromEverything')
-    runner, _ = mask_runner(
+    runner, _ = train(
         tmp_path, dataset(data, pipeline=[draw, *TRAIN_PIPELINE]), epochs=1,
         model=model,
         mask=dict(num_workers=num_workers, pipeline=[draw, *WHOLE_PIPELINE]))
-    runner.train()
     hook = mask_hook(runner)
     assert not hook.store.is_filled
     model.train()
@@ -215,6 +207,14 @@ def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
 # Check 16.
 
 
+def assert_same_maps(attached, expected):
+    """The same samples had the same maps, or none, at the same times."""
+    for (*place, one), (*other_place, other) in zip(attached, expected,
+                                                    strict=True):
+        assert place == other_place
+        assert one is other is None or torch.equal(one, other)
+
+
 @pytest.mark.parametrize('save_state', [True, 'file'])
 @pytest.mark.parametrize('epochs', [1, 2, 3])
 def test_a_resumed_run_is_the_uninterrupted_one(
@@ -224,23 +224,18 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     source = Path(whole.work_dir)
     if save_state == 'file':
         source = tmp_path / 'first'
-        first, _ = mask_runner(source, dataset(data), epochs=epochs,
-                               mask=dict(save_state='file'))
-        first.train()
+        train(source, dataset(data), epochs=epochs,
+              mask=dict(save_state='file'))
         warnings.clear()
-    runner, recorder = mask_runner(
+    runner, recorder = train(
         tmp_path / 'second', dataset(data), mask=dict(save_state=save_state),
         load_from=str(source / f'epoch_{epochs}.pth'), resume=True)
-    runner.train()
     assert list(recorder.stores) == [
         epoch for epoch in (1, 3) if epoch >= epochs]
     assert recorder.losses == expected.losses[3 * epochs:]
     assert torch.equal(mask_hook(runner).store.values,
                        mask_hook(whole).store.values)
-    for (epoch, path, one), (*place, other) in zip(
-            recorder.attached, expected.attached[7 * epochs:], strict=True):
-        assert [epoch, path] == place
-        assert torch.equal(one, other)
+    assert_same_maps(recorder.attached, expected.attached[7 * epochs:])
     for one, other in zip(runner.model.parameters(),
                           whole.model.parameters(), strict=True):
         assert torch.equal(one, other)
@@ -269,11 +264,7 @@ def test_a_checkpoint_holds_plain_data(whole_run):
 
 
 def test_a_published_model_has_no_maps(whole_run, tmp_path):
-    spec = importlib.util.spec_from_file_location(
-        'publish_model',
-        REPOSITORY / 'tools' / 'model_converters' / 'publish_model.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    tool = load('model_converters/publish_model.py')
     whole, _ = whole_run
     source = Path(whole.work_dir) / 'epoch_4.pth'
     assert b'images/3.png' in source.read_bytes()
@@ -291,10 +282,9 @@ def test_without_saved_maps_a_resumed_run_makes_them_at_once(
         Path(whole.work_dir) / 'epoch_2.pth', weights_only=False)
     del checkpoint['attention_masks']
     torch.save(checkpoint, tmp_path / 'bare.pth')
-    runner, recorder = mask_runner(
+    _, recorder = train(
         tmp_path / 'run', dataset(data), mask=dict(save_state=False),
         load_from=str(tmp_path / 'bare.pth'), resume=True)
-    runner.train()
     assert list(recorder.stores) == [2, 3]
     assert any('the checkpoint has none' in message for message in warnings)
     saved = read_checkpoint(tmp_path / 'run' / 'epoch_3.pth')
@@ -304,10 +294,9 @@ def test_without_saved_maps_a_resumed_run_makes_them_at_once(
 def test_a_later_begin_counts_for_a_resumed_run(whole_run, data, tmp_path):
     """Its maps wait until then, and are new then."""
     whole, _ = whole_run
-    runner, recorder = mask_runner(
+    _, recorder = train(
         tmp_path, dataset(data), mask=dict(begin=3), resume=True,
         load_from=str(Path(whole.work_dir) / 'epoch_2.pth'))
-    runner.train()
     assert list(recorder.stores) == [3]
     assert [one is None for _, _, one in recorder.attached] == [
         True] * 7 + [False] * 7
@@ -316,10 +305,9 @@ def test_a_later_begin_counts_for_a_resumed_run(whole_run, data, tmp_path):
 def test_maps_of_other_images_are_ignored(whole_run, tmp_path, warnings):
     whole, _ = whole_run
     other = write_images(tmp_path / 'other', count=6, seed=1)
-    runner, recorder = mask_runner(
+    _, recorder = train(
         tmp_path / 'run', dataset(other), mask={},
         load_from=str(Path(whole.work_dir) / 'epoch_2.pth'), resume=True)
-    runner.train()
     assert list(recorder.stores) == [2, 3]
     assert any('another set of images (7 there, 6 here' in message
                for message in warnings)
@@ -330,10 +318,9 @@ def test_maps_are_not_taken_from_load_from(
         whole_run, data, tmp_path, begin, warnings):
     """Weights are, but a new training starts with its own schedule."""
     whole, _ = whole_run
-    runner, recorder = mask_runner(
+    runner, recorder = train(
         tmp_path, dataset(data), mask=dict(begin=begin), epochs=1,
         load_from=str(Path(whole.work_dir) / 'epoch_4.pth'))
-    runner.train()
     assert list(recorder.stores) == [0][begin:]
     assert mask_hook(runner).store.is_filled == (begin == 0)
     assert any('only a resumed run' in message for message in warnings)
@@ -370,18 +357,15 @@ def test_a_lost_side_file_is_reported(
 def side_file_run(data, tmp_path_factory):
     """Two epochs whose maps are beside the checkpoints."""
     folder = tmp_path_factory.mktemp('side') / 'run'
-    runner, _ = mask_runner(folder, dataset(data), epochs=2,
-                            mask=dict(save_state='file'))
-    runner.train()
+    train(folder, dataset(data), epochs=2, mask=dict(save_state='file'))
     state = read_checkpoint(folder / 'epoch_2.pth')['attention_masks']
     assert set(state) == {'version', 'fingerprint', 'epoch', 'file'}
     return folder
 
 
 def test_auto_resume_finds_the_side_file(side_file_run, data, warnings):
-    runner, recorder = mask_runner(side_file_run, dataset(data), epochs=3,
-                                   mask=dict(save_state='file'), resume=True)
-    runner.train()
+    _, recorder = train(side_file_run, dataset(data), epochs=3,
+                        mask=dict(save_state='file'), resume=True)
     assert recorder.stores == {}
     assert recorder.attached[0][2] is not None
     assert not any('ttention' in message for message in warnings)
@@ -392,17 +376,13 @@ def test_auto_resume_finds_the_side_file(side_file_run, data, warnings):
 
 def test_persistent_workers_use_the_new_maps(whole_run, data, tmp_path):
     """Workers that never start anew, also for the refreshes' own loader."""
-    runner, recorder = mask_runner(
+    _, recorder = train(
         tmp_path, dataset(data), mask=dict(num_workers=1),
         loader=dict(num_workers=2, persistent_workers=True))
-    runner.train()
     _, expected = whole_run
     assert recorder.losses == expected.losses
     assert list(recorder.stores) == [1, 3]
-    for (*place, one), (*other_place, other) in zip(
-            recorder.attached, expected.attached, strict=True):
-        assert place == other_place
-        assert one is other is None or torch.equal(one, other)
+    assert_same_maps(recorder.attached, expected.attached)
 
 
 # Data sets.
@@ -420,13 +400,10 @@ def built(root, **arguments):
 
 
 def test_equal_names_in_two_sets_are_kept_apart(data, second_data, tmp_path):
-    runner, recorder = mask_runner(
+    runner, recorder = train(
         tmp_path, dict(type='ConcatDataset',
                        datasets=[dataset(data), dataset(second_data)]),
-        epochs=1, mask=dict(begin=0, batch_size=4))
-    # The naive maps are those of a single set.
-    recorder.before_train_epoch = lambda runner: None
-    runner.train()
+        epochs=1, mask=dict(begin=0, batch_size=4), naive=False)
     store = mask_hook(runner).store
     assert store.images.keys[6:8] == ('0/images/6.png', '1/images/0.png')
     assert len(store) == len(store.values) == 11
@@ -460,7 +437,7 @@ def names(dataset):
             for source in list_sources(dataset)]
 
 
-def test_wrappers_are_looked_through():
+def test_wrappers_are_looked_through(data):
     """Sources are in the order of the data set, with its repeats."""
     plain = categories()
     assert names(plain) == list('01234')
@@ -472,13 +449,9 @@ def test_wrappers_are_looked_through():
     assert names(balanced) == list('001234')
     assert names(Subset(balanced, [1, 2])) == list('01')
     assert names(Subset(ConcatDataset([plain, plain]), [7, 1])) == list('21')
-
-
-def test_folds_are_looked_through(data):
-    fold = KFoldDataset(dataset(data), fold=1, num_splits=7)
-    assert names(fold) == list('023456')
-    assert names(KFoldDataset(dataset(data), fold=1, num_splits=7,
-                              test_mode=True)) == ['1']
+    for test_mode, fold in ((False, '023456'), (True, '1')):
+        assert names(KFoldDataset(dataset(data), fold=1, num_splits=7,
+                                  test_mode=test_mode)) == list(fold)
 
 
 @pytest.mark.parametrize('wrap', [
@@ -550,11 +523,9 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
     """An unreadable file does not stop a refresh if training skips it."""
     root = shutil.copytree(data, tmp_path / 'data')
     (root / 'images' / '2.png').write_bytes(b'broken')
-    runner, recorder = mask_runner(
+    runner, recorder = train(
         tmp_path / 'run', dataset(root, on_error='skip'), epochs=1,
-        mask=dict(begin=0))
-    recorder.before_train_epoch = lambda runner: None
-    runner.train()
+        mask=dict(begin=0), naive=False)
     store = mask_hook(runner).store
     assert store.values.isnan().flatten(1).any(dim=1).nonzero().tolist() == [
         [2]]
@@ -564,15 +535,11 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
     assert len(recorder.attached) == 7
     assert all(one.isfinite().all() for _, _, one in recorder.attached)
 
-    runner, recorder = mask_runner(
-        tmp_path / 'strict', dataset(root, indices=[0, 1, 3]), epochs=1,
-        mask=dict(begin=0))
-    recorder.before_train_epoch = lambda runner: None
-    runner.train()  # does not read the broken one
-    runner, _ = mask_runner(
-        tmp_path / 'raise', dataset(root), epochs=1, mask=dict(begin=0))
+    # A subset does not read the broken one.
+    train(tmp_path / 'strict', dataset(root, indices=[0, 1, 3]), epochs=1,
+          mask=dict(begin=0), naive=False)
     with pytest.raises(ImageFileError, match=r'2\.png'):
-        runner.train()
+        train(tmp_path / 'raise', dataset(root), epochs=1, mask=dict(begin=0))
 
 
 # Precision and averages.
@@ -580,11 +547,10 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
 
 def test_maps_under_bfloat16(data, tmp_path, whole_run):
     """The autocast of training is used, and the maps are as good."""
-    runner, recorder = mask_runner(
+    _, recorder = train(
         tmp_path, dataset(data), epochs=2, mask=dict(begin=0, interval=1),
         optim_wrapper=dict(type='mmmedmask.Bfloat16OptimWrapper',
                            optimizer=dict(type='SGD', lr=.2)))
-    runner.train()
     for epoch in (0, 1):
         # Eight bits; the naive maps are without autocast.
         difference = recorder.stores[epoch] - recorder.naive[epoch]
@@ -594,9 +560,8 @@ def test_maps_under_bfloat16(data, tmp_path, whole_run):
 
 def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
     """EMAHook changes neither the maps nor the losses."""
-    runner, recorder = mask_runner(tmp_path, dataset(data), mask={},
-                                   hooks=[dict(type='EMAHook', momentum=.01)])
-    runner.train()
+    runner, recorder = train(tmp_path, dataset(data), mask={},
+                             hooks=[dict(type='EMAHook', momentum=.01)])
     _, expected = whole_run
     assert recorder.losses == expected.losses
     for epoch in (1, 3):
@@ -627,12 +592,6 @@ def without(key):
         meta_keys=[name for name in META_KEYS if name != key])]
 
 
-class NoMaps(torch.nn.Module):
-
-    def train_step(self, data, optim_wrapper):
-        """Never called."""
-
-
 @pytest.mark.parametrize(('changes', 'message'), [
     (dict(train_cfg=dict(by_epoch=False, max_iters=4)),
      'EpochBasedTrainLoop, got IterBasedTrainLoop'),
@@ -644,27 +603,24 @@ class NoMaps(torch.nn.Module):
 ])
 def test_trainings_that_do_not_fit(data, tmp_path, changes, message):
     changes = dict(changes)
-    arguments = {name: changes.pop(name)
-                 for name in ('pipeline', ) if name in changes}
-    runner, _ = mask_runner(
-        tmp_path, dataset(data, **arguments), mask=dict(begin=0), **changes)
+    pipeline = changes.pop('pipeline', TRAIN_PIPELINE)
     with pytest.raises(ValueError, match=message):
-        runner.train()
+        train(tmp_path, dataset(data, pipeline), mask=dict(begin=0), **changes)
 
 
 def test_models_that_do_not_fit(data, tmp_path):
-    model = torch.nn.Linear(2, 2)
-    model.train_step = None
-    runner, _ = mask_runner(
-        tmp_path, dataset(data), mask=dict(begin=0), model=model)
-    with pytest.raises(ValueError, match='Linear has no method attention_m'):
-        runner.train()
-    model = msmae_model()
-    model.data_preprocessor.batch_augments = torch.nn.Identity()
-    runner, _ = mask_runner(
-        tmp_path, dataset(data), mask=dict(begin=0), model=model)
-    with pytest.raises(ValueError, match=r'Mixup'):
-        runner.train()
+    linear, mixed, diverged = torch.nn.Linear(2, 2), *(
+        msmae_model() for _ in range(2))
+    linear.train_step = None
+    mixed.data_preprocessor.batch_augments = torch.nn.Identity()
+    maps_of = diverged.attention_maps
+    diverged.attention_maps = lambda inputs: maps_of(inputs) * torch.nan
+    for model, message in (
+            (linear, 'Linear has no method attention_m'), (mixed, 'Mixup'),
+            (diverged, r'7 of 7.*images/0\.png.*diverged')):
+        with pytest.raises(ValueError, match=message):
+            train(tmp_path, dataset(data), mask=dict(begin=0, batch_size=7),
+                  model=model)
 
 
 @pytest.mark.parametrize(('pipeline', 'message'), [
@@ -681,25 +637,12 @@ def test_models_that_do_not_fit(data, tmp_path):
 @pytest.mark.parametrize('batch_size', [1, 7])
 def test_pipelines_that_do_not_show_whole_images(
         data, tmp_path, pipeline, message, batch_size):
-    from PIL import Image
     root = shutil.copytree(data, tmp_path / 'data')
     file = root / 'images' / '0.png'
     Image.open(file).resize(SIZE[::-1]).save(file)
-    runner, _ = mask_runner(
-        tmp_path / 'run', dataset(root), epochs=1,
-        mask=dict(begin=0, pipeline=pipeline, batch_size=batch_size))
     with pytest.raises(ValueError, match=message):
-        runner.train()
-
-
-def test_maps_that_are_not_finite_are_an_error(data, tmp_path):
-    model = msmae_model()
-    maps_of = model.attention_maps
-    model.attention_maps = lambda inputs: maps_of(inputs) * torch.nan
-    runner, _ = mask_runner(tmp_path, dataset(data),
-                            mask=dict(begin=0, batch_size=7), model=model)
-    with pytest.raises(ValueError, match=r'7 of 7.*images/0\.png.*diverged'):
-        runner.train()
+        train(tmp_path / 'run', dataset(root), epochs=1, mask=dict(
+            begin=0, pipeline=pipeline, batch_size=batch_size))
 
 
 def test_wrappers_that_spread_the_weights_are_refused(data, tmp_path):
@@ -712,11 +655,9 @@ def test_wrappers_that_spread_the_weights_are_refused(data, tmp_path):
 
 def test_repeats_within_an_epoch_are_reported(data, tmp_path, warnings):
     """They would be the same crop: draws follow epoch and sample."""
-    runner, recorder = mask_runner(
+    runner, recorder = train(
         tmp_path, dict(type='RepeatDataset', dataset=dataset(data), times=2),
-        epochs=1, mask=dict(begin=0))
-    recorder.before_train_epoch = lambda runner: None
-    runner.train()
+        epochs=1, mask=dict(begin=0), naive=False)
     assert sum('RepeatDataset: an image that comes several times' in message
                for message in warnings) == 1
     assert len(recorder.attached) == 14
@@ -725,19 +666,17 @@ def test_repeats_within_an_epoch_are_reported(data, tmp_path, warnings):
 
 
 def test_a_schedule_that_never_begins_is_reported(data, tmp_path, warnings):
-    runner, _ = mask_runner(
-        tmp_path, dataset(data), epochs=1, mask=dict(begin=5))
-    runner.train()
+    train(tmp_path, dataset(data), epochs=1, mask=dict(begin=5))
     assert any('begin 5 is not below max_epochs 1' in message
                for message in warnings)
 
 
-def test_parts_are_averaged_and_gaps_are_nan():
-    maps = torch.tensor([.5, .25, .75]).half()[:, None, None].expand(3, 2, 3)
-    combined, present = combine_parts([3, 0, 0], [maps], 5)
+def test_parts_are_put_in_their_rows_and_gaps_are_nan():
+    maps = torch.tensor([.5, .25]).half()[:, None, None].expand(2, 2, 3)
+    combined, present = combine_parts([3, 0], [maps[:1], maps[1:]], 5)
     assert combined.dtype == torch.float16
     assert combined.shape == (5, 2, 3)
-    assert combined[0].unique().tolist() == [.5]
+    assert combined[0].unique().tolist() == [.25]
     assert combined[3].unique().tolist() == [.5]
     assert present.tolist() == [True, False, False, True, False]
     assert combined[~present].isnan().all()
