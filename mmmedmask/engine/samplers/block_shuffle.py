@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sized
 import torch
 from mmengine.dataset import DefaultSampler
 
-from mmmedmask.functional.randomness import stream_seed
+from mmmedmask.engine.samplers.seeded_batches import epoch_generator
 from mmmedmask.registry import DATA_SAMPLERS
 from mmmedmask.util.checks import check_integer
 
@@ -38,11 +38,8 @@ class BlockShuffleSampler(DefaultSampler):
             ranks.
     """
 
-    def __init__(self,
-                 dataset: Sized,
-                 block_size: int = 256,
-                 mixed_blocks: int = 64,
-                 seed: int | None = None) -> None:
+    def __init__(self, dataset: Sized, block_size: int = 256,
+                 mixed_blocks: int = 64, seed: int | None = None) -> None:
         super().__init__(dataset, shuffle=True, seed=seed)
         self.block_size = check_integer('block_size', block_size)
         self.mixed_blocks = check_integer('mixed_blocks', mixed_blocks)
@@ -82,6 +79,4 @@ class BlockShuffleSampler(DefaultSampler):
                 start = 0
 
     def _generator(self, stream: str) -> torch.Generator:
-        seed = stream_seed(
-            self.seed, f'{type(self).__name__} {self.epoch} {stream}')
-        return torch.Generator().manual_seed(seed & 0xFFFFFFFF)
+        return epoch_generator(self, type(self).__name__, stream)

@@ -34,9 +34,7 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
     not be given.
 
     Args:
-        sampler: MMEngine's ``DefaultSampler``; the runner gives it.
-        batch_size: Samples of a batch on each rank, at least 4; the runner
-            gives it.
+        batch_size: Samples of a batch on each rank, at least 4.
 
     Raises:
         ValueError: If an argument is outside its range, the data set does

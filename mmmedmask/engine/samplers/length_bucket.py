@@ -11,6 +11,7 @@ from mmmedmask.engine.samplers.seeded_batches import (
     shuffled,
 )
 from mmmedmask.registry import DATA_SAMPLERS
+from mmmedmask.util.checks import check_integer, check_range
 
 
 @DATA_SAMPLERS.register_module()
@@ -37,8 +38,7 @@ class LengthBucketBatchSampler(EpochBatchSampler):
     loader's, ``drop_last`` must not be given.
 
     Args:
-        sampler: MMEngine's ``DefaultSampler``; the runner gives it.
-        batch_size: Largest number of bags in a batch; the runner gives it.
+        batch_size: Largest number of bags in a batch.
         max_tokens: Largest number of patches of a padded batch, bags times
             the length of the longest.
         max_waste: Largest share of padding in a batch, in [0, 1).
@@ -51,13 +51,9 @@ class LengthBucketBatchSampler(EpochBatchSampler):
     def __init__(self, sampler: DefaultSampler, batch_size: int,
                  max_tokens: int, max_waste: float = 0.2) -> None:
         super().__init__(sampler, batch_size)
-        if max_tokens < 1:
-            raise ValueError(
-                f'max_tokens must be at least 1, got {max_tokens}')
-        if not 0 <= max_waste < 1:
-            raise ValueError(f'max_waste must be in [0, 1), got {max_waste}')
-        self.max_tokens = max_tokens
-        self.max_waste = max_waste
+        self.max_tokens = check_integer('max_tokens', max_tokens)
+        self.max_waste = check_range('max_waste', max_waste, 0, 1,
+                                     open_high=True)
         lengths = ask_dataset(sampler, 'get_num_patches', 'the patches')
         self.buckets = bucket_by_length(lengths, max_waste)
         # A patient without slides takes no place.
@@ -96,8 +92,7 @@ class LengthBucketBatchSampler(EpochBatchSampler):
 def bucket_by_length(lengths: list[int], max_waste: float) -> list[list[int]]:
     """Sort bags into buckets of similar length, shorter ones first.
 
-    In a bucket none is shorter than the longest by more than the share
-    ``max_waste``. Bags of no patch are in a bucket of their own.
+    Bags of no patch are in a bucket of their own.
     """
     order = sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True)
     buckets: list[list[int]] = []

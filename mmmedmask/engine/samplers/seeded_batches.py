@@ -1,7 +1,6 @@
 """Base of batch samplers whose batches a seed and an epoch determine.
 
-MMEngine tells both to the sampler that it builds a batch sampler around. So a
-resumed run goes on with the batches that it would have had.
+MMEngine tells both to the sampler that it builds a batch sampler around.
 """
 
 from collections.abc import Iterator
@@ -10,25 +9,15 @@ import torch
 from mmengine.dataset import DefaultSampler
 
 from mmmedmask.functional.randomness import stream_seed
+from mmmedmask.util.checks import check_integer
 
 
 class EpochBatchSampler:
     """Batches that all ranks know, of which each takes its own.
 
-    Subclasses write :meth:`plan` and set ``num_batches``, which no epoch
-    changes: schedules count on it.
-
-    Args:
-        sampler: MMEngine's ``DefaultSampler``, which a config names as
-            ``sampler`` beside ``batch_sampler``. Its order is not used.
-        batch_size: Largest number of samples in a batch, on each rank.
-
-    Attributes:
-        num_batches: Batches of each rank in an epoch.
-
-    Raises:
-        ValueError: If ``sampler`` is of another type or ``batch_size`` below
-            1.
+    Subclasses write :meth:`plan` and set ``num_batches``, those of each rank
+    in an epoch, which no epoch changes: schedules count on it. The order of
+    ``sampler`` is not used.
     """
 
     num_batches: int
@@ -38,16 +27,9 @@ class EpochBatchSampler:
             raise ValueError(
                 f"{type(self).__name__} needs sampler=dict(type="
                 f"'DefaultSampler'), got {type(sampler).__name__}")
-        if batch_size < 1:
-            raise ValueError(f'batch_size must be at least 1, got '
-                             f'{batch_size}')
         self.sampler = sampler
-        self.batch_size = batch_size
-
-    @property
-    def num_ranks(self) -> int:
-        """Processes that share the data set."""
-        return self.sampler.world_size
+        self.batch_size = check_integer('batch_size', batch_size)
+        self.num_ranks = sampler.world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, counted from 0, whose batches come next."""
@@ -55,9 +37,7 @@ class EpochBatchSampler:
 
     def generator(self, stream: str) -> torch.Generator:
         """Make a generator of this epoch for one kind of draws."""
-        name = f'{type(self).__name__} {self.sampler.epoch} {stream}'
-        seed = stream_seed(self.sampler.seed, name)
-        return torch.Generator().manual_seed(seed & 0xFFFFFFFF)
+        return epoch_generator(self.sampler, type(self).__name__, stream)
 
     def plan(self) -> list[list[list[int]]]:
         """Draw an epoch: for each step the batch of each rank."""
@@ -69,6 +49,13 @@ class EpochBatchSampler:
 
     def __len__(self) -> int:
         return self.num_batches
+
+
+def epoch_generator(sampler: DefaultSampler, kind: str,
+                    stream: str) -> torch.Generator:
+    """Make the generator of a sampler's epoch for one kind of draws."""
+    seed = stream_seed(sampler.seed, f'{kind} {sampler.epoch} {stream}')
+    return torch.Generator().manual_seed(seed & 0xFFFFFFFF)
 
 
 def ask_dataset(sampler: DefaultSampler, method: str, what: str) -> list:
