@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -26,11 +27,7 @@ DENSE_KINDS = {
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
-    """Find what a model trains: its ``backbone``, or GiMP's ``aggregator``.
-
-    Raises:
-        ValueError: If it has neither.
-    """
+    """Find what a model trains: its ``backbone``, or GiMP's ``aggregator``."""
     for name in ('backbone', 'aggregator'):
         encoder = getattr(model, name, None)
         if encoder is not None:
@@ -44,14 +41,10 @@ def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
 
     ResNets of torchvision, timm and mmpretrain have ``layer1`` to
     ``layer4``; ConvNeXts have ``stages``; in a transformer each block is a
-    stage.
-
-    Raises:
-        ValueError: If it has none of these.
+    stage. An encoder without any is a ValueError.
     """
-    layers = {name: module
-              for name, module in encoder.named_children()
-              if name.startswith('layer') and name[len('layer'):].isdigit()}
+    layers = {name: module for name, module in encoder.named_children()
+              if re.fullmatch(r'layer\d+', name)}
     if layers:
         return layers
     modules = dict(encoder.named_modules())
@@ -74,15 +67,15 @@ class FrozenFeatures:
 
     Args:
         encoder: Takes normalised images (B, C, H, W).
-        mean: What is subtracted from the channels, in the images' units.
-        std: What they are divided by.
+        mean: Of the channels, in the images' units; as ``std``.
         images: Batches of images as :meth:`maps` takes them, on which
-            BatchNorm statistics are measured again. Those of pre-training
+            BatchNorm statistics are measured again: those of pre-training
             are of masked views. None keeps them.
         device: Where the copy runs; None takes that of the encoder.
 
     Raises:
-        ValueError: If the encoder has no stages.
+        ValueError: If the encoder has no stages, or later, if a stage gives
+            neither a map nor patch tokens, or images have other channels.
     """
 
     def __init__(self, encoder: nn.Module, mean: Sequence[float],
@@ -106,9 +99,8 @@ class FrozenFeatures:
         for stage in list(stages.values())[0 if pyramid else -1:]:
             stage.register_forward_hook(self._keep)
         if images is not None and active_batch_norms(self.encoder):
-            update_bn_statistics(
-                self.encoder, images,
-                lambda _, batch: self._run(batch))
+            update_bn_statistics(self.encoder, images,
+                                 lambda _, batch: self._run(batch))
             self._maps.clear()
         self.encoder.eval()
 
@@ -127,9 +119,6 @@ class FrozenFeatures:
 
         Images of 8 bits and RGB, as probes read them, become what an encoder
         of 16 bits or of gray tiles was trained on.
-
-        Raises:
-            ValueError: If it was trained on other channels.
         """
         scale = 257. if images.dtype == torch.uint8 and self.mean.max() > 255 \
             else 1.
@@ -149,9 +138,6 @@ class FrozenFeatures:
         """Compute the maps (B, D, h, w) of the stages, finest first.
 
         Images are (B, C, H, W), any type, in the units of ``mean``.
-
-        Raises:
-            ValueError: If a stage gives neither a map nor patch tokens.
         """
         self._maps.clear()
         self._run(images)
@@ -186,26 +172,21 @@ class FrozenFeatures:
 
 
 def sample_maps(maps: Sequence[Tensor], points: Tensor) -> Tensor:
-    """Interpolate maps of one image at points, bilinearly.
+    """Interpolate maps (B, D, h, w) at points, bilinearly.
 
-    Args:
-        maps: Shape (B, D, h, w) each.
-        points: Places as (x, y) in [-1, 1], where -1 and 1 are the outer
-            edges of the image, shape (B, P, 2).
-
-    Returns:
-        Shape (B, P, D1 + D2 + ...).
+    Points are (x, y) in [-1, 1], where -1 and 1 are the outer edges of the
+    image, (B, P, 2). Returns (B, P, D1 + D2 + ...).
     """
-    grid = points[:, None]
     sampled = [
         F.grid_sample(
-            level, grid.to(level), mode='bilinear', padding_mode='border',
-            align_corners=False)[:, :, 0] for level in maps]
+            level, points[:, None].to(level), mode='bilinear',
+            padding_mode='border', align_corners=False)[:, :, 0]
+        for level in maps]
     return torch.cat(sampled, dim=1).transpose(1, 2)
 
 
 def color_vectors(images: Tensor) -> Tensor:
-    """The mean and deviation of each channel of images (B, C, H, W), (B, 2 C).
+    """The mean and deviation of each channel of images, (B, 2 C).
 
     What a probe gets from these is the floor of every encoder.
     """
@@ -217,9 +198,8 @@ def draw_points(size: tuple[int, int], count: int,
                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw pixels of an image (h, w), all in random order, or ``count``.
 
-    Returns:
-        Rows and columns, shape (P, 2), and the centres of these pixels as
-        :func:`sample_maps` takes them, shape (P, 2).
+    Returns their rows and columns, (P, 2), and their centres as
+    :func:`sample_maps` takes them, (P, 2).
     """
     height, width = size
     places = torch.randperm(height * width, generator=generator)[:count]

@@ -34,9 +34,7 @@ class BackboneLayerDecayConstructor(LearningRateDecayOptimWrapperConstructor):
                    get_layer_depth: Callable | None = None) -> None:
         """Append to ``params`` one group for each trainable parameter.
 
-        ``prefix`` is the dotted name of the part, with its final dot, and
-        ``get_layer_depth`` gives depth and number of depths for a name; None
-        takes the backbone's.
+        ``get_layer_depth`` gives depth and number of depths for a name.
         """
         if get_layer_depth is None:
             get_layer_depth = _backbone_depth(module)

@@ -1,7 +1,6 @@
 """What masked models are asked for and what they answer, in one form.
 
-The heads differ in layout, in the normalisation of the target and in the
-error they count. Who compares losses with guesses needs none of that.
+Their heads differ in layout, the target's normalisation and the error.
 """
 
 from functools import singledispatch
@@ -24,13 +23,11 @@ from mmmedmask.models.msmae import MSMAE
 
 
 class MaskedAnswer(NamedTuple):
-    """A model's answer on a batch.
+    """A model's answer on a batch, and what it is asked for.
 
-    Attributes:
-        prediction: Shape (B, P, C), in the units of the targets.
-        targets: What it is asked for, as its head normalises it.
-        criterion: The error that its head counts, ``'squared'`` or
-            ``'absolute'``.
+    The prediction (B, P, C) is in the units of the targets, which are as its
+    head normalises them; the error that it counts is ``'squared'`` or
+    ``'absolute'``.
     """
 
     prediction: Tensor
@@ -57,11 +54,8 @@ def answer_masked(model: nn.Module, inputs, data_samples) -> MaskedAnswer:
     """Let a model reconstruct a batch that its data preprocessor gave out.
 
     The model is in evaluation mode. Places are pixels, for GiMP patches of a
-    bag.
-
-    Raises:
-        ValueError: If the model reconstructs nothing, see
-            :func:`explain_missing`, or its head counts another error.
+    bag. A model that reconstructs nothing, see :func:`explain_missing`, or
+    whose head counts another error, is a ValueError.
     """
     raise ValueError(explain_missing(model))
 
@@ -85,8 +79,9 @@ def _(model: MSMAE, inputs, data_samples) -> MaskedAnswer:
     seen = seen.transpose(1, 2).flatten(2)[:, :, None]
     return MaskedAnswer(
         _pixels_of_patches(prediction, inputs.shape[1]),
-        _masked_patches(target, inputs.shape[1], None,
-                        visible_color(seen, torch.zeros_like(seen[:, :1]))))
+        _masked_patches(target, inputs.shape[1], torch.ones_like(
+            target[..., 0]), visible_color(
+                seen, torch.zeros_like(seen[:, :1]))))
 
 
 @answer_masked.register
@@ -160,15 +155,12 @@ def _pixels_of_patches(patches: Tensor, channels: int) -> Tensor:
     return patches.unflatten(2, (-1, channels)).flatten(1, 2)
 
 
-def _masked_patches(target: Tensor, channels: int, mask: Tensor | None,
+def _masked_patches(target: Tensor, channels: int, mask: Tensor,
                     features: Tensor) -> MaskedTargets:
     """Targets of patches (B, M, P); ``mask`` (B, M), 1 = it counts."""
-    pixels = target.shape[2] // channels
-    if mask is None:
-        mask = target.new_ones(target.shape[:2])
     return MaskedTargets(
-        _pixels_of_patches(target, channels),
-        mask.float().repeat_interleave(pixels, dim=1), features)
+        _pixels_of_patches(target, channels), mask.float().repeat_interleave(
+            target.shape[2] // channels, dim=1), features)
 
 
 def _criterion(loss: nn.Module) -> str:

@@ -43,15 +43,13 @@ def preserve_modes(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode, without compilation.
+    """Put a model into evaluation mode; afterwards modules have their own.
 
-    Afterwards every module has the mode it had. Compiled modules run eagerly
-    meanwhile, since another mode would compile them once more.
+    Compiled ones run eagerly meanwhile: another mode would compile anew.
     """
-    compiled = {
-        module: module._compiled_call_impl
-        for module in model.modules() if module._compiled_call_impl is not None
-    }
+    compiled = {module: module._compiled_call_impl
+                for module in model.modules()
+                if module._compiled_call_impl is not None}
     with preserve_modes(model):
         model.eval()
         for module in compiled:
@@ -74,11 +72,7 @@ def model_at_rest(runner: Runner) -> Iterator[nn.Module]:
 
 @contextmanager
 def at_iteration(runner: Runner, iteration: int) -> Iterator[None]:
-    """Let data preprocessors believe that an iteration is running.
-
-    They draw views and masks from the seed, the iteration (from 0) and the
-    sample.
-    """
+    """Let data preprocessors, which draw from it, see another iteration."""
     hub = runner.message_hub
     hub.update_info('iter', iteration)
     try:

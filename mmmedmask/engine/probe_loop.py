@@ -19,9 +19,7 @@ class ProbeLoop(BaseLoop):
     ``test_dataloader=dict()`` and ``test_evaluator=dict()``, which MMEngine
     wants beside a test loop: the images are the probes' own.
 
-    Args:
-        data: Labelled images; this and the following are as of
-            :func:`build_probes`.
+    Args are as of :func:`build_probes`.
 
     Raises:
         ValueError: If there is neither ``data`` nor ``dense``, or a loader

@@ -1,7 +1,8 @@
 """Probe encoders on labelled images, on images with masks, and on bags."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmengine.dist import (
     broadcast_object_list,
     get_rank,
     get_world_size,
+    is_main_process,
 )
 from torch import Tensor, nn
 
@@ -34,59 +36,53 @@ from mmmedmask.evaluation.probes import (
 )
 
 
-class VectorProbe:
+def _share(items: Sequence) -> Sequence:
+    """This rank's of some items."""
+    return items[get_rank()::get_world_size()]
+
+
+def _on_main(score: Callable[..., list[ProbeScore]], *arguments
+             ) -> list[ProbeScore]:
+    """Score in the main process; all get the scores."""
+    scores = [score(*arguments) if is_main_process() else None]
+    broadcast_object_list(scores)
+    return scores[0]
+
+
+def score_vectors(vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
+                  num_classes: int,
+                  groups: Mapping[str, Sequence[str] | None] | None = None,
+                  standardize: bool = False,
+                  seed: int = 0) -> list[ProbeScore]:
     """Nearest neighbours and logistic regression on one vector per sample.
 
-    All ranks take part: each computes the vectors of a share of the samples,
-    all get the scores.
-
-    Attributes:
-        floor_name: What is scored without an encoder.
+    ``vectors`` are this rank's rows (N, D) of ``'train'`` and ``'test'``;
+    labels and groups are those of all samples of both. ``standardize`` brings
+    the training vectors to mean 0 and deviation 1, and the test vectors
+    alike. All ranks get the scores, each with the floor of chance.
     """
-
-    floor_name: str
-
-    def share(self, count: int) -> range:
-        """The places of this rank's samples, of so many."""
-        return range(get_rank(), count, get_world_size())
-
-    def score(self, vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
-              num_classes: int,
-              groups: Mapping[str, Sequence[str] | None] | None = None,
-              standardize: bool = False, seed: int = 0) -> list[ProbeScore]:
-        """Score vectors, with the floor of chance in each score.
-
-        ``vectors`` are this rank's rows (N, D) of ``'train'`` and
-        ``'test'``; labels and groups are those of all samples of both.
-        ``standardize`` brings the training vectors to mean 0 and deviation
-        1, and the test vectors alike.
-        """
-        whole = {which: _interleave(all_gather_object(rows.numpy()))
-                 for which, rows in vectors.items()}
-        if standardize:
-            # Cosines of raw colours are all nearly 1.
-            mean, std = whole['train'].mean(axis=0), whole['train'].std(axis=0)
-            whole = {which: (rows - mean) / np.maximum(std, 1e-6)
-                     for which, rows in whole.items()}
-        groups = groups or {}
-        scores = [None]
-        if get_rank() == 0:
-            scores = [probe_images(
-                whole['train'], labels['train'], whole['test'], labels['test'],
-                num_classes, groups.get('train'), groups.get('test'), seed)]
-        broadcast_object_list(scores)
-        return scores[0]
+    whole = {which: _interleave(all_gather_object(rows.numpy()))
+             for which, rows in vectors.items()}
+    if standardize:
+        # Cosines of raw colours are all nearly 1.
+        mean, std = whole['train'].mean(axis=0), whole['train'].std(axis=0)
+        whole = {which: (rows - mean) / np.maximum(std, 1e-6)
+                 for which, rows in whole.items()}
+    groups = groups or {}
+    return _on_main(
+        probe_images, whole['train'], labels['train'], whole['test'],
+        labels['test'], num_classes, groups.get('train'), groups.get('test'),
+        seed)
 
 
 @dataclass
-class ImageProbe(VectorProbe):
-    """Probes of whole images.
+class ImageProbe:
+    """Probes of whole images; ``floor_name`` is scored without an encoder.
 
-    Attributes:
-        size: Side in pixels that images are resized to; None keeps them,
-            then all must have one size.
-        color: See :func:`~mmmedmask.datasets.probe_sets.load_image`.
-        seed: Seed of the jitter and of the probe's folds.
+    ``size`` and ``color`` are as of
+    :func:`~mmmedmask.datasets.probe_sets.load_image`; without a size all
+    images must have one. The seed is that of the jitter and of the probe's
+    folds.
     """
 
     train: ProbeSet
@@ -105,7 +101,7 @@ class ImageProbe(VectorProbe):
             paths = getattr(self, which).paths
             images = [load_image(paths[index], self.size, self.color,
                                  self.seed * len(paths) + index)
-                      for index in self.share(len(paths))]
+                      for index in _share(range(len(paths)))]
             sizes = sorted({tuple(image.shape[1:]) for image in images})
             if len(sizes) > 1:
                 raise ValueError(
@@ -127,7 +123,7 @@ class ImageProbe(VectorProbe):
         vectors = {which: torch.cat([encode(batch)
                                      for batch in self.batches(which)])
                    for which in sets}
-        return self.score(
+        return score_vectors(
             vectors, {which: part.labels for which, part in sets.items()},
             len(self.train.classes),
             {which: part.groups for which, part in sets.items()},
@@ -135,7 +131,7 @@ class ImageProbe(VectorProbe):
 
 
 @dataclass
-class BagProbe(VectorProbe):
+class BagProbe:
     """Probes of whole bags: one vector per patient.
 
     ``train`` and ``test`` are data sets of whole bags such as
@@ -179,13 +175,14 @@ class BagProbe(VectorProbe):
             labels[which] = np.array([
                 dataset.get_data_info(place)['gt_label'] for place in places])
             rows = []
-            for index in self.share(len(places)):
-                batch = pseudo_collate([dataset[places[index]]])
+            for place in _share(places):
+                batch = pseudo_collate([dataset[place]])
                 inputs = self.preprocessor(batch, False)['inputs']
                 rows.append(encode(inputs).float().cpu())
             vectors[which] = torch.cat(rows)
-        return self.score(vectors, labels, len(self.train.metainfo['classes']),
-                          standardize=standardize, seed=self.seed)
+        return score_vectors(
+            vectors, labels, len(self.train.metainfo['classes']),
+            standardize=standardize, seed=self.seed)
 
 
 @dataclass
@@ -196,8 +193,8 @@ class DenseProbe:
         few: Numbers of training images; None takes all.
         pixels: Pixels per image, drawn once.
         max_images: Images per split at most, the first ones.
-        size: Side in pixels of the square that images are resized to; None
-            keeps them. Labels are those of the masks as they are.
+        size: Side of the square that images are resized to; None keeps
+            them. Labels are those of the masks as they are.
     """
 
     train: ProbeSet
@@ -216,8 +213,7 @@ class DenseProbe:
         images = getattr(self, which)
         masked = [index for index in range(len(images.paths))
                   if images.masks and images.masks[index] is not None]
-        masked = masked[:self.max_images]
-        for index in masked[get_rank()::get_world_size()]:
+        for index in _share(masked[:self.max_images]):
             image, mask = load_image(images.paths[index]), images.mask(index)
             if mask.shape != tuple(image.shape[1:]):
                 raise ValueError(
@@ -247,12 +243,8 @@ class DenseProbe:
             gathered = sum(all_gather_object(rows), [])
             parts[which] = [row[1:] for row in
                             sorted(gathered, key=lambda row: row[0])]
-        scores = [None]
-        if get_rank() == 0:
-            scores = [probe_pixels(parts['train'], parts['test'], self.few,
-                                   self.seed)]
-        broadcast_object_list(scores)
-        return scores[0]
+        return _on_main(probe_pixels, parts['train'], parts['test'], self.few,
+                        self.seed)
 
 
 Probe = ImageProbe | DenseProbe | BagProbe
@@ -265,19 +257,18 @@ def build_probes(
         dense_size: int | None = None, seed: int = 0) -> dict[str, Probe]:
     """Make the probes of a data set with labels and of one with masks.
 
+    Probes are named ``'rgb'``, ``'gray'``, ``'jitter'`` and ``'pixels'``.
+
     Args:
         data: Labelled images; None makes no probe of whole images.
         dense: Images with masks; None makes no probe of pixels.
         colors: One probe of whole images each.
-        size: See :class:`ImageProbe`.
-        few: See :class:`DenseProbe`.
+        size: Side that whole images are resized to; None keeps them.
+        few: See :class:`DenseProbe`, as for ``dense_size``.
         max_images: Images per split at most: for probes of whole images
             taken evenly from the list, for those of pixels the first ones.
         split_folder: See
             :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
-        dense_size: See :class:`DenseProbe`.
-
-    Probes are named ``'rgb'``, ``'gray'``, ``'jitter'`` and ``'pixels'``.
 
     Raises:
         ValueError: If ``data`` has masks but no classes, or ``dense`` no
@@ -329,9 +320,8 @@ def frozen_features(encoder: nn.Module, mean: Sequence[float],
     if probe is not None:
         # SyncBN talks at each batch, so all ranks bring the same number.
         share = len(probe.train.paths) // get_world_size()
-        images = (batch for start, batch in zip(
-            range(0, share, probe.batch_size), probe.batches('train'),
-            strict=False))
+        images = itertools.islice(
+            probe.batches('train'), -(-share // probe.batch_size))
     return FrozenFeatures(encoder, mean, std, images)
 
 

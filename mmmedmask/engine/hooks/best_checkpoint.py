@@ -25,8 +25,7 @@ class BestCheckpointHook(Hook):
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         """Point to the best checkpoint, if there is a new one."""
-        best = runner.message_hub.get_info('best_ckpt') \
-            if 'best_ckpt' in runner.message_hub.runtime_info else None
+        best = runner.message_hub.runtime_info.get('best_ckpt')
         if best is None or not is_main_process():
             return
         link = Path(runner.work_dir) / FILE_NAME

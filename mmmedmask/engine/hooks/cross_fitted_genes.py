@@ -36,11 +36,9 @@ class CrossFittedGenesHook(Hook):
     run that resumes, or repeats, uses again if nothing has changed. The main
     process computes them; it takes ``num_folds`` times the first stage.
 
-    Args:
-        max_epochs: Epochs of each encoder; as the first stage.
-        batch_size: Patients of a step.
-        base_lr: Learning rate of AdamW.
-        weight_decay: Weight decay of AdamW.
+    ``max_epochs``, ``batch_size`` and AdamW's ``base_lr`` and
+    ``weight_decay`` are those of each encoder, by default as in the first
+    stage.
 
     Raises:
         ValueError: If an argument is outside its range; before training if
@@ -76,8 +74,8 @@ class CrossFittedGenesHook(Hook):
                 'CrossFittedGenesHook makes gene encoders from '
                 'model.gene_encoder of the config of the run, which is '
                 f'{encoder!r}')
-        encoder = {key: value for key, value in encoder.items()
-                   if key != 'init_cfg'}
+        encoder = dict(encoder)
+        encoder.pop('init_cfg', None)
         dataset = training_set(runner)
         if dataset is None:
             raise ValueError('CrossFittedGenesHook: no data set of the '

@@ -6,6 +6,7 @@ to what the visible colour alone explains has learned nothing else.
 
 import copy
 import random
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -78,14 +79,8 @@ class LossFloorsHook(WatchingHook):
             training and one at the end.
         num_fit: Training samples that the guesses are fitted on at most.
         num_held_out: Held-out samples at most.
-        batch_size: Samples per batch.
         optional: Whether training samples are measured, with a warning, if
-            the held-out ones are not there.
-
-    Raises:
-        ValueError: If a number is not positive.
-        FileNotFoundError: Before training, if the held-out samples are not
-            there.
+            the held-out ones are not there, else a FileNotFoundError.
     """
 
     # Panels, which are 'LOW', write down what has been measured.
@@ -154,10 +149,10 @@ class LossFloorsHook(WatchingHook):
             f'Held-out loss after epoch {epoch}: {self._loss:.4g}; ' +
             ', '.join(f'{share:.3f} of {name}'
                       for name, share in shares.items()))
+        scalars = {f'floors/loss_over_{name}': share
+                   for name, share in shares.items()}
         runner.visualizer.add_scalars(
-            {'floors/loss': self._loss,
-             **{f'floors/loss_over_{name}': share
-                for name, share in shares.items()}}, step=iteration)
+            {'floors/loss': self._loss, **scalars}, step=iteration)
         name = self._decisive()
         if name in shares:
             runner.message_hub.update_info(
@@ -191,15 +186,14 @@ class LossFloorsHook(WatchingHook):
     def _measure(self, runner: Runner, guesses: Guesses | None = None) -> None:
         """The model's loss, and with guesses also their floors."""
         error = count = 0.0
-        errors: dict[str, float] = {}
+        errors = Counter()
         for answer in self._answers(runner, self._dataset, self.num_held_out):
             prediction, targets, criterion = answer
             error += prediction_error(prediction, targets, criterion)
             count += float(targets.weight.double().sum()
                            ) * targets.values.shape[2]
             if guesses is not None:
-                for name, value in guess_errors(targets, guesses).items():
-                    errors[name] = errors.get(name, 0.0) + value
+                errors.update(guess_errors(targets, guesses))
         if not count:
             raise ValueError('LossFloorsHook: the loss counts no place of '
                              f'{self.num_held_out} held-out samples')

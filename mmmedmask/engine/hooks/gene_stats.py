@@ -125,11 +125,11 @@ class GeneStatsHook(Hook):
 
     def _check(self, runner: Runner, dataset: object, name: str) -> None:
         scale = _preprocessor(runner).gene_scale
-        for part in (getattr(unwrap(runner.model), key, None)
-                     for key in ('gene_encoder', 'aggregator')):
+        for key in ('gene_encoder', 'aggregator'):
+            part = getattr(unwrap(runner.model), key, None)
             listed = getattr(part, 'gene_ids', None)
             if scale.is_set and listed is not None:
-                scale.check_genes(listed, f'gene_list of the model\'s '
+                scale.check_genes(listed, "gene_list of the model's "
                                   f'{type(part).__name__}')
         for part in _gene_sets(dataset):
             if not scale.is_set:
@@ -155,8 +155,7 @@ def _preprocessor(runner: Runner) -> SlideOmicDataPreprocessor:
 def _set_in_copies(runner: Runner, state: dict) -> None:
     """Give copies of the model that have no scale this one.
 
-    EMAHook has copied the model before anything was loaded, and goes on to
-    pair the buffers of both by their places.
+    EMAHook copies it before anything is loaded, and pairs buffers by place.
     """
     for hook in runner.hooks:
         if isinstance(hook, EMAHook):
@@ -173,10 +172,7 @@ def _gene_sets(dataset: object) -> list[SlideOmicDataset]:
 
 
 def training_set(runner: Runner) -> SlideOmicDataset | None:
-    """The data set with genes that training reads; None without genes.
-
-    A ValueError says so if there are several.
-    """
+    """The data set with genes that training reads; None without genes."""
     datasets = _gene_sets(runner.train_dataloader.dataset)
     if len(datasets) > 1:
         raise ValueError(

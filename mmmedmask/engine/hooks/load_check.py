@@ -30,8 +30,7 @@ class LoadCheckHook(Hook):
     """Compare a model's pre-trained modules with their checkpoint by value.
 
     Each module's checkpoint is what its ``init_cfg`` of type ``Pretrained``
-    names, so that a child config changes the path in one place. Before the
-    weights are initialised the checkpoint is read safely
+    names. Before the weights are initialised the checkpoint is read safely
     (``weights_only=True``) and its names and shapes are compared; before the
     first iteration the values are. Both say what does not fit and end the
     run. A resumed run is not compared, its weights have moved on. With

@@ -34,21 +34,17 @@ class MovementHook(Hook):
     ``movement_step/STAGE``. At the end a line says how far each stage is
     from where the run began.
 
-    A warning names the stages that move less than ``least`` in an epoch in
-    which the mean loss falls by more than 1 % (in the first epoch: from its
-    first to its second half).
+    A warning names the stages that move less than ``least``, a share of
+    their weights, in an epoch in which the mean loss falls by more than 1 %
+    (in the first epoch: from its first to its second half).
 
     Only parameters that are trained count. Training is not changed; the
     main process keeps two copies of the encoder's weights in the memory of
     the CPU.
 
-    Args:
-        least: Smallest share of a stage's weights that is called moving.
-
     Raises:
         ValueError: If ``least`` is negative; before training if the model
-            has no encoder, see
-            :func:`~mmmedmask.engine.frozen_features.encoder_of`.
+            has neither a ``backbone`` nor an ``aggregator``.
     """
 
     priority = 'LOW'
@@ -99,10 +95,9 @@ class MovementHook(Hook):
                 f'{name} {share:.2%} ({stepped[name]:.2g})'
                 for name, share in moved.items()))
         runner.visualizer.add_scalars(
-            {f'{prefix}/{name}': share
-             for prefix, shares in (('movement', moved),
-                                    ('movement_step', stepped))
-             for name, share in shares.items()}, step=runner.iter)
+            {f'movement/{name}': share for name, share in moved.items()}
+            | {f'movement_step/{name}': stepped[name] for name in moved},
+            step=runner.iter)
         still = [name for name, share in moved.items() if share < self.least]
         if self._loss_falls() and still:
             runner.logger.warning(
@@ -139,8 +134,8 @@ class MovementHook(Hook):
             half = len(losses) // 2
             if not half:
                 return False
-            before, now = float(losses[:half].mean()), float(
-                losses[half:].mean())
+            before, now = (float(part.mean()) for part in (
+                losses[:half], losses[half:]))
         return before - now > LEAST_FALL * abs(before)
 
 
@@ -157,17 +152,14 @@ def stage_parameters(encoder: nn.Module) -> dict[str, list[nn.Parameter]]:
                      if parameter.requires_grad]
               for name, stage in stages.items()}
     known = {id(parameter) for group in groups.values() for parameter in group}
-    groups['rest'] = [parameter for parameter in encoder.parameters()
-                      if parameter.requires_grad and id(parameter) not in
-                      known]
+    groups['rest'] = [
+        parameter for parameter in encoder.parameters()
+        if parameter.requires_grad and id(parameter) not in known]
     return {name: group for name, group in groups.items() if group}
 
 
 def moved_share(old: Sequence[Tensor], new: Iterable[Tensor]) -> float:
-    """Distance of weights from where they were, as a share of their length.
-
-    Old values are on the CPU; all tensors are one vector.
-    """
+    """Distance of weights from where they were, as a share of their length."""
     distance = length = 0.0
     for before, now in zip(old, new, strict=True):
         before = before.double()

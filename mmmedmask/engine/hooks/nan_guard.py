@@ -8,17 +8,17 @@ run goes on, and the checkpoints that it keeps are worthless.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from mmmedmask.engine.checkpoint.reading import listing
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_integer
-
-LISTED_PARAMETERS = 10
 
 
 @dataclass
@@ -29,8 +29,7 @@ class _Gradients:
     norms: Tensor
 
 
-@dataclass
-class _Step:
+class _Step(NamedTuple):
     """What is kept of one iteration until it is looked at."""
 
     iteration: int
@@ -152,47 +151,43 @@ class NaNGuardHook(Hook):
                 torch.cat([seen.norms for seen in self._applied]))
         self._applied.clear()
         self._before_clipping.clear()
+        # A host may log a value that it computed on the CPU.
+        losses = torch.stack([
+            v.float().reshape(()).to(losses[0].device) for v in losses
+        ]) if losses else torch.zeros(0)
         self._steps.append(
-            _Step(
-                runner.iter + 1, list(outputs),
-                # A host may log a value that it computed on the CPU.
-                torch.stack([
-                    v.float().reshape(()).to(losses[0].device) for v in losses
-                ]) if losses else torch.zeros(0), gradients))
+            _Step(runner.iter + 1, list(outputs), losses, gradients))
         if len(self._steps) >= self.interval:
-            self._look(runner)
+            self._look()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Look before anything is written."""
-        self._look(runner)
+        self._look()
 
     def before_val(self, runner) -> None:
         """Look before time is spent on validation."""
-        self._look(runner)
+        self._look()
 
     def after_train(self, runner) -> None:
         """Look a last time, and leave the optimisers as they were."""
-        self._look(runner)
+        self._look()
         for undo in self._undo:
             undo()
         self._undo.clear()
 
-    def _look(self, runner) -> None:
+    def _look(self) -> None:
         if not self._steps:
             return
-        values = []
-        for step in self._steps:
-            values.append(step.losses)
-            if step.gradients is not None:
-                values.append(step.gradients.norms)
+        values = [value for step in self._steps for value in (
+            step.losses, step.gradients.norms if step.gradients else
+            torch.zeros(0))]
         # The only point where the host waits for the device.
         device = values[0].device
-        on_host = torch.cat([v.to(device) for v in values]).cpu()
-        on_host = iter(on_host.split([len(v) for v in values]))
-        for step in self._steps:
-            losses = next(on_host).tolist()
-            norms = [] if step.gradients is None else next(on_host).tolist()
-            self._judge(step, losses, norms)
+        on_host = torch.cat([v.to(device) for v in values]).cpu().split(
+            [len(v) for v in values])
+        for step, losses, norms in zip(
+                self._steps, on_host[::2], on_host[1::2], strict=True):
+            self._judge(step, losses.tolist(), norms.tolist())
         self._steps.clear()
 
     def _judge(self, step: _Step, losses: list[float],
@@ -217,12 +212,9 @@ class NaNGuardHook(Hook):
             names = [name for name, norm in zip(
                          step.gradients.names, norms, strict=True)
                      if not math.isfinite(norm)]
-            listed = ', '.join(names[:LISTED_PARAMETERS])
-            more = len(names) - LISTED_PARAMETERS
             lines.append(
                 f'  gradients that are not finite ({len(names)} of '
-                f'{len(norms)} parameters): {listed or "none"}' +
-                (f' and {more} more' if more > 0 else ''))
+                f'{len(norms)} parameters): {listing(names) or "none"}')
         lines.append(
             '  Files saved so far hold finite weights. Usual causes: too '
             'high a learning rate, float16 where bfloat16 or float32 is '

@@ -33,22 +33,15 @@ class PanelHook(WatchingHook):
     the picture says how large the loss is beside its floor.
 
     Args:
-        interval: Epochs between two panels, or iterations. There is always
-            one before training and one at the end.
+        interval: Epochs between two panels, or iterations if not
+            ``by_epoch``. There is always one before training and one at the
+            end.
         num_samples: Rows of a panel, taken evenly from the training set.
         channels: Channels to show, see
             :class:`mmmedmask.visualization.PictureUnits`; needed if images
             have neither one nor three.
         window: Stored values shown black and white.
         min_side: Small images are enlarged to about so many pixels.
-        by_epoch: Whether ``interval`` counts epochs.
-
-    Attributes:
-        panel_name: What the pictures are called.
-        units: How to undo the model's normalisation; set before training.
-
-    Raises:
-        ValueError: If an argument is out of range.
     """
 
     panel_name: str
@@ -100,9 +93,7 @@ def choose_positions(length: int, number: int,
                      indices: Sequence[int] | None = None) -> list[int]:
     """Choose ``number`` samples of a data set evenly, or those of ``indices``.
 
-    Raises:
-        ValueError: If an index lies outside of the data set, or ``number``
-            is below 1.
+    An index outside of the data set is a ValueError.
     """
     if indices is None:
         check_integer('num_samples', number)

@@ -5,7 +5,7 @@ does not (Wu and Johnson, "Rethinking 'Batch' in BatchNorm", section 3).
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -27,8 +27,7 @@ from mmmedmask.util.checks import check_choice, check_integer
 def active_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
     """List the BatchNorm layers (SyncBN too) that training updates, by name.
 
-    Layers that the model keeps in evaluation mode (frozen stages,
-    ``norm_eval=True``) are not among them.
+    Not those that are kept in evaluation mode (frozen stages, ``norm_eval``).
     """
     return {name: module
             for name, module in model.named_modules()
@@ -36,49 +35,35 @@ def active_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
             and module.track_running_stats}
 
 
-class _Totals:
-    """Sums of one layer's batch statistics, in float64."""
-
-    def __init__(self, layer: _BatchNorm) -> None:
-        self.mean = torch.zeros_like(layer.running_mean, dtype=torch.float64)
-        self.var = torch.zeros_like(layer.running_var, dtype=torch.float64)
-        self.batches = torch.zeros(
-            (), dtype=torch.float64, device=self.mean.device)
-
-    def add(self, layer: _BatchNorm, inputs, output) -> None:
-        """Forward hook: with a momentum of 1 the buffers are the batch's."""
-        self.mean += layer.running_mean
-        self.var += layer.running_var
-        self.batches += 1
-
-    def reduce(self) -> None:
-        """Add up the ranks' sums."""
-        for total in (self.mean, self.var, self.batches):
-            all_reduce(total, op='sum')
-
-
 @contextmanager
-def _measuring(layers: dict[str, _BatchNorm],
-               totals: dict[str, _Totals]) -> Iterator[None]:
-    """Collect batch statistics; leave the layers as they were found."""
-    buffers = ('running_mean', 'running_var', 'num_batches_tracked')
-    saved = {name: (layer.momentum,
-                    {key: getattr(layer, key).clone()
-                     for key in buffers})
-             for name, layer in layers.items()}
-    handles = [layer.register_forward_hook(totals[name].add)
-               for name, layer in layers.items()]
-    for layer in layers.values():
+def _measuring(layers: Collection[_BatchNorm]) -> Iterator[list[torch.Tensor]]:
+    """Add up what batches have: of each layer means, variances and how many.
+
+    The sums are float64. The layers are left as they were found.
+    """
+    totals = [layer.running_mean.new_zeros(
+        2 * layer.num_features + 1, dtype=torch.float64) for layer in layers]
+    saved = [(layer.momentum, [one.clone() for one in layer.buffers()])
+             for layer in layers]
+    handles = []
+    for layer, total in zip(layers, totals, strict=True):
+
+        def add(layer: _BatchNorm, inputs, output, total=total) -> None:
+            # With a momentum of 1 the buffers are those of the batch.
+            total += torch.cat([layer.running_mean, layer.running_var,
+                                layer.running_mean.new_ones(1)])
+
+        handles.append(layer.register_forward_hook(add))
         layer.momentum = 1.0
     try:
-        yield
+        yield totals
     finally:
-        for handle in handles:
+        for layer, handle, (momentum, buffers) in zip(layers, handles, saved,
+                                                      strict=True):
             handle.remove()
-        for name, layer in layers.items():
-            layer.momentum, values = saved[name]
-            for key, value in values.items():
-                getattr(layer, key).copy_(value)
+            layer.momentum = momentum
+            for buffer, value in zip(layer.buffers(), buffers, strict=True):
+                buffer.copy_(value)
 
 
 @torch.no_grad()
@@ -89,43 +74,38 @@ def update_bn_statistics(
 
     ``mean = sum_b mean_b / B`` and ``var = sum_b var_b / B``, where the
     variance of a batch is the unbiased one that PyTorch keeps. A layer that
-    is called several times for one batch counts each call. Weights, flags,
-    momentum, the counters and the random state stay as they are. All ranks
-    must bring the same number of batches (SyncBN talks at each).
+    is called several times for one batch counts each call. All else stays as
+    it is. All ranks must bring the same number of batches (SyncBN talks at
+    each); none is a ValueError.
 
     Returns the number of batches on this rank, and the names of layers that
     saw none; those keep their statistics.
-
-    Raises:
-        ValueError: If there were no batches.
     """
     with preserve_modes(model), preserve_random_state():
         model.train()
         layers = active_batch_norms(model)
-        totals = {name: _Totals(layer) for name, layer in layers.items()}
         count = 0
-        with _measuring(layers, totals):
+        with _measuring(layers.values()) as totals:
             for batch in batches:
                 forward(model, batch)
                 count += 1
     if count == 0:
         raise ValueError('precise BN: the loader gave no batch')
     unseen = []
-    for name, layer in layers.items():
-        total = totals[name]
-        total.reduce()
-        if total.batches == 0:
+    for (name, layer), total in zip(layers.items(), totals, strict=True):
+        all_reduce(total, op='sum')
+        if total[-1] == 0:
             unseen.append(name)
             continue
-        layer.running_mean.copy_(total.mean / total.batches)
-        layer.running_var.copy_(total.var / total.batches)
+        mean, var = (total[:-1] / total[-1]).chunk(2)
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(var)
     return count, unseen
 
 
 def forward_features(model: nn.Module, batch: object) -> None:
     """Run ``model.extract_feat`` on a training batch."""
-    data = model.data_preprocessor(batch, True)
-    model.extract_feat(data['inputs'])
+    model.extract_feat(model.data_preprocessor(batch, True)['inputs'])
 
 
 def forward_loss(model: nn.Module, batch: object) -> None:
@@ -134,8 +114,7 @@ def forward_loss(model: nn.Module, batch: object) -> None:
     For BatchNorm behind ``extract_feat``: RoI heads of C4 detectors, decode
     heads.
     """
-    data = model.data_preprocessor(batch, True)
-    model(**data, mode='loss')
+    model(**model.data_preprocessor(batch, True), mode='loss')
 
 
 FORWARDS = {'extract_feat': forward_features, 'loss': forward_loss}
@@ -145,11 +124,10 @@ FORWARDS = {'extract_feat': forward_features, 'loss': forward_loss}
 class PreciseBNHook(Hook):
     """Measure BatchNorm statistics once, at the end of training.
 
-    It acts in the last iteration or epoch, before the last checkpoint is
-    saved and before the last validation. It uses full precision, as
-    validation does, and the training batches that would have come next. A
-    loader that ends earlier (epoch-based loops) gives one pass, and the log
-    says how many batches that was.
+    It acts in the last iteration or epoch, before the last checkpoint and
+    validation, in full precision, on the training batches that would have
+    come next. A loader that ends earlier (epoch-based loops) gives one pass,
+    and the log says how many batches that was.
 
     mmpretrain's hook of this name cannot do that for detectors: it stops at
     the length of the loader and runs the test-time preprocessing. With
@@ -159,9 +137,6 @@ class PreciseBNHook(Hook):
         num_batches: Training batches per rank.
         forward: What is run on a batch: ``'extract_feat'`` or ``'loss'``, see
             :func:`forward_features` and :func:`forward_loss`.
-
-    Raises:
-        ValueError: If an argument is invalid.
     """
 
     priority = 'ABOVE_NORMAL'

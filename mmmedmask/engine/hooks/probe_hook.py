@@ -71,8 +71,8 @@ class ProbeHook(WatchingHook):
             models with an ``aggregator``.
         interval: Epochs between two probes; there is one before training
             and one at the end.
-        size: Side in pixels that whole images are resized to; None keeps
-            them.
+        size: Side in pixels that whole images are resized to, as
+            ``dense_size`` for those with masks; None keeps them.
         colors: Which versions of the whole images to probe, of ``'rgb'``,
             ``'gray'`` and ``'jitter'``; the last two hide the colour.
         few: Numbers of images with masks to fit on; None takes all.
@@ -80,8 +80,6 @@ class ProbeHook(WatchingHook):
             :func:`~mmmedmask.engine.probing.build_probes`.
         split_folder: Folder of the csv files, for the layout of our
             converters.
-        dense_size: Side in pixels that images with masks are resized to.
-        seed: Seed of all draws of the probes.
         optional: Whether a folder that is not there is left out with a
             warning, and training goes on without probes if none is there.
 
@@ -152,7 +150,7 @@ class ProbeHook(WatchingHook):
         # All ranks have to agree on what an earlier run has done.
         rows = [read_rows(Path(runner.work_dir, TABLE), runner.epoch)]
         broadcast_object_list(rows)
-        self._rows = rows[0]
+        self._rows, = rows
         return None
 
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:
@@ -200,8 +198,7 @@ class ProbeHook(WatchingHook):
         if is_main_process():
             self._write(runner, scores, epoch, iteration)
 
-    def after_val_epoch(self,
-                        runner,
+    def after_val_epoch(self, runner,
                         metrics: dict[str, float] | None = None) -> None:
         """Add the last scores to those of a validation."""
         if metrics is not None:
@@ -249,9 +246,8 @@ class ProbeHook(WatchingHook):
             raise ValueError(
                 'the probe has no score: every number of images in few is '
                 f'above those that there are, few is {self.few}')
-        picture = draw_probes(self._rows)
         with atomic_path(Path(runner.work_dir, PICTURE)) as temporary:
-            Image.fromarray(picture).save(temporary)
+            Image.fromarray(draw_probes(self._rows)).save(temporary)
 
     def _offer_best(self, runner) -> None:
         metrics, self._metrics = self._metrics, {}
@@ -284,11 +280,9 @@ def read_rows(file: Path, epoch: int) -> list[dict]:
     """Read the scores of ``probe.csv`` up to an epoch; 0 begins anew."""
     if epoch == 0 or not file.is_file():
         return []
-    rows = [{name: cell if name == 'probe' else float(cell)
-             for name, cell in row.items()}
+    kinds = dict.fromkeys(COLUMNS, float) | dict(epoch=int, probe=str)
+    rows = [{name: kinds[name](cell) for name, cell in row.items()}
             for _, row in read_table(file, empty=True).rows()]
-    for row in rows:
-        row['epoch'] = int(row['epoch'])
     return [row for row in rows if row['epoch'] <= epoch]
 
 

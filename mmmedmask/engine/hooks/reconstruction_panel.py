@@ -36,14 +36,8 @@ class ReconstructionPanelHook(PanelHook):
     preprocessor ``mean``, ``std`` and ``data_range``, as those of
     :class:`mmmedmask.models.cmim.CMIM` have.
 
-    Args:
-        interval: Epochs or iterations between two panels.
-        by_epoch: Whether ``interval`` counts epochs.
-        num_samples: Rows of a panel, taken evenly from the training set.
-        channels: Channels to show, see :class:`PanelHook`.
-        window: Stored values shown black and white; None takes the data
-            preprocessor's whole range.
-        min_side: Small views are enlarged to about so many pixels.
+    Args are those of :class:`PanelHook`; without a ``window`` the data
+    preprocessor's whole range is shown.
 
     Raises:
         ValueError: If an argument is outside its range, or, in training, if
@@ -81,11 +75,9 @@ class ReconstructionPanelHook(PanelHook):
         """Draw the views of the very first batch."""
         if runner.iter > 0 or self._inputs is None:
             return
-        model = unwrap(runner.model)
         with preserve_random_state():
-            inputs = _preprocess(model, data_batch)
-        shown = {name: value[:NUM_VIEWS]
-                 for name, value in inputs.items()
+            inputs = _preprocess(unwrap(runner.model), data_batch)
+        shown = {name: value[:NUM_VIEWS] for name, value in inputs.items()
                  if isinstance(value, torch.Tensor)}
         picture = draw_grid(view_columns(shown, self.units),
                             heading='Views of the first batch',

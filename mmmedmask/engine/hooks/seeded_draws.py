@@ -27,11 +27,10 @@ class SeededDrawsHook(Hook):
 
     Seeds follow from the run's seed, the iteration, the rank and, for
     samples, the place in the batch. So a resumed run draws what an
-    uninterrupted one would, with any number of loader workers, which do not
-    draw the same in each epoch either. A state from the middle of an epoch,
-    of a checkpoint hook with ``by_epoch=False``, goes on with the next
-    batch. Transforms with a ``set_epoch`` of
-    their own, see :class:`mmmedmask.TransformEpochHook`, need none of this.
+    uninterrupted one would, with any number of loader workers. A state from
+    the middle of an epoch, of a checkpoint hook with ``by_epoch=False``, goes
+    on with the next batch. Transforms with a ``set_epoch`` of their own, see
+    :class:`mmmedmask.TransformEpochHook`, need none of this.
     """
 
     priority = 'VERY_HIGH'
@@ -59,14 +58,13 @@ class SeededDrawsHook(Hook):
         def seeded_iterator() -> Iterator:
             # All others see the loader as it was. Its attributes cannot be
             # set in the usual way.
-            plain = loader.dataset, loader.batch_sampler
-            object.__setattr__(loader, 'dataset', samples)
-            object.__setattr__(loader, 'batch_sampler', batches)
+            plain = dict(dataset=loader.dataset,
+                         batch_sampler=loader.batch_sampler)
+            vars(loader).update(dataset=samples, batch_sampler=batches)
             try:
                 return make_iterator()
             finally:
-                object.__setattr__(loader, 'dataset', plain[0])
-                object.__setattr__(loader, 'batch_sampler', plain[1])
+                vars(loader).update(plain)
 
         loader._get_iterator = seeded_iterator
 

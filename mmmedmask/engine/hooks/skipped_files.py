@@ -4,10 +4,9 @@ from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmedmask.engine.checkpoint.reading import listing
 from mmmedmask.engine.hooks.transform_epoch import datasets_of
 from mmmedmask.registry import HOOKS
-
-LISTED_FILES = 5
 
 
 @HOOKS.register_module()
@@ -36,8 +35,5 @@ class SkippedFilesHook(Hook):
         if len(paths) == self._reported:
             return
         self._reported = len(paths)
-        more = len(paths) - LISTED_FILES
-        runner.logger.warning(
-            f'Skipped {len(paths)} of {len(dataset)} files so far: '
-            + ', '.join(paths[:LISTED_FILES])
-            + (f' and {more} more' if more > 0 else ''))
+        runner.logger.warning(f'Skipped {len(paths)} of {len(dataset)} files '
+                              f'so far: {listing(paths)}')

@@ -57,10 +57,7 @@ def datasets_of(dataset: object) -> Iterator[object]:
 
 
 def transforms_of(dataset: object) -> Iterator[object]:
-    """Find the transforms of a data set and of those that it wraps.
-
-    Those inside of others, such as ``MultiView``, too; each once.
-    """
+    """Find a data set's transforms, also inside of others; each once."""
     seen: set[int] = set()
     for part in datasets_of(dataset):
         yield from _nested_transforms(getattr(part, 'pipeline', None), seen)

@@ -80,14 +80,13 @@ class TripletMonitorHook(Hook):
         if not self._values:
             return
         names = list(self._values[0])
-        # The only point where the host waits for the device.
-        sums = torch.stack([
+        totals = torch.stack([
             torch.stack(
                 [values[name].double() for values in self._values]).sum()
             for name in names])
-        count = sums.new_tensor([len(self._values)])
-        totals = torch.cat([sums, count])
+        totals = torch.cat([totals, totals.new_tensor([len(self._values)])])
         all_reduce(totals)
+        # The only point where the host waits for the device.
         *sums, count = totals.tolist()
         means = {name: total / count
                  for name, total in zip(names, sums, strict=True)}

@@ -10,17 +10,8 @@ from mmmedmask.util.checks import check_integer
 class WatchingHook(Hook):
     """Look at a model before training, at every interval, and at the end.
 
-    Subclasses write :meth:`prepare` and :meth:`look`.
-
-    Args:
-        interval: Epochs between two looks, or iterations.
-        by_epoch: Whether ``interval`` counts epochs.
-
-    Attributes:
-        on_all_ranks: Whether all processes look, or the main one alone.
-
-    Raises:
-        ValueError: If ``interval`` is below 1.
+    Subclasses write :meth:`prepare` and :meth:`look`. ``interval`` counts
+    epochs or iterations. All processes look, or the main one alone.
     """
 
     # After the hooks that change weights, maps or the logged iteration, and

@@ -24,11 +24,13 @@ from processes import run_forked
 from tiny_runs import NUMBERS
 from torch import nn
 
-from mmmedmask.engine.checkpoint.loaded_state import (
-    refuse_another_model,
-)
+from mmmedmask.engine.checkpoint.loaded_state import refuse_another_model
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
-from mmmedmask.engine.hooks import SafeCheckpointHook, SeededDrawsHook
+from mmmedmask.engine.hooks import (
+    SafeCheckpointHook,
+    SeededDrawsHook,
+    seeded_draws,
+)
 
 #: Metric after each epoch: the best ones are those after 1, 2 and 4.
 SCORES = (.3, .5, .4, .7, .6)
@@ -82,14 +84,16 @@ class Scripted(BaseMetric):
         return dict(score=SCORES[int(results[0]) // 2 - 1])
 
 
-class Visited(Hook):
-    """Write down the epochs that are validated."""
+def noting(moment, note, priority='NORMAL'):
+    """A hook that writes down something at a moment; and its notes."""
+    hook, notes = Hook(), []
+    hook.priority = priority
 
-    def __init__(self):
-        self.epochs = []
+    def write(runner, *_, **more):
+        notes.append(note(runner, **more))
 
-    def before_val(self, runner):
-        self.epochs.append(runner.epoch)
+    setattr(hook, moment, write)
+    return hook, notes
 
 
 def loader(shuffle, workers=0):
@@ -123,22 +127,22 @@ def build(work_dir, epochs=EPOCHS, resume=False, hooks=(), workers=0,
         experiment_name=f'safe_{next(NUMBERS)}') | settings)
 
 
-def train(work_dir, **settings):
-    runner = build(work_dir, **settings)
+def train(work_dir, level='warning', **settings):
+    """Train, and return what was logged at a level."""
+    runner, said = build(work_dir, **settings), []
+    setattr(runner.logger, level, said.append)
     runner.train()
-    return runner
+    return '\n'.join(said)
 
 
 def interrupt(work_dir, moment, **settings):
     """Train to ``moment``, such as ``before_val``, at four iterations."""
-    def stop(runner, *_, **__):
+    def stop(runner, **_):
         if runner.iter == 4:
             raise KeyboardInterrupt
 
-    hook = Hook()
-    setattr(hook, moment, stop)
     with pytest.raises(KeyboardInterrupt):
-        train(work_dir, hooks=[hook], **settings)
+        train(work_dir, hooks=[noting(moment, stop)[0]], **settings)
 
 
 def names(folder):
@@ -157,6 +161,14 @@ def flat(value, path=''):
             for place, inner in flat(part, f'{path}/{key}').items()}
 
 
+def parts_of(checkpoint):
+    """What the ends of equal runs have to share."""
+    known = checkpoint['message_hub']['runtime_info']
+    return flat([*map(checkpoint.get, (
+        'state_dict', 'optimizer', 'param_schedulers')), *map(known.get, (
+            'best_score', 'keep_ckpt_ids', 'validated_iter'))])
+
+
 def assert_same_end(folder, wanted):
     """Compare files, weights, optimizer, schedules and records, by bit."""
     assert names(folder) == names(wanted)
@@ -167,19 +179,13 @@ def assert_same_end(folder, wanted):
         assert ours.name == theirs.name
         assert Path(folder, ours.name).is_file()
     for name in names(wanted):
-        ours, theirs = (read_checkpoint(Path(place, name))
+        ours, theirs = (parts_of(read_checkpoint(Path(place, name)))
                         for place in (folder, wanted))
-        for part in ('state_dict', 'optimizer', 'param_schedulers'):
-            ours_flat, theirs_flat = flat(ours.get(part)), flat(
-                theirs.get(part))
-            assert ours_flat.keys() == theirs_flat.keys()
-            for place, value in theirs_flat.items():
-                same = torch.equal(ours_flat[place], value) if isinstance(
-                    value, torch.Tensor) else ours_flat[place] == value
-                assert same, (name, place)
-        for entry in ('best_score', 'keep_ckpt_ids', 'validated_iter'):
-            assert ours['message_hub']['runtime_info'].get(entry) == theirs[
-                'message_hub']['runtime_info'].get(entry), entry
+        assert ours.keys() == theirs.keys()
+        for place, value in theirs.items():
+            same = torch.equal(ours[place], value) if isinstance(
+                value, torch.Tensor) else ours[place] == value
+            assert same, (name, place)
 
 
 @pytest.fixture(scope='module')
@@ -297,15 +303,12 @@ def test_a_kill_in_validation_is_made_up_for(whole, tmp_path):
     interrupt(tmp_path, 'before_val')
     # Epoch 2, which is the best, has a state and was not validated.
     assert names(tmp_path) == ['best_a_score_epoch_1.pth', 'epoch_2.pth']
-    visited = Visited()
-    train(tmp_path, resume=True, hooks=[visited])
-    assert visited.epochs == [2, 3]
-    assert_same_end(tmp_path, whole)
     # A finished run has nothing to make up for.
-    visited = Visited()
-    train(tmp_path, resume=True, hooks=[visited])
-    assert visited.epochs == []
-    assert_same_end(tmp_path, whole)
+    for epochs in ([2, 3], []):
+        hook, visited = noting('before_val', lambda runner: runner.epoch)
+        train(tmp_path, resume=True, hooks=[hook])
+        assert visited == epochs
+        assert_same_end(tmp_path, whole)
 
 
 def test_a_lost_best_checkpoint_is_refused(tmp_path):
@@ -319,23 +322,19 @@ def test_a_lost_best_checkpoint_is_refused(tmp_path):
 
 def test_states_at_intervals_keep_the_best_that_they_name(tmp_path):
     """Between two states, the best of the older one may not go."""
-    seen = {}
+    def look(runner, **_):
+        if runner.epoch == 4:
+            shutil.copytree(tmp_path / 'run', tmp_path / 'killed')
+        return names(tmp_path / 'run')
 
-    class Look(Hook):
-        priority = 'LOWEST'
-
-        def after_val_epoch(self, runner, metrics=None):
-            seen[runner.epoch] = names(tmp_path / 'run')
-            if runner.epoch == 4:
-                shutil.copytree(tmp_path / 'run', tmp_path / 'killed')
-
+    hook, seen = noting('after_val_epoch', look, 'LOWEST')
     interval = dict(epochs=5, checkpoint=dict(interval=3))
-    train(tmp_path / 'run', hooks=[Look()], **interval)
+    train(tmp_path / 'run', hooks=[hook], **interval)
     best = 'best_a_score_epoch_{}.pth'.format
-    assert seen == {1: [best(1)], 2: [best(2)], 3: [best(2), 'epoch_3.pth'],
-                    4: [best(2), best(4), 'epoch_3.pth'],
-                    5: [best(4), 'epoch_5.pth']}
-    assert names(tmp_path / 'run') == seen[5]
+    assert seen == [[best(1)], [best(2)], [best(2), 'epoch_3.pth'],
+                    [best(2), best(4), 'epoch_3.pth'],
+                    [best(4), 'epoch_5.pth']]
+    assert names(tmp_path / 'run') == seen[-1]
     train(tmp_path / 'killed', resume=True, **interval)
     assert_same_end(tmp_path / 'killed', tmp_path / 'run')
 
@@ -371,25 +370,18 @@ def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
         dict(type='MultiStepLR', milestones=[2], gamma=.5),
         dict(type='CosineAnnealingMomentum', convert_to_iter_based=True)]
 
-    class Rates(Hook):
-        def __init__(self):
-            self.rates = []
+    def rates(runner, **_):
+        group = runner.optim_wrapper.param_groups[0]
+        return group['lr'], group['momentum']
 
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            group = runner.optim_wrapper.param_groups[0]
-            self.rates.append((group['lr'], group['momentum']))
-
-    straight, longer = Rates(), Rates()
-    train(tmp_path / 'a', epochs=5, param_scheduler=schedules,
-          hooks=[straight])
+    (one, straight), (other, longer) = (
+        noting('before_train_iter', rates) for _ in range(2))
+    train(tmp_path / 'a', epochs=5, param_scheduler=schedules, hooks=[one])
     train(tmp_path / 'b', epochs=3, param_scheduler=schedules)
-    runner = build(tmp_path / 'b', epochs=5, param_scheduler=schedules,
-                   hooks=[longer], resume=True)
-    said = []
-    runner.logger.warning = said.append
-    runner.train()
-    np.testing.assert_allclose(longer.rates, straight.rates[6:], rtol=1e-12)
-    assert any('T_max 4 there, 8 here' in text for text in said)
+    said = train(tmp_path / 'b', epochs=5, param_scheduler=schedules,
+                 hooks=[other], resume=True)
+    np.testing.assert_allclose(longer, straight[6:], rtol=1e-12)
+    assert 'T_max 4 there, 8 here' in said
 
 
 @pytest.mark.parametrize(('change', 'message'), [
@@ -437,44 +429,31 @@ def test_weights_of_another_model_are_not_tested(tmp_path):
     with pytest.raises(ValueError, match='0 of 3 tensors of the model are in'):
         build_test(other).train()
     torch.save({'layer.0.bias': torch.ones(4), 'x': torch.ones(1)}, other)
-    runner = build_test(other)
-    said = []
-    runner.logger.info = said.append
-    runner.train()
-    assert any('1 of 3 tensors of the model are in' in text for text in said)
+    said = train(tmp_path / 'b', level='info', load_from=other)
+    assert '1 of 3 tensors of the model are in' in said
 
 
 def test_another_rate_counts_and_other_settings_are_told(tmp_path):
-    rates = []
-
-    class Rate(Hook):
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            rates.append(runner.optim_wrapper.param_groups[0]['lr'])
-
     steps = dict(type='MultiStepLR', milestones=[4], gamma=.1)
+    hook, rates = noting(
+        'before_train_iter',
+        lambda runner, **_: runner.optim_wrapper.param_groups[0]['lr'])
     train(tmp_path, param_scheduler=steps)
-    runner = build(
-        tmp_path, epochs=5, resume=True, param_scheduler=steps, hooks=[Rate()],
+    said = train(
+        tmp_path, epochs=5, resume=True, param_scheduler=steps, hooks=[hook],
         optim_wrapper=dict(optimizer=dict(
             type='SGD', lr=.5, momentum=.9, weight_decay=.01)))
-    said = []
-    runner.logger.warning = said.append
-    runner.train()
     np.testing.assert_allclose(rates, [.5] * 2 + [.05] * 2)
-    assert any('base_values [0.1] there, [0.5] here' in text for text in said)
-    assert any('weight_decay of the optimizer is 0.01 in the config and 0 in'
-               in text for text in said)
+    assert 'base_values [0.1] there, [0.5] here' in said
+    assert 'weight_decay of the optimizer is 0.01 in the config and 0 in' \
+        in said
 
 
 def test_a_schedule_that_ended_is_told(tmp_path):
     fixed = dict(type='LinearLR', end=2)
     train(tmp_path, param_scheduler=fixed)
-    runner = build(tmp_path, epochs=4, param_scheduler=fixed, resume=True)
-    said = []
-    runner.logger.warning = said.append
-    runner.train()
-    assert any('goes on to the end at the last rate, 0.1' in text
-               for text in said)
+    said = train(tmp_path, epochs=4, param_scheduler=fixed, resume=True)
+    assert 'goes on to the end at the last rate, 0.1' in said
 
 
 def test_schedules_by_measured_values_are_not_replayed(tmp_path):
@@ -487,17 +466,12 @@ def test_schedules_by_measured_values_are_not_replayed(tmp_path):
 
 def test_workers_and_epochs_change_no_draw(whole, tmp_path):
     """Batches are the same with workers, other ones in each epoch."""
-    class Batches(Hook):
-        def __init__(self):
-            self.seen = []
-
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            self.seen.append(torch.stack(list(data_batch['inputs'])))
-
-    with_workers = Batches()
-    train(tmp_path, workers=2, hooks=[with_workers])
+    hook, batches = noting(
+        'before_train_iter', lambda runner, batch_idx, data_batch:
+        torch.stack(list(data_batch['inputs'])))
+    train(tmp_path, workers=2, hooks=[hook])
     assert_same_end(tmp_path, whole)
-    noise = [batch - batch.floor() for batch in with_workers.seen]
+    noise = [batch - batch.floor() for batch in batches]
     assert len({tuple(part.flatten().tolist())
                 for part in noise}) == 2 * EPOCHS
 
@@ -600,9 +574,6 @@ def test_a_metric_that_is_not_reported(tmp_path):
 
 
 def test_ranks_draw_differently(monkeypatch):
-    from types import SimpleNamespace
-
-    from mmmedmask.engine.hooks import seeded_draws
     drawn = []
     for rank in (0, 1, 0):
         monkeypatch.setattr(seeded_draws, 'get_rank', lambda rank=rank: rank)
@@ -614,11 +585,8 @@ def test_ranks_draw_differently(monkeypatch):
 
 
 @pytest.mark.parametrize('save_best', ['a/score', 'auto'])
-def test_a_run_without_a_best_says_so(tmp_path, monkeypatch, caplog,
-                                      save_best):
+def test_a_run_without_a_best_says_so(tmp_path, monkeypatch, save_best):
     monkeypatch.setitem(globals(), 'SCORES', [float('nan')] * EPOCHS)
-    runner = build(tmp_path, checkpoint=dict(save_best=save_best))
-    runner.logger.addHandler(caplog.handler)
-    runner.train()
+    said = train(tmp_path, checkpoint=dict(save_best=save_best))
     assert not (tmp_path / 'best_checkpoint').exists()
-    assert 'there is no best checkpoint' in caplog.text
+    assert 'there is no best checkpoint' in said

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
-from tiny_runs import TinyCMIM, TinyModel, tiny_runner, train_watched
+from tiny_runs import (
+    TinyCMIM,
+    TinyModel,
+    assert_same_training,
+    heard,
+    tiny_runner,
+    train_watched,
+)
 
 from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
@@ -72,13 +79,9 @@ def test_loss_and_constant_floor_are_those_of_a_loop(tiles, tmp_path):
 
 
 def test_training_is_the_same_to_the_bit(tiles, tmp_path):
-    plain = train(tiles, tmp_path / 'plain')
-    watched = train(tiles, tmp_path / 'watched', floors_hook(tiles))
-    for one, other in zip(plain[1:], watched[1:], strict=True):
-        if isinstance(one, dict):
-            assert all(torch.equal(one[name], other[name]) for name in one)
-        else:
-            assert one == other
+    assert_same_training(
+        train(tiles, tmp_path / 'plain'),
+        train(tiles, tmp_path / 'watched', floors_hook(tiles)))
 
 
 def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):
@@ -101,10 +104,7 @@ def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):
 
 
 def test_a_model_that_cannot_reconstruct_rests(tiles, tmp_path, caplog):
-    runner = tiny_runner(tmp_path, TinyModel(), [floors_hook(tiles)])
-    warned = []
-    runner.logger.warning = warned.append
-    runner.train()
+    warned = heard(tiny_runner(tmp_path, TinyModel(), [floors_hook(tiles)]))
     assert warned[0] == ('LossFloorsHook rests: TinyModel reconstructs no '
                          'masked pixels or patches')
     with pytest.raises(ValueError, match='interval must be at least 1'):

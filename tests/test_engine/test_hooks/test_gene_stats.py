@@ -127,18 +127,13 @@ def test_fits_to_the_training_cases_alone(cohort, caplog):
     assert (root / 'run/genes.txt').read_text().split() == GENES
 
 
-def test_follows_the_data_set_behind_wrappers(cohort):
+def test_follows_wrappers_and_fits_copies(cohort):
     root, _ = cohort
     repeated = loader(root, 'train')
     repeated['dataset'] = dict(type='RepeatDataset', times=2,
                                dataset=repeated['dataset'])
-    run = trained(root, train=repeated)
+    run = trained(root, train=repeated, hooks=[dict(type='EMAHook')])
     assert scale_of(run.model).state()['num_cases'] == 6
-
-
-def test_copies_of_the_model_have_the_scale(cohort):
-    root, _ = cohort
-    run = trained(root, hooks=[dict(type='EMAHook')])
     ema = next(hook for hook in run.hooks
                if type(hook).__name__ == 'EMAHook').ema_model
     assert torch.equal(scale_of(ema.module).mean, scale_of(run.model).mean)
@@ -157,6 +152,7 @@ def test_a_scale_fitted_late_is_in_copies_too(cohort):
     for name, values in mine.items():
         assert torch.equal(others[name], values), name
     assert scale_of(copy).gene_ids == tuple(GENES)
+    assert scale_of(run.model).state()['num_cases'] == 6
 
 
 # --------------------------------------------------------------- checkpoints
@@ -197,13 +193,6 @@ def test_a_later_stage_takes_the_scale_over(cohort, caplog):
         assert not (root / name / 'genes.txt').exists()
 
 
-def test_a_checkpoint_without_a_scale_leads_to_a_fit(cohort):
-    root, _ = cohort
-    torch.save(dict(state_dict=GeneModel().state_dict()), root / 'plain.pth')
-    run = trained(root, load_from=str(root / 'plain.pth'))
-    assert scale_of(run.model).state()['num_cases'] == 6
-
-
 def test_a_resumed_checkpoint_without_a_scale_is_refused(cohort):
     root, _ = cohort
     trained(root)
@@ -224,12 +213,17 @@ def evaluation(root, split='test', **changes):
             f'{split}_cfg': dict(), f'{split}_evaluator': []}
 
 
+def only_testing(root, load_from='run/epoch_1.pth', **changes):
+    """A run that tests alone."""
+    return runner(root, 'test', load_from=load_from and str(root / load_from),
+                  train_cfg=None, train_dataloader=None, optim_wrapper=None,
+                  **evaluation(root, **changes))
+
+
 def test_a_test_works_from_the_checkpoint(cohort):
     root, values = cohort
     first = scale_of(trained(root).model).state()
-    run = runner(root, 'test', load_from=str(root / 'run/epoch_1.pth'),
-                 train_cfg=None, train_dataloader=None, optim_wrapper=None,
-                 **evaluation(root))
+    run = only_testing(root)
     run.test()
     logs = np.log2(values[-2:].astype(np.float64) + 1)
     want = (logs - first['mean'].numpy()) / first['std'].numpy()
@@ -238,11 +232,8 @@ def test_a_test_works_from_the_checkpoint(cohort):
 
 
 def test_a_test_without_a_scale_is_refused(cohort):
-    root, _ = cohort
-    run = runner(root, train_cfg=None, train_dataloader=None,
-                 optim_wrapper=None, **evaluation(root))
     with pytest.raises(ValueError, match='the test set has genes, but'):
-        run.test()
+        only_testing(cohort[0], load_from=None).test()
 
 
 # ----------------------------------------------------------- other data sets
@@ -259,48 +250,26 @@ def test_other_genes_are_refused_everywhere(cohort):
                 train=loader(root, 'train', **other))
     with pytest.raises(ValueError, match='the validation set'):
         trained(root, work_dir='val', **evaluation(root, 'val', **other))
-    run = runner(root, 'test', load_from=checkpoint, train_cfg=None,
-                 train_dataloader=None, optim_wrapper=None,
-                 **evaluation(root, gene_list=[*GENES[:-1], 'ENSG00000000009'],
-                              max_missing=.1))
-    with pytest.raises(ValueError,
-                       match=r'the test set .*lacks 1 .*adds 1 \(ENSG0+9\)'):
-        run.test()
+    for changes, message in (
+            (dict(gene_list=[*GENES[:-1], 'ENSG00000000009'], max_missing=.1),
+             r'the test set .*lacks 1 .*adds 1 \(ENSG0+9\)'),
+            (dict(expression=dict(path='rna.tsv', unit='fpkm_uq')),
+             'holds fpkm_uq .* to fpkm ')):
+        with pytest.raises(ValueError, match=message):
+            only_testing(root, **changes).test()
 
 
-def test_another_unit_is_refused(cohort):
-    root, _ = cohort
-    trained(root)
-    run = runner(root, 'test', load_from=str(root / 'run/epoch_1.pth'),
-                 train_cfg=None, train_dataloader=None, optim_wrapper=None,
-                 **evaluation(root, expression=dict(path='rna.tsv',
-                                                    unit='fpkm_uq')))
-    with pytest.raises(ValueError, match='holds fpkm_uq .* to fpkm '):
-        run.test()
-
-
-def test_a_training_set_for_testing_is_refused(cohort):
-    root, _ = cohort
-    with pytest.raises(ValueError, match='training cases alone'):
-        trained(root, train=loader(root, 'train', test_mode=True))
-
-
-def test_two_training_sets_are_refused(cohort):
+def test_what_cannot_be_fitted_is_refused(cohort):
     root, _ = cohort
     two = loader(root, 'train')
     two['dataset'] = dict(type='ConcatDataset', datasets=[
         two['dataset'], loader(root, 'val')['dataset']])
-    with pytest.raises(ValueError, match='2 data sets of the training'):
-        trained(root, train=two)
-
-
-def test_needs_the_preprocessor(cohort):
-    root, _ = cohort
     model = GeneModel(dict(type='mmengine.BaseDataPreprocessor'))
-    with pytest.raises(ValueError, match='got BaseDataPreprocessor'):
-        trained(root, model=model)
-
-
-def test_refuses_a_clip_of_nothing():
-    with pytest.raises(ValueError, match='clip must be positive, got 0'):
-        GeneStatsHook(0)
+    for changes, message in (
+            (dict(train=two), '2 data sets of the training'),
+            (dict(train=loader(root, 'train', test_mode=True)),
+             'training cases alone'),
+            (dict(model=model), 'got BaseDataPreprocessor'),
+            (dict(clip=0), 'clip must be positive, got 0')):
+        with pytest.raises(ValueError, match=message):
+            trained(root, **changes)

@@ -6,7 +6,12 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmpretrain.models.backbones import ResNet
-from tiny_runs import TinyImages, TinyModel, train_watched
+from tiny_runs import (
+    TinyImages,
+    TinyModel,
+    assert_same_training,
+    train_watched,
+)
 
 from mmmedmask.engine.hooks import MovementHook
 from mmmedmask.engine.hooks.movement_hook import (
@@ -15,24 +20,6 @@ from mmmedmask.engine.hooks.movement_hook import (
 )
 from mmmedmask.models.gimp import NystromAggregator
 from mmmedmask.visualization.curves import read_scalars
-
-
-class Weights(Hook):
-    """Write down the weights before training and after every step."""
-
-    def __init__(self):
-        self.kept = []
-
-    def keep(self, runner):
-        self.kept.append([parameter.detach().clone() for parameter in
-                          runner.model.backbone.parameters()])
-
-    def before_train(self, runner):
-        self.keep(runner)
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
-        self.keep(runner)
 
 
 def distance(before, after):
@@ -49,9 +36,12 @@ def train(work_dir, *hooks, model=TinyModel, **settings):
 
 
 def test_shares_of_epochs_and_steps_are_those_of_a_loop(tmp_path):
-    weights = Weights()
-    runner = train(tmp_path, weights, MovementHook(), epochs=2)[0]
-    steps = weights.kept
+    steps, watch = [], Hook()
+    watch.before_train = watch.after_train_iter = \
+        lambda runner, **_: steps.append([
+            parameter.detach().clone()
+            for parameter in runner.model.backbone.parameters()])
+    runner = train(tmp_path, watch, MovementHook(), epochs=2)[0]
     assert len(steps) == 9
     moved = read_scalars(runner.log_dir, 'movement/rest')
     last = read_scalars(runner.log_dir, 'movement_step/rest')
@@ -67,9 +57,8 @@ def test_shares_of_epochs_and_steps_are_those_of_a_loop(tmp_path):
 
 
 def test_training_is_the_same_to_the_bit(tmp_path):
-    plain = train(tmp_path / 'plain')[2]
-    watched = train(tmp_path / 'watched', MovementHook())[2]
-    assert all(torch.equal(plain[name], watched[name]) for name in plain)
+    assert_same_training(train(tmp_path / 'plain'),
+                         train(tmp_path / 'watched', MovementHook()))
 
 
 @pytest.mark.parametrize(('losses', 'share', 'warns'), [

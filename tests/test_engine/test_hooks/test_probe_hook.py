@@ -12,11 +12,13 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from PIL import Image
-from processes import run_ranks
+from processes import evaluate_on_ranks
 from tiny_runs import SIZE, dataset, image_runner, msmae_model, write_images
 from torchvision.models import resnet18
 
+from mmmedmask.datasets.coco_instances import encode_mask
 from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
+from mmmedmask.engine import probing
 from mmmedmask.engine.hooks.probe_hook import (
     BAG_PIPELINE,
     ProbeHook,
@@ -60,8 +62,6 @@ def discs(tmp_path_factory):
 @pytest.fixture(scope='module')
 def squares(tmp_path_factory):
     """Images with bright squares, their masks in COCO's format."""
-    from mmmedmask.datasets.coco_instances import encode_mask
-
     folder = tmp_path_factory.mktemp('squares')
     random = np.random.default_rng(1)
     (folder / 'images').mkdir()
@@ -152,7 +152,7 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
     encoder = resnet18(weights=None)
     encoder.eval()
 
-    def scores():
+    def scores(rank=0):
         mean = (120., ) * 3
         # BatchNorm is left as it is: batches of ranks are others.
         features = frozen_features(encoder, mean, mean, None)
@@ -163,14 +163,8 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
                               DenseProbe(*masked, few=(1, None)))
                 for score in (*probe.run(features), *probe.plain_floor())]
 
-    def write(rank):
-        (tmp_path / f'{rank}.json').write_text(json.dumps(scores()))
-
-    run_ranks(write, tmp_path)
-    alone = scores()
-    for rank in range(2):
-        values = json.loads((tmp_path / f'{rank}.json').read_text())
-        assert values == pytest.approx(alone, abs=1e-6)
+    alone = pytest.approx(scores(), abs=1e-6)
+    assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
 
 
 def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
@@ -249,29 +243,25 @@ def bag_probe(cohort):
 
 
 def test_bags_of_two_ranks_are_scored_as_by_one(cohort, tmp_path):
-    def scores():
+    def scores(rank=0):
         probe, aggregator = bag_probe(cohort)
         return [[score.name, score.value] for score in (
             *probe.run(aggregator), *probe.plain_floor())]
 
-    def write(rank):
-        (tmp_path / f'{rank}.json').write_text(json.dumps(scores()))
-
-    run_ranks(write, tmp_path)
     alone = scores()
     assert [name for name, _ in alone] == ['knn', 'logistic'] * 2
     # The mean of the patches tells the class.
     assert alone[3][1] == 1
-    for rank in range(2):
-        assert json.loads((tmp_path / f'{rank}.json').read_text()) == alone
+    assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
 
 
-def test_vectors_of_bags_are_those_of_the_aggregator(cohort):
+def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch):
     probe, aggregator = bag_probe(cohort)
     aggregator.train()
     seen = {}
-    probe.score = lambda vectors, labels, classes, **rest: seen.update(
-        vectors=vectors, labels=labels, classes=classes)
+    monkeypatch.setattr(
+        probing, 'score_vectors', lambda vectors, labels, classes, **rest:
+        seen.update(vectors=vectors, labels=labels, classes=classes))
     probe.run(aggregator)
     assert aggregator.training
     aggregator.eval()

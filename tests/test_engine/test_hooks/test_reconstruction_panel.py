@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from tiny_runs import (
     TinyCMIM,
     TinyModel,
+    assert_same_training,
     pictures_in,
     tiny_runner,
     train_watched,
@@ -89,14 +90,9 @@ def plain_run(tiles, tmp_path_factory):
     dict(interval=1, by_epoch=True)])
 def test_training_is_the_same_to_the_bit(tiles, tmp_path, plain_run,
                                          arguments):
-    _, losses, weights = train(
-        tiles, tmp_path, ReconstructionPanelHook(**arguments))
-    _, plain_losses, plain_weights = plain_run
-    assert len(losses) == 4
-    assert losses == plain_losses
-    assert weights.keys() == plain_weights.keys()
-    for name, value in weights.items():
-        assert torch.equal(value, plain_weights[name]), name
+    assert_same_training(
+        train(tiles, tmp_path, ReconstructionPanelHook(**arguments)),
+        plain_run)
     assert len(pictures_in(tmp_path)) > 3
 
 

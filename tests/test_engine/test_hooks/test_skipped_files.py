@@ -10,8 +10,8 @@ from processes import run_ranks
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.tiles import TileFolder
+from mmmedmask.engine.checkpoint import reading
 from mmmedmask.engine.hooks import SkippedFilesHook
-from mmmedmask.engine.hooks import skipped_files as hook_module
 from mmmedmask.registry import HOOKS
 
 PIPELINE = ({'type': 'mmmedmask.LoadTile'}, )
@@ -49,7 +49,7 @@ def test_reports_when_there_is_something_new(dataset):
 
 
 def test_long_lists_are_cut(dataset, monkeypatch):
-    monkeypatch.setattr(hook_module, 'LISTED_FILES', 1)
+    monkeypatch.setattr(reading, 'LISTED_NAMES', 1)
     line, = run_epochs(SkippedFilesHook(), dataset, [range(5)])
     assert line.endswith('1.png and 1 more')
 

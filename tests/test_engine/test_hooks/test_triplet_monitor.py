@@ -37,9 +37,9 @@ class Rests(CrossFittedGenesHook):
 
 def watch(tmp_path, model, *hooks):
     """Train for two epochs of four iterations; return what was said."""
-    hook = dict(type='mmmedmask.TripletMonitorHook')
-    runner = tiny_runner(tmp_path, model, by_epoch=True, max_iters=2,
-                         hooks=[hook, *hooks])
+    runner = tiny_runner(
+        tmp_path, model, by_epoch=True, max_iters=2,
+        hooks=[dict(type='mmmedmask.TripletMonitorHook'), *hooks])
     said = dict(info=[], warning=[])
     for level, lines in said.items():
         setattr(runner.logger, level, lines.append)
