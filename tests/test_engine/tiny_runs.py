@@ -29,18 +29,16 @@ NUMBERS = itertools.count()
 class TinyImages(Dataset):
     """Images drawn from the index; the same index is the same image."""
 
-    def __init__(self, length: int, height: int = 6):
+    def __init__(self, length: int):
         self.length = length
-        self.height = height
 
     def __len__(self):
         return self.length
 
     def __getitem__(self, index):
         generator = torch.Generator().manual_seed(index)
-        image = torch.rand(
-            3, self.height, 6, generator=generator) * (1 + index % 5)
-        return dict(inputs=image)
+        return dict(inputs=torch.rand(3, 6, 6, generator=generator)
+                    * (1 + index % 5))
 
 
 class TinyModel(BaseModel):
@@ -100,55 +98,39 @@ class TinyCMIM(CMIM):
             head=dict(type='mmmedmask.CMIMHead', patch_size=16))
 
 
-class Recorder(Hook):
-    """Write down what happens in which order."""
+def noting(moment, note, priority='NORMAL'):
+    """A hook that writes down something at a moment; and its notes."""
+    hook, notes = Hook(), []
+    hook.priority = priority
 
-    priority = 'LOWEST'
+    def write(runner, *_, **more):
+        notes.append(note(runner, **more))
 
-    def __init__(self):
-        self.events = []
+    setattr(hook, moment, write)
+    return hook, notes
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
-        self.events.append(('iter', runner.iter + 1))
 
-    def before_save_checkpoint(self, runner, checkpoint):
-        self.events.append(('save', {
-            k: v.clone()
-            for k, v in checkpoint['state_dict'].items()}))
-
-    def before_val(self, runner):
-        self.events.append(('val', {
-            k: v.clone()
-            for k, v in runner.model.state_dict().items()}))
+def copies(tensors):
+    """What a state dict holds, for when it has changed."""
+    return {name: value.clone() for name, value in tensors.items()}
 
 
 def tiny_runner(work_dir, model, hooks=(), max_iters=4, length=8,
-                batch_size=2, by_epoch=False, **kwargs):
-    """Build a runner around a tiny model; arguments replace defaults."""
-    settings = dict(
-        model=model,
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            dataset=TinyImages(length),
-            batch_size=batch_size,
-            num_workers=0,
-            sampler=dict(
-                type='DefaultSampler' if by_epoch else 'InfiniteSampler',
-                shuffle=False),
+                batch_size=2, by_epoch=False, **settings):
+    """Build a runner around a tiny model, of iterations or of epochs."""
+    cycle = dict(by_epoch=True, max_epochs=max_iters) if by_epoch else \
+        dict(by_epoch=False, max_iters=max_iters, val_interval=max_iters)
+    return image_runner(
+        work_dir, model, TinyImages(length), hooks, batch_size=batch_size,
+        loader=dict(
+            sampler=dict(type='DefaultSampler' if by_epoch else
+                         'InfiniteSampler', shuffle=False),
             collate_fn=dict(type='default_collate')),
-        train_cfg=dict(by_epoch=True, max_epochs=max_iters) if by_epoch else
-        dict(by_epoch=False, max_iters=max_iters, val_interval=max_iters),
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
-        default_hooks=dict(
-            checkpoint=dict(
-                type='CheckpointHook', interval=1, by_epoch=by_epoch)),
-        custom_hooks=list(hooks),
-        default_scope='mmengine',
-        log_level='WARNING',
-        experiment_name=f'tiny_{id(model)}')
-    settings.update(kwargs)
-    return Runner(**settings)
+        **dict(train_cfg=cycle, default_scope='mmengine',
+               optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)),
+               default_hooks=dict(checkpoint=dict(
+                   type='CheckpointHook', interval=1, by_epoch=by_epoch)))
+        | settings)
 
 
 def image_runner(work_dir, model, data, hooks=(), epochs=2, batch_size=3,
@@ -202,8 +184,7 @@ def train_watched(work_dir, model, data, hooks=(), **settings):
         work_dir, model if isinstance(model, nn.Module) else model(), data,
         hooks=[losses, *hooks], **settings)
     runner.train()
-    weights = {k: v.clone() for k, v in runner.model.state_dict().items()}
-    return runner, losses.losses, weights
+    return runner, losses.losses, copies(runner.model.state_dict())
 
 
 def assert_same_training(one, other):

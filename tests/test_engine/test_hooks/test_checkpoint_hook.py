@@ -17,11 +17,10 @@ import pytest
 import torch
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.fileio import LocalBackend
-from mmengine.hooks import Hook
 from mmengine.model import BaseModel, BaseTTAModel
 from mmengine.runner import Runner
 from processes import run_forked
-from tiny_runs import NUMBERS
+from tiny_runs import NUMBERS, heard, noting
 from torch import nn
 
 from mmmedmask.engine.checkpoint.loaded_state import refuse_another_model
@@ -84,18 +83,6 @@ class Scripted(BaseMetric):
         return dict(score=SCORES[int(results[0]) // 2 - 1])
 
 
-def noting(moment, note, priority='NORMAL'):
-    """A hook that writes down something at a moment; and its notes."""
-    hook, notes = Hook(), []
-    hook.priority = priority
-
-    def write(runner, *_, **more):
-        notes.append(note(runner, **more))
-
-    setattr(hook, moment, write)
-    return hook, notes
-
-
 def loader(shuffle, workers=0):
     return dict(dataset=Noisy(), batch_size=2, num_workers=workers,
                 sampler=dict(type='DefaultSampler', shuffle=shuffle))
@@ -129,10 +116,7 @@ def build(work_dir, epochs=EPOCHS, resume=False, hooks=(), workers=0,
 
 def train(work_dir, level='warning', **settings):
     """Train, and return what was logged at a level."""
-    runner, said = build(work_dir, **settings), []
-    setattr(runner.logger, level, said.append)
-    runner.train()
-    return '\n'.join(said)
+    return '\n'.join(heard(build(work_dir, **settings), level))
 
 
 def interrupt(work_dir, moment, **settings):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.hooks import Hook
 from mmpretrain.models.backbones import ResNet
 from tiny_runs import (
     TinyImages,
     TinyModel,
     assert_same_training,
+    noting,
     train_watched,
 )
 
@@ -36,11 +36,10 @@ def train(work_dir, *hooks, model=TinyModel, **settings):
 
 
 def test_shares_of_epochs_and_steps_are_those_of_a_loop(tmp_path):
-    steps, watch = [], Hook()
-    watch.before_train = watch.after_train_iter = \
-        lambda runner, **_: steps.append([
-            parameter.detach().clone()
-            for parameter in runner.model.backbone.parameters()])
+    watch, steps = noting('before_train', lambda runner, **_: [
+        parameter.detach().clone()
+        for parameter in runner.model.backbone.parameters()])
+    watch.after_train_iter = watch.before_train
     runner = train(tmp_path, watch, MovementHook(), epochs=2)[0]
     assert len(steps) == 9
     moved = read_scalars(runner.log_dir, 'movement/rest')

@@ -7,8 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from mmengine.hooks import Hook
-from tiny_runs import TinyModel, tiny_runner
+from tiny_runs import TinyModel, copies, noting, tiny_runner
 
 from mmmedmask.engine.hooks import NaNGuardHook
 from mmmedmask.engine.hooks.nan_guard import gradient_norms
@@ -83,11 +82,9 @@ def test_a_skipped_step_is_legal(tmp_path, monkeypatch, clip):
     # No float32 holds this loss after scaling by 2^127.
     model.forward = lambda inputs, mode='tensor': {
         name: 100 * value for name, value in forward(inputs, mode).items()}
-    before = {k: v.clone() for k, v in model.named_parameters()}
-    moved, watch = [], Hook()
-    watch.after_train_iter = lambda runner, **_: moved.append(
-        any(not torch.equal(v, before[k])
-            for k, v in model.named_parameters()))
+    before = copies(dict(model.named_parameters()))
+    watch, moved = noting('after_train_iter', lambda runner, **_: any(
+        not torch.equal(v, before[k]) for k, v in model.named_parameters()))
     runner = tiny_runner(
         tmp_path, model, [NaNGuardHook(1), watch], max_iters=12,
         optim_wrapper=dict(

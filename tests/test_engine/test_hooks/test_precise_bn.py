@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 from processes import run_ranks
-from tiny_runs import Recorder, TinyImages, TinyModel, heard, tiny_runner
+from tiny_runs import (
+    TinyImages,
+    TinyModel,
+    copies,
+    heard,
+    noting,
+    tiny_runner,
+)
 from torch import nn
 
 from mmmedmask.engine.hooks import PreciseBNHook
@@ -166,7 +173,12 @@ def test_sync_batch_norm_counts_as_batch_norm():
 @pytest.mark.parametrize('by_epoch', [False, True])
 def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
     model = _without_dropout()
-    recorder = Recorder()
+    saver, saved = noting(
+        'before_save_checkpoint', lambda runner, checkpoint:
+        copies(checkpoint['state_dict']), 'LOWEST')
+    validator, validated = noting(
+        'before_val', lambda runner: copies(runner.model.state_dict()),
+        'LOWEST')
     val = dict(
         val_dataloader=dict(dataset=TinyImages(2), batch_size=1, num_workers=0,
                             sampler=dict(type='DefaultSampler', shuffle=False),
@@ -175,11 +187,9 @@ def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
         val_evaluator=[])
     # Four iterations of two images: one epoch. Precise BN asks for ten.
     runner = tiny_runner(
-        tmp_path, model, [PreciseBNHook(10, forward='loss'), recorder],
+        tmp_path, model, [PreciseBNHook(10, forward='loss'), saver, validator],
         max_iters=2 if by_epoch else 3, by_epoch=by_epoch, **val)
     runner.train()
-    saved = [event[1] for event in recorder.events if event[0] == 'save']
-    validated = [event[1] for event in recorder.events if event[0] == 'val']
     # The loader goes on where training stopped; by epochs it starts again
     # and ends after four.
     indices = range(4) if by_epoch else range(3, 13)
