@@ -467,12 +467,6 @@ def test_wrong_masks_stop_before_training(folder, tmp_path, pixels, error,
     assert model.power.item() == 1
 
 
-@pytest.mark.parametrize('name', ['num_images', 'num_draws', 'batch_size'])
-def test_bad_arguments(name):
-    with pytest.raises(ValueError, match=f'{name} must be .*, got 0'):
-        LesionCoverageHook(**{name: 0})
-
-
 def test_foreign_tables_are_not_overwritten(tmp_path):
     path = tmp_path / 'lesion_coverage.csv'
     path.write_text('a,b\n1,2\n')

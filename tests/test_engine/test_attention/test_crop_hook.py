@@ -6,7 +6,6 @@ import pytest
 import torch
 from tiny_runs import crop_hook, crop_pipeline, crop_runner, write_images
 
-from mmmedmask.engine.hooks import ContrastiveCropHook
 from mmmedmask.engine.hooks.transform_epoch import transforms_of
 
 
@@ -107,12 +106,6 @@ def test_without_its_hook_nothing_is_lost(data, tmp_path):
     assert crop_hook(runner).regions.isnan().all()
     saved = torch.load(tmp_path / 'epoch_4.pth', weights_only=False)
     assert 'contrastive_crop_regions' not in saved
-
-
-def test_bad_threshold():
-    with pytest.raises(ValueError, match=r'must be in \[0, 1\), got 1.0'):
-        ContrastiveCropHook(threshold=1., begin=1, interval=2,
-                            pipeline=[dict(type='mmmedmask.LoadTile')])
 
 
 @pytest.mark.parametrize(('pipeline', 'extra', 'words'), [

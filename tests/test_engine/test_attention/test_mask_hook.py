@@ -45,7 +45,6 @@ from mmmedmask.engine.attention.whole_images import (
     list_sources,
 )
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
-from mmmedmask.engine.hooks import AttentionMaskHook
 from mmmedmask.registry import DATASETS, TRANSFORMS
 
 
@@ -572,18 +571,6 @@ def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
 
 
 # Errors.
-
-
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(begin=-1), 'begin.*-1'), (dict(interval=0), 'interval.*0'),
-    (dict(batch_size=0), 'batch_size.*0'),
-    (dict(num_workers=-2), 'num_workers.*-2'),
-    (dict(pipeline=None), 'pipeline.*ResizeImage.*None'),
-    (dict(pipeline=[]), r'pipeline.*\[\]'),
-    (dict(save_state='yes'), "save_state.*'yes'")])
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        AttentionMaskHook(**dict(pipeline=WHOLE_PIPELINE) | arguments)
 
 
 def without(key):

@@ -26,7 +26,6 @@ from torch import nn
 from mmmedmask.engine.checkpoint.loaded_state import refuse_another_model
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.hooks import (
-    SafeCheckpointHook,
     SeededDrawsHook,
     seeded_draws,
 )
@@ -538,17 +537,6 @@ def test_a_seed_that_was_drawn_is_taken_up(tmp_path):
     for folder in ('a', 'b'):
         train(tmp_path / folder, epochs=2, resume=True, **drawn)
     assert_same_end(tmp_path / 'a', tmp_path / 'b')
-
-
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(interval=0.5), 'interval must be an integer'),
-    (dict(save_best=3), 'save_best = 3'),
-    (dict(save_best='a/score', rule='more'), "rule = 'more'"),
-    (dict(save_best='unheard'), 'Cannot infer the rule'),
-    (dict(out_dir='s3://bucket'), "local folder, got 's3://bucket'")])
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        SafeCheckpointHook(**arguments)
 
 
 def test_a_metric_that_is_not_reported(tmp_path):

@@ -251,15 +251,6 @@ def test_a_file_with_code_is_refused_before_anything_runs(tmp_path):
     assert not Payload.loaded
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(modules=()), 'at least one module'),
-    (dict(allowed_unused='fc.*'), "got the string 'fc"),
-    (dict(allowed_missing='fc.*'), "got the string 'fc")])
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        LoadCheckHook(**arguments)
-
-
 def test_addresses_are_read_safely_too(tmp_path, monkeypatch):
     asked = []
 

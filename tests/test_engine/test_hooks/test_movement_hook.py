@@ -120,5 +120,3 @@ def test_a_model_without_an_encoder_is_named(tmp_path):
 
     with pytest.raises(ValueError, match='Bare has neither a backbone'):
         train(tmp_path, MovementHook(), model=Bare)
-    with pytest.raises(ValueError, match='least must be'):
-        MovementHook(-1)

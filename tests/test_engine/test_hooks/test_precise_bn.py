@@ -238,14 +238,6 @@ def test_a_model_without_features_is_found_before_training(tmp_path):
         runner.train()
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(num_batches=0), 'at least 1, got 0'),
-    (dict(forward='features'), "got 'features'")])
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        PreciseBNHook(**arguments)
-
-
 def test_two_ranks_agree_on_the_mean_over_all_batches(tmp_path):
 
     def update_share(rank):

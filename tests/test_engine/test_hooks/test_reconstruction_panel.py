@@ -175,15 +175,6 @@ def test_random_states_come_back():
     assert draw() == first
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(interval=0), 'interval must be at least 1, got 0'),
-    (dict(num_samples=0), 'num_samples must be at least 1, got 0'),
-    (dict(min_side=0), 'min_side must be at least 1, got 0')])
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        ReconstructionPanelHook(**arguments)
-
-
 def test_wrong_channels_stop_before_training(tiles, tmp_path):
     model = NoisyCMIM()
     with pytest.raises(ValueError, match=r'0 to 2.*\(7,\)'):
