@@ -41,9 +41,6 @@ class ContrastiveCropHook(RefreshHook):
         regions: Shape (N, 4), float32 in shared memory: (x0, y0, x1, y1) in
             fractions of an image, NaN where there is none; None before
             training.
-
-    Raises:
-        ValueError: See :class:`RefreshHook`.
     """
 
     state_key = 'contrastive_crop_regions'

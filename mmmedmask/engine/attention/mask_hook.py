@@ -52,9 +52,6 @@ class AttentionMaskHook(RefreshHook):
             one file per refresh beside the checkpoints instead, which refer
             to it: for sets of a million images. Without them, a resumed run
             makes maps at once, which an uninterrupted run would not.
-
-    Raises:
-        ValueError: See :class:`RefreshHook`.
     """
 
     state_key = 'attention_masks'

@@ -1,7 +1,4 @@
-"""What is computed from every training image, anew every few epochs.
-
-The base of ``AttentionMaskHook`` and of ``ContrastiveCropHook``.
-"""
+"""What is computed from every training image, anew every few epochs."""
 
 import time
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
 """One tensor per training image, such as its attention map.
 
-As buffers of the model they would travel with published weights, be averaged
-by EMA and broadcast by DDP.
+Buffers of the model would travel with its weights, and be averaged by EMA.
 """
 
 from collections.abc import Sequence

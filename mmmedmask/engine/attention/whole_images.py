@@ -1,8 +1,4 @@
-"""The images behind a training set: each file once, uncropped.
-
-Training sees crops, repeats and subsets. What is made once for every image,
-such as MSMAE's attention maps, goes through the files themselves.
-"""
+"""The images behind a training set: each file once, uncropped."""
 
 import hashlib
 import os

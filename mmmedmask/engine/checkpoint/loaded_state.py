@@ -1,8 +1,8 @@
 """Compare what a runner loads with its config: model, optimizer, schedules.
 
-MMEngine loads what fits of a model, and leaves the rest as it was drawn. It
-restores a scheduler with the length that it had: a finished run that goes on
-with more epochs would train on at the last, lowest rate.
+MMEngine leaves what does not fit of a model as it was drawn, and restores a
+scheduler with the length that it had: a finished run that goes on with more
+epochs would train on at the last, lowest rate.
 """
 
 import copy

@@ -1,7 +1,4 @@
-"""The card beside exported weights: where they are from, what they take.
-
-A card is Markdown with a header in YAML, as the Hugging Face hub reads it.
-"""
+"""The card beside exported weights: where they are from, what they take."""
 
 import ast
 from collections.abc import Mapping
@@ -101,7 +98,7 @@ def _datasets(config: Config) -> dict[str, str]:
 
 def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
                library: str) -> str:
-    """Write a card: Markdown behind a YAML header.
+    """Write a card: Markdown behind a YAML header, as the hub reads it.
 
     ``facts`` are of :func:`describe_run`, ``files`` say what each exported
     file holds, ``usage`` is code that loads it, and ``library`` what the hub

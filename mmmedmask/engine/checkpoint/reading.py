@@ -1,9 +1,4 @@
-"""Read checkpoints safely, and find their tensors.
-
-A checkpoint is a runner's file (``{'state_dict': ..., 'meta': ...}``), a
-published or exported one, a file of safetensors, or a bare dictionary of
-tensors.
-"""
+"""Read checkpoints safely, and find their tensors."""
 
 import re
 import zipfile
@@ -80,7 +75,7 @@ def read_checkpoint(path: str | Path,
     """Load a checkpoint without unpickling arbitrary objects.
 
     Tensors, plain Python data and the log history that MMEngine's runner
-    writes are accepted (``torch.load(weights_only=True)``), nothing else.
+    writes are accepted (``torch.load(weights_only=True)``), and safetensors.
     :func:`mmmedmask.compat.read_weights_safely` puts it in the place of
     MMEngine's readers, so that all weights of a config come through here.
     ``meta['config']``, which MMEngine would run as code when it resumes, is

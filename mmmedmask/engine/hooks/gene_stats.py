@@ -38,10 +38,9 @@ class GeneStatsHook(Hook):
         clip: Largest absolute value of a scaled gene.
 
     Raises:
-        ValueError: If ``clip`` is not positive; in a run if the model has
-            another preprocessor, several data sets of the training have
-            genes, a set does not fit the scale, or a resumed checkpoint has
-            none.
+        ValueError: In a run if the model has another preprocessor, several
+            data sets of the training have genes, a set does not fit the
+            scale, or a resumed checkpoint has none.
     """
 
     # Before EMAHook, which copies the model.

@@ -70,11 +70,7 @@ class NaNGuardHook(Hook):
     loss that is not finite is not, in any precision. A gradient so large
     that its norm overflows float32 counts as not finite.
 
-    Args:
-        interval: Iterations between two looks.
-
     Raises:
-        ValueError: If ``interval`` is not positive.
         FloatingPointError: In training, see above.
     """
 

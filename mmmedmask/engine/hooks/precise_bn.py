@@ -129,9 +129,9 @@ class PreciseBNHook(Hook):
     come next. A loader that ends earlier (epoch-based loops) gives one pass,
     and the log says how many batches that was.
 
-    mmpretrain's hook of this name cannot do that for detectors: it stops at
-    the length of the loader and runs the test-time preprocessing. With
-    MMEngine's ``EMAHook`` the averaged copy keeps its own statistics.
+    mmpretrain's hook of this name cannot do that for detectors: it runs the
+    test-time preprocessing. With MMEngine's ``EMAHook`` the averaged copy
+    keeps its own statistics.
 
     Args:
         num_batches: Training batches per rank.

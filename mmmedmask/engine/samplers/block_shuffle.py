@@ -34,8 +34,7 @@ class BlockShuffleSampler(DefaultSampler):
         start: Samples of this rank that the next epoch leaves out, once.
 
     Raises:
-        ValueError: If a size is below 1, or there are fewer samples than
-            ranks.
+        ValueError: If there are fewer samples than ranks.
     """
 
     def __init__(self, dataset: Sized, block_size: int = 256,

@@ -37,9 +37,9 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
         batch_size: Samples of a batch on each rank, at least 4.
 
     Raises:
-        ValueError: If an argument is outside its range, the data set does
-            not tell its labels, has fewer samples than a step of all ranks,
-            one class or a class with one sample.
+        ValueError: If the data set does not tell its labels, has fewer
+            samples than a step of all ranks, one class or a class with one
+            sample.
     """
 
     def __init__(self, sampler: DefaultSampler, batch_size: int) -> None:

@@ -44,8 +44,7 @@ class LengthBucketBatchSampler(EpochBatchSampler):
         max_waste: Largest share of padding in a batch, in [0, 1).
 
     Raises:
-        ValueError: If an argument is outside its range, or the data set does
-            not tell the lengths of its bags.
+        ValueError: If the data set does not tell the lengths of its bags.
     """
 
     def __init__(self, sampler: DefaultSampler, batch_size: int,
