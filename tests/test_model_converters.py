@@ -75,14 +75,6 @@ def _torchvision_features(model, x):
 ALL_STAGES = (0, 1, 2, 3)
 
 
-def _mmdet_backbone(kind, depth):
-    from mmdet.registry import MODELS
-    extra = dict(deep_stem=True) if kind == 'ResNetV1c' else {}
-    return MODELS.build(
-        dict(type='mmdet.ResNet' if extra else f'mmdet.{kind}', depth=depth,
-             out_indices=ALL_STAGES, **extra))
-
-
 @pytest.mark.parametrize(('naming', 'kind', 'depth'), [
     *(('torchvision', 'ResNet', depth) for depth in (18, 34, 50)),
     *(('mmdet', 'ResNet', depth) for depth in (18, 34, 50)),
@@ -99,7 +91,11 @@ def test_resnets_of_others_compute_the_same(tmp_path, naming, kind, depth):
         theirs.load_state_dict(state, strict=True)
         found = _torchvision_features(theirs.eval(), x)
     else:
-        theirs = _mmdet_backbone(kind, depth)
+        from mmdet.registry import MODELS
+        extra = dict(deep_stem=True) if kind == 'ResNetV1c' else {}
+        theirs = MODELS.build(dict(
+            type='mmdet.ResNet' if extra else f'mmdet.{kind}', depth=depth,
+            out_indices=ALL_STAGES, **extra))
         theirs.load_state_dict({k.removeprefix('backbone.'): v
                                 for k, v in state.items()}, strict=True)
         theirs.eval()
@@ -108,15 +104,6 @@ def test_resnets_of_others_compute_the_same(tmp_path, naming, kind, depth):
     assert len(found) == len(expected) == 4
     assert all(map(torch.equal, found, expected))
     assert expected[-1].std() > 0
-
-
-@pytest.mark.parametrize('kind', ['ResNetV1c', 'ResNetV1d'])
-def test_openmmlab_names_do_not_fit_mmdets_deep_stems(kind):
-    """The reason for the mmdet naming."""
-    theirs = _mmdet_backbone(kind, 50)
-    ours = _mmpretrain_backbone(kind, depth=50).state_dict()
-    assert set(ours) != set(theirs.state_dict())
-    assert set(rename_backbone(ours, 'mmdet')) == set(theirs.state_dict())
 
 
 def test_torchvision_convnext_computes_the_same(tmp_path):

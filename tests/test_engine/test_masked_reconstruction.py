@@ -1,11 +1,14 @@
 """Answers of masked models: their own loss, their own target."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models.selfsup import EVA, BEiT
 from mmpretrain.structures import DataSample
+from tiny_runs import TINY_CMIM
 
 from mmmedmask.engine.masked_reconstruction import (
     answer_masked,
@@ -19,15 +22,9 @@ PIXEL_LOSS = dict(type='PixelReconstructionLoss', criterion='L2')
 
 
 def cmim(norm_pix):
-    return dict(
-        type='mmmedmask.CMIM',
-        data_preprocessor=dict(mean=[120.] * 3, std=[50.] * 3, view_size=64,
-                               patch_size=16),
-        backbone=dict(type='mmmedmask.CMIMResNet', depth=18, stem_channels=8,
-                      base_channels=8),
-        neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
-                  out_stride=16),
-        head=dict(type='mmmedmask.CMIMHead', patch_size=16, norm_pix=norm_pix))
+    config = copy.deepcopy(TINY_CMIM)
+    config['head']['norm_pix'] = norm_pix
+    return dict(type='mmmedmask.CMIM', **config)
 
 
 def msmae(norm_pix):
@@ -100,17 +97,14 @@ def batch_for(config, model):
             valid=valid, coords=None, genes=None,
             mask=(torch.rand(2, 9, generator=generator) > 0.5) & valid), None
     images = torch.rand(3, 3, 64, 64, generator=generator)
+    samples = [DataSample(metainfo=dict(sample_idx=index))
+               for index in range(3)]
     if config['type'] == 'mmmedmask.CMIM':
-        samples = [DataSample(metainfo=dict(sample_idx=index))
-                   for index in range(3)]
         images = [(200 * image).to(torch.uint8) for image in images]
         return model.data_preprocessor(dict(
             inputs=images, data_samples=samples), True)['inputs'], None
-    samples = []
-    for index in range(3):
-        sample = DataSample(metainfo=dict(sample_idx=index))
+    for sample in samples:
         sample.mask = (torch.rand(16, 16, generator=generator) > 0.4).float()
-        samples.append(sample)
     return images, samples
 
 

@@ -1,5 +1,6 @@
 """Tiny models and runs of the engine's tests."""
 
+import copy
 import csv
 import itertools
 import random
@@ -84,18 +85,21 @@ class TinyModel(BaseModel):
         return losses
 
 
+TINY_CMIM = dict(
+    data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3, view_size=64,
+                           patch_size=16),
+    backbone=dict(type='mmmedmask.CMIMResNet', depth=18, stem_channels=8,
+                  base_channels=8),
+    neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
+              out_stride=16),
+    head=dict(type='mmmedmask.CMIMHead', patch_size=16))
+
+
 class TinyCMIM(CMIM):
     """A small CMIM; ``lr=0`` in a test keeps its first weights."""
 
     def __init__(self):
-        super().__init__(
-            data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3,
-                                   view_size=64, patch_size=16),
-            backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
-                          stem_channels=8, base_channels=8),
-            neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
-                      out_stride=16),
-            head=dict(type='mmmedmask.CMIMHead', patch_size=16))
+        super().__init__(**copy.deepcopy(TINY_CMIM))
 
 
 def noting(moment, note, priority='NORMAL'):
