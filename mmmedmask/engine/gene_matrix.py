@@ -12,12 +12,8 @@ def read_genes(dataset: SlideOmicDataset, scale: GeneScale
                ) -> tuple[list[str], Tensor, Tensor]:
     """Read the patients of a data set that have genes.
 
-    Returns:
-        Cases in their order, each once, N; scaled genes, float32 (N, G);
-        labels, int64 (N, ).
-
-    Raises:
-        ValueError: If nobody has genes, or these do not fit the scale.
+    Returns cases in their order, each once, N; scaled genes, float32 (N, G);
+    labels, int64 (N, ). Nobody with genes is a ValueError.
     """
     infos = {}
     for place in range(len(dataset)):

@@ -1,8 +1,4 @@
-"""Look at a model while it trains, and leave everything as it was.
-
-For hooks that draw or measure between two steps: losses are equal to the bit
-with and without them.
-"""
+"""Look at a model between two steps, and leave everything as it was."""
 
 import random
 from collections.abc import Iterator

@@ -143,12 +143,8 @@ def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
                by_attention: bool) -> AttentionPanel:
     """Load whole images for a panel, but for broken files that are skipped.
 
-    ``positions`` are the numbers from which a masking is drawn.
-
-    Raises:
-        ValueError: If no file can be used, or the pipeline does not keep
-            images whole and bring them to one size.
-        ImageFileError: If a file or a lesion mask cannot be used.
+    ``positions`` are the numbers from which a masking is drawn. The pipeline
+    has to keep images whole and bring them to one size.
     """
     images = WholeImages(sources, pipeline)
     rows, batch = collate_whole([images[row] for row in range(len(images))])

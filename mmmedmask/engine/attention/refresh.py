@@ -49,7 +49,8 @@ class RefreshHook(Hook):
     files. Transforms that draw need ``mmmedmask.TransformEpochHook`` beside
     this hook.
 
-    Subclasses set ``state_key``, ``value_name`` and ``plural``, and write
+    Subclasses set the name of the values in a checkpoint (``state_key``), of
+    the tensor there (``value_name``) and in the log (``plural``), and write
     :meth:`check_training` and :meth:`compute`.
 
     Args:
@@ -58,11 +59,6 @@ class RefreshHook(Hook):
         pipeline: Transforms that load, resize and pack a whole image.
         batch_size: Whole images per forward pass and process.
         num_workers: Loader processes of a refresh.
-
-    Attributes:
-        store: The values; None before training.
-        state_key: Their name in a checkpoint.
-        value_name: Name of the tensor there.
 
     Raises:
         ValueError: If an argument is out of range; in training, if loop,

@@ -32,11 +32,7 @@ class ImageSource(NamedTuple):
 
 
 def list_sources(dataset: Dataset) -> list[ImageSource]:
-    """Find the samples of a data set, in its order, where it wraps others.
-
-    Raises:
-        ValueError: If the data set is of another kind.
-    """
+    """Find the samples of a data set, in its order, where it wraps others."""
     if hasattr(dataset, 'full_init'):
         dataset.full_init()
     if hasattr(dataset, 'datasets'):
@@ -70,10 +66,6 @@ class ImageIndex:
         keys: Sorted keys, one per file.
         sources: Where the files are described, in the order of the keys.
         rows: Position among the keys of every ``img_path`` of the samples.
-
-    Raises:
-        ValueError: If the data set is not supported, is empty, or has
-            samples without ``img_path``.
     """
 
     def __init__(self, dataset: Dataset) -> None:
@@ -213,14 +205,9 @@ def run_whole_images(
     """Run this process's part of the images, or all, through a function.
 
     No random number is drawn. ``compute`` makes of a batch, see
-    :func:`collate_whole`, a tensor with one entry per image.
-
-    Returns:
-        Positions of the images that could be read, and what was computed, a
-        tensor on the CPU per batch.
-
-    Raises:
-        ValueError: If the pipeline does not bring all images to one size.
+    :func:`collate_whole`, a tensor with one entry per image. Returns the
+    positions of the images that could be read, and what was computed, a
+    tensor on the CPU per batch.
     """
     start, step = (0, 1) if everywhere else (get_rank(), get_world_size())
     loader = DataLoader(

@@ -19,21 +19,15 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
     """Write a graph for batches of any number of images.
 
     It is run by onnxruntime on other batches, of other sizes if they may be,
-    and compared with the network.
+    and compared with the network; a ValueError says so if it computes
+    something else. Returns the names of the outputs; the input is called
+    ``images``.
 
     Args:
         backbone: Takes normalised images (B, C, H, W), gives a tensor or
             several.
-        size: Height and width of images.
-        step: Pixels by which sides of images may differ from ``size``; None
-            for networks that take no other size.
-
-    Returns:
-        The names of the outputs; the input is called ``images``.
-
-    Raises:
-        ModuleNotFoundError: If onnx or onnxruntime is missing.
-        ValueError: If the graph computes something else.
+        step: Pixels by which sides of images may differ from ``size``
+            (h, w); None for networks that take no other size.
     """
     import_extra('onnx', 'export', 'an ONNX file')
     runtime = import_extra('onnxruntime', 'export', 'an ONNX file')

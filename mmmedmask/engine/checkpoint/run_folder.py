@@ -26,11 +26,8 @@ def find_resumable(folder: str | Path) -> Path | None:
     That is the one that ``last_checkpoint`` names: in the folder, or else
     where it was written. If the pointer or its file is not there or not
     whole, the latest whole state in the folder is taken, with a warning.
-    None if the folder has neither a state nor a pointer.
-
-    Raises:
-        FileNotFoundError: If the pointer names a file that is not there, and
-            the folder has no other state.
+    None if the folder has neither a state nor a pointer; a pointer to a file
+    that is not there, and no other state, is a FileNotFoundError.
     """
     folder = Path(folder)
     pointer = folder / POINTER

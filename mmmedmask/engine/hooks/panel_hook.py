@@ -91,10 +91,7 @@ class PanelHook(WatchingHook):
 
 def choose_positions(length: int, number: int,
                      indices: Sequence[int] | None = None) -> list[int]:
-    """Choose ``number`` samples of a data set evenly, or those of ``indices``.
-
-    An index outside of the data set is a ValueError.
-    """
+    """Choose ``number`` samples of a data set evenly, or take ``indices``."""
     if indices is None:
         check_integer('num_samples', number)
         places = torch.linspace(
