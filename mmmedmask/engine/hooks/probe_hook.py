@@ -107,13 +107,11 @@ class ProbeHook(WatchingHook):
         self.data = data
         self.dense = dense
         self.bags = bags
-        self.size = size
-        self.colors = tuple(colors)
-        self.few = tuple(few)
-        self.max_images = max_images
-        self.split_folder = split_folder
-        self.dense_size = dense_size
         self.seed = seed
+        self._options = dict(
+            colors=tuple(colors), size=size, few=tuple(few), seed=seed,
+            max_images=max_images, split_folder=split_folder,
+            dense_size=dense_size)
         self._probes: dict[str, Probe] = {}
         self._floors: dict[str, tuple[float, float]] = {}
         self._rows: list[dict] = []
@@ -154,7 +152,7 @@ class ProbeHook(WatchingHook):
         return None
 
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:
-        data, split_folder = self.data, self.split_folder
+        data, options = self.data, dict(self._options)
         train = runner.train_dataloader.dataset
         # num_batch_per_epoch wraps it; probes read the whole folder.
         train = getattr(train, '_dataset', train)
@@ -171,7 +169,8 @@ class ProbeHook(WatchingHook):
                     'ProbeHook needs data, dense or bags: the training set, '
                     f'a {type(train).__name__}, has no labels of its own to '
                     'probe on')
-            data, split_folder = str(train.root), train.split_folder
+            data = str(train.root)
+            options['split_folder'] = train.split_folder
         found = []
         for source in (data, self.dense):
             there = source is None or Path(source).is_dir()
@@ -181,9 +180,7 @@ class ProbeHook(WatchingHook):
                     'probed on it; default_hooks.probe of the config names '
                     'another')
             found.append(source if there or not self.optional else None)
-        return build_probes(*found, self.colors, self.size, self.few,
-                            self.max_images, split_folder, self.dense_size,
-                            self.seed)
+        return build_probes(*found, **options)
 
     def look(self, runner, epoch: int, iteration: int) -> None:
         """Score the encoder, unless a run before this one has."""
@@ -245,7 +242,7 @@ class ProbeHook(WatchingHook):
         if not self._rows:
             raise ValueError(
                 'the probe has no score: every number of images in few is '
-                f'above those that there are, few is {self.few}')
+                f'above those that there are, few is {self._options["few"]}')
         with atomic_path(Path(runner.work_dir, PICTURE)) as temporary:
             Image.fromarray(draw_probes(self._rows)).save(temporary)
 
