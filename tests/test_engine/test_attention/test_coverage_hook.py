@@ -1,12 +1,12 @@
 """The hook that measures attention on lesions while a model trains."""
 
-import csv
 import json
 import math
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import torch
@@ -132,8 +132,8 @@ def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
 
 
 def rows_in(work_dir):
-    with (work_dir / 'lesion_coverage.csv').open(newline='') as stream:
-        return list(csv.DictReader(stream))
+    return pd.read_csv(work_dir / 'lesion_coverage.csv',
+                       keep_default_na=False).to_dict('records')
 
 
 def naive_attention(folder, number, power):
@@ -162,33 +162,28 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
     runner = train(folder, tmp_path, hook, model=model)
     rows = rows_in(tmp_path)
     assert [(row['epoch'], row['iteration'], row['moment']) for row in rows
-            ] == [('1', '2', 'refresh'), ('3', '6', 'refresh'),
-                  ('4', '8', 'end')]
+            ] == [(1, 2, 'refresh'), (3, 6, 'refresh'), (4, 8, 'end')]
     last = rows[-1]
     expected = [naive_attention(folder, number, model.power.item())
                 for number in range(4)]
-    assert float(last['attention_share']) == pytest.approx(
-        np.mean([share for share, _, _ in expected]), rel=1e-4)
-    assert float(last['attention_gain']) == pytest.approx(
-        np.mean([gain for _, gain, _ in expected]), rel=1e-4)
-    assert float(last['pointing']) == np.mean(
-        [hit for _, _, hit in expected]) == 1
-    assert float(last['lesion_share']) == pytest.approx(4 / 64)
-    assert float(last['pointing_chance']) == pytest.approx(4 / 64)
+    for column, name in enumerate(('attention_share', 'attention_gain')):
+        assert last[name] == pytest.approx(
+            np.mean([one[column] for one in expected]), rel=1e-4)
+    assert last['pointing'] == np.mean([hit for *_, hit in expected]) == 1
+    assert last['lesion_share'] == pytest.approx(4 / 64)
+    assert last['pointing_chance'] == pytest.approx(4 / 64)
     for row in rows:
-        assert (row['num_images'], row['num_without_lesion']) == ('4', '1')
-        assert float(row['masked_chance']) == 16 / 64
-        assert float(row['thrown_chance']) == 32 / 64
-        assert float(row['visible_chance']) == 16 / 64
-        assert float(row['masked']) > 1.5 * 16 / 64
-        assert float(row['masked_gain']) == pytest.approx(
-            float(row['masked']) / 0.25, rel=1e-5)
-        assert sum(
-            float(row[name])
-            for name in ('masked', 'thrown', 'visible')) == pytest.approx(
-                1, abs=1e-5)
+        assert (row['num_images'], row['num_without_lesion']) == (4, 1)
+        assert row['masked_chance'] == 16 / 64
+        assert row['thrown_chance'] == 32 / 64
+        assert row['visible_chance'] == 16 / 64
+        assert row['masked'] > 1.5 * 16 / 64
+        assert row['masked_gain'] == pytest.approx(
+            row['masked'] / 0.25, rel=1e-5)
+        assert row['masked'] + row['thrown'] + row['visible'] == \
+            pytest.approx(1, abs=1e-5)
     # The model learns to attend to what is bright.
-    gains = [float(row['attention_gain']) for row in rows]
+    gains = [row['attention_gain'] for row in rows]
     assert 1 < gains[0] < gains[1] < gains[2]
     # The maps of the refresh are those that the store has.
     store = next(hook for hook in runner.hooks
@@ -204,7 +199,7 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
     logged = [line for line in logged if 'lesion_coverage/pointing' in line]
     assert [line['step'] for line in logged] == [2, 6, 8]
     assert logged[1]['lesion_coverage/masked'] == pytest.approx(
-        float(rows[1]['masked']), rel=1e-5)
+        rows[1]['masked'], rel=1e-5)
     picture = cv2.imread(str(tmp_path / 'lesion_coverage.png'))
     assert picture.shape[1] == 3
     picture = draw_coverage(CoverageTable(tmp_path / 'lesion_coverage.csv'))
@@ -231,7 +226,7 @@ def test_maskings_are_drawn_as_the_model_draws_them(folder, tmp_path):
                   for i in range(2) for j in range(2)}
         counted.append(
             sum(patch in lesion for patch in ids.flatten().tolist()) / 20)
-    assert float(rows_in(tmp_path)[0]['masked']) == pytest.approx(
+    assert rows_in(tmp_path)[0]['masked'] == pytest.approx(
         np.mean(counted), abs=1e-6)
 
 
@@ -242,10 +237,10 @@ def test_uniform_maps_mask_at_random(folder, tmp_path):
     train(folder, tmp_path, LesionCoverageHook(num_draws=400), max_epochs=2,
           model=model)
     for row in rows_in(tmp_path):
-        assert float(row['attention_gain']) == pytest.approx(1, abs=1e-6)
-        assert float(row['pointing']) == float(row['pointing_chance'])
+        assert row['attention_gain'] == pytest.approx(1, abs=1e-6)
+        assert row['pointing'] == row['pointing_chance']
         sigma = math.sqrt(0.25 * 0.75 / 4 * 60 / 63 / (4 * 400))
-        assert abs(float(row['masked']) - 0.25) < 4 * sigma
+        assert abs(row['masked'] - 0.25) < 4 * sigma
 
 
 def test_training_is_the_same_to_the_bit(folder, tmp_path):
@@ -274,7 +269,7 @@ def test_resumed_runs_have_the_same_table(folder, tmp_path, monkeypatch):
     assert rows_in(tmp_path / 'cut') == rows_in(tmp_path / 'whole')
     # A fresh start in the same folder begins a table of its own.
     train(folder, tmp_path / 'cut', LesionCoverageHook(), max_epochs=1)
-    assert [row['epoch'] for row in rows_in(tmp_path / 'cut')] == ['1']
+    assert [row['epoch'] for row in rows_in(tmp_path / 'cut')] == [1]
 
 
 def test_other_data_set(folder, tmp_path):
@@ -286,9 +281,9 @@ def test_other_data_set(folder, tmp_path):
             dataset=config, batch_size=1), split='bare', max_epochs=2,
               num_workers=workers)
     rows = rows_in(tmp_path / '0')
-    assert [row['num_images'] for row in rows] == ['2', '2']
-    assert float(rows[0]['lesion_share']) == pytest.approx(4 / 64)
-    assert float(rows[0]['attention_gain']) > 1.2
+    assert [row['num_images'] for row in rows] == [2, 2]
+    assert rows[0]['lesion_share'] == pytest.approx(4 / 64)
+    assert rows[0]['attention_gain'] > 1.2
     assert rows_in(tmp_path / '1') == rows
 
 
@@ -313,7 +308,7 @@ def test_maps_alone(folder, tmp_path):
           model=model)
     for measured in [row, *rows_in(tmp_path / 'b')]:
         assert measured['masked'] == measured['masked_chance'] == ''
-        assert float(measured['attention_gain']) > 1
+        assert measured['attention_gain'] > 1
 
 
 def test_inverse_attention_leaves_lesions_visible(folder, tmp_path):
@@ -322,8 +317,8 @@ def test_inverse_attention_leaves_lesions_visible(folder, tmp_path):
     train(folder, tmp_path, LesionCoverageHook(num_draws=50), max_epochs=2,
           model=model)
     for row in rows_in(tmp_path):
-        assert float(row['visible']) > 1.5 * float(row['visible_chance'])
-        assert float(row['masked']) < .75 * float(row['masked_chance'])
+        assert row['visible'] > 1.5 * row['visible_chance']
+        assert row['masked'] < .75 * row['masked_chance']
 
 
 def test_start_is_measured_once(folder, tmp_path):
@@ -331,9 +326,9 @@ def test_start_is_measured_once(folder, tmp_path):
     train(folder, tmp_path, LesionCoverageHook(at_start=True), max_epochs=2)
     start, refresh, end = rows_in(tmp_path)
     assert [start['epoch'], start['iteration'], start['moment']] == [
-        '0', '0', 'start']
+        0, 0, 'start']
     want = [naive_attention(folder, number, 1.0)[1] for number in range(4)]
-    assert float(start['attention_gain']) == pytest.approx(
+    assert start['attention_gain'] == pytest.approx(
         np.mean(want), rel=1e-4)
     train(folder, tmp_path, LesionCoverageHook(at_start=True), max_epochs=3,
           resume=True)
@@ -386,10 +381,10 @@ def test_class_activation_lies_on_what_tells_the_class(folder, tmp_path):
     start, _ = rows_in(tmp_path)
     want = [naive_attention(folder, number, 1.0)[1] if number % 2 else 1.0
             for number in range(4)]
-    assert float(start['attention_gain']) == pytest.approx(
+    assert start['attention_gain'] == pytest.approx(
         np.mean(want), rel=1e-4)
     # All cells share the maximum of an empty map.
-    assert float(start['pointing']) == pytest.approx((2 + 2 * 4 / 64) / 4)
+    assert start['pointing'] == pytest.approx((2 + 2 * 4 / 64) / 4)
     assert start['masked'] == ''
     with pytest.raises(ValueError, match='no method class_activation_maps'):
         train(folder, tmp_path / 'bare', LesionCoverageHook(
@@ -403,9 +398,9 @@ def test_with_msmae(folder, tmp_path):
     rows = rows_in(tmp_path)
     assert [row['moment'] for row in rows] == ['refresh', 'end']
     for row in rows:
-        assert row['masked_chance'] == f'{10 / 24:.6g}'
-        assert row['thrown_chance'] == f'{8 / 24:.6g}'
-        assert all(math.isfinite(float(row[name])) for name in COLUMNS
+        assert row['masked_chance'] == pytest.approx(10 / 24, rel=1e-5)
+        assert row['thrown_chance'] == pytest.approx(8 / 24, rel=1e-5)
+        assert all(math.isfinite(row[name]) for name in COLUMNS
                    if name != 'moment')
 
 
