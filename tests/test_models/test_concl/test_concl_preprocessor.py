@@ -23,15 +23,13 @@ def build(**changes):
 def test_reference_is_pillows_bicubic_of_both_crops(size):
     views = build(views=dict(scale=(.1, .5)))
     got = inputs(views, range(6), size=size)['reference']
-    one, other = crops_of(views, range(6), size)
+    both = crops_of(views, range(6), size)
     for index in range(6):
-        left, top = (min(int(getattr(crops, name)[index])
-                         for crops in (one, other))
-                     for name in ('left', 'top'))
-        right, bottom = (
-            max(int(getattr(crops, name)[index] + getattr(crops, side)[index])
-                for crops in (one, other))
-            for name, side in (('left', 'width'), ('top', 'height')))
+        boxes = [[int(side[index]) for side in crops[:4]] for crops in both]
+        left = min(box[1] for box in boxes)
+        top = min(box[0] for box in boxes)
+        right = max(box[1] + box[3] for box in boxes)
+        bottom = max(box[0] + box[2] for box in boxes)
         tile = draw_tile(index, size).permute(1, 2, 0).numpy()
         want = Image.fromarray(tile).resize((64, 64), Image.Resampling.BICUBIC,
                                             box=(left, top, right, bottom))
