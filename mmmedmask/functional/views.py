@@ -49,7 +49,8 @@ class Colors:
         gray: Whether to drop the colour, bool, shape (B,).
         blur: Whether to blur, bool, shape (B,).
         sigma: Standard deviation of the blur in pixels, shape (B,).
-        stain: Whether to change the stains first, bool, shape (B,), or None.
+        stain: Whether to change the stains first, bool, shape (B,); None: of
+            no image.
         stain_factors: Factors of the amounts of haematoxylin and eosin
             (1 = unchanged), shape (B, 2).
         stain_shifts: What is added to them, in optical density, (B, 2).

@@ -27,13 +27,12 @@ class CMIM(BaseSelfSupervisor):
         neck: The decoder; channels, strides and offsets of the levels are
             measured from the backbone and filled in.
         head: The loss.
-        data_preprocessor: A
+        data_preprocessor: Options of
             :class:`~mmmedmask.models.cmim.CMIMDataPreprocessor`.
         channels_last: Keep the encoder and its images in channels-last
             memory, which convolutions prefer.
         compile_encoder: Compile the encoder with ``torch.compile``; a dict
             holds its arguments.
-        init_cfg: Initialisation.
 
     Raises:
         ValueError: If the backbone is not a CMIM encoder, or the sizes of

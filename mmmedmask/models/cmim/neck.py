@@ -25,13 +25,10 @@ class CMIMNeck(BaseModule):
     """Warp the levels, add them up at one size, decode pixels.
 
     Args:
-        in_channels: Channels of each level, finest first.
-        strides: Stride of each level in pixels.
-        offsets: Pixel index of the first feature's receptive-field centre,
-            per level.
-        out_channels: Channels of the reconstructed image.
+        in_channels: Channels of each level, finest first. CMIM fills this,
+            ``strides`` and ``offsets`` in, see
+            :class:`~mmmedmask.models.cmim.Levels`.
         embed_dims: Channels of the decoder, a multiple of 4.
-        num_heads: Heads of its attention.
         depth: Number of transformer blocks (the paper has one).
         out_stride: Pixels per decoder token; each token predicts a patch of
             this size. Levels that are coarser are brought up by a
@@ -44,8 +41,8 @@ class CMIMNeck(BaseModule):
             where every view of the batch is axis-aligned).
         levels: Numbers i of the levels ``z_i`` that are decoded, 1 the
             finest; None takes all, as Eq. 5 does.
-        init_cfg: Initialisation; Xavier for linear layers as in MAE's
-            decoder, PyTorch's own for convolutions.
+        init_cfg: Xavier for linear layers as in MAE's decoder, PyTorch's own
+            for convolutions.
 
     Raises:
         ValueError: If an argument is outside its range.

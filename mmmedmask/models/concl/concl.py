@@ -39,20 +39,18 @@ class ConCL(BaseSelfSupervisor):
         neck: From pooled features to keys, as ``MoCoV2Neck`` with
             ``with_avg_pool=False``. Without BatchNorm: concepts that only
             one view shows pass through it, too, and count for nothing.
-        head: The loss, a :class:`~mmmedmask.models.concl.ConCLHead`.
-        data_preprocessor: A
+        head: A :class:`~mmmedmask.models.concl.ConCLHead`.
+        data_preprocessor: Options of
             :class:`~mmmedmask.models.concl.ConCLDataPreprocessor`.
         queue_len: Keys in each of the two queues.
-        feat_dims: Length of a key, which the neck makes.
+        feat_dims: Length of a key.
         momentum: What the momentum encoder takes of the query encoder at
             each step: 0.001 is what MoCo calls 0.999.
         num_concepts: Clusters per tile.
-        kmeans_iterations: Iterations of k-means.
         concept_weight: Weight of the concepts, in [0, 1]; the rest is that
             of the instances. With 1 they count in the warm-up only.
         warm_up_epochs: Epochs of an epoch-based loop in which the instances
             alone count, as in MoCo, until the features are worth clustering.
-        init_cfg: Initialisation.
 
     Raises:
         ValueError: If an argument is outside its range.

@@ -29,14 +29,12 @@ class SimpleFeaturePyramid(BaseModule):
     RPN.
 
     Args:
-        in_channels: Channels C of the transformer's map.
-        out_channels: Channels of all levels.
+        in_channels: Channels C of the transformer's map, a multiple of 4.
         num_outs: Number of levels, at least 4.
-        init_cfg: Initialisation; None keeps PyTorch's, as ViTDet does.
+        init_cfg: None keeps PyTorch's initialisation, as ViTDet does.
 
     Raises:
-        ValueError: If ``in_channels`` cannot be divided by 4, a number of
-            channels is not positive, or there are fewer than 4 levels.
+        ValueError: If a number is outside its range.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 256,

@@ -158,5 +158,4 @@ def write_gene_sets(path: str | Path, sets: Mapping[str, Sequence[str]],
 
 
 def _name(gene: str) -> str:
-    match = _VERSION.match(gene)
-    return gene if match is None else match.group(1)
+    return _VERSION.sub(r'\1', gene)

@@ -29,9 +29,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
     needs in :meth:`training_inputs`, from the numbers of :meth:`draw`.
 
     Args:
-        mean: Mean of each channel, in stored units. Its length is the number
-            of channels.
-        std: Standard deviation of each channel, in stored units.
+        mean: Mean of each channel, in stored units, as ``std``. Its length
+            is the number of channels.
         view_size: Side of the views in pixels, or (h, w).
         views: Fields of :class:`~mmmedmask.functional.views.ViewFamily`.
         color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`;
