@@ -10,11 +10,13 @@ imports nothing but the standard library by itself.
 
 import argparse
 import contextlib
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import io
 import json
+import operator
 import os
 import re
 import shutil
@@ -22,14 +24,13 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
 from status_lines import print_line, print_summary
 
-GREEN, YELLOW, RED = 'green', 'yellow', 'red'
 GIB = 2**30
 PYTHON_VERSIONS = ((3, 11), (3, 13))
 #: torch 2.N goes with torchvision 0.(N + 15).
@@ -40,6 +41,9 @@ DISK_LIMITS = (2 * GIB, 10 * GIB)
 SHARED_MEMORY = 4 * GIB
 #: Bytes of memory below which it is red, and yellow.
 MEMORY_LIMITS = (2 * GIB, 8 * GIB)
+#: What nms keeps of some boxes, at an IoU of 0.5.
+BOXES = [[0., 0., 9., 9.], [0., 0., 9., 8.], [20., 20., 29., 29.]]
+SCORES, KEPT = [.9, .8, .7], [0, 2]
 #: Host library to whether everything needs it.
 HOSTS = {'mmpretrain': True, 'mmdet': False, 'mmseg': False}
 #: What nothing works without; the other files of requirements/ are extras.
@@ -56,11 +60,12 @@ class Line(NamedTuple):
     mend: str = ''
 
 
+green, yellow, red = (functools.partial(Line, status)
+                      for status in ('green', 'yellow', 'red'))
 Check = Callable[[argparse.Namespace], Iterator[Line]]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,6 +121,12 @@ def version_of(distribution: str) -> str | None:
         return None
 
 
+def with_versions(names: Iterable[str]) -> str:
+    """List the distributions that are installed, with their versions."""
+    return ', '.join(f'{name} {version_of(name)}' for name in names
+                     if version_of(name))
+
+
 def parse_version(text: str) -> tuple[int, ...]:
     """Read the numbers of a version, as far as they are separated by dots."""
     numbers = re.match(r'\d+(\.\d+)*', text)
@@ -131,9 +142,9 @@ def satisfies(version: str, condition: str) -> bool:
     length = max(len(mine), len(other))
     mine += (0, ) * (length - len(mine))
     other += (0, ) * (length - len(other))
-    return {'>=': mine >= other, '<=': mine <= other, '==': mine == other,
-            '!=': mine != other, '<': mine < other,
-            '>': mine > other}[found[1]]
+    compare = {'>=': operator.ge, '<=': operator.le, '==': operator.eq,
+               '!=': operator.ne, '<': operator.lt, '>': operator.gt}
+    return compare[found[1]](mine, other)
 
 
 def gib(number: float) -> str:
@@ -152,12 +163,11 @@ def check_python(args: argparse.Namespace) -> Iterator[Line]:
     low, high = PYTHON_VERSIONS
     text = f'{sys.version.split()[0]} in {sys.prefix}'
     if low <= sys.version_info[:2] <= high:
-        yield Line(GREEN, 'Python', text)
+        yield green('Python', text)
     else:
-        yield Line(
-            RED, 'Python', f'{text}, and 3.{low[1]} to 3.{high[1]} are '
-            'needed', 'make a new environment with one of these: make '
-            f'PYTHON=python3.{low[1] + 1} test')
+        yield red('Python', f'{text}, and 3.{low[1]} to 3.{high[1]} are '
+                  'needed', 'make a new environment with one of these: make '
+                  f'PYTHON=python3.{low[1] + 1} test')
 
 
 def check_torch(args: argparse.Namespace) -> Iterator[Line]:
@@ -165,37 +175,35 @@ def check_torch(args: argparse.Namespace) -> Iterator[Line]:
     try:
         import torch
     except Exception as error:
-        yield Line(RED, 'torch', f'cannot be imported: {short(error)}',
-                   "pip install 'torch>=2.4' 'torchvision>=0.19'")
+        yield red('torch', f'cannot be imported: {short(error)}',
+                  "pip install 'torch>=2.4' 'torchvision>=0.19'")
         return
     if satisfies(torch.__version__, '>=2.4'):
-        yield Line(GREEN, 'torch', torch.__version__)
+        yield green('torch', torch.__version__)
     else:
-        yield Line(RED, 'torch', f'{torch.__version__} is too old',
-                   "pip install --upgrade 'torch>=2.4' torchvision")
+        yield red('torch', f'{torch.__version__} is too old',
+                  "pip install --upgrade 'torch>=2.4' torchvision")
     minor = parse_version(torch.__version__)[1]
     partner = f'0.{minor + TORCHVISION_OFFSET}'
     mend = (f"pip install 'torchvision=={partner}.*' (the one that goes "
             f'with torch {torch.__version__})')
     try:
         import torchvision
-        boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.],
-                              [20., 20., 29., 29.]])
-        kept = torchvision.ops.nms(boxes, torch.tensor([.9, .8, .7]), .5)
-        works = kept.tolist() == [0, 2]
+        kept = torchvision.ops.nms(
+            torch.tensor(BOXES), torch.tensor(SCORES), .5).tolist()
     except Exception as error:
-        yield Line(RED, 'torchvision', f'does not work: {short(error)}', mend)
+        yield red('torchvision', f'does not work: {short(error)}', mend)
         return
     version = torchvision.__version__
-    if not works:
-        yield Line(RED, 'torchvision', f'{version}: its nms keeps the wrong '
-                   f'boxes ({kept.tolist()} of [0, 2])', mend)
+    if kept != KEPT:
+        yield red('torchvision', f'{version}: its nms keeps the wrong boxes '
+                  f'({kept} of {KEPT})', mend)
     elif parse_version(torch.__version__)[0] == 2 \
             and parse_version(version)[:2] != parse_version(partner):
-        yield Line(YELLOW, 'torchvision', f'{version} is not the partner of '
-                   f'torch {torch.__version__}, although its ops run', mend)
+        yield yellow('torchvision', f'{version} is not the partner of torch '
+                     f'{torch.__version__}, although its ops run', mend)
     else:
-        yield Line(GREEN, 'torchvision', f'{version}, its ops run')
+        yield green('torchvision', f'{version}, its ops run')
 
 
 def _driver() -> str | None:
@@ -220,71 +228,64 @@ def check_cuda(args: argparse.Namespace) -> Iterator[Line]:
     built = torch.version.cuda
     if not torch.cuda.is_available():
         if driver is None:
-            yield Line(YELLOW, 'CUDA', 'no GPU: good for trying out, too '
-                       'slow for the runs of the papers',
-                       'train on a machine with an NVIDIA GPU')
+            yield yellow('CUDA', 'no GPU: good for trying out, too slow for '
+                         'the runs of the papers',
+                         'train on a machine with an NVIDIA GPU')
         else:
-            yield Line(
-                RED, 'CUDA', f'there is a driver ({driver}), and torch '
+            yield red(
+                'CUDA', f'there is a driver ({driver}), and torch '
                 f'{torch.__version__} (built for CUDA {built}) sees no '
                 'device', 'update the driver, or install the torch that is '
                 'built for it; CUDA_VISIBLE_DEVICES is '
                 f'{os.environ.get("CUDA_VISIBLE_DEVICES", "not set")}')
         return
-    yield Line(GREEN, 'CUDA', f'runtime {built}, driver {driver}')
+    yield green('CUDA', f'runtime {built}, driver {driver}')
     for number in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(number)
         free, total = torch.cuda.mem_get_info(number)
         torch.ones(8, device=f'cuda:{number}').sum().item()
-        yield Line(GREEN, f'GPU {number}', f'{device.name}, {gib(free)} of '
-                   f'{gib(total)} free')
+        yield green(f'GPU {number}',
+                    f'{device.name}, {gib(free)} of {gib(total)} free')
     if torch.distributed.is_nccl_available():
-        version = '.'.join(map(str, torch.cuda.nccl.version()))
-        yield Line(GREEN, 'NCCL', version)
+        yield green('NCCL', '.'.join(map(str, torch.cuda.nccl.version())))
     elif torch.cuda.device_count() > 1:
-        yield Line(RED, 'NCCL', 'torch has none, so several GPUs cannot '
-                   'train together', 'install an official build of torch')
+        yield red('NCCL', 'torch has none, so several GPUs cannot train '
+                  'together', 'install an official build of torch')
 
 
 def check_families(args: argparse.Namespace) -> Iterator[Line]:
     """Check which family of OpenMMLab is installed, and that it is one."""
     module = load_alone('compat/families.py')
     if module is None:
-        yield Line(RED, 'OpenMMLab', 'the folder of mmmedmask is not '
-                   'complete: compat/families.py is missing',
-                   'install mmmedmask again: pip install -e .')
+        yield red('OpenMMLab', 'the folder of mmmedmask is not complete: '
+                  'compat/families.py is missing',
+                  'install mmmedmask again: pip install -e .')
         return
     clashes = module.find_family_clashes()
     if clashes:
         names = [name for owners in clashes.values() for name in owners]
         listing = '; '.join(f'{name}: {" and ".join(owners)}'
                             for name, owners in clashes.items())
-        yield Line(
-            RED, 'OpenMMLab', 'both families are installed and write to the '
-            f'same folders ({listing})',
-            'remove both and install one again: pip uninstall -y '
-            f'{" ".join(names)} && {FORKS_MEND}')
+        yield red('OpenMMLab', 'both families are installed and write to the '
+                  f'same folders ({listing})',
+                  'remove both and install one again: pip uninstall -y '
+                  f'{" ".join(names)} && {FORKS_MEND}')
         return
-    forks, originals = [], []
-    for fork, others in module.FAMILIES.values():
-        for names, found in (((fork, ), forks), (others, originals)):
-            found += [f'{name} {version_of(name)}' for name in names
-                      if version_of(name)]
+    forks = with_versions(fork for fork, _ in module.FAMILIES.values())
+    originals = with_versions(name for _, others in module.FAMILIES.values()
+                              for name in others)
     if forks and originals:
-        yield Line(
-            YELLOW, 'OpenMMLab', 'packages of two families side by side: '
-            f'{", ".join(forks)}; {", ".join(originals)}',
-            f'take all from one family: {FORKS_MEND}')
+        yield yellow('OpenMMLab', 'packages of two families side by side: '
+                     f'{forks}; {originals}',
+                     f'take all from one family: {FORKS_MEND}')
     elif forks:
-        yield Line(GREEN, 'OpenMMLab',
-                   f'the maintained forks: {", ".join(forks)}')
+        yield green('OpenMMLab', f'the maintained forks: {forks}')
     elif originals:
-        yield Line(YELLOW, 'OpenMMLab', f'the originals: '
-                   f'{", ".join(originals)}; they cannot resume on torch >= '
-                   '2.6', 'take the maintained forks in a new environment: '
-                   f'{FORKS_MEND}')
+        yield yellow('OpenMMLab', f'the originals: {originals}; they cannot '
+                     'resume on torch >= 2.6', 'take the maintained forks in '
+                     f'a new environment: {FORKS_MEND}')
     else:
-        yield Line(RED, 'OpenMMLab', 'neither family is installed', FORKS_MEND)
+        yield red('OpenMMLab', 'neither family is installed', FORKS_MEND)
 
 
 def _requirements() -> Iterator[tuple[str, str]]:
@@ -334,7 +335,6 @@ def check_versions(args: argparse.Namespace) -> Iterator[Line]:
         name = re.match(r'[\w.-]+', needed)[0]
         if not _applies(marker):
             continue
-        status = RED if file in NEEDED else YELLOW
         version = version_of(name)
         if version is None and any(map(version_of, originals.get(name, ()))):
             # Of the other family, which numbers its versions differently.
@@ -345,18 +345,17 @@ def check_versions(args: argparse.Namespace) -> Iterator[Line]:
         counts[file] = counts.get(file, 0) + fits
         if not fits:
             has = 'is not installed' if version is None else f'is {version}'
-            wrong.append(Line(
-                status, 'package', f'{name} {has}, needed is '
-                f'{needed.strip()!r} ({file})',
-                f"pip install '{needed.strip()}'"))
+            wrong.append((red if file in NEEDED else yellow)(
+                'package', f'{name} {has}, needed is {needed.strip()!r} '
+                f'({file})', f"pip install '{needed.strip()}'"))
     yield from wrong
     if counts and not wrong:
         listed = ', '.join(f'{count} of {name}'
                            for name, count in counts.items())
-        yield Line(GREEN, 'packages', f'all requirements are met ({listed})')
+        yield green('packages', f'all requirements are met ({listed})')
     elif not counts:
-        yield Line(YELLOW, 'packages', 'the requirements are not found',
-                   'install mmmedmask: pip install -e .')
+        yield yellow('packages', 'the requirements are not found',
+                     'install mmmedmask: pip install -e .')
 
 
 def check_mmmedmask(args: argparse.Namespace) -> Iterator[Line]:
@@ -366,16 +365,15 @@ def check_mmmedmask(args: argparse.Namespace) -> Iterator[Line]:
     try:
         package = importlib.import_module('mmmedmask')
     except Exception as error:
-        yield Line(RED, 'mmmedmask', f'cannot be imported: {short(error)}',
-                   mend)
+        yield red('mmmedmask', f'cannot be imported: {short(error)}', mend)
         return
     place = Path(package.__file__).parent
     text = f'{package.__version__} in {place}'
     if folder is not None and place.resolve() != folder.resolve():
-        yield Line(YELLOW, 'mmmedmask', f'{text}, and this tool belongs to '
-                   f'{folder}', f'pip install -e {folder.parent}')
+        yield yellow('mmmedmask', f'{text}, and this tool belongs to {folder}',
+                     f'pip install -e {folder.parent}')
     else:
-        yield Line(GREEN, 'mmmedmask', text)
+        yield green('mmmedmask', text)
 
 
 def check_mmcv_ops(args: argparse.Namespace) -> Iterator[Line]:
@@ -392,23 +390,22 @@ def check_mmcv_ops(args: argparse.Namespace) -> Iterator[Line]:
             "supplied by mmmedmask from torchvision's"
     try:
         ops = importlib.import_module('mmcv.ops')
-        boxes = torch.tensor([[0., 0., 9., 9.], [0., 0., 9., 8.],
-                              [20., 20., 29., 29.]])
-        kept = ops.nms(boxes, torch.tensor([.9, .8, .7]), .5)[1].tolist()
+        kept = ops.nms(torch.tensor(BOXES), torch.tensor(SCORES), .5
+                       )[1].tolist()
         # Bins of 2 x 2 pixels of a ramp have the means of their corners.
         ramp = torch.arange(16.).reshape(1, 1, 4, 4)
         means = ops.roi_align(ramp, torch.tensor([[0., 0., 0., 4., 4.]]),
                               (2, 2), 1.0, 2, 'avg', True).flatten().tolist()
     except Exception as error:
-        yield Line(RED, 'mmcv ops', f'do not run: {short(error)}', mend)
+        yield red('mmcv ops', f'do not run: {short(error)}', mend)
         return
-    if kept != [0, 2] or any(
+    if kept != KEPT or any(
             abs(mean - wanted) > 1e-4 for mean, wanted in zip(
                 means, (2.5, 4.5, 10.5, 12.5), strict=True)):
-        yield Line(RED, 'mmcv ops', f'nms keeps {kept}, roi_align gives '
-                   f'{means}: both are wrong or one is', mend)
+        yield red('mmcv ops', f'nms keeps {kept}, roi_align gives {means}: '
+                  'both are wrong or one is', mend)
         return
-    yield Line(GREEN, 'mmcv ops', f'{source}; nms and roi_align run')
+    yield green('mmcv ops', f'{source}; nms and roi_align run')
 
 
 def check_scopes(args: argparse.Namespace) -> Iterator[Line]:
@@ -420,21 +417,20 @@ def check_scopes(args: argparse.Namespace) -> Iterator[Line]:
         except (ImportError, ValueError):
             found = False
         if not found:
-            yield Line(
-                RED if needed else YELLOW, 'scope', f'{scope} is not '
-                f'installed: its configs cannot run', f'pip install {package}')
+            yield (red if needed else yellow)(
+                'scope', f'{scope} is not installed: its configs cannot run',
+                f'pip install {package}')
             continue
         try:
             module = importlib.import_module(scope)
             importlib.import_module(f'{scope}.models')
         except Exception as error:
-            yield Line(RED, 'scope', f'{scope} cannot be imported: '
-                       f'{short(error)}', 'see the lines on packages and '
-                       f'families; pip install --force-reinstall --no-deps '
-                       f'{package}')
+            yield red('scope', f'{scope} cannot be imported: {short(error)}',
+                      'see the lines on packages and families; pip install '
+                      f'--force-reinstall --no-deps {package}')
             continue
-        yield Line(GREEN, 'scope', f'{scope} '
-                   f'{getattr(module, "__version__", "")} with its models')
+        yield green('scope', f'{scope} {getattr(module, "__version__", "")} '
+                    'with its models')
 
 
 def check_mim(args: argparse.Namespace) -> Iterator[Line]:
@@ -442,52 +438,50 @@ def check_mim(args: argparse.Namespace) -> Iterator[Line]:
     try:
         utils = importlib.import_module('mim.utils')
     except Exception as error:
-        yield Line(YELLOW, 'mim', f'cannot be imported ({short(error)}); '
-                   'tools/train.py does the same', 'pip install onedl-mim')
+        yield yellow('mim', f'cannot be imported ({short(error)}); '
+                     'tools/train.py does the same', 'pip install onedl-mim')
         return
     mend = 'install mmmedmask, from its folder: pip install --no-deps -e .'
     try:
         root = Path(utils.get_installed_path('mmmedmask'))
     except Exception as error:
-        yield Line(YELLOW, 'mim', f'does not find mmmedmask: {short(error)}',
-                   mend)
+        yield yellow('mim', f'does not find mmmedmask: {short(error)}', mend)
         return
     folders = [root / '.mim' / 'configs', root / 'configs']
     count = sum(1 for folder in folders if folder.is_dir()
                 for _ in folder.rglob('*.py'))
     if count:
-        yield Line(GREEN, 'mim', f'finds {count} config files below {root}')
+        yield green('mim', f'finds {count} config files below {root}')
     else:
-        yield Line(YELLOW, 'mim', f'finds no configs below {root}', mend)
+        yield yellow('mim', f'finds no configs below {root}', mend)
 
 
-def _existing(folder: Path) -> Path:
-    """Return the nearest folder above that exists."""
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
+def by_limits(free: float, limits: tuple[int, int]) -> Callable[..., Line]:
+    """Choose the line for a number of bytes, by a lower and an upper limit."""
+    low, enough = limits
+    return red if free < low else yellow if free < enough else green
 
 
 def check_disk(args: argparse.Namespace) -> Iterator[Line]:
     """Check free space, and that runs may write."""
     work_dirs = Path(args.work_dirs)
-    place = _existing(work_dirs)
+    place = work_dirs.absolute()
+    while not place.exists():
+        place = place.parent
     free = shutil.disk_usage(place).free
-    low, enough = DISK_LIMITS
-    status = RED if free < low else YELLOW if free < enough else GREEN
-    yield Line(status, 'disk', f'{gib(free)} free for {work_dirs}',
-               f'{gib(enough)} are good to have: a checkpoint of a ViT-B '
-               'takes 1 GiB; free some, or run elsewhere with --work-dir')
+    yield by_limits(free, DISK_LIMITS)(
+        'disk', f'{gib(free)} free for {work_dirs}',
+        f'{gib(DISK_LIMITS[1])} are good to have: a checkpoint of a ViT-B '
+        'takes 1 GiB; free some, or run elsewhere with --work-dir')
     try:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        yield Line(RED, 'work_dirs', f'{place} cannot be written: '
-                   f'{short(error)}', 'change its owner or its permissions, '
-                   'or name another folder with --work-dir')
+        yield red('work_dirs', f'{place} cannot be written: {short(error)}',
+                  'change its owner or its permissions, or name another '
+                  'folder with --work-dir')
     else:
-        yield Line(GREEN, 'work_dirs', f'{place} can be written')
+        yield green('work_dirs', f'{place} can be written')
 
 
 def check_shared_memory(args: argparse.Namespace) -> Iterator[Line]:
@@ -497,10 +491,10 @@ def check_shared_memory(args: argparse.Namespace) -> Iterator[Line]:
         return
     free = shutil.disk_usage(folder).free
     if free >= SHARED_MEMORY:
-        yield Line(GREEN, 'shared memory', f'{gib(free)} free in {folder}')
+        yield green('shared memory', f'{gib(free)} free in {folder}')
     else:
-        yield Line(
-            YELLOW, 'shared memory', f'{gib(free)} free in {folder}: worker '
+        yield yellow(
+            'shared memory', f'{gib(free)} free in {folder}: worker '
             'processes may end in "bus error"', 'give a container more '
             '(docker run --shm-size=8g or --ipc=host), or take '
             'train_dataloader.num_workers=0')
@@ -516,10 +510,9 @@ def check_machine(args: argparse.Namespace) -> Iterator[Line]:
     """Count cores and memory, as far as this process may use them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(
         os, 'sched_getaffinity') else os.cpu_count() or 1
-    yield Line(
-        GREEN if cores > 1 else YELLOW, 'cores', f'{cores}',
-        'with one core, loading and training take turns: '
-        'train_dataloader.num_workers=0')
+    yield (green if cores > 1 else yellow)(
+        'cores', f'{cores}', 'with one core, loading and training take '
+        'turns: train_dataloader.num_workers=0')
     total = available = None
     with contextlib.suppress(OSError):
         meminfo = Path('/proc/meminfo').read_text()
@@ -533,32 +526,30 @@ def check_machine(args: argparse.Namespace) -> Iterator[Line]:
             total, available = limit, min(limit, available)
     if not total:
         return
-    low, enough = MEMORY_LIMITS
-    status = RED if total < low else YELLOW if total < enough else GREEN
-    yield Line(status, 'memory', f'{gib(available)} of {gib(total)} '
-               'available', 'take fewer workers and a smaller batch')
+    yield by_limits(total, MEMORY_LIMITS)(
+        'memory', f'{gib(available)} of {gib(total)} available',
+        'take fewer workers and a smaller batch')
 
 
 def check_data(args: argparse.Namespace) -> Iterator[Line]:
     """Look for the data sets of the documentation."""
     known = load_alone('inspection/known_data.py')
     if known is None:
-        yield Line(YELLOW, 'data', 'the list of data sets is missing',
-                   'install mmmedmask again: pip install -e .')
+        yield yellow('data', 'the list of data sets is missing',
+                     'install mmmedmask again: pip install -e .')
         return
     for name, data in known.KNOWN_DATA.items():
         folder = Path(args.data_root, name)
         mend = known.suggest_data(folder)
         if not folder.exists():
-            yield Line(YELLOW, 'data', f'{data.title} is not there '
-                       f'({folder})', mend)
+            yield yellow('data', f'{data.title} is not there ({folder})', mend)
             continue
         missing = known.missing_files(folder, data)
         if missing:
-            yield Line(RED, 'data', f'{data.title} in {folder} is not '
-                       f'complete: {", ".join(missing)} missing', mend)
+            yield red('data', f'{data.title} in {folder} is not complete: '
+                      f'{", ".join(missing)} missing', mend)
         else:
-            yield Line(GREEN, 'data', f'{data.title} in {folder}')
+            yield green('data', f'{data.title} in {folder}')
 
 
 # What takes a moment comes last: each line is shown as soon as it is known.
@@ -582,11 +573,11 @@ def run_check(name: str, check: Check, args: argparse.Namespace) -> list[Line]:
             warnings.simplefilter('ignore')
             lines += check(args)
     except ImportError as error:
-        lines.append(Line(RED, name, f'not checked, an import fails: '
-                          f'{short(error)}', 'see the lines above'))
+        lines.append(red(name, f'not checked, an import fails: {short(error)}',
+                         'see the lines above'))
     except Exception as error:
-        lines.append(Line(RED, name, f'the check failed: {short(error)}',
-                          'see the message'))
+        lines.append(red(name, f'the check failed: {short(error)}',
+                         'see the message'))
     return lines
 
 
@@ -603,7 +594,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Path(args.json).write_text(
             json.dumps([line._asdict() for line in lines], indent=2),
             encoding='utf-8')
-    if any(line.status == RED for line in lines):
+    if any(line.status == 'red' for line in lines):
         raise SystemExit(1)
 
 
