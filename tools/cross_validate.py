@@ -44,9 +44,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--folds', required=True, type=Path,
         help='folder with splits_0.csv, splits_1.csv, ... (train, val, test)')
     parser.add_argument(
-        '--draw',
-        type=int,
-        metavar='K',
+        '--draw', type=int, metavar='K',
         help='draw K folds of the cohort into --folds, by patient and with '
         'equal shares of the classes; the same as those that are there, or '
         'none may be there')
@@ -63,17 +61,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--work-dir', type=Path,
         help='folder of all runs; default: work_dirs/<last config>_folds')
     parser.add_argument(
-        '--checkpoint',
-        choices=['best', 'last'],
-        default='best',
+        '--checkpoint', choices=['best', 'last'], default='best',
         help='checkpoint of the last stage that is tested: the best on the '
         'validation patients if the config has save_best (default), or the '
         'last; earlier stages hand on what later configs name')
     parser.add_argument(
-        '--pretrained',
-        nargs='+',
-        default=[],
-        metavar='FILE',
+        '--pretrained', nargs='+', default=[], metavar='FILE',
         help='checkpoints, as the configs name them, that stages may start '
         'from although no stage makes them; they must not have learned from '
         'this cohort, or the scores are too good')

@@ -72,19 +72,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--work-dir', type=Path, default=Path('work_dirs/reproduce'),
         help='folder of all runs and tables (default: work_dirs/reproduce)')
     parser.add_argument(
-        '--gpus',
-        type=int,
-        default=1,
-        metavar='N',
+        '--gpus', type=int, default=1, metavar='N',
         help='processes that train one run together; the learning rate is '
         'scaled to the batch of all of them (default: 1)')
     parser.add_argument(
         '--share-pretraining', action='store_true',
         help='let all seeds start from the pre-training of the first')
     parser.add_argument(
-        '--folds',
-        nargs='+',
-        metavar='FOLDER_OR_FOLD',
+        '--folds', nargs='+', metavar='FOLDER_OR_FOLD',
         help='folder with splits_0.csv, splits_1.csv, ... (default: what a '
         'recipe has as folds), and numbers of the folds that are wanted')
     parser.add_argument(
@@ -135,20 +130,14 @@ def load_tables(args: argparse.Namespace) -> list:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f'two of the recipes have the name {name!r}')
-    tables = []
-    for recipe in recipes:
-        rows = recipe.rows
-        if args.only:
-            # With several tables, a row need not be in all of them.
-            rows = [row for row in rows if row.name in args.only]
-        if rows:
-            tables.append((recipe, tuple(rows)))
-    found = {row.name for _, rows in tables for row in rows}
+    # With several tables, a row need not be in all of them.
+    tables = [(recipe, tuple(
+        row for row in recipe.rows if not args.only or row.name in args.only))
+              for recipe in recipes]
     for name in args.only or []:
-        if name not in found:
+        if not any(row.name == name for _, rows in tables for row in rows):
             recipes[0].row(name)
-            raise ValueError(f'no table has the row {name!r}')
-    return tables
+    return [(recipe, rows) for recipe, rows in tables if rows]
 
 
 def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
@@ -213,11 +202,10 @@ def write_all_tables(args: argparse.Namespace, plan, command: str) -> None:
 
     files = []
     for recipe, _ in plan.tables:
-        print()
-        print(write_tables(plan, recipe, command))
-        files += table_files(plan, recipe)
-        print(' and '.join(map(str, table_files(plan, recipe))),
-              'are written.')
+        print(f'\n{write_tables(plan, recipe, command)}')
+        written = table_files(plan, recipe)
+        print(' and '.join(map(str, written)), 'are written.')
+        files += written
     if args.report is not None:
         write_report(plan, TOOLS, files, args.report)
 

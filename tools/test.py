@@ -30,8 +30,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--show-dir', metavar='DIR',
                         help='draw every prediction into this folder')
     parser.add_argument(
-        '--tta',
-        action='store_true',
+        '--tta', action='store_true',
         help="test-time augmentation, as the config's tta_model and "
         'tta_pipeline say')
     add_config_options(

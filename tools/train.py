@@ -22,15 +22,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder for logs and checkpoints; default: the one in the '
         'config, else work_dirs/<name of the config>')
     parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='continue from a checkpoint; without one, or with `auto`, from '
         'the latest in the work dir, and from scratch if it has none')
     parser.add_argument(
-        '--amp',
-        action='store_true',
+        '--amp', action='store_true',
         help='train with autocast, in float16 unless the config has autocast '
         'already or --amp-dtype says else')
     parser.add_argument(
@@ -39,8 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true',
                         help='do not validate during training')
     parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
+        '--auto-scale-lr', action='store_true',
         help='scale the learning rate from auto_scale_lr.base_batch_size to '
         'the number of samples that all processes take per step')
     add_config_options(

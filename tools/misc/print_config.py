@@ -10,7 +10,6 @@ from mmmedmask.util.command_line import add_config_options
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    # Not at the top: the help text needs nothing else.
     parser = argparse.ArgumentParser(
         description='Print a config as it is after inheritance.')
     parser.add_argument('config', help='config file')
