@@ -17,11 +17,7 @@ PREFIX = 'mmmedmask::'
 
 
 def find_config_folder() -> Path:
-    """Return the folder that holds mmmedmask's configs.
-
-    Raises:
-        FileNotFoundError: If the package came without configs.
-    """
+    """Return the folder that holds mmmedmask's configs."""
     candidates = (PACKAGE_FOLDER / '.mim' / 'configs',
                   PACKAGE_FOLDER.parent / 'configs')
     for candidate in candidates:
@@ -29,8 +25,8 @@ def find_config_folder() -> Path:
             return candidate
     raise FileNotFoundError(
         'mmmedmask is installed without its configs: looked in '
-        f'{" and ".join(str(path) for path in candidates)}; install it from '
-        'a wheel, or from a checkout with `pip install --editable .`')
+        f'{" and ".join(map(str, candidates))}; install it from a wheel, or '
+        'from a checkout with `pip install --editable .`')
 
 
 def resolve_config_bases() -> None:

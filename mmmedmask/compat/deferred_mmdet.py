@@ -38,10 +38,7 @@ def _load_layer() -> None:
 
 
 def defer_mmdet() -> None:
-    """Import mmdet's models when they are asked for, not with mmpretrain's.
-
-    Calling it again changes nothing.
-    """
+    """Import mmdet's models when they are asked for, not with mmpretrain's."""
     if _STAND_IN not in sys.meta_path:
         sys.meta_path.insert(0, _STAND_IN)
     after_import(HOST, _load_layer)

@@ -48,6 +48,6 @@ def _load_optimizer() -> type:
 
 
 def defer_zero_optimizer() -> None:
-    """Import PyTorch's when one is built; calling it again changes nothing."""
+    """Import PyTorch's when one is built."""
     if _STAND_IN not in sys.meta_path:
         sys.meta_path.insert(0, _STAND_IN)

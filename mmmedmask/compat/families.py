@@ -9,7 +9,6 @@ the forks take import names of their own or become the originals.
 """
 
 import warnings
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
@@ -30,9 +29,7 @@ NEEDED = ('mmengine', 'mmcv', 'mmpretrain')
 def require_openmmlab() -> None:
     """Check that OpenMMLab is installed, without importing it.
 
-    Raises:
-        ModuleNotFoundError: If one of its packages is missing; the message
-            says what to install.
+    A ModuleNotFoundError says what to install.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -49,21 +46,13 @@ def _is_installed(name: str) -> bool:
     return True
 
 
-def find_family_clashes(
-    families: Mapping[str, tuple[str, tuple[str, ...]]] = FAMILIES
-) -> dict[str, list[str]]:
-    """Find import names that two installed distributions own.
-
-    Returns:
-        Import name to the names of all distributions that own it, the fork
-        first, for the import names that have more than one.
+def find_family_clashes() -> dict[str, list[str]]:
+    """Find import names that two installed distributions own, the fork first.
     """
     clashes = {}
-    for import_name, (fork, originals) in families.items():
-        if not _is_installed(fork):
-            continue
+    for import_name, (fork, originals) in FAMILIES.items():
         found = [name for name in originals if _is_installed(name)]
-        if found:
+        if found and _is_installed(fork):
             clashes[import_name] = [fork, *found]
     return clashes
 

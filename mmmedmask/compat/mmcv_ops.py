@@ -72,19 +72,15 @@ _STAND_IN = StandIn(EXTENSION, _fill)
 
 
 def has_compiled_ops() -> bool:
-    """Whether ``mmcv._ext`` is mmcv's own extension.
-
-    Imports mmcv, but not the extension.
-    """
+    """Whether ``mmcv._ext``, which is not imported, is mmcv's own."""
     spec = importlib.util.find_spec(EXTENSION)
     return spec is not None and spec.loader is not _STAND_IN
 
 
 def provide_mmcv_ops() -> None:
-    """Make ``mmcv.ops`` importable without compiled ops; cheap and lazy.
+    """Make ``mmcv.ops`` importable without compiled ops.
 
-    Nothing is imported until somebody imports ``mmcv._ext``. Calling it
-    again changes nothing.
+    Nothing is imported until somebody imports ``mmcv._ext``.
     """
     if _STAND_IN not in sys.meta_path:
         sys.meta_path.append(_STAND_IN)

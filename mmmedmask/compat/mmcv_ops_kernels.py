@@ -28,15 +28,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
         offset: int) -> Tensor:
     """Greedy non-maximum suppression, as ``mmcv.ops.nms`` calls it.
 
-    A box is dropped if its IoU with a kept box of a higher score is strictly
-    above the threshold. Of equal scores the first one wins.
-
-    Args:
-        boxes: ``(N, 4)`` as ``x1, y1, x2, y2`` in pixels.
-        scores: ``(N,)``.
-        iou_threshold: In ``[0, 1]``.
-        offset: Added to widths and heights: 1 if a box includes the pixel
-            at ``x2, y2``, else 0.
+    Boxes ``(N, 4)`` are ``x1, y1, x2, y2`` in pixels. One is dropped if its
+    IoU with a kept box of a higher score is strictly above the threshold. Of
+    equal scores the first one wins. ``offset`` is added to widths and
+    heights: 1 if a box includes the pixel at ``x2, y2``, else 0.
 
     Returns:
         Indices of the kept boxes, ``(K,)`` int64, by falling score.
@@ -71,18 +66,12 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
         input: Features, ``(B, C, H, W)``.
         rois: ``(K, 5)`` as ``batch index, x1, y1, x2, y2``.
         output: Filled, ``(K, C, aligned_height, aligned_width)``.
-        argmax_y: Unused: only max pooling keeps positions.
-        argmax_x: Unused.
-        aligned_height: Bins from top to bottom.
-        aligned_width: Bins from left to right.
+        argmax_y: Unused as ``argmax_x``: only max pooling keeps positions.
         spatial_scale: Features' size over the image's size.
         sampling_ratio: Samples per bin and axis; 0 for as many as there are
             feature cells in a bin.
-        pool_mode: 1, the average.
+        pool_mode: 1, the average; the maximum is a ValueError.
         aligned: Whether the centre of a cell is at ``+0.5``.
-
-    Raises:
-        ValueError: For ``pool_mode='max'``.
     """
     _refuse_max_pooling(pool_mode)
     dtype = _computing_dtype(input)
@@ -99,17 +88,9 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
                        pool_mode: int, aligned: bool) -> None:
     """Gradient of :func:`roi_align_forward` for the features.
 
-    On CUDA it is summed in no fixed order, as by mmcv's kernel; unlike that
-    one it says so: ``torch.use_deterministic_algorithms(True)`` makes it
-    raise an error.
-
-    Args:
-        grad_output: ``(K, C, aligned_height, aligned_width)``.
-        grad_input: Filled, ``(B, C, H, W)``. All others are as in the
-            forward pass.
-
-    Raises:
-        ValueError: For ``pool_mode='max'``.
+    It fills ``grad_input``. On CUDA it is summed in no fixed order, as by
+    mmcv's kernel; unlike that one it says so:
+    ``torch.use_deterministic_algorithms(True)`` makes it raise an error.
     """
     _refuse_max_pooling(pool_mode)
     dtype = _computing_dtype(grad_output)
@@ -120,16 +101,16 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
             aligned))
 
 
-def _class_weight(target: Tensor, weight: Tensor) -> Tensor | None:
-    """The weight of each sample's own class, ``(N, 1)``."""
+def _weighted(values: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Multiply ``(N, C)`` by the weight, if any, of each sample's class."""
     if weight.numel() == 0:
-        return None
+        return values
     if target.numel() > 0 and int(target.max()) >= weight.numel():
         raise ValueError(
             f'sigmoid_focal_loss got {weight.numel()} class weights and the '
             f'target {int(target.max())}: background has no weight; pass '
             'weight=None, or targets below the number of classes')
-    return weight[target].unsqueeze(1)
+    return values * weight[target].unsqueeze(1)
 
 
 def _is_target(logits: Tensor, target: Tensor) -> Tensor:
@@ -165,8 +146,7 @@ def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor,
         _is_target(logits, target),
         -alpha * (1 - probability)**gamma * functional.logsigmoid(logits),
         -(1 - alpha) * probability**gamma * functional.logsigmoid(-logits))
-    class_weight = _class_weight(target, weight)
-    output.copy_(loss if class_weight is None else loss * class_weight)
+    output.copy_(_weighted(loss, target, weight))
 
 
 def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor,
@@ -174,13 +154,8 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor,
                                 alpha: float) -> None:
     """Derivative of :func:`sigmoid_focal_loss_forward` for the logits.
 
-    Args:
-        grad_input: Filled, ``(N, C)``: d loss / d logit, element by element
-            (mmcv multiplies by the incoming gradient itself). All others are
-            as in the forward pass.
-
-    Raises:
-        ValueError: If there are class weights and a background target.
+    It fills ``grad_input`` with d loss / d logit, element by element; mmcv
+    multiplies by the incoming gradient itself.
     """
     logits = input.to(_computing_dtype(input))
     probability = logits.sigmoid()
@@ -191,6 +166,4 @@ def sigmoid_focal_loss_backward(input: Tensor, target: Tensor, weight: Tensor,
         (gamma * probability * functional.logsigmoid(logits) - others),
         (1 - alpha) * probability**gamma *
         (probability - gamma * others * functional.logsigmoid(-logits)))
-    class_weight = _class_weight(target, weight)
-    grad_input.copy_(
-        gradient if class_weight is None else gradient * class_weight)
+    grad_input.copy_(_weighted(gradient, target, weight))

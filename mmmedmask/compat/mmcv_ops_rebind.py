@@ -12,7 +12,7 @@ Delete together with :mod:`mmmedmask.compat.mmcv_ops`.
 
 import importlib
 import sys
-from types import CodeType, FunctionType
+from types import FunctionType
 
 from mmmedmask.compat.mmcv_ops import has_compiled_ops
 
@@ -22,20 +22,15 @@ PLACEHOLDER_TEXT = 'requires mmcv to be compiled with ops'
 TRANSFORMER = 'mmcv.cnn.bricks.transformer'
 
 
-def _code_of(value: object) -> CodeType | None:
-    """The code that runs when a function or class is called."""
+def _is_placeholder(value: object) -> bool:
+    """Whether it is None, or a function or class that raises when called."""
     if isinstance(value, type):
         value = vars(value).get('__init__')
-    return value.__code__ if isinstance(value, FunctionType) else None
-
-
-def _is_placeholder(value: object) -> bool:
-    if value is None:
-        return True
-    code = _code_of(value)
-    return code is not None and any(
+        if value is None:
+            return False
+    return value is None or isinstance(value, FunctionType) and any(
         isinstance(constant, str) and PLACEHOLDER_TEXT in constant
-        for constant in code.co_consts)
+        for constant in value.__code__.co_consts)
 
 
 def rebind_mmcv_ops() -> list[str]:

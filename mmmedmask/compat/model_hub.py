@@ -6,26 +6,26 @@ is filled from mmpretrain's own index alone (no upstream issue).
 Delete when mmpretrain reads the indexes of other packages.
 """
 
+import functools
+
 
 def extend_model_hub() -> None:
-    """Add our models when mmpretrain's own join; imports its model hub.
-
-    Calling it again changes nothing.
-    """
+    """Add our models when mmpretrain's own join; imports its model hub."""
     from mmpretrain.apis.model import ModelHub
 
     register_own = ModelHub._register_mmpretrain_models
     if hasattr(register_own, 'adds_mmmedmask'):
         return
-    waiting = [True]
+
+    @functools.cache
+    def add_own() -> None:
+        from mmmedmask.config_files import MODEL_INDEX, find_config_folder
+        root = find_config_folder().parent
+        ModelHub.register_model_index(root / MODEL_INDEX, root)
 
     def register_all() -> None:
         register_own()
-        if waiting:
-            waiting.clear()
-            from mmmedmask.config_files import MODEL_INDEX, find_config_folder
-            root = find_config_folder().parent
-            ModelHub.register_model_index(root / MODEL_INDEX, root)
+        add_own()
 
     register_all.adds_mmmedmask = True
     ModelHub._register_mmpretrain_models = register_all

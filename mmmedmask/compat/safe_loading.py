@@ -14,8 +14,7 @@ def read_weights_safely() -> None:
     """Replace all readers of MMEngine's ``CheckpointLoader``.
 
     Schemes that :func:`~mmmedmask.engine.checkpoint.read_checkpoint` does not
-    know, such as ``s3://``, are refused with what to do instead. Calling it
-    again changes nothing.
+    know, such as ``s3://``, are refused with what to do instead.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
 
