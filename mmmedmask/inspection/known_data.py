@@ -100,14 +100,8 @@ def missing_files(folder: str | Path, data: KnownData) -> list[str]:
 
 
 def suggest_data(folder: str | Path) -> str:
-    """Say where the data of a folder come from.
-
-    Args:
-        folder: A data set's folder, as a config names it, or one in it.
-
-    Returns:
-        The command that makes a known one, and its section in the
-        documentation; else how to name another folder.
+    """Say what makes the data of a folder, or of one above, if it is known,
+    and where the documentation tells; else how to name another folder.
     """
     for place in (Path(folder), *Path(folder).parents):
         data = KNOWN_DATA.get(place.name)

@@ -20,14 +20,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.silence import in_silence
 from mmmedmask.inspection.trial import (
-    EnoughError,
     OutOfTimeError,
-    StopHook,
     describe_source,
     full_size_config,
     separate,
     time_limit,
 )
+
+
+class EnoughError(Exception):
+    """A run has done what it was started for."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,6 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
         try:
             with time_limit(limit):
                 runner = Runner.from_cfg(separate(full))
-                runner.register_hook(StopHook(2))
                 _measure_steps(runner, results, start, limit, mixed)
                 runner.train()
         except EnoughError:
@@ -223,7 +224,7 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
 
 def _measure_steps(runner: Runner, results: dict, start: float,
                    limit: float, mixed: bool) -> None:
-    """Let a runner's model measure its first two training steps."""
+    """Let a runner's model measure its first two steps, and end the run."""
     model = runner.model
     train_step = model.train_step
     forward = model._run_forward
@@ -237,9 +238,9 @@ def _measure_steps(runner: Runner, results: dict, start: float,
     def measured(data, optim_wrapper):
         begin = time.perf_counter()
         if 'flops' in results:
-            outputs = train_step(data, optim_wrapper)
+            train_step(data, optim_wrapper)
             results['seconds'] = time.perf_counter() - begin
-            return outputs
+            raise EnoughError
         results['samples'] = _batch_length(data)
         again = copy.copy(data)
         model._run_forward = count

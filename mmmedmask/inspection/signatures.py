@@ -20,12 +20,10 @@ KEY_METHODS = ('pop', 'get', 'setdefault')
 
 @dataclass(frozen=True)
 class Parameters:
-    """Keyword arguments that a callable takes.
+    """Keyword arguments that a callable takes, as far as they are known.
 
-    Attributes:
-        names: Those that are known.
-        closed: Whether there are no others. False if ``**kwargs`` goes
-            somewhere that the source does not tell.
+    ``closed`` says that there are no others: ``**kwargs`` goes nowhere that
+    the source does not tell.
     """
 
     names: frozenset[str]

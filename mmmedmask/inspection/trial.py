@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmedmask.engine.preserved_state import preserve_random_state
@@ -315,22 +314,3 @@ def _draw_slides(full: Config, dataset: dict, root: Path) -> None:
     dataset['data_root'] = str(root)
     if dataset.get('dims') is not None:
         dataset['dims'] = dims
-
-
-class StopHook(Hook):
-    """Stops a run after some ``iterations``."""
-
-    priority = 'VERY_LOW'
-
-    def __init__(self, iterations: int) -> None:
-        self.iterations = iterations
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None) -> None:
-        """Stop if there were enough iterations."""
-        if runner.iter + 1 >= self.iterations:
-            raise EnoughError
-
-
-class EnoughError(Exception):
-    """A run has done what it was started for."""
