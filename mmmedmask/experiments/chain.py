@@ -159,11 +159,11 @@ def _find_sources(config: Config, makers: Mapping[str, str],
 
     Args:
         makers: Stage by the name of its config, for ``work_dirs/NAME/...``.
-        weights: Files that no stage needs to make.
+        weights: Files that no stage needs to make, of an ``ad_hoc`` recipe
+            also those from the internet.
         previous: The stage right before, which makes what has another name
             if that is clear: the config names one other folder, and takes
             nothing else from it.
-        ad_hoc: Whether files from the internet need to be in ``weights``.
     """
     sources: dict[Where, str] = {}
     others: dict[Where, str] = {}
