@@ -14,7 +14,7 @@ import pytest
 from commands import run
 from PIL import Image
 from tiny_place import start_here
-from tiny_recipe import tiny_recipe, write_recipe
+from tiny_recipe import classify, tiny_recipe, write_data, write_recipe
 
 import mmmedmask.experiments.run_job as run_job_module
 from mmmedmask.experiments.commands import run_steps, shell_line
@@ -93,9 +93,8 @@ def test_the_table_has_what_there_is(place, monkeypatch):
     rows = (plan.folder / 'tiny.csv').read_text().splitlines()
     assert rows[1].startswith('tiny,ours,Ours,accuracy,12.5,')
     assert rows[1].endswith(',paper')
-    assert rows[2].startswith('tiny,scratch,From scratch,accuracy,10.25,,,'
-                              '0,2,,,')
-    assert 'seed 0: failed; seed 1: failed' in rows[2]
+    assert rows[2].startswith('tiny,scratch,From scratch,accuracy,10.25,,,0,2,'
+                              ',,seed 0: failed; seed 1: failed,')
     # A part of the seeds is said to be a part.
     more = place.plan((0, 1, 2))
     text = write_tables(more, recipe, 'the command')
@@ -109,9 +108,7 @@ def test_the_table_has_what_there_is(place, monkeypatch):
 
 
 def test_rows_are_compared_run_by_run(place):
-    recipe = tiny_recipe()
-    recipe['against'] = 'scratch'
-    place.recipe_file = write_recipe(place.folder, recipe)
+    place.change(against='scratch')
     plan = place.plan((0, 1, 2), ('ours', 'scratch'))
     assert place.run(plan) == {}
     recipe = plan.tables[0][0]
@@ -135,9 +132,8 @@ def test_rows_are_compared_run_by_run(place):
 
 
 def test_a_metric_that_is_not_there_is_said(place):
-    recipe = tiny_recipe()
-    recipe['columns'][0]['metric'] = 'accuracy/top5'
-    place.recipe_file = write_recipe(place.folder, recipe)
+    column, = tiny_recipe()['columns']
+    place.change(columns=[dict(column, metric='accuracy/top5')])
     plan = place.plan()
     assert place.run(plan) == {}
     cell, = collect_cells(plan, plan.tables[0][0])
@@ -194,18 +190,17 @@ def test_a_folder_of_something_else_is_refused(place):
 
     file = downstream.folder / MANIFEST_FILE
     manifest = json.loads(file.read_text())
-    file.write_text(json.dumps({**manifest, 'digest': 'f' * 64}))
-    problem, = find_problems(plan)
-    assert f"{downstream.folder} was made with digest 'fff" in problem
-    file.write_text(json.dumps({**manifest, 'format': 99}))
-    problem, = find_problems(plan)
-    assert 'another version of the recipe runner' in problem
+    for changed, message in (
+            (dict(digest='f' * 64),
+             f"{downstream.folder} was made with digest 'fff"),
+            (dict(format=99), 'another version of the recipe runner')):
+        file.write_text(json.dumps(manifest | changed))
+        problem, = find_problems(plan)
+        assert message in problem
     file.write_text(json.dumps(manifest))
 
     # A source that has been made anew.
-    for path in pretrain.folder.rglob('*'):
-        if path.is_file():
-            path.unlink()
+    shutil.rmtree(pretrain.folder)
     assert find_problems(plan) == []
     failures = place.run(plan)
     assert list(failures) == [downstream]
@@ -216,45 +211,25 @@ def test_a_folder_of_something_else_is_refused(place):
     assert 'since made anew' in cell.problems[Axis(0, None)]
 
 
-def test_a_checkpoint_that_is_gone_is_said(place):
-    plan = place.plan()
-    assert place.run(plan) == {}
-    file = plan.runs[1].folder / MANIFEST_FILE
-    manifest = json.loads(file.read_text())
-    del manifest['steps']['test']
-    file.write_text(json.dumps(manifest))
-    (plan.runs[1].folder / 'epoch_2.pth').unlink()
-    assert 'has ended without its last checkpoint (epoch_2.pth)' in \
-        place.run(plan)[plan.runs[1]]
 
-
-def test_missing_data_are_said_at_once(place):
-    for path in sorted(place.data.rglob('*'), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    plan = place.plan()
-    problems = find_problems(plan)
-    assert problems == [
-        f'{place.data}/tiles/a is not there: needed by '
-        'tiny_pretrain. It comes from docs/datasets.md#tiles',
-        f'{place.data}/tiles/b is not there: needed by '
-        'tiny_pretrain. It comes from docs/datasets.md#tiles',
-        f'{place.data}/images is not there: needed by '
-        'tiny_downstream. It comes from docs/datasets.md#images']
-
-
-def test_missing_weights_are_said_with_their_source(place):
-    recipe = tiny_recipe()
-    recipe['rows'][0].update(
-        stages=dict(pretrain='tiny_pretrain', classify=dict(
-            config='tiny_downstream',
-            options={'load_from': 'data/weights/teacher.pth'})),
-        weights=[{'path': 'data/weights/teacher.pth',
-                  'from': 'https://example.org'}])
+def test_missing_data_and_weights_are_said_with_their_source(place):
+    recipe = tiny_recipe(classify(load_from='data/weights/teacher.pth'))
+    recipe['rows'][0]['weights'] = [{
+        'path': 'data/weights/teacher.pth', 'from': 'https://example.org'}]
     place.recipe_file = write_recipe(place.folder, recipe)
     plan = place.plan()
-    assert find_problems(plan) == [
+    weights = (
         f'{place.data}/weights/teacher.pth is not there: needed by '
-        'tiny_downstream. It comes from https://example.org']
+        'tiny_downstream. It comes from https://example.org')
+    assert find_problems(plan) == [weights]
+    shutil.rmtree(place.data)
+    data = [f'{place.data}/{path} is not there: needed by tiny_{config}. It '
+            f'comes from docs/datasets.md#{path.partition("/")[0]}'
+            for path, config in (('tiles/a', 'pretrain'),
+                                 ('tiles/b', 'pretrain'),
+                                 ('images', 'downstream'))]
+    assert find_problems(plan) == [*data, weights]
+    write_data(place.data)
     (place.data / 'weights').mkdir()
     (place.data / 'weights' / 'teacher.pth').touch()
     (place.data / 'weights' / 'other.pth').touch()
@@ -286,8 +261,6 @@ def test_commands_by_hand_fill_the_same_folders(place, undisturbed):
     # They are done again, but the training had nothing left to do.
     assert len(place.tools_called()) == before + 4
     assert read_manifest(plan.runs[0].folder)['found_files']
-
-
 
 
 class Killed(BaseException):
@@ -361,10 +334,7 @@ def test_data_that_change_while_it_runs_are_no_result(place):
 def test_more_is_done_where_more_is_wanted(place):
     plan = place.plan()
     assert place.run(plan) == {}
-    recipe = tiny_recipe()
-    recipe['rows'][0]['stages']['classify'] = dict(
-        config='tiny_downstream', checkpoint='best')
-    place.recipe_file = write_recipe(place.folder, recipe)
+    place.change(classify('best'))
     before = len(place.tools_called())
     more = place.plan()
     assert more.runs[1].folder == plan.runs[1].folder
@@ -383,7 +353,7 @@ def test_a_test_is_done_once_for_all_tables(place):
         metric='accuracy/top1')])
     probed['rows'] = [dict(name='ours', title='Ours', paper={},
                            stages=dict(pretrain='tiny_pretrain'))]
-    files = [write_recipe(place.folder, probed, 'probed'), place.recipe_file]
+    files = [write_recipe(place.folder, probed), place.recipe_file]
     config = place.recipe_file.parents[1] / 'tiny_pretrain.py'
     config.write_text(config.read_text() + TESTED)
     probes, chain = map(read_recipe, files)
@@ -407,34 +377,26 @@ def test_a_test_is_done_once_for_all_tables(place):
     assert tools_called(probes) == tools_called(probes, chain) == []
 
 
-def test_the_best_checkpoint_is_that_of_the_record(place):
-    recipe = tiny_recipe()
-    recipe['rows'][0]['stages']['classify'] = dict(
-        config='tiny_downstream', checkpoint='best')
-    place.recipe_file = write_recipe(place.folder, recipe)
-    run = place.plan().runs[1]
-    run.folder.mkdir(parents=True)
-    for epoch in (10, 9):
-        (run.folder / f'best_accuracy_top1_epoch_{epoch}.pth').touch()
-    (run.folder / 'best_checkpoint').write_text(
-        str(run.folder / 'best_accuracy_top1_epoch_9.pth'))
-    assert run.checkpoint('best').endswith('epoch_9.pth')
 
-
-def test_a_run_without_the_record_of_its_best(place):
-    """As earlier versions left it: the error says what to do."""
+def test_checkpoints_that_are_gone_are_said(place):
     plan = place.plan()
     assert place.run(plan) == {}
-    pointer = plan.runs[1].folder / 'best_checkpoint'
+    folder = plan.runs[1].folder
+    # As earlier versions left it: the error says what to do.
+    pointer = folder / 'best_checkpoint'
     best = pointer.read_text()
     pointer.unlink()
-    recipe = tiny_recipe()
-    recipe['rows'][0]['stages']['classify'] = dict(
-        config='tiny_downstream', checkpoint='best')
-    place.recipe_file = write_recipe(place.folder, recipe)
+    place.change(classify('best'))
     plan = place.plan()
     failed, = place.run(plan).values()
     for part in (str(pointer), 'is missing', Path(best).name, 'delete'):
         assert part in failed
     pointer.write_text(Path(best).name)
     assert place.run(plan) == {}
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    del manifest['steps']['test']
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    (folder / 'epoch_2.pth').unlink()
+    place.change()
+    failed, = place.run(place.plan()).values()
+    assert 'has ended without its last checkpoint (epoch_2.pth)' in failed

@@ -3,7 +3,13 @@
 import shlex
 
 import pytest
-from tiny_recipe import tiny_recipe, write_data, write_recipe
+from tiny_recipe import (
+    classify,
+    pretrain,
+    tiny_recipe,
+    write_data,
+    write_recipe,
+)
 
 from mmmedmask.experiments.commands import (
     batch_notes,
@@ -21,6 +27,9 @@ cohort = dict(type='SlideOmicDataset', data_root='data/cohort/')
 train_dataloader = dict(dataset=dict(split='train', **cohort))
 test_dataloader = dict(dataset=dict(split='test', **cohort))
 """
+
+
+RATE = {'optim_wrapper.optimizer.lr': .2}
 
 
 def make_plan(folder, content=None, **options):
@@ -104,11 +113,9 @@ def test_rows_and_tables_share_runs(tmp_path):
     content = tiny_recipe(seeds=[0])
     content['rows'].append({
         **content['rows'][0], 'name': 'again', 'title': 'Again',
-        'stages': dict(pretrain='tiny_pretrain', classify=dict(
-            config='tiny_downstream', checkpoint='best'))})
+        'stages': pretrain() | classify('best')})
     first = read_recipe(write_recipe(tmp_path, content))
-    second = read_recipe(write_recipe(
-        tmp_path, tiny_recipe(name='other'), 'other'))
+    second = read_recipe(write_recipe(tmp_path, tiny_recipe(name='other')))
     plan = plan_runs([(first, first.rows), (second, second.rows)], 'paper',
                      tmp_path, seeds=[0])
     assert len(plan.runs) == 3
@@ -124,35 +131,28 @@ def test_other_settings_are_another_folder(tmp_path):
                 make_plan(tmp_path, content, **options).runs[:2]]
 
     before = digests()
-    content = tiny_recipe()
-    stages = content['rows'][0]['stages']
-    stages['pretrain'] = dict(
-        config='tiny_pretrain',
-        options={'train_dataloader.num_workers': 7, 'work_dir': 'x'})
-    assert digests(content) == before
-    stages['pretrain']['options'] = {'optim_wrapper.optimizer.lr': 0.2}
+    assert digests(tiny_recipe(pretrain(**{
+        'train_dataloader.num_workers': 7, 'work_dir': 'x'}))) == before
     # What starts from it changes with it.
-    assert not set(digests(content)) & set(before)
+    assert not set(digests(tiny_recipe(pretrain(**RATE)))) & set(before)
     assert not set(digests(gpus=2)) & set(before)
-    stages['pretrain'] = 'tiny_pretrain'
-    stages['classify'] = dict(config='tiny_downstream', options={
-        'optim_wrapper.optimizer.lr': 0.2})
     assert [new == old for new, old in zip(
-        digests(content), before, strict=True)] == [True, False]
+        digests(tiny_recipe(classify(**RATE))), before, strict=True)] == [
+            True, False]
 
 
 def test_commands_are_complete(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = make_plan(tmp_path, data_root='else_where')
     tools = tmp_path / 'tools'
-    pretrain, downstream = plan.runs[:2]
-    lines = [shell_line(step.command) for run in (pretrain, downstream)
+    first, second = plan.runs[:2]
+    lines = [shell_line(step.command) for run in (first, second)
              for step in run_steps(run, tools)]
-    weights = pretrain.folder / 'backbone.pth'
-    last = pretrain.folder / 'epoch_3.pth'
+    weights = first.folder / 'backbone.pth'
+    last = first.folder / 'epoch_3.pth'
     assert lines[0] == (
         f'python tools/train.py family/tiny_pretrain.py --work-dir '
-        f'{pretrain.folder} --resume --cfg-options '
+        f'{first.folder} --resume --cfg-options '
         'train_dataloader.dataset.data_root.0=else_where/tiles/a '
         'train_dataloader.dataset.data_root.1=else_where/tiles/b '
         'randomness.seed=0')
@@ -162,64 +162,48 @@ def test_commands_are_complete(tmp_path, monkeypatch):
     # 4 samples per step, and the rate is for 8.
     assert lines[2] == (
         f'python tools/train.py family/tiny_downstream.py --work-dir '
-        f'{downstream.folder} --resume --auto-scale-lr --cfg-options '
+        f'{second.folder} --resume --auto-scale-lr --cfg-options '
         'train_dataloader.dataset.data_root=else_where/images/ '
         'test_dataloader.dataset.data_root=else_where/images/ '
         'test_evaluator.ann_file=else_where/images/test.json '
         f'randomness.seed=0 model.backbone.init_cfg.checkpoint={weights}')
     assert shlex.split(lines[3])[:6] == [
         'python', 'tools/test.py', 'family/tiny_downstream.py',
-        str(downstream.folder / 'epoch_2.pth'), '--work-dir',
-        str(downstream.folder / 'test')]
+        str(second.folder / 'epoch_2.pth'), '--work-dir',
+        str(second.folder / 'test')]
     assert len(lines) == 4
     # Where the data lie by default, nothing has to be moved.
     assert make_plan(tmp_path).runs[0].settings == ('randomness.seed=0', )
 
 
-def test_a_rate_of_the_recipe_is_no_rate_of_the_config(tmp_path):
-    content = tiny_recipe()
-    content['rows'] = content['rows'][1:]
-    del content['small']['pretrain']
-    content['rows'].append({
-        **content['rows'][0], 'name': 'same',
-        'stages': dict(classify=dict(
-            config='tiny_scratch',
-            options={'optim_wrapper.optimizer.lr': .1}))})
-    config, recipe = make_plan(tmp_path, content).runs[:2]
-    # The config's is for 8 samples, that of the recipe for the batch of 4.
-    assert config.scales_lr
-    assert not recipe.scales_lr
-
 
 def test_several_gpus_scale_the_rate(tmp_path):
     plan = make_plan(tmp_path, gpus=2)
-    pretrain, downstream = plan.runs[:2]
-    assert [run.scales_lr for run in (pretrain, downstream)] == [True, False]
-    train = run_steps(pretrain, tmp_path)[0].command
+    assert [run.scales_lr for run in plan.runs[:2]] == [True, False]
+    train = run_steps(plan.runs[0], tmp_path)[0].command
     assert train[:2] == ('bash', str(tmp_path / 'dist_train.sh'))
     assert train[3] == '2'
     assert '--auto-scale-lr' in train
-    # A rate of the recipe is for the batch of one process.
-    content = tiny_recipe()
-    content['rows'][0]['stages']['classify'] = dict(
-        config='tiny_downstream', options={'optim_wrapper.optimizer.lr': 0.2})
+    # A rate of the recipe is for the batch of one process, also if it is that
+    # of the config, which is for 8 samples.
+    assert make_plan(tmp_path).runs[1].scales_lr
     for gpus in (1, 2):
-        run = make_plan(tmp_path, content, gpus=gpus).runs[1]
+        run = make_plan(tmp_path, tiny_recipe(classify(**{
+            'optim_wrapper.optimizer.lr': .1})), gpus=gpus).runs[1]
         assert run.scales_lr == (gpus == 2)
         assert 'auto_scale_lr.base_batch_size=4' in run.settings
 
 
 def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
-    content = tiny_recipe()
-    content['rows'][0]['stages']['classify'] = dict(
-        config='tiny_downstream', checkpoint='best')
-    run = make_plan(tmp_path, content).runs[1]
+    run = make_plan(tmp_path, tiny_recipe(classify('best'))).runs[1]
     step = run_steps(run, tmp_path)[-1]
     assert step.name == 'test_best'
     pointer = run.folder / 'best_checkpoint'
     assert f'"$(cat {pointer})"' in shell_line(step.command)
     run.folder.mkdir(parents=True)
-    best = run.folder / 'best_accuracy_top1_epoch_1.pth'
+    for epoch in (10, 9):
+        best = run.folder / f'best_accuracy_top1_epoch_{epoch}.pth'
+        best.touch()
     # As it was before the folder was moved.
     pointer.write_text(f'elsewhere/{best.name}')
     assert run_steps(run, tmp_path)[-1].command[3] == str(best)

@@ -2,9 +2,11 @@
 
 import pytest
 from recipe_check import check_recipe
-from tiny_recipe import tiny_recipe, write_recipe
+from tiny_recipe import pretrain, tiny_recipe, write_recipe
 
 from mmmedmask.experiments.schema import locate_recipe, read_recipe
+
+STAGE = ('rows', 0, 'stages', 'pretrain')
 
 
 def changed(where, value):
@@ -32,11 +34,8 @@ def test_reads_a_recipe(tmp_path):
 
 
 def test_a_config_at_scale_small_drops_the_options_for_another(tmp_path):
-    content = tiny_recipe()
-    row = content['rows'][0]
-    row['stages']['pretrain'] = dict(
-        config='tiny_pretrain', options={'optim_wrapper.optimizer.lr': 0.5})
-    row['small'] = dict(
+    content = tiny_recipe(pretrain(**{'optim_wrapper.optimizer.lr': 0.5}))
+    content['rows'][0]['small'] = dict(
         pretrain=dict(config='tiny_downstream', options={'seed': 3}),
         classify=dict(options={'optim_wrapper.optimizer': {'lr': 0.25}}))
     recipe = read_recipe(write_recipe(tmp_path, content))
@@ -50,13 +49,11 @@ def test_a_config_at_scale_small_drops_the_options_for_another(tmp_path):
 
 
 def test_options_of_the_table_come_first_at_every_scale(tmp_path):
-    content = tiny_recipe()
-    content['options'] = dict(pretrain={
-        'optim_wrapper.optimizer.lr': 0.5, 'train_dataloader.batch_size': 8})
-    row = content['rows'][0]
-    row['stages']['pretrain'] = dict(
-        config='tiny_pretrain', options={'optim_wrapper.optimizer.lr': 0.25})
-    row['small'] = dict(pretrain='tiny_downstream')
+    content = tiny_recipe(
+        pretrain(**{'optim_wrapper.optimizer.lr': 0.25}),
+        options=dict(pretrain={'optim_wrapper.optimizer.lr': 0.5,
+                               'train_dataloader.batch_size': 8}))
+    content['rows'][0]['small'] = dict(pretrain='tiny_downstream')
     recipe = read_recipe(write_recipe(tmp_path, content))
     paper, small = (recipe.stages(recipe.row('ours'), scale)['pretrain']
                     for scale in ('paper', 'small'))
@@ -105,7 +102,7 @@ def test_options_of_the_table_come_first_at_every_scale(tmp_path):
     (('titel',), 'x', "unknown key 'titel'. Did you mean title"),
 ])
 def test_says_what_is_wrong(where, value, message, tmp_path):
-    path = write_recipe(tmp_path, changed(where, value))
+    path = write_recipe(tmp_path, changed(where, value), 'tiny')
     with pytest.raises(ValueError, match=message) as caught:
         read_recipe(path)
     assert str(path) in str(caught.value)
@@ -140,34 +137,27 @@ def test_says_which_recipes_there_are(tmp_path):
 
 
 @pytest.mark.parametrize(('where', 'value', 'message'), [
-    (('rows', 0, 'stages', 'pretrain'), 'tiny_pretrian',
+    (STAGE, 'tiny_pretrian',
      "row 'ours', stage 'pretrain': there is no config 'tiny_pretrian' in .*"
      'Did you mean tiny_pretrain'),
     (('rows', 1, 'stages'), dict(classify='tiny_downstream'),
      "starts from 'work_dirs/tiny_pretrain/epoch_3.pth' "
      r'\(model.backbone.init_cfg.checkpoint\), which no earlier stage makes'),
-    (('rows', 0, 'stages', 'pretrain'),
-     dict(config='tiny_pretrain', options={'train_cfg.max_epoch': 5}),
+    (STAGE, pretrain(**{'train_cfg.max_epoch': 5})['pretrain'],
      "has the key 'max_epoch', which the config does not have; the nearest "
      "is 'max_epochs'"),
-    (('rows', 0, 'stages', 'pretrain'),
-     dict(config='tiny_pretrain', options={'loader.batch_size': 5}),
+    (STAGE, pretrain(**{'loader.batch_size': 5})['pretrain'],
      "'loader' is nothing that a runner reads"),
     (('rows', 1, 'stages', 'classify'),
      dict(config='tiny_scratch', checkpoint='best', options={
          'default_hooks.checkpoint.type': 'CheckpointHook'}),
      'the CheckpointHook of default_hooks.checkpoint keeps no file'),
-    (('rows', 0, 'stages', 'pretrain'), dict(
-        config='tiny_pretrain',
-        options={'train_dataloader.dataset.data_root.2': 'x'}),
-     "has '2' where a list has the places 0 to 1"),
-    (('rows', 0, 'stages', 'pretrain'),
-     dict(config='tiny_pretrain', options={'train_cfg.max_epochs': 4}),
+    (STAGE, pretrain(**{'train_dataloader.dataset.data_root.2': 'x'})[
+        'pretrain'], "has '2' where a list has the places 0 to 1"),
+    (STAGE, pretrain(**{'train_cfg.max_epochs': 4})['pretrain'],
      "starts from epoch_3.pth of stage 'pretrain', whose last checkpoint is "
      'epoch_4.pth'),
-    (('rows', 0, 'stages', 'pretrain'),
-     dict(config='tiny_pretrain', checkpoint='best'),
-     'saves no best checkpoint'),
+    (STAGE, pretrain('best')['pretrain'], 'saves no best checkpoint'),
     (('columns', 0, 'stage'), 'pretrain', 'has nothing to test: it lacks'),
     (('data', 'paper'), dict(tiles='x'),
      "reads 'data/images', and data.paper says nothing of it"),

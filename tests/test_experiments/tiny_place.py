@@ -1,10 +1,11 @@
 """A folder with a tiny recipe, its data and tools that take no time."""
 
+import json
 import runpy
 import sys
 
 import pytest
-from tiny_recipe import read_calls, write_data, write_recipe, write_tools
+from tiny_recipe import tiny_recipe, write_data, write_recipe, write_tools
 
 from mmmedmask.experiments.execute import execute_here, find_failures
 from mmmedmask.experiments.manifest import read_manifest
@@ -25,13 +26,7 @@ def start_here(run, step, environment, locks):
 
 
 class Place:
-    """The folder.
-
-    Attributes:
-        data: The data.
-        tools: The tools.
-        recipe_file: The recipe.
-    """
+    """The folder, with a recipe, its data and its tools."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -39,6 +34,11 @@ class Place:
         self.tools = write_tools(folder / 'tools')
         self.calls_file = folder / 'calls.jsonl'
         self.recipe_file = write_recipe(folder)
+
+    def change(self, ours=None, **changes):
+        """Change the recipe."""
+        self.recipe_file = write_recipe(self.folder,
+                                        tiny_recipe(ours, **changes))
 
     def plan(self, seeds=(0, ), rows=('ours', ), work_dir='runs', **options):
         recipe = read_recipe(self.recipe_file)
@@ -61,4 +61,6 @@ class Place:
         return table_files(plan, recipe)[1].read_bytes(), page
 
     def tools_called(self):
-        return [call[0] for call in read_calls(self.calls_file)]
+        lines = self.calls_file.read_text().splitlines() \
+            if self.calls_file.is_file() else ()
+        return [json.loads(line)[0] for line in lines]

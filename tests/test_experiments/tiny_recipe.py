@@ -1,8 +1,6 @@
 """A recipe of two stages, and tools that do nothing but leave their files."""
 
 import copy
-import json
-import stat
 from pathlib import Path
 
 import yaml
@@ -50,17 +48,13 @@ RECIPE = dict(
     paper='Nobody (2026), Table 1',
     notes=['The paper says 12 where 21 is meant.'],
     seeds=[0, 1],
-    columns=[
-        dict(name='accuracy', title='Accuracy', stage='classify',
-             metric='accuracy/top1', factor=100)
-    ],
-    small=dict(pretrain=dict(options={'train_cfg.max_epochs': 1}),
-               classify=dict(options={'train_cfg.max_epochs': 1})),
-    data=dict(
-        paper=dict(tiles='docs/datasets.md#tiles',
-                   images='docs/datasets.md#images'),
-        small=dict(tiles='docs/datasets.md#tiles',
-                   images='docs/datasets.md#images')),
+    columns=[dict(name='accuracy', title='Accuracy', stage='classify',
+                  metric='accuracy/top1', factor=100)],
+    small={stage: dict(options={'train_cfg.max_epochs': 1})
+           for stage in ('pretrain', 'classify')},
+    data={scale: dict(tiles='docs/datasets.md#tiles',
+                      images='docs/datasets.md#images')
+          for scale in ('paper', 'small')},
     rows=[
         dict(name='ours', title='Ours',
              stages=dict(pretrain='tiny_pretrain', classify='tiny_downstream'),
@@ -70,7 +64,7 @@ RECIPE = dict(
     ])
 
 # What the tools share: the options, and a checkpoint that is a zip file.
-TOOL = '''#!{python}
+TOOL = '''
 import json, os, sys, time, zipfile
 from pathlib import Path
 
@@ -105,7 +99,7 @@ def log_folder(work_dir):
 TRAIN = TOOL + '''
 work_dir = Path(after('--work-dir'))
 name = Path(args[0]).stem
-epochs = {{'tiny_pretrain': 3}}.get(name, 2)
+epochs = {'tiny_pretrain': 3}.get(name, 2)
 logs = log_folder(work_dir)
 log = (logs / (logs.name + '.log')).open('w')
 seed = options()['randomness.seed']
@@ -146,7 +140,7 @@ text = read(args[1])
 nap()
 value = .1 + .01 * int(options()['randomness.seed']) + .001 * len(text)
 (logs / (logs.name + '.json')).write_text(
-    json.dumps({{'accuracy/top1': value, 'time': .1, 'data_time': .1}}))
+    json.dumps({'accuracy/top1': value, 'time': .1, 'data_time': .1}))
 '''
 EXPORT = TOOL + '''
 nap()
@@ -154,13 +148,27 @@ write(args[1], 'exported ' + read(args[0]))
 '''
 
 
-def tiny_recipe(**changes) -> dict:
-    """Return the recipe as a dict, with some of its keys changed."""
-    return copy.deepcopy({**RECIPE, **changes})
+def tiny_recipe(ours=None, **changes) -> dict:
+    """The recipe as a dict, with other stages of ours and other keys."""
+    recipe = copy.deepcopy({**RECIPE, **changes})
+    recipe['rows'][0]['stages'].update(ours or {})
+    return recipe
+
+
+def pretrain(checkpoint='last', **options) -> dict:
+    """The first stage of ours, with options."""
+    return dict(pretrain=dict(config='tiny_pretrain', checkpoint=checkpoint,
+                              options=options))
+
+
+def classify(checkpoint='last', **options) -> dict:
+    """The second stage of ours, with options."""
+    return dict(classify=dict(config='tiny_downstream', checkpoint=checkpoint,
+                              options=options))
 
 
 def write_recipe(folder: Path, content: dict | None = None,
-                 name: str = 'tiny') -> Path:
+                 name: str | None = None) -> Path:
     """Write the recipe and its configs."""
     folder = Path(folder) / 'family' / 'recipes'
     folder.mkdir(parents=True, exist_ok=True)
@@ -168,8 +176,9 @@ def write_recipe(folder: Path, content: dict | None = None,
                        ('tiny_downstream', DOWNSTREAM),
                        ('tiny_scratch', SCRATCH)):
         (folder.parent / f'{stem}.py').write_text(text)
-    path = folder / f'{name}.yml'
-    path.write_text(yaml.safe_dump(content or tiny_recipe(), sort_keys=False))
+    content = content or tiny_recipe()
+    path = folder / f'{name or content["name"]}.yml'
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path
 
 
@@ -188,14 +197,5 @@ def write_tools(folder: Path) -> Path:
     (folder / 'model_converters').mkdir(parents=True)
     for name, text in (('train.py', TRAIN), ('test.py', TEST),
                        ('model_converters/export_backbone.py', EXPORT)):
-        path = folder / name
-        path.write_text(text.format(python='/usr/bin/env python'))
-        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        (folder / name).write_text(text)
     return folder
-
-
-def read_calls(file: Path) -> list[list[str]]:
-    """Read which tools were called."""
-    if not Path(file).is_file():
-        return []
-    return [json.loads(line) for line in file.read_text().splitlines()]
