@@ -18,13 +18,13 @@ from mmmedmask.config_files import load_config
 from mmmedmask.inspection import CheckOptions, check_config, check_static
 from mmmedmask.inspection.building import build_parts
 from mmmedmask.inspection.costs import (
+    Length,
     format_bytes,
     format_seconds,
     report_disk,
     run_length,
 )
 from mmmedmask.inspection.measuring import (
-    Activations,
     FixedMemory,
     count_activations,
     fixed_memory,
@@ -131,6 +131,9 @@ def test_names_an_unknown_key(tiny, key, value, below, meant):
     ('train_dataloader.num_batch_per_epoch', 3),
     ('model.train_cfg', dict(augments=[dict(type='Mixup', alpha=.8)])),
     ('model.backbone.type', 'mmdet.ResNet'),
+    # A hook may be switched off.
+    ('default_hooks.nan_guard', None),
+    ('default_hooks.logger', None),
 ])
 def test_raises_no_false_alarm(tiny, key, value):
     assert texts(check_types(broken(tiny, key, value))) == []
@@ -158,28 +161,17 @@ def test_a_hook_with_a_longer_name_than_a_standard_one(tiny):
     assert "did you mean 'checkpoint'?" in found
 
 
-@pytest.mark.parametrize('name', ['nan_guard', 'logger'])
-def test_a_hook_may_be_switched_off(tiny, name):
-    assert not check_types(broken(tiny, f'default_hooks.{name}', None))
-
-
-def test_warns_of_a_key_beside_the_one_that_is_meant(tiny):
-    tiny.model.train_cfg = dict(rcnn=dict(score_thr=.05, max_per_img=100))
-    tiny.default_hooks.checkpoint = dict(type='CheckpointHook', interval=1)
-    assert not check_types(tiny)
-    tiny.model.train_cfg.rcnn.score_thresh = .1
-    tiny.default_hooks.checkpoint.intervall = 5
-    found = {one.where: one for one in check_types(tiny)}
-    assert found['model.train_cfg.rcnn.score_thresh'].status == 'yellow'
-    assert "'score_thr'" in found['model.train_cfg.rcnn.score_thresh'].mend
-    assert "'interval'" in found['default_hooks.checkpoint.intervall'].mend
-
-
-def test_warns_where_a_class_takes_any_key(tiny):
+@pytest.mark.parametrize(('key', 'meant'), [
+    ('model.train_cfg.rcnn.score_thresh', 'score_thr'),
     # CheckpointHook hands what it does not know on to the file client.
-    key = 'default_hooks.checkpoint.max_keep_ckpt'
-    [found] = texts(check_types(broken(tiny, key, 1)), 'yellow')
-    assert "'max_keep_ckpts'" in found
+    ('default_hooks.checkpoint.intervall', 'interval'),
+    ('default_hooks.checkpoint.max_keep_ckpt', 'max_keep_ckpts')])
+def test_warns_where_nothing_tells_which_keys_are_read(tiny, key, meant):
+    tiny.model.train_cfg = dict(rcnn=dict(score_thr=.05, max_per_img=100))
+    assert not check_types(tiny)
+    found, = texts(check_types(broken(tiny, key, 1)), 'yellow')
+    assert found.startswith(f'{key}: ')
+    assert repr(meant) in found
 
 
 def test_follows_keyword_arguments():
@@ -319,12 +311,10 @@ def test_a_model_without_its_files_is_no_broken_model(tmp_path, monkeypatch):
               'gene_sets: data/tcga-brca/signatures.csv']),
             ('eva_vit-small-p16_8xb32-coslr-800e_nct', ['clip_vit_base_16'])):
         report = check_config(load(name), CheckOptions(run_steps=False))
-        red = [finding for finding in report.findings
-               if finding.status == 'red']
-        assert {finding.check for finding in red} == {'path'}
-        found = texts(red)
-        for part in missing:
-            assert any(part in text for text in found)
+        assert {finding.check for finding in report.findings
+                if finding.status == 'red'} == {'path'}
+        found = ' '.join(texts(report.findings, 'red'))
+        assert all(part in found for part in missing)
         [model] = [finding.message for finding in report.findings
                    if finding.check == 'model']
         assert 'not built: a file' in model
@@ -342,31 +332,25 @@ def test_compares_weights(tmp_path):
         torch.save(state, file)
         return compare_weights([small_net()], file, prefix, 'key', **options)
 
-    finding = compare(weights)
-    assert finding.status == 'green'
-    assert '7 of 7 tensors fit (100.0 %)' in finding.message
     # Files from before the counter of BatchNorm, and with a head.
     old = {key: value for key, value in weights.items()
            if 'num_batches' not in key} | {'fc.weight': torch.ones(1)}
-    finding = compare(old)
-    assert finding.status == 'green'
-    assert '1 are used by nothing' in finding.message
-
     prefixed = {f'backbone.{key}': value for key, value in weights.items()}
-    finding = compare(dict(state_dict=prefixed))
-    assert finding.status == 'red'
-    assert '0 of 6' in finding.message
-    assert "under the prefix 'backbone.'" in finding.mend
-    assert compare(prefixed, 'backbone').status == 'green'
-
     wide = {**weights, '0.weight': torch.ones(5, 4)}
-    finding = compare(wide)
-    assert finding.status == 'red'
-    assert '0.weight: (5, 4) in the checkpoint, (3, 4) in' in finding.message
-    assert '85.7 %' in finding.message
-    assert compare(wide, red_below=.5).status == 'yellow'
     nans = {**weights, '0.bias': torch.full((3, ), torch.nan)}
-    assert 'diverged' in compare(nans).mend
+    for finding, status, parts in (
+            (compare(weights), 'green', ['7 of 7 tensors fit (100.0 %)']),
+            (compare(old), 'green', ['1 are used by nothing']),
+            (compare(dict(state_dict=prefixed)), 'red',
+             ['0 of 6', "under the prefix 'backbone.'"]),
+            (compare(prefixed, 'backbone'), 'green', []),
+            (compare(wide), 'red', [
+                '0.weight: (5, 4) in the checkpoint, (3, 4) in', '85.7 %']),
+            (compare(wide, red_below=.5), 'yellow', []),
+            (compare(nans), 'red', ['diverged'])):
+        assert finding.status == status
+        assert all(part in f'{finding.message} {finding.mend}'
+                   for part in parts), finding
     Path(file).write_bytes(b'nothing')
     finding = compare_weights([small_net()], file, None, 'key')
     assert finding.status == 'red'
@@ -502,12 +486,12 @@ def test_compares_units_of_schedules():
                       default_hooks=dict(checkpoint=dict(interval=1)),
                       log_processor=dict(by_epoch=True))
     findings = check_schedules(config)
-    where = {finding.where: finding for finding in findings}
-    assert where['param_scheduler.0.by_epoch'].status == 'red'
-    assert 'never take a step' in where['param_scheduler.0.by_epoch'].message
-    assert where['train_cfg.val_interval'].status == 'yellow'
-    assert where['default_hooks.checkpoint.by_epoch'].status == 'red'
-    assert where['log_processor.by_epoch'].status == 'yellow'
+    assert {finding.where: finding.status for finding in findings} == {
+        'param_scheduler.0.by_epoch': 'red',
+        'train_cfg.val_interval': 'yellow',
+        'default_hooks.checkpoint.by_epoch': 'red',
+        'log_processor.by_epoch': 'yellow'}
+    assert 'never take a step' in findings[0].message
     # Shards are saved by iterations, in the middle of an epoch.
     for interval, length, is_red in (
             (100, 10, False), (121, 10, True), (121, None, False)):
@@ -526,18 +510,11 @@ def test_compares_units_of_schedules():
      'Invalid learning rate'),
     ('custom_hooks', [dict(type='EMAHook'), dict(type='LoggerHook',
                                                   interval=-1)],
-     'custom_hooks.1', 'interval'),
-    ('val_evaluator', dict(type='Accuracy', topk=(1, ), collect_device='x'),
-     None, None),
-])
+     'custom_hooks.1', 'interval')])
 def test_names_what_cannot_be_built(tiny, key, value, where, part):
-    found = texts(build_parts(broken(tiny, key, value)).findings, 'red')
-    if where is None:
-        assert found == []
-        return
-    assert len(found) == 1, found
-    assert found[0].startswith(where), found[0]
-    assert part in found[0]
+    found, = texts(build_parts(broken(tiny, key, value)).findings, 'red')
+    assert found.startswith(where), found
+    assert part in found
 
 
 def test_a_step_is_measured_with_and_without_autocast(tiny, tmp_path):
@@ -599,11 +576,9 @@ def test_state_of_the_optimizer_is_that_of_a_step(settings):
 
 
 def test_length_of_a_run():
-    assert run_length(training(), 100, 8).iterations == 12 * 7
-    assert run_length(training(), 100, 8).samples == 12 * 100
+    assert run_length(training(), 100, 8) == Length(12 * 7, 12 * 100)
     drop = training(train_dataloader=dict(batch_size=2, drop_last=True))
-    assert run_length(drop, 100, 8).iterations == 12 * 6
-    assert run_length(drop, 100, 8).samples == 12 * 96
+    assert run_length(drop, 100, 8) == Length(12 * 6, 12 * 96)
     assert run_length(training(), None, 8) is None
     loop = training(train_cfg=dict(type='IterBasedTrainLoop', max_iters=50))
     assert run_length(loop, None, 8).samples == 50 * 16
@@ -619,7 +594,6 @@ def test_disk_of_a_run():
     assert finding.status == 'yellow'
     assert format_bytes(5 * 2**20) == '5.0 MiB'
     assert format_seconds(5400) == '90.0 minutes'
-    assert Activations().scaling == 0
 
 
 @pytest.mark.parametrize(('options', 'match'), [
@@ -641,13 +615,10 @@ def test_whole_check_of_a_config_of_each_host(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = check_config(read(name), CheckOptions(tflops=10))
     # Nothing is wrong but that there are no data in an empty folder.
-    red = [finding for finding in report.findings if finding.status == 'red']
-    assert red
-    assert {finding.check for finding in red} == {'path'}
+    assert {finding.check for finding in report.findings
+            if finding.status == 'red'} == {'path'}
     step = report.numbers['step']
-    assert step['flops'] > 0
-    assert step['activations'] > 0
-    assert step['seconds'] > 0
+    assert min(step['flops'], step['activations'], step['seconds']) > 0
     assert step['source'].startswith('drawn')
     [trial] = [finding for finding in report.findings
                if finding.check == 'step']
@@ -675,16 +646,15 @@ def test_tool_reports_and_exits(tiny_classification, tmp_path):
     file, tool = tmp_path / 'report.json', 'misc/check_config.py'
     output = call(tool, tiny_classification, '--no-step', '--json', file)
     assert '[ok  ] model' in output
-    assert 'red' in output.splitlines()[-1]
+    assert output.splitlines()[-1].endswith(' 0 red')
     assert '\033' not in output
     written = json.loads(file.read_text())
     assert written['status'] in ('green', 'yellow')
     assert written['numbers']['memory']['parameters'] > 0
 
-    output = call(tool, tiny_classification, '--no-step', '--json', file,
-                  '--cfg-options', 'model.backbone.depht=3', status=1)
-    assert "[FAIL] key           model.backbone.depht: ResNet takes no" \
-        in output
+    assert ('[FAIL] key           model.backbone.depht: ResNet takes no'
+            ) in call(tool, tiny_classification, '--no-step', '--json', file,
+                      '--cfg-options', 'model.backbone.depht=3', status=1)
     assert json.loads(file.read_text())['status'] == 'red'
 
     bad = tmp_path / 'bad.py'

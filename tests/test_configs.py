@@ -7,16 +7,9 @@ import re
 
 import numpy as np
 import pytest
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.runner import Runner
-from shipped_configs import (
-    CONFIGS,
-    hooks_of,
-    load,
-    read,
-    train,
-    without_tests,
-)
+from shipped_configs import CONFIGS, hooks_of, read, train, without_tests
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mmmedmask.config_files import runner_keys
@@ -30,11 +23,9 @@ ALL = sorted(
 
 def test_found_all_configs():
     """A wrong pattern must not make an empty test that passes."""
-    count = 0
-    for folder, _, files in os.walk(CONFIGS):
-        if '_base_' not in folder.split(os.sep):
-            count += sum(name.endswith('.py') for name in files)
-    assert len(ALL) == count >= 30
+    assert len(ALL) == sum(
+        name.endswith('.py') for folder, _, files in os.walk(CONFIGS)
+        if '_base_' not in folder.split(os.sep) for name in files) >= 200
 
 
 def _positions(text):
@@ -67,21 +58,14 @@ def test_no_config_addresses_a_list_by_position():
     } == {}
 
 
-@pytest.mark.parametrize('name', ALL)
-def test_a_child_with_one_hook_more_keeps_all_guards(name):
-    """Its list of custom_hooks takes the place of the base's."""
-    cfg = read(CONFIGS / name)
-    child = Config._merge_a_into_b(
-        ConfigDict(custom_hooks=[dict(type='EmptyCacheHook')]),
-        load(CONFIGS / name)._cfg_dict)
-    hooks = hooks_of(child)
-    assert hooks.pop('EmptyCacheHook')
-    assert hooks == hooks_of(cfg)
-    assert not cfg.get('custom_hooks')
+def test_no_config_has_hooks_that_a_child_would_lose():
+    """A child's list of custom_hooks takes the place of its base's."""
+    assert [name for name in ALL
+            if read(CONFIGS / name).get('custom_hooks')] == []
 
 
-def test_a_child_in_a_file_keeps_all_guards(tmp_path):
-    """The same, read as users write it, for GiMP, which once lost two."""
+def test_a_child_with_one_hook_more_keeps_all_guards(tmp_path):
+    """For GiMP, which once lost two."""
     main = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
     child = tmp_path / 'child.py'
     child.write_text(
@@ -96,16 +80,17 @@ def test_a_child_in_a_file_keeps_all_guards(tmp_path):
 OTHER_LOADERS = {'LoadAnnotations'}  # boxes and run lengths of a json file
 
 
-@pytest.mark.parametrize('name', ALL)
-def test_every_picture_is_read_in_the_strict_way(name):
+def test_every_picture_is_read_in_the_strict_way():
     """The loaders of mmcv and of what builds on it mend in silence."""
-    cfg = read(CONFIGS / name)
-    types = {str(node['type']) for key in runner_keys() & {*cfg}
-             for node in nested_dicts(cfg[key]) if node.get('type')}
-    loaders = {kind for kind in types
-               if kind.rpartition('.')[2].startswith('Load')
-               and not kind.startswith('mmmedmask.')}
-    assert loaders <= OTHER_LOADERS
+    found = set()
+    for name in ALL:
+        cfg = read(CONFIGS / name)
+        kinds = {str(node['type']) for key in runner_keys() & {*cfg}
+                 for node in nested_dicts(cfg[key]) if node.get('type')}
+        found |= {(name, kind) for kind in kinds - OTHER_LOADERS
+                  if kind.rpartition('.')[2].startswith('Load')
+                  and not kind.startswith('mmmedmask.')}
+    assert found == set()
 
 
 def test_whole_bags_fit_into_shared_memory():
