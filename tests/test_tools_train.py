@@ -155,15 +155,13 @@ def test_shell_scripts_are_strict_and_say_how_to_use_them(script):
 
 @pytest.fixture
 def recorder(tmp_path):
-    """Commands of these names print their arguments, one per line."""
+    """An environment in which a command prints its arguments, a line each."""
 
-    def record(*names):
-        for name in names:
-            file = tmp_path / 'bin' / name
-            file.parent.mkdir(exist_ok=True)
-            file.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
-            file.chmod(0o755)
-        return dict(PATH=f'{tmp_path / "bin"}:{os.environ["PATH"]}')
+    def record(name):
+        file = tmp_path / name
+        file.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+        file.chmod(0o755)
+        return dict(PATH=f'{tmp_path}:{os.environ["PATH"]}')
 
     return record
 
