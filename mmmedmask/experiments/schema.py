@@ -6,7 +6,7 @@ Everything about a file that can be said without its configs is checked here.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -247,7 +247,7 @@ def _read_recipe(path: Path, content: Any) -> Recipe:
     values = _read_keys(
         content, '', dict(
             name=_name, title=_text, paper=_text,
-            notes=_list_of(_text, empty=True), seeds=_read_seeds,
+            notes=_list_of(_text, empty=True), seeds=_list_of(_read_seed),
             folds=_text, columns=_list_of(_read_column),
             options=_dict_of(_read_options), small=_dict_of(_read_change),
             data=_read_data, rows=_list_of(_read_row), against=_text),
@@ -266,8 +266,11 @@ def _check_references(recipe: Recipe) -> None:
     rows = [row.name for row in recipe.rows]
     stages = list(dict.fromkeys(
         stage for row in recipe.rows for stage in row.stages))
-    _check_unique(columns, 'columns')
-    _check_unique(rows, 'rows')
+    for values, where in ((recipe.seeds, 'seeds'), (columns, 'columns'),
+                          (rows, 'rows')):
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f'{where} has {value!r} twice')
     for number, column in enumerate(recipe.columns):
         _check_known([column.stage], stages, f'columns[{number}].stage')
     for row in recipe.rows:
@@ -395,13 +398,10 @@ def _read_data(node: Any, where: str) -> dict[str, dict[str, str]]:
     return data
 
 
-def _read_seeds(node: Any, where: str) -> tuple[int, ...]:
-    seeds = _list_of(lambda seed, _: seed)(node, where)
-    for seed in seeds:
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f'seeds must be whole numbers >= 0, got {seed!r}')
-    _check_unique(seeds, 'seeds')
-    return seeds
+def _read_seed(node: Any, where: str) -> int:
+    if isinstance(node, bool) or not isinstance(node, int) or node < 0:
+        raise ValueError(f'seeds must be whole numbers >= 0, got {node!r}')
+    return node
 
 
 def _read_keys(node: Any, prefix: str, readers: Mapping[str, _Read],
@@ -443,11 +443,6 @@ def _check_known(values: Iterable[Any], valid: Iterable[str], where: str,
                 f'{where} has the unknown {what}{value!r}.'
                 f'{_nearest(str(value), valid)} Valid are {", ".join(valid)}')
 
-
-def _check_unique(values: Sequence, where: str) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f'{where} has {value!r} twice')
 
 
 def _nearest(value: str, valid: Iterable[str]) -> str:

@@ -63,6 +63,12 @@ def _datasets(config: Config) -> Iterator[tuple[str, Mapping]]:
             yield name, dataset
 
 
+def _dicts(node: Any, key: str) -> Iterator[tuple[tuple, Mapping]]:
+    """All dictionaries below a key of a config, and the keys of each."""
+    return ((path, part) for path, part in walk_nested(node, (key, ))
+            if isinstance(part, Mapping))
+
+
 def _annotation_file(dataset: Mapping) -> Path | None:
     """The COCO file of a data set, whether it is there or not."""
     if kind_of(dataset) != 'CocoDataset' or not dataset.get('ann_file'):
@@ -109,9 +115,8 @@ def _check_classes(config: Config, parts: Parts) -> Iterator[Finding]:
         classes = [classes] if isinstance(classes, str) else list(classes)
         strict = any(kind_of(part) in PER_CLASS_METRICS for part in
                      nested_dicts(config.get('val_evaluator')))
-        for path, part in walk_nested(config.model, ('model', )):
-            count = part.get('num_classes') if isinstance(
-                part, Mapping) else None
+        for path, part in _dicts(config.model, 'model'):
+            count = part.get('num_classes')
             # A head of one class tells it from the background.
             if not isinstance(count, int) or count == len(classes) or (
                     count == 1 and 'decode_head' in path):
@@ -134,13 +139,11 @@ def _check_widths(config: Config, parts: Parts) -> Iterator[Finding]:
                   for place in range(len(dataset)))
         found = dict(in_dims=next(filter(None, widths), None),
                      num_genes=len(dataset.gene_ids) or None)
-        for path, part in walk_nested(config.model, ('model', )):
-            keys = found.keys() & part.keys() if isinstance(
-                part, Mapping) else ()
+        for path, part in _dicts(config.model, 'model'):
             # The heads take what the aggregator gives.
-            for key in sorted(keys if path[-1] == 'aggregator'
-                              else {'num_genes'} & set(keys)):
-                if found[key] not in (None, part[key]):
+            keys = found if path[-1] == 'aggregator' else ('num_genes', )
+            for key in keys:
+                if key in part and found[key] not in (None, part[key]):
                     yield red(
                         'features' if key == 'in_dims' else 'genes',
                         f'the model takes {part[key]}, the '
@@ -154,10 +157,8 @@ def _check_annotations(config: Config, parts: Parts) -> Iterator[Finding]:
              for name, dataset in _datasets(config)}
     for name in LOADERS[1:]:
         evaluator = name.replace('dataloader', 'evaluator')
-        for path, part in walk_nested(
-                config.get(evaluator) or [], (evaluator, )):
-            if not isinstance(part, Mapping) or not part.get('ann_file') \
-                    or not files.get(name):
+        for path, part in _dicts(config.get(evaluator), evaluator):
+            if not part.get('ann_file') or not files.get(name):
                 continue
             own, data = Path(part['ann_file']), files[name]
             if own.resolve() == data.resolve() or _same_images(own, data):
@@ -199,11 +200,10 @@ def _check_scores(config: Config, parts: Parts) -> Iterator[Finding]:
 
 
 def _hooks(config: Config, *kinds: str) -> Iterator[tuple[str, Mapping]]:
-    for path, part in walk_nested(
-            dict(default_hooks=config.get('default_hooks'),
-                 custom_hooks=config.get('custom_hooks'))):
-        if isinstance(part, Mapping) and kind_of(part) in kinds:
-            yield dotted(path), part
+    for name in ('default_hooks', 'custom_hooks'):
+        for path, part in _dicts(config.get(name), name):
+            if kind_of(part) in kinds:
+                yield dotted(path), part
 
 
 def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:

@@ -34,36 +34,25 @@ from mmmedmask.util.nested import dotted, walk_nested
 
 #: Registry in which the type of a dictionary is looked up first, by the
 #: key that leads to it; below it the registry stays the same.
-REGISTRIES = {
-    'batch_augments': 'BATCH_AUGMENTS',
-    'augments': 'BATCH_AUGMENTS',
-    'batch_sampler': 'DATA_SAMPLERS',
-    'collate_fn': 'FUNCTIONS',
-    'custom_hooks': 'HOOKS',
-    'data_preprocessor': 'MODELS',
-    'dataset': 'DATASETS',
-    'default_hooks': 'HOOKS',
-    'init_cfg': 'WEIGHT_INITIALIZERS',
-    'log_processor': 'LOG_PROCESSORS',
-    'model': 'MODELS',
-    'model_wrapper_cfg': 'MODEL_WRAPPERS',
-    'optim_wrapper': 'OPTIM_WRAPPERS',
-    'optimizer': 'OPTIMIZERS',
-    'param_scheduler': 'PARAM_SCHEDULERS',
-    'pipeline': 'TRANSFORMS',
-    'policies': 'TRANSFORMS',
-    'test_dataloader': 'DATA_SAMPLERS',
-    'test_evaluator': 'METRICS',
-    'train_dataloader': 'DATA_SAMPLERS',
-    'transforms': 'TRANSFORMS',
-    'tta_model': 'MODELS',
-    'tta_pipeline': 'TRANSFORMS',
-    'val_dataloader': 'DATA_SAMPLERS',
-    'val_evaluator': 'METRICS',
-    'vis_backends': 'VISBACKENDS',
-    'visualizer': 'VISUALIZERS',
-    'worker_init_fn': 'FUNCTIONS',
-}
+REGISTRIES = {key: registry for registry, keys in {
+    'BATCH_AUGMENTS': ('batch_augments', 'augments'),
+    'DATASETS': ('dataset', ),
+    'DATA_SAMPLERS': ('batch_sampler', 'train_dataloader', 'val_dataloader',
+                      'test_dataloader'),
+    'FUNCTIONS': ('collate_fn', 'worker_init_fn'),
+    'HOOKS': ('custom_hooks', 'default_hooks'),
+    'LOG_PROCESSORS': ('log_processor', ),
+    'METRICS': ('val_evaluator', 'test_evaluator'),
+    'MODELS': ('model', 'data_preprocessor', 'tta_model'),
+    'MODEL_WRAPPERS': ('model_wrapper_cfg', ),
+    'OPTIMIZERS': ('optimizer', ),
+    'OPTIM_WRAPPERS': ('optim_wrapper', ),
+    'PARAM_SCHEDULERS': ('param_scheduler', ),
+    'TRANSFORMS': ('pipeline', 'policies', 'transforms', 'tta_pipeline'),
+    'VISBACKENDS': ('vis_backends', ),
+    'VISUALIZERS': ('visualizer', ),
+    'WEIGHT_INITIALIZERS': ('init_cfg', ),
+}.items() for key in keys}
 #: Tried after the first one: builders within a model name parts of others.
 FALLBACKS = ('MODELS', 'TASK_UTILS', 'TRANSFORMS', 'WEIGHT_INITIALIZERS',
              'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'EVALUATOR',
@@ -86,10 +75,8 @@ TAKEN_BY_KEY = {
 }
 #: Dictionaries whose ``type`` is not a name in a registry, or which their
 #: reader changes before it builds from them.
-OPAQUE = frozenset({
-    'backend_args', 'clip_grad', 'file_client_args', 'metainfo', 'nms',
-    'roi_layer', 'upsample_cfg'
-})
+OPAQUE = frozenset({'backend_args', 'clip_grad', 'file_client_args',
+                    'metainfo', 'nms', 'roi_layer', 'upsample_cfg'})
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 LOADER_EXTRAS = ('dataset', 'num_batch_per_epoch',
                  'disable_subprocess_warning')
@@ -328,10 +315,9 @@ def _check_stage_settings(settings: Mapping) -> list[Finding]:
     """
     findings: list[Finding] = []
     model = settings.get('model')
-    if not isinstance(model, Mapping):
-        return findings
     nodes = [(model.get(name), ('model', name))
-             for name in ('train_cfg', 'test_cfg')]
+             for name in ('train_cfg', 'test_cfg')
+             if isinstance(model, Mapping)]
     while nodes:
         node, path = nodes.pop()
         if not isinstance(node, Mapping) or 'type' in node:
