@@ -23,24 +23,12 @@ def _shrunk(name, folder):
     return config, shrink_config(config, folder)
 
 
-class _Keep(Hook):
-    """Keeps the shapes and the largest values of the training's batches."""
-
-    def __init__(self):
-        self.seen = []
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        inputs = data_batch['inputs']
-        self.seen += [tuple(one.shape) for one in inputs]
-        self.largest = max(float(one.max()) for one in inputs)
-
-
-def _train(config):
+def _train(config, *hooks):
     runner = apis.build_runner(config)
-    keep = _Keep()
-    runner.register_hook(keep)
+    for hook in hooks:
+        runner.register_hook(hook)
     runner.train()
-    return runner, keep
+    return runner
 
 
 def test_every_example_is_tried():
@@ -52,8 +40,7 @@ def test_every_example_is_tried():
 def test_size_of_tiles(tmp_path):
     config, shrunk = _shrunk('my_large_tiles.py', tmp_path)
     assert config.model.data_preprocessor.view_size == 256
-    runner, _ = _train(shrunk)
-    assert runner.iter == 2
+    assert _train(shrunk).iter == 2
 
 
 def test_size_of_images(tmp_path):
@@ -65,8 +52,7 @@ def test_size_of_images(tmp_path):
                          'lesion_coverage'))):
         assert [step.scale for step in pipeline if 'scale' in step] == [384]
     assert config.model.backbone.img_size == 384
-    runner, _ = _train(shrunk)
-    assert runner.iter == 2
+    assert _train(shrunk).iter == 2
 
 
 def test_a_short_run(tmp_path):
@@ -78,28 +64,30 @@ def test_a_short_run(tmp_path):
     shrunk.train_cfg.max_epochs = 6
     shrunk.param_scheduler = config.param_scheduler
     shrunk.default_hooks.attention_mask.update(begin=4, interval=4)
-    runner, _ = _train(shrunk)
-    assert runner.epoch == 6
+    assert _train(shrunk).epoch == 6
 
 
 def test_without_hooks(tmp_path):
-    config, shrunk = _shrunk('my_quiet_run.py', tmp_path)
-    runner, _ = _train(shrunk)
-    names = {type(hook).__name__ for hook in runner.hooks}
+    _, shrunk = _shrunk('my_quiet_run.py', tmp_path)
+    names = {type(hook).__name__ for hook in _train(shrunk).hooks}
     assert not {'LesionCoverageHook', 'AttentionPanelHook'} & names
     assert 'AttentionMaskHook' in names
 
 
 def test_gray_tiles_of_16_bits(tmp_path):
-    config, shrunk = _shrunk('my_gray_tiles.py', tmp_path)
+    class Look(Hook):
+        """Looks at the training's batches."""
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            assert {len(one) for one in data_batch['inputs']} == {1}
+            assert max(one.max() for one in data_batch['inputs']) > 255
+
+    _, shrunk = _shrunk('my_gray_tiles.py', tmp_path)
     tiles = np.random.default_rng(0).integers(0, 40000, (4, 64, 64))
     for number, tile in enumerate(tiles.astype(np.uint16)):
         write_image(tmp_path / f'gray/{number}.png', tile)
     shrunk.train_dataloader.dataset.data_root = str(tmp_path / 'gray')
-    runner, keep = _train(shrunk)
-    assert runner.iter == 2
-    assert {shape[0] for shape in keep.seen} == {1}
-    assert keep.largest > 255
+    assert _train(shrunk, Look()).iter == 2
 
 
 def test_a_coco_set_and_its_pictures(tmp_path):
@@ -107,8 +95,7 @@ def test_a_coco_set_and_its_pictures(tmp_path):
     config, shrunk = _shrunk('my_nuclei.py', tmp_path)
     assert config.train_dataloader.dataset.metainfo.classes == (
         'epithelial', 'lymphocyte')
-    runner, _ = _train(shrunk)
-    assert runner.iter == 2
+    assert _train(shrunk).iter == 2
     checkpoint = tmp_path / 'run/iter_2.pth'
     assert checkpoint.is_file()
     apis.prepare_test(shrunk, str(checkpoint))
