@@ -261,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         do_run(runs[key], Path(plan['folder']), plan['data_root'],
                plan['tools'])
-    except (StepFailedError, OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         _say(f'FAILED {runs[key].title}: {error}')
         return 1
     except KeyboardInterrupt:
