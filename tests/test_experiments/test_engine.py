@@ -59,6 +59,30 @@ def wait_for(condition, process, seconds=60):
         time.sleep(.005)
 
 
+def test_jobs_at_a_time_stay_within_the_limits(tmp_path):
+    # Snakemake 9.10 to 9.16 forgot what a job had taken that was ready alone.
+    rules = tmp_path / 'Snakefile'
+    rules.write_text('''
+rule all:
+    input: "left", "right"
+rule alone:
+    output: "alone"
+    resources: gpus=1
+    shell: "touch {output}"
+rule either:
+    input: "alone"
+    output: "{side}"
+    wildcard_constraints: side="left|right"
+    resources: gpus=1
+    # Fails where another one runs.
+    shell: "mkdir running && sleep .2 && rmdir running && touch {output}"
+''')
+    limits = {'cores': dict(cores=1), 'GPUs': dict(
+        cores=2, resources=dict(gpus=1))}
+    for name, limit in limits.items():
+        assert run_snakemake(rules, tmp_path / name, **limit) == 0, name
+
+
 def test_runs_go_side_by_side_and_once(place, undisturbed, monkeypatch):
     plan = place.plan((0, 1), ('ours', 'scratch'))
     before = len(place.tools_called())
