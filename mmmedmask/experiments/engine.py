@@ -6,6 +6,7 @@ cleaned up after a crash, and the choice of free GPUs on a machine.
 
 import contextlib
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -48,6 +49,11 @@ def require_snakemake() -> None:
         raise EngineMissingError(
             'Snakemake is not installed, which runs the jobs: '
             'pip install mmmedmask[experiments]')
+    found = importlib.metadata.version('snakemake')
+    if (9, 10) <= tuple(map(int, found.split('.')[:2])) < (9, 17):
+        raise EngineMissingError(
+            f'Snakemake {found} starts more runs than there are cores and '
+            "GPUs: pip install 'snakemake>=9.17'")
 
 
 def run_snakemake(snakefile: str | Path, folder: str | Path,

@@ -56,7 +56,6 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-
 def _cpu_name() -> str:
     info = Path('/proc/cpuinfo')
     text = info.read_text('utf-8', 'replace') if info.is_file() else ''
@@ -69,8 +68,11 @@ def gpu_names() -> list[str]:
     # Asking PyTorch would take memory on the GPU for as long as we wait.
     if shutil.which('nvidia-smi') is None:
         return []
-    names = _run('nvidia-smi', '--query-gpu=name', '--format=csv,noheader')
-    return names.splitlines() if names else []
+    # A lost GPU makes it fail, and a driver that wakes up takes its time.
+    listed = subprocess.run(['nvidia-smi', '--list-gpus'], text=True,
+                            capture_output=True, check=False)
+    return re.findall(r'^GPU \d+: (.*?)(?: \(UUID.*)?$', listed.stdout,
+                      re.MULTILINE)
 
 
 def _run(*command: str) -> str | None:

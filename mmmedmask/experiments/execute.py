@@ -149,7 +149,6 @@ def _forget_unfinished(plan: Plan, tools: str | Path) -> None:
                 file.unlink()
 
 
-
 def _missing_data(plan: Plan, fingerprints: DataFingerprints) -> list[str]:
     missing: dict[str, list[Run]] = {}
     for run in plan.runs:

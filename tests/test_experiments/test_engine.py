@@ -5,6 +5,7 @@ Snakemake; jobs and their tools are real processes.
 """
 
 import contextlib
+import importlib.metadata
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,9 @@ from mmmedmask.experiments.engine import (
     require_snakemake,
     reserve_gpus,
     run_snakemake,
+    visible_gpus,
 )
+from mmmedmask.experiments.environment import gpu_names
 from mmmedmask.experiments.execute import (
     execute_plan,
     find_failures,
@@ -81,6 +84,31 @@ rule either:
         cores=2, resources=dict(gpus=1))}
     for name, limit in limits.items():
         assert run_snakemake(rules, tmp_path / name, **limit) == 0, name
+
+
+@pytest.mark.parametrize(('listed', 'names'), [
+    ('GPU 0: H200 (UUID: GPU-1)\nGPU 1: A 100 (UUID: GPU-2)\n'
+     'Unable to determine the device handle', ['H200', 'A 100']),
+    ('No devices were found', [])])
+def test_gpus_that_work_are_counted(listed, names, tmp_path, monkeypatch):
+    # It ends with an error where one GPU of several is lost.
+    listing = tmp_path / 'nvidia-smi'
+    listing.write_text(f'#!/bin/sh\ncat <<END\n{listed}\nEND\nexit 15\n')
+    listing.chmod(0o755)
+    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+    assert gpu_names() == names
+    assert visible_gpus() == [str(number) for number in range(len(names))]
+
+
+def test_a_snakemake_that_forgets_limits_is_refused(monkeypatch):
+    for version, refused in (('9.15.0', True), ('9.9.0', False),
+                             ('9.27.1', False), ('10.1', False)):
+        monkeypatch.setattr(importlib.metadata, 'version',
+                            lambda name, version=version: version)
+        with pytest.raises(EngineMissingError, match='9.15.0 starts more') \
+                if refused else contextlib.nullcontext():
+            require_snakemake()
 
 
 def test_runs_go_side_by_side_and_once(place, undisturbed, monkeypatch):
