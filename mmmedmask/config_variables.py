@@ -54,7 +54,9 @@ def _read(path: str, changed: int) -> tuple[ConfigNames, list[str]]:
     for statement in tree.body:
         for target in _targets(statement):
             source.assigned[target] = statement.lineno
-            if target == BASES:
+            # Of several, MMEngine reads the first.
+            if target == BASES and not bases and isinstance(
+                    statement, ast.Assign):
                 value = ast.literal_eval(statement.value)
                 bases = [value] if isinstance(value, str) else list(value)
     for node in ast.walk(tree):

@@ -217,6 +217,10 @@ def variables(file):
      ['loader (child.py, line 2)', "nothing reads 'loader'"]),
     ('epochs = 5\ntrain_cfg = dict(max_epochs=epochs)\n', 'epochs = 9\n',
      'yellow', ['epochs (child.py', 'the base has used its own value']),
+    # MMEngine reads the first of two lists of bases.
+    ('epochs = 5\ntrain_cfg = dict(max_epochs=epochs)\n',
+     "epochs = 9\n_base_ = './elsewhere.py'\n",
+     'yellow', ['epochs (child.py', 'the base has used its own value']),
     ('offered = 5\ntrain_dataloder = 3\n', '', 'red',
      ['train_dataloder (base.py, line 2)', "'train_dataloader'"]),
 ])

@@ -234,7 +234,6 @@ def _shipped_configs() -> dict[str, tuple[Path, ...]]:
     return _by_name(find_config_folder().rglob('*.py'))
 
 
-
 @functools.lru_cache(maxsize=512)
 def _load_file(path: Path, changed: int) -> Config:
     return load_config(path, import_modules=False)

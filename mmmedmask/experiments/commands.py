@@ -127,7 +127,6 @@ def _format(value: Any) -> str:
     return str(value)
 
 
-
 def _shown_path(path: str | Path) -> str:
     """A path from the working folder, if it is below."""
     whole, here = Path(path).resolve(), Path.cwd()

@@ -22,7 +22,6 @@ _SETTINGS = ('digest', 'scale', 'seed', 'fold', 'gpus')
 _OWN_FILES = frozenset({MANIFEST_FILE, LOCK_FILE, DONE_FILE})
 
 
-
 def read_manifest(folder: Path) -> dict | None:
     """Read the manifest in a run's folder, if there is one.
 
@@ -140,7 +139,6 @@ def remade_source(run: Run, manifest: Mapping) -> Run | None:
         if above is not None:
             return above
     return None
-
 
 
 def now() -> str:

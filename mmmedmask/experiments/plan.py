@@ -146,7 +146,8 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
     axes = {recipe.name: tuple(
         Axis(seed, fold) for seed in seeds or recipe.seeds
         for fold in splits[recipe.name]) for recipe, _ in tables}
-    for places in itertools.zip_longest(*axes.values()):
+    for places in itertools.zip_longest(
+            *(axes[recipe.name] for recipe, _ in tables)):
         for (recipe, rows), axis in zip(tables, places, strict=True):
             if axis is None:
                 continue

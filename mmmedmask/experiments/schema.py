@@ -422,8 +422,8 @@ def _read_keys(node: Any, prefix: str, readers: Mapping[str, _Read],
 def _list_of(read: _Read, empty: bool = False) -> _Read:
     def read_list(node: Any, where: str) -> tuple:
         if not isinstance(node, list) or not (node or empty):
-            raise ValueError(f'{where} must be a list that is not empty, got '
-                             f'{node!r}')
+            rule = '' if empty else ' that is not empty'
+            raise ValueError(f'{where} must be a list{rule}, got {node!r}')
         return tuple(read(item, f'{where}[{number}]')
                      for number, item in enumerate(node))
     return read_list
@@ -442,7 +442,6 @@ def _check_known(values: Iterable[Any], valid: Iterable[str], where: str,
             raise ValueError(
                 f'{where} has the unknown {what}{value!r}.'
                 f'{_nearest(str(value), valid)} Valid are {", ".join(valid)}')
-
 
 
 def _nearest(value: str, valid: Iterable[str]) -> str:

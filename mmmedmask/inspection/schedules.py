@@ -169,7 +169,6 @@ def _unit(by_epoch: bool) -> str:
     return 'epochs' if by_epoch else 'iterations'
 
 
-
 def _end_in(scheduler: Mapping, by_epoch: bool,
             epoch_length: int | None) -> float | None:
     """Return where a schedule ends, in the units of the training."""
@@ -185,7 +184,7 @@ def _end_in(scheduler: Mapping, by_epoch: bool,
 def _check_scheduler(scheduler: Mapping, where: str, total: int,
                      by_epoch: bool,
                      epoch_length: int | None) -> list[Finding]:
-    name = kind_of(scheduler)
+    name = kind_of(scheduler) if 'type' in scheduler else 'scheduler'
     own = scheduler.get('by_epoch', True)
     begin = scheduler.get('begin', 0)
     end = scheduler.get('end', NO_END)

@@ -71,7 +71,6 @@ def time_limit(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-
 def separate(config: Config) -> Config:
     """Give a run a name of its own, so that it shares no global object.
 

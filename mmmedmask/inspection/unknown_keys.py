@@ -119,7 +119,6 @@ def check_types(config: Config) -> list[Finding]:
     return findings
 
 
-
 def typed_parts(node: Any, path: tuple,
                 scope: str) -> Iterator[tuple[Mapping, tuple, str]]:
     """Find all dictionaries with a type in a part of a config.

@@ -211,7 +211,6 @@ def test_a_folder_of_something_else_is_refused(place):
     assert 'since made anew' in cell.problems[Axis(0, None)]
 
 
-
 def test_missing_data_and_weights_are_said_with_their_source(place):
     recipe = tiny_recipe(classify(load_from='data/weights/teacher.pth'))
     recipe['rows'][0]['weights'] = [{
@@ -375,7 +374,6 @@ def test_a_test_is_done_once_for_all_tables(place):
     assert tools_called(chain) == [
         'export_backbone.py', 'train.py', 'test.py']
     assert tools_called(probes) == tools_called(probes, chain) == []
-
 
 
 def test_checkpoints_that_are_gone_are_said(place):

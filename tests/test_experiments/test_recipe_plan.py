@@ -176,7 +176,6 @@ def test_commands_are_complete(tmp_path, monkeypatch):
     assert make_plan(tmp_path).runs[0].settings == ('randomness.seed=0', )
 
 
-
 def test_several_gpus_scale_the_rate(tmp_path):
     plan = make_plan(tmp_path, gpus=2)
     assert [run.scales_lr for run in plan.runs[:2]] == [True, False]
