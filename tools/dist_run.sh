@@ -1,4 +1,5 @@
 # Sourced by dist_train.sh and dist_test.sh, whose files are named in $files.
+[[ ${files:-} ]] || { echo 'run dist_train.sh or dist_test.sh' >&2; exit 2; }
 script=$(basename "$0")
 tool=${script#dist_}
 tool=${tool%.sh}.py

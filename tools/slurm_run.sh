@@ -1,5 +1,6 @@
 # Sourced by slurm_train.sh and slurm_test.sh. The last of four arguments has
 # the name $last and goes to the tool behind the words of $option.
+[[ ${last:-} ]] || { echo 'run slurm_train.sh or slurm_test.sh' >&2; exit 2; }
 script=$(basename "$0")
 tool=${script#slurm_}
 tool=${tool%.sh}.py

@@ -35,7 +35,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 class Files(list):
     """Images without a data set, described as one does."""
 
-    get_data_info = list.__getitem__
+    def get_data_info(self, index: int) -> dict:
+        """Describe one image."""
+        return dict(self[index])
 
 
 def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
