@@ -21,11 +21,10 @@ HERE = Path(__file__).resolve().parent
 # Script and arguments, most important first.
 BENCHMARKS = (
     ('cmim', '--batch-size', 4), ('msmae', '--batch-size', 2),
-    ('gimp', '--parts', 'layers', '--rounds', 3),
+    ('gimp', '--parts', 'layers'),
     ('gimp', '--parts', 'sizes', '--sizes', 6_000, 150_000),
     ('tile_loader', '--parts', 'formats', '--tiles', 128),
-    ('extraction', '--side', 6, '--rounds', 3),
-    ('start', '--rounds', 3, '--warmup', 0))
+    ('extraction', '--side', 6), ('start', '--warmup', 0))
 TINY = {
     'cmim': ('--size', 64, '--batch-size', 2, '--skip-spark'),
     'msmae': ('--size', 64, '--patch-size', 8, '--arch', 'deit-tiny'),
