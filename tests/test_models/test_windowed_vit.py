@@ -81,3 +81,8 @@ def test_four_global_layers_are_those_of_vitdet():
 def test_bad_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         WindowedViT(arch=arch(), **options)
+
+
+def test_options_that_it_does_not_follow_are_refused():
+    with pytest.raises(TypeError, match='drop_rate'):
+        BEiTFeatureViT(arch=arch(), drop_rate=.5)

@@ -51,21 +51,34 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
         arch: Name of mmpretrain's architecture; ViT-S is ``'deit-small'``
             (its ``'small'`` is 768 wide). Or a dict with ``embed_dims``,
             ``num_layers``, ``num_heads`` and ``feedforward_channels``.
+        img_size: Side in pixels, or (h, w), of pre-training's images.
+        patch_size: Side of a patch in pixels.
+        in_channels: Channels of the images.
+        drop_path_rate: Stochastic depth of the last layer, in [0, 1).
+        layer_scale_init_value: As in pre-training; 0 has no layer scale.
+        final_norm: Whether the last layer's output is normalised.
         out_type: ``'featmap'`` (B, C, h, w), ``'raw'`` (B, 1 + N, C),
             ``'avg_featmap'`` or ``'cls_token'`` (B, C).
         window_size: Patches along a side of a window, as ViTDet's; None lets
             all layers attend to the whole image.
         num_global_layers: Layers that do so in any case.
-        options: Further arguments of ``BEiTViT``; a
-            ``layer_scale_init_value`` as in pre-training.
+        frozen_stages: Layers that are not trained; -1 trains all.
     """
 
-    def __init__(self, arch: str | dict = 'deit-small', *,
-                 out_type: str = 'featmap', window_size: int | None = None,
-                 num_global_layers: int = 4, **options) -> None:
+    def __init__(self, arch: str | dict = 'deit-small',
+                 img_size: int | tuple[int, int] = 224, patch_size: int = 16,
+                 in_channels: int = 3, drop_path_rate: float = 0.0,
+                 layer_scale_init_value: float = 0.1, final_norm: bool = False,
+                 out_type: str = 'featmap', frozen_stages: int = -1,
+                 window_size: int | None = None, num_global_layers: int = 4,
+                 init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
-            arch=arch, out_type=out_type, use_abs_pos_emb=True,
-            use_rel_pos_bias=False, use_shared_rel_pos_bias=False, **options)
+            arch=arch, img_size=img_size, patch_size=patch_size,
+            in_channels=in_channels, drop_path_rate=drop_path_rate,
+            final_norm=final_norm, out_type=out_type,
+            frozen_stages=frozen_stages, use_abs_pos_emb=True,
+            use_rel_pos_bias=False, use_shared_rel_pos_bias=False,
+            layer_scale_init_value=layer_scale_init_value, init_cfg=init_cfg)
         for layer in self.layers:
             layer.attn = FusedBEiTAttention(self.embed_dims,
                                             self.arch_settings['num_heads'])
