@@ -184,7 +184,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         dtypes = {image.dtype for image in images}
         ranges = {_TYPE_RANGES.get(dtype) for dtype in dtypes}
         if self.data_range is None:
-            if len(ranges) > 1 or None in ranges:
+            if len(ranges) != 1 or None in ranges:
                 raise ValueError(
                     f'data_range must be named for tiles of {dtypes}: the '
                     'largest stored value')
@@ -204,10 +204,13 @@ class TileViewPreprocessor(BaseDataPreprocessor):
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """Stack equally sized images as float32, (B, C, H, W)."""
-        if not is_seq_of(list(images), torch.Tensor):
+        if isinstance(images, torch.Tensor):
+            shapes = {tuple(images.shape[1:])}
+        elif is_seq_of(images, torch.Tensor):
+            shapes = {tuple(image.shape) for image in images}
+        else:
             raise ValueError('inputs must be tensors of shape (C, H, W), got '
                              f'{type(images[0])}')
-        shapes = {tuple(image.shape) for image in images}
         if any(len(shape) != 3 for shape in shapes):
             raise ValueError('inputs must be of shape (C, H, W), got '
                              f'{tuple(images[0].shape)}{self.shape_hint}')

@@ -291,6 +291,18 @@ def test_tiles_that_do_not_fit_the_data_range(dtype, data_range):
             batch([0]) | dict(inputs=[tile]), training=True)
 
 
+@pytest.mark.parametrize('empty', [
+    [], torch.zeros(0, 3, 40, 40, dtype=torch.uint8)], ids=['list', 'tensor'])
+def test_no_tiles_have_no_range(empty):
+    with pytest.raises(ValueError, match='data_range must be named'):
+        build(color=dict())(batch([]) | dict(inputs=empty), training=True)
+
+
+def test_an_empty_batch_stays_one():
+    data = batch([]) | dict(inputs=torch.zeros(0, 3, 40, 40).byte())
+    assert build()(data)['inputs'].shape == (0, 3, 40, 40)
+
+
 def test_without_training_images_are_only_normalised():
     views = build(color=dict(), mean=[10., 20., 30.], std=[1., 2., 4.])
     data = batch([0, 1])
