@@ -5,7 +5,6 @@ the two methods of the contract; ``mmmedmask.testing.backbone_contract`` runs
 a new class through what CMIM relies on.
 """
 
-import copy
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,11 +133,16 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
             f'{type(backbone).__name__} is not a CMIM encoder: it has to '
             'subclass mmmedmask.models.cmim.MaskedBackbone and implement '
             'forward_stem and forward_stages')
-    probe = copy.deepcopy(backbone)
-    probe.eval()
-    stem = probe.forward_stem(next(probe.parameters()).new_zeros(
-        1, in_channels, image_size, image_size))
-    maps = (stem, *probe.forward_stages(stem))
+    training = {name: module.training
+                for name, module in backbone.named_modules()}
+    backbone.eval()
+    try:
+        stem = backbone.forward_stem(next(backbone.parameters()).new_zeros(
+            1, in_channels, image_size, image_size))
+        maps = (stem, *backbone.forward_stages(stem))
+    finally:
+        for name, module in backbone.named_modules():
+            module.training = training[name]
     for number, level in enumerate(maps, start=1):
         height, width = level.shape[-2:]
         if height != width or image_size % width:

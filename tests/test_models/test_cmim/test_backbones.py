@@ -160,6 +160,18 @@ def test_levels_are_measured(name, levels):
         assert probe_levels(encoder, in_channels) == levels
 
 
+@pytest.mark.filterwarnings('ignore:.*weight_norm')
+def test_levels_are_measured_on_the_encoder_itself():
+    """One that cannot be copied; each module keeps its mode."""
+    encoder = build('ResNet-18')
+    encoder.train()
+    torch.nn.utils.weight_norm(encoder.layer1[0].conv1)
+    encoder.layer2.eval()
+    modes = [module.training for module in encoder.modules()]
+    assert probe_levels(encoder, 3).strides == (2, 4, 8, 16, 32)
+    assert modes == [module.training for module in encoder.modules()]
+
+
 class Uneven(MaskedBackbone, torch.nn.Module):
     """Its stage has no whole stride."""
 
