@@ -6,9 +6,9 @@ image's vector beside the genes' vector, so that the squared distance is the
 sum of the halves' squared distances.
 
 ``image`` (B, d) are vectors of slides, ``genes`` (B, d') of the same patients'
-genes. All is computed in float32 or, given that, in float64, also under
-autocast. ``labels`` (B, ), int64, are classes; a patient with a negative one
-is in no triplet.
+genes. Triplets, ``info_nce`` and ``prototype_contrast`` are computed in
+float32 or, given that, in float64, also under autocast. ``labels`` (B, ),
+int64, are classes; a patient with a negative one is in no triplet.
 """
 
 from typing import NamedTuple
@@ -101,6 +101,7 @@ def mine_triplets(mining: str, distances: Tensor | None, labels: Tensor,
         >>> mine_triplets('batch_hard', distances, labels).negative
         tensor([2, 2, 1, 1])
     """
+    check_choice('mining', mining, MININGS)
     positive, negative = _class_pairs(labels)
     if mining == 'all':
         valid = positive[:, :, None] & negative[:, None]
@@ -158,7 +159,6 @@ def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
         >>> triplet_loss(vectors, None, torch.tensor([0, 0, 1])).loss
         tensor(1.5500)
     """
-    check_choice('mining', mining, MININGS)
     check_choice('normalize', normalize, NORMALIZATIONS)
     if mining == 'random' and uniform is None:
         raise ValueError("mining='random' needs uniform draws of shape "

@@ -262,6 +262,7 @@ def test_losses_stay_in_float32_under_autocast():
 
 @pytest.mark.parametrize(('call', 'value'), [
     (lambda x: triplet_loss(x, None, LABELS, mining='hard'), "'hard'"),
+    (lambda x: mine_triplets('easy', None, LABELS, x), "'easy'"),
     (lambda x: triplet_loss(x, None, LABELS, normalize='both'), "'both'"),
     (lambda x: triplet_loss(x, None, LABELS, mining='random'),
      r'\(9, 2\), got None'),

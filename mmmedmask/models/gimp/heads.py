@@ -35,6 +35,7 @@ def masked_l1(prediction: Tensor, target: Tensor, num_bags: int,
     Both are (M, D), of all bags. In at least float32; see :class:`MPMHead`
     for the reduction.
     """
+    check_choice('reduction', reduction, REDUCTIONS)
     with torch.autocast(prediction.device.type, enabled=False):
         dtype = torch.promote_types(prediction.dtype, torch.float32)
         total = (prediction.to(dtype) - target.to(dtype)).abs().sum()
@@ -252,22 +253,26 @@ class InfoNCEHead(BaseModule):
                                      f'at least 1, got {dims}')
                 self.project.append(nn.Linear(dims, proj_dims, bias=False))
 
-    def loss(self, image: Tensor, genes: Tensor, keep: Tensor) -> dict:
+    def loss(self, image: Tensor, genes: Tensor,
+             keep: Tensor | None = None) -> dict:
         """``loss_nce`` of the vectors CLS_img (B, d) and CLS_ge (B, d').
 
-        ``keep`` (B, ), bool, says who has both.
+        ``keep`` (B, ), bool, says who has both; None: everybody.
         """
         return self.contrast(*self.pairs(image, genes, keep))
 
     def pairs(self, image: Tensor, genes: Tensor,
-              keep: Tensor) -> tuple[Tensor, Tensor]:
+              keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Project both halves; those of all ranks who have both, (K, D)."""
         if self.project:
             image, genes = (
                 project(half) for project, half in zip(
                     self.project, (image, genes), strict=True))
-        image, genes, keep = gather_rows(image, genes, keep.long())
-        return image[keep.bool()], genes[keep.bool()]
+        flags = None if keep is None else keep.long()
+        image, genes, flags = gather_rows(image, genes, flags)
+        if flags is None:
+            return image, genes
+        return image[flags.bool()], genes[flags.bool()]
 
     def contrast(self, image: Tensor, genes: Tensor) -> dict:
         """``loss_nce`` of :meth:`pairs`; 0 with a graph if there are none."""

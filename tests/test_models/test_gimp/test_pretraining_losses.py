@@ -6,6 +6,7 @@ import torch
 
 from mmmedmask.functional.contrastive_losses import info_nce, triplet_loss
 from mmmedmask.models.gimp import InfoNCEHead, MPMHead, TripletHead
+from mmmedmask.models.gimp.heads import masked_l1
 from mmmedmask.registry import MODELS
 
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 1, -1])
@@ -14,12 +15,24 @@ LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 1, -1])
 # ------------------------------------------------- check 13: masked L1, Eq. 3
 
 
+def test_masked_l1_by_hand():
+    """Errors 1 + 2 and .5 + .5; the gradient is the sign over M * D."""
+    target = torch.tensor([[0., 1.], [2., 2.]])
+    prediction = torch.tensor([[1., 3.], [1.5, 2.5]], requires_grad=True)
+    loss = masked_l1(prediction, target, 2)
+    loss.backward()
+    assert loss.item() == 1
+    assert prediction.grad.tolist() == [[.25, .25], [-.25, .25]]
+    assert masked_l1(prediction, target, 2, 'sum').item() == 2
+    assert masked_l1(target, target, 2).item() == 0
+
+
 @pytest.mark.parametrize('reduction', ['mean', 'sum'])
 @pytest.mark.parametrize('norm_target', [False, True])
 def test_loss_equals_loops(norm_target, reduction):
     head = MPMHead(4, 6, depth=2, norm_target=norm_target,
                    reduction=reduction).double()
-    tokens = torch.randn(3, 7, 4, dtype=torch.float64)
+    tokens = torch.randn(3, 7, 4, dtype=torch.float64, requires_grad=True)
     patches = 5 + 3 * torch.randn(3, 7, 6, dtype=torch.float64)
     mask = torch.rand(3, 7) < .5
     decoded = head(tokens)
@@ -33,7 +46,10 @@ def test_loss_equals_loops(norm_target, reduction):
         for dim in range(6):
             total += abs(decoded[bag, place, dim].item() - target[dim].item())
     want = total / (3 if reduction == 'sum' else 6 * int(mask.sum()))
-    assert abs(head.loss(tokens, patches, mask).item() - want) < 1e-10
+    loss = head.loss(tokens, patches, mask)
+    assert abs(loss.item() - want) < 1e-10
+    gradient, = torch.autograd.grad(loss, tokens)
+    assert torch.equal(gradient.any(dim=-1), mask)
 
 
 def test_nothing_masked_is_zero_with_a_graph():
@@ -95,6 +111,8 @@ def test_contrast_head_compares_those_with_both():
     want = 2 * info_nce(image[keep], genes[keep], .5)
     assert losses['loss_nce'].item() == pytest.approx(want.item())
     assert not list(head.parameters())
+    everybody = head.loss(image[keep], genes[keep])['loss_nce']
+    assert torch.equal(everybody, losses['loss_nce'])
     image.requires_grad_()
     nobody = head.loss(image, genes, torch.zeros(8, dtype=torch.bool))
     assert nobody['loss_nce'].item() == 0
@@ -117,6 +135,7 @@ def test_contrast_head_learns_its_projections():
     (lambda: MPMHead(4, 0), 'out_dims .* 0'),
     (lambda: MPMHead(4, 6, depth=0), 'depth .* 0'),
     (lambda: MPMHead(4, 6, reduction='max'), "'max'"),
+    (lambda: masked_l1(torch.ones(1), torch.ones(1), 1, 'none'), "'none'"),
     (lambda: TripletHead(margin=-1), 'margin .* -1'),
     (lambda: TripletHead(loss_weight=-2), 'loss_weight .* -2'),
     (lambda: TripletHead(mining='easy'), "'easy'"),
