@@ -96,9 +96,9 @@ def overlap_matrix(scale: Tensor, shift: Tensor,
     """Share of every output cell that each input cell covers, on one axis.
 
     The point ``v`` of the output in [-1, 1] lies at ``scale * v + shift`` of
-    the input, both (B,); a negative scale mirrors, 0 is none. Rows of the
-    result, (B, output_length, input_length), sum to the share of the output
-    cell that lies inside the input.
+    the input, both (B,); a negative scale mirrors, it must not be 0. Rows of
+    the result, (B, output_length, input_length), sum to the share of the
+    output cell that lies inside the input.
 
     Example:
         >>> overlap_matrix(torch.tensor([.5]), torch.tensor([.5]), 1, 2)
