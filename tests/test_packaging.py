@@ -157,13 +157,17 @@ def test_config_names_are_unique():
     assert [file for file in configs if counts[file.name] > 1] == []
 
 
-def test_documents_name_configs_and_tools_that_exist():
+def test_documents_name_configs_tools_and_tests_that_exist():
     documents = [file for file in list_files() if file.suffix == '.md']
     assert ROOT / 'README.md' in documents
     pattern = re.compile(r'(?<![\w/])(?:configs|tools)/[\w./-]+\.(?:py|sh)')
     assert [(document, path) for document in documents
             for path in pattern.findall(document.read_text())
             if not (ROOT / path).is_file()] == []
+    pattern = re.compile(r'(?<![\w/])(?:tests/)?((?:test_\w+/)*test_\w+\.py)')
+    assert [(document, path) for document in documents
+            for path in pattern.findall(document.read_text())
+            if not (ROOT / 'tests' / path).is_file()] == []
 
 
 @pytest.fixture(scope='module')

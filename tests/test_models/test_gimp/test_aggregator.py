@@ -1,8 +1,4 @@
-"""The patch aggregator against its equations (checks 4 to 12, 22 to 24).
-
-What tells masked patches apart and where the order counts (10, 11) follows
-from them.
-"""
+"""The patch aggregator against its equations (checks 4 to 12, 22 to 24)."""
 
 import math
 
@@ -101,6 +97,31 @@ def test_without_gradients_it_is_the_same(monkeypatch, arguments):
     assert torch.equal(bags.tokens, tokens)
     for one, other in zip(inputs, kept, strict=True):
         assert torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+# --------------------------------------------- checks 10 and 11: what is seen
+
+
+@pytest.mark.parametrize(('arguments', 'alike'), [
+    (dict(conv_kernel=0), True), (dict(conv_kernel=0, attn='exact'), True),
+    (dict(), False), (dict(conv_kernel=0, ppeg=True), False)])
+def test_only_positions_tell_masked_patches_apart(arguments, alike):
+    """Check 10."""
+    model = tiny(DOUBLE, **arguments)
+    patches, valid, mask, coords = ragged([30], dtype=DOUBLE)
+    tokens = model(patches, valid, mask, coords)[1][mask]
+    assert bool(tokens.std(dim=0).max() < 1e-9) is alike
+
+
+@pytest.mark.parametrize(('arguments', 'alike'), [
+    (dict(), False), (dict(conv_kernel=0), False),
+    (dict(attn='exact'), False), (dict(attn='exact', conv_kernel=0), True)])
+def test_order_counts_but_for_exact_attention_alone(arguments, alike):
+    """Check 11."""
+    model = tiny(DOUBLE, **arguments)
+    patches = torch.randn(1, 30, 6, dtype=DOUBLE)
+    moved = patches[:, torch.randperm(30)]
+    assert (difference(model(patches)[0], model(moved)[0]) < 1e-9) is alike
 
 
 # --------------------- the class token is no neighbour, nor is another slide

@@ -117,6 +117,20 @@ def test_shapes_that_attention_sees(monkeypatch):
                         ((5, 2, 1, 4), (5, 2, 4, 4))]
 
 
+@pytest.mark.parametrize(('arguments', 'inside'), [
+    (dict(position=False, projection='shared'), False),
+    (dict(projection='shared'), True), (dict(position=False), True)])
+def test_what_exchanging_fragments_changes(arguments, inside):
+    """Check 17: inside a group only what tells fragments apart notices."""
+    model, genes = tiny(num_genes=24, **arguments), draw(genes=24)
+    before = model(genes)
+    for others, changes in (([0, 1], inside), ([1, 2], True)):
+        moved = genes.unflatten(1, (6, 4)).clone()
+        moved[:, others] = moved[:, others[::-1]]
+        gap = (model(moved.flatten(1)) - before).abs().max()
+        assert bool(gap > 1e-6) is changes
+
+
 @pytest.mark.parametrize(('num_genes', 'options'), [
     (19, dict()), (24, dict()), (21, dict()),
     (19, dict(gene_sets=SETS, num_groups=0))])
