@@ -20,6 +20,7 @@ def linear(layer, vector):
     return naive_linear(
         torch.as_tensor(vector, dtype=layer.weight.dtype), layer)
 
+
 def embedded(model, patches):
     """Tokens of the patches, one by one."""
     if len(model.embed) == 1:
