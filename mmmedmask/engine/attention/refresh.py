@@ -24,6 +24,9 @@ from mmmedmask.engine.hooks.transform_epoch import (
 from mmmedmask.engine.preserved_state import model_at_rest, unwrap
 from mmmedmask.util.checks import check_integer
 
+#: Rows of all processes that are gathered at a time.
+GATHERED_ROWS = 65536
+
 
 def is_refresh_epoch(epoch: int, begin: int, interval: int) -> bool:
     """Tell whether values are made anew before an epoch, counted from 0.
@@ -248,15 +251,19 @@ def combine_parts(rows: Sequence[int], parts: Sequence[torch.Tensor],
     the CPU. Returns those of all rows, (N, ...), NaN where no process has
     one, and where there is one, (N, ), bool; the same everywhere.
     """
-    found = [(there, values) for there, values in all_gather_object(
-        (rows, torch.cat(list(parts)) if rows else None)) if there]
-    sizes = {values.shape[1:] for _, values in found} or {()}
+    sizes = set(all_gather_object(
+        tuple(parts[0].shape[1:]) if rows else None)) - {None} or {()}
     if len(sizes) > 1:
         raise ValueError('the values of the processes differ in size: '
-                         f'{sorted(map(tuple, sizes))}')
+                         f'{sorted(sizes)}')
     result = torch.full((count, *sizes.pop()), torch.nan, dtype=torch.float16)
     present = torch.zeros(count, dtype=torch.bool)
-    for there, values in found:
-        result[there] = values
-        present[there] = True
+    own = torch.tensor(rows, dtype=torch.int64)
+    values = torch.cat(list(parts)) if rows else result[:0]
+    # In blocks: NCCL gathers on each GPU, and a million maps are gigabytes.
+    for start in range(0, count, GATHERED_ROWS):
+        block = (start <= own) & (own < start + GATHERED_ROWS)
+        for there, part in all_gather_object((own[block], values[block])):
+            result[there] = part
+            present[there] = True
     return result, present

@@ -38,6 +38,7 @@ from tiny_runs import (
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.engine.attention import refresh
 from mmmedmask.engine.attention.refresh import combine_parts, is_refresh_epoch
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
@@ -658,7 +659,15 @@ def test_a_schedule_that_never_begins_is_reported(data, tmp_path, warnings):
                for message in warnings)
 
 
-def test_parts_are_put_in_their_rows_and_gaps_are_nan():
+def test_parts_are_put_in_their_rows_and_gaps_are_nan(monkeypatch):
+    gathered = []
+
+    def gather(content):
+        gathered.append(content)
+        return [content]
+
+    monkeypatch.setattr(refresh, 'all_gather_object', gather)
+    monkeypatch.setattr(refresh, 'GATHERED_ROWS', 2)
     maps = torch.tensor([.5, .25]).half()[:, None, None].expand(2, 2, 3)
     combined, present = combine_parts([3, 0], [maps[:1], maps[1:]], 5)
     assert combined.dtype == torch.float16
@@ -667,6 +676,8 @@ def test_parts_are_put_in_their_rows_and_gaps_are_nan():
     assert combined[3].unique().tolist() == [.5]
     assert present.tolist() == [True, False, False, True, False]
     assert combined[~present].isnan().all()
+    # Rows 0 and 1, 2 and 3, 4: no more at a time.
+    assert [rows.tolist() for rows, _ in gathered[1:]] == [[0], [3], []]
 
 
 def test_collation_leaves_out_what_is_skipped():

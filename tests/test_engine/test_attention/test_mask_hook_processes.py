@@ -9,6 +9,7 @@ from processes import run_forked, run_ranks
 from tiny_runs import dataset, mask_hook, mask_runner, write_images
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
+from mmmedmask.engine.attention import refresh
 from mmmedmask.engine.attention.refresh import combine_parts
 
 
@@ -39,6 +40,7 @@ def train(folder, rank, size):
         resumed_maps=mask_hook(resumed).store.values)
     if size > 1:
         # Row 3 is on none; then the second process has no row.
+        refresh.GATHERED_ROWS = 2
         maps = torch.full((2, 2, 3), .25 + .5 * rank).half()
         found['combined'] = combine_parts(
             [[0, 2], [1]][rank], [maps[rank:]], 4)
