@@ -10,6 +10,7 @@ slideflow; arrays of torchmil; and any of them as (1, N, D).
 
 from __future__ import annotations
 
+import errno
 import math
 import zipfile
 from abc import ABC, abstractmethod
@@ -37,6 +38,7 @@ _BOMB_RATIO = 100
 _BOMB_BYTES = 2**26
 # What h5py and torch raise for damaged files.
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, EOFError)
+_ADVICE = 'extract its features again'
 
 
 class SlideFeatureError(ValueError):
@@ -297,7 +299,9 @@ class NumpyFile(FeatureFile):
     def __init__(self, path: Path, coordinates: Path | None = None) -> None:
         self.path = path
         self._coordinates = coordinates
-        with _naming_damage(path):
+        self._advice = _ADVICE if coordinates is None \
+            else f'delete {path}, it is made again'
+        with _naming_damage(path, self._advice):
             array = np.load(path, mmap_mode='r', allow_pickle=False)
         self._set_shape(array.shape, array.dtype.kind == 'f', array.dtype)
         self._features = array.reshape(self.shape)
@@ -307,7 +311,8 @@ class NumpyFile(FeatureFile):
             np.array(self._features[start:stop], dtype=np.float32))
 
     def coords(self) -> torch.Tensor:
-        return torch.from_numpy(np.load(self._coordinates))
+        with _naming_damage(self._coordinates, self._advice):
+            return torch.from_numpy(np.load(self._coordinates))
 
     def close(self) -> None:
         self._features = None
@@ -335,23 +340,27 @@ def open_feature_file(path: Path) -> FeatureFile:
 
 
 @contextmanager
-def _naming_damage(path: Path) -> Iterator[None]:
+def _naming_damage(path: Path, advice: str = _ADVICE) -> Iterator[None]:
     """Turn what readers raise for damaged files into an error of ours."""
     try:
         yield
     except SlideFeatureError:
         raise
     except _DAMAGE as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, advice) from error
 
 
-def _damaged(path: Path, error: Exception) -> SlideFeatureError:
+def _damaged(path: Path, error: Exception,
+             advice: str = _ADVICE) -> SlideFeatureError:
     if 'unable to lock file' in str(error):
         return SlideFeatureError(
             f'{path} is open for writing in another process: wait for its end')
+    # Too many open files, say, is not the file's fault. An invalid argument
+    # is: torch seeks a place before a truncated file.
+    if getattr(error, 'errno', None) not in (None, errno.EINVAL):
+        return SlideFeatureError(f'Cannot read {path}: {error}')
     return SlideFeatureError(
-        f'{path} is truncated or damaged, extract its features again '
-        f'({error})')
+        f'{path} is truncated or damaged, {advice} ({error})')
 
 
 def _encoder(attributes: Mapping) -> str | None:

@@ -1,5 +1,6 @@
 """Readers of slide features: every layout, slices, damage, cache."""
 
+import errno
 import multiprocessing
 import os
 import pickle
@@ -153,6 +154,17 @@ def test_truncated_files(tmp_path, layout, share):
     path.write_bytes(content[:int(share * len(content))])
     with pytest.raises(SlideFeatureError, match='truncated or damaged'):
         SlideFeatures(path).read()
+
+
+def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch):
+    path = write_features(tmp_path / 'a.h5', 'clam-h5', *draw_bag(3, 4))
+
+    def refuse(*_, **__):
+        raise OSError(errno.EMFILE, 'Too many open files')
+
+    monkeypatch.setattr(h5py, 'File', refuse)
+    with pytest.raises(SlideFeatureError, match='Cannot read .*Too many'):
+        SlideFeatures(path)
 
 
 def test_a_file_that_another_process_writes(tmp_path):
@@ -392,6 +404,21 @@ class TestCache:
         os.utime(path, ns=(1, 1))
         assert SlideFeatures(path, cache_dir=cache).read().eq(1).all()
         assert len(list(cache.iterdir())) == 1
+
+    @pytest.mark.parametrize('ending', ['.npy', '.coords.npy'])
+    def test_damaged_copy_is_to_be_deleted(self, tmp_path, ending):
+        path = write_features(tmp_path / 'a', 'clam-h5', *draw_bag(50, 8))
+        slide = SlideFeatures(path, cache_dir=tmp_path)
+        expected, copy = slide.read(), FeatureCache(tmp_path).place(path)
+        damaged = copy.with_suffix(ending)
+        os.truncate(damaged, 200)
+        with pytest.raises(SlideFeatureError) as error:
+            slide.read(), slide.coords
+        assert str(error.value).startswith(
+            f'{damaged} is truncated or damaged, delete {copy}, it is made ')
+        copy.unlink()
+        assert torch.equal(slide.read(), expected)
+        assert slide.coords.shape == (50, 2)
 
     @pytest.mark.parametrize(('value', 'message', 'copies'), [
         (70000, '70000.*leave out', 0), (np.nan, 'rows 3$', 1)])
