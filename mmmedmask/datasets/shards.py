@@ -24,7 +24,7 @@ from mmmedmask.datasets.image_io import (
 )
 from mmmedmask.datasets.radiology import SCAN_EXTENSIONS
 from mmmedmask.util.atomic_files import atomic_path, write_json
-from mmmedmask.util.checks import check_positive
+from mmmedmask.util.checks import check_integer, check_positive
 
 INDEX_FILE = 'index.json'
 ENTRIES_FILE = 'index.bin'
@@ -161,6 +161,8 @@ def _files_of(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     for member in tar:
         # tarfile remembers all members: of large shards, too many.
         tar.members = []
+        # Some tools put it in front of some names.
+        member.name = member.name.removeprefix('./')
         if member.isfile():
             yield member
 
@@ -191,6 +193,7 @@ def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
     """
     from mmmedmask.datasets.tiles import TileFolder
     check_positive('shard_bytes', shard_bytes)
+    check_integer('seed', seed, 0)
     if out.exists() and any(out.glob('*.tar')):
         raise ValueError(f'{out} holds shards already')
     tiles = TileFolder(str(root))

@@ -105,11 +105,14 @@ def test_packing_is_repeatable_and_plain_webdataset(folder, shards, tmp_path):
     # Tars that others wrote, with members that are of no use here.
     write_tar(tmp_path / 'b.tar', {
         'x/1.jpg.txt': b'', 'x/1.PNG': png(7), 'x/1.json': b'{}',
-        'x/2.seg.cls': b'?', 'x/2.png': png(8)})
+        'x/2.seg.cls': b'?', 'x/2.png': png(8), './x/3.png': png(9),
+        'x/3.cls': b'4'})
     output = call('dataset_converters/convert.py', 'index_shards', tmp_path,
                   '--check')
-    assert '2 pictures read, 0 are bad' in output
-    assert grays(ShardedTiles(str(tmp_path), pipeline=PIPELINE)) == [7, 8]
+    assert '3 pictures read, 0 are bad' in output
+    tiles = ShardedTiles(str(tmp_path), pipeline=PIPELINE)
+    assert grays(tiles) == [7, 8, 9]
+    assert tiles.get_data_info(2)['gt_label'] == 4
 
 
 @pytest.mark.parametrize(('members', 'words'), [
@@ -143,6 +146,8 @@ def test_folders_that_cannot_be_packed(tmp_path, shards, folder):
         pack_shards(tmp_path, tmp_path / 'out', labelled=True)
     with pytest.raises(ValueError, match='shard_bytes .* 0'):
         pack_shards(tmp_path, tmp_path / 'out', shard_bytes=0)
+    with pytest.raises(ValueError, match='seed .* None'):
+        pack_shards(tmp_path, tmp_path / 'out', seed=None)
 
 
 def test_what_an_index_does_not_fit_is_named(tmp_path):
