@@ -11,9 +11,9 @@ from mmmedmask.datasets.conversion.check_report import CheckReport
 
 
 class LayoutError(ValueError):
-    """A download is not as the data set is released.
+    """Folders or files are not as the data set is released.
 
-    Whatever reads a download raises it, and says what is missing or wrong.
+    A broken list or table is a ValueError of what reads it.
     """
 
 

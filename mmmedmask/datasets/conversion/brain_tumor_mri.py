@@ -52,7 +52,8 @@ def find_images(download: Path) -> FoundImages:
 
     ``download`` holds ``Training`` and ``Testing``, two levels down at most.
     """
-    root = only_folder(download, PARTS, ' and '.join(PARTS))
+    root = only_folder(
+        download, [f'{part}/' for part in PARTS], ' and '.join(PARTS))
     images, ignored, counts = [], Counter(), Counter()
     for part in PARTS:
         for folder in class_folders(root / part, BRAIN_CLASSES):

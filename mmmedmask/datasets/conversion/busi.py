@@ -37,7 +37,8 @@ def find_images(download: Path) -> FoundImages:
     ``download`` holds the folders of the classes, two levels down at most.
     """
     classes = tuple(OFFICIAL_COUNTS)
-    root = only_folder(download, classes, 'benign, malignant and normal')
+    root = only_folder(download, [f'{name}/' for name in classes],
+                       'benign, malignant and normal')
     images, ignored = [], Counter()
     for folder in class_folders(root, classes):
         files, others = image_files(folder, ('.png', ))

@@ -20,7 +20,8 @@ def only_folder(root: Path, patterns: Sequence[str], expected: str) -> Path:
     """Return the one folder, at most two levels down, with certain files.
 
     Args:
-        patterns: Each has to match something in the folder.
+        patterns: Each has to match something in the folder; one that ends
+            with a slash, a folder.
         expected: What the folder holds, for the message.
     """
     _check_folder(root)

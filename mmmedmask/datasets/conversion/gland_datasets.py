@@ -117,7 +117,7 @@ def find_crag(data_root: Path) -> Splits:
     The folders are ``train`` and ``valid``, in some copies ``test``.
     """
     folder = only_folder(
-        data_root, ['train/Images'],
+        data_root, ['train/Images/'],
         'train/Images, train/Annotation, valid/Images, valid/Annotation')
     tests = [name for name in ('valid', 'test')
              if (folder / name / 'Images').is_dir()]

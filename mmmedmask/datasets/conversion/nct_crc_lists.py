@@ -90,6 +90,10 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
 
 def read_lists(meta: Path) -> dict[str, list[str]]:
     """Read the tiles of each split; the labelled lists must say the same.
+
+    Raises:
+        FileNotFoundError: If a list is missing.
+        ValueError: If an entry is wrong, or two lists differ.
     """
     splits = {}
     for split in NCT_SPLIT_SIZES:

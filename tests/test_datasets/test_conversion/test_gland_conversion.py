@@ -77,6 +77,12 @@ def test_glas_is_found_in_the_order_of_its_numbers(glas):
         'testA', 'testB']
 
 
+def test_files_that_are_called_like_folders(crag):
+    (crag / 'a/train').mkdir(parents=True)
+    (crag / 'a/train/Images').write_text('')
+    assert find_crag(crag)
+
+
 @pytest.mark.parametrize('test_folder', ['valid', 'test'])
 def test_crag_is_found(crag, test_folder):
     (crag / 'CRAG' / 'valid').rename(crag / 'CRAG' / test_folder)

@@ -104,19 +104,21 @@ def test_lists_are_copied_as_they_are(root):
         copy_lists(root / 'meta', root / 'other')
 
 
-@pytest.mark.parametrize(('name', 'content', 'message'), [
-    ('train.txt', None, r'train\.txt does not exist'),
-    ('train.txt', 'TUM/TUM-A.tif\n', 'same tiles'),
-    ('train.txt', 'TUMOUR/A.tif\n', r'train\.txt, entry 1: .*TUMOUR'),
-    ('val_labeled.txt', 'TUM/TUM-A.tif 3\n', r'label of TUM is 8'),
-    ('val.txt', '', r'val\.txt is empty')])
-def test_lists_that_are_wrong(root, name, content, message):
+@pytest.mark.parametrize(('name', 'content', 'error', 'message'), [
+    ('train.txt', None, FileNotFoundError, r'train\.txt does not exist'),
+    ('train.txt', 'TUM/TUM-A.tif\n', LayoutError, 'same tiles'),
+    ('train.txt', 'TUMOUR/A.tif\n', ValueError,
+     r'train\.txt, entry 1: .*TUMOUR'),
+    ('val_labeled.txt', 'TUM/TUM-A.tif 3\n', ValueError,
+     r'val_labeled\.txt.* label of TUM is 8'),
+    ('val.txt', '', ValueError, r'val\.txt is empty')])
+def test_lists_that_are_wrong(root, name, content, error, message):
     draw_lists(list_tiles(root / 'data'), root / 'meta', 0.2, seed=0)
     if content is None:
         (root / 'meta' / name).unlink()
     else:
         (root / 'meta' / name).write_text(content)
-    with pytest.raises((OSError, ValueError), match=message):
+    with pytest.raises(error, match=message):
         read_lists(root / 'meta')
 
 
