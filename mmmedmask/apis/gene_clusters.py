@@ -18,6 +18,7 @@ def cluster_genes(values: np.ndarray, num_sets: int,
         values: Expression in a logarithmic or scaled unit, shape (N, G), of
             at least 3 patients.
         num_sets: Number of sets, at most G.
+        seed: Of the starts of k-means.
 
     Returns:
         Places of the genes of each set in increasing order, sets by their

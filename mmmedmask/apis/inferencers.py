@@ -16,7 +16,7 @@ from mmengine.registry import DefaultScope
 from rich.progress import track
 from torch import nn
 
-from mmmedmask.apis.models import get_model
+from mmmedmask.apis.models import get_model, list_models
 from mmmedmask.util.checks import check_integer
 from mmmedmask.util.nested import nested_dicts
 
@@ -90,6 +90,7 @@ class Inferencer:
 
     #: Methods that the model must have.
     needs: tuple[str, ...] = ()
+    list_models = staticmethod(list_models)
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
@@ -142,7 +143,10 @@ class Inferencer:
 
     def __call__(self, inputs: Any, batch_size: int = 8,
                  progress: bool = False) -> list[dict]:
-        """Run the model on what :func:`list_inputs` takes: a dict an image."""
+        """Run the model on what :func:`list_inputs` takes: a dict an image.
+
+        A forward pass takes ``batch_size`` images; ``progress`` shows a bar.
+        """
         results = []
         with DefaultScope.overwrite_default_scope(self.scope), \
                 torch.inference_mode():

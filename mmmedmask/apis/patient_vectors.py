@@ -86,8 +86,8 @@ def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
                  device: str | torch.device = 'cpu') -> list[nn.Module]:
     """Build a config's model once per checkpoint.
 
-    The word ``untrained`` stands for a model before any training instead of
-    a file; it is a ValueError if none is a file, or one does not fit.
+    The path that equals ``untrained`` stands for a model before any training;
+    it is a ValueError if none is a file, or one does not fit.
 
     Example:
         >>> model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')

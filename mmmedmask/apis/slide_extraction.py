@@ -46,8 +46,9 @@ class SlideResult:
 
     Its status is ``'done'``, ``'was there'`` (complete before this run),
     ``'empty'`` (no tile has enough tissue) or ``'failed'``. Width, height and
-    ``slide_mpp`` (micrometres per pixel) are those of the finest level; it
-    took seconds from its plan to its end.
+    ``slide_mpp`` (micrometres per pixel) are those of the finest level,
+    ``tile_mpp`` that of a tile; ``num_tiles`` is None if it failed; it took
+    seconds from its plan to its end.
     """
 
     slide_id: str

@@ -158,7 +158,10 @@ def _read_coco(file: Path, source: Path) -> ProbeSet:
 
 
 def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
-    """Resize an image (C, H, W) of any type to a square, antialiased."""
+    """Resize an image (C, H, W) to a square, antialiased; None keeps it.
+
+    The type stays; uint8 is rounded.
+    """
     if size is None or image.shape[1:] == (size, size):
         return image
     resized = F.interpolate(image[None].float(), (size, size),

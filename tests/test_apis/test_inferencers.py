@@ -55,7 +55,8 @@ def files(tmp_path_factory):
 
 def test_names():
     names = list_models('cmim')
-    assert names == list_models('cmim*')
+    assert names == list_models('cmim*') == EmbeddingInferencer.list_models(
+        'cmim*')
     assert 'cmim_resnet18_8xb32-coslr-800e_nct' in names
     assert all(name.startswith('cmim') for name in names)
     assert len(list_models()) > 100

@@ -78,7 +78,8 @@ def list_bests(folder: Path) -> list[tuple[int, Path]]:
 def set_aside(folder: Path, after: int = -1) -> list[str]:
     """Move what a run that goes on from ``after`` does not need.
 
-    Returns the names of the later files, which are in ``superseded/`` now.
+    Returns the names of the later files, which are in ``superseded/`` now;
+    the default moves all.
     """
     moved = [file for lister in (list_states, list_bests)
              for number, file in lister(folder) if number > after]
