@@ -166,7 +166,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
     def gene_cases(self) -> tuple[str, ...]:
         """Patients of this set with expression, sorted by name."""
         return tuple(sorted(
-            self.expression.select(self._gene_rows()).case_ids))
+            self.expression.case_ids[row] for row in self._gene_rows()))
 
     def _of_all(self, key: str) -> list:
         return [self.get_data_info(place)[key] for place in range(len(self))]
