@@ -265,6 +265,11 @@ def test_test_time_augmentation(tested):
     assert dataset.pipeline == [dict(type='TestTimeAug')]
 
 
+def test_missing_host_library_is_named():
+    with pytest.raises(ModuleNotFoundError, match='pip install mmabsent'):
+        apis.build_runner(Config(dict(default_scope='mmabsent')))
+
+
 @pytest.mark.parametrize(('batch_size', 'drop_last', 'ok'), [
     (4, True, False), (4, False, True), (3, True, True)])
 def test_an_epoch_without_iterations_is_explained(tmp_path, batch_size,
