@@ -19,7 +19,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-COLORS = ('rgb', 'gray', 'jitter')
+COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,6 +1,7 @@
 """Labelled images on which frozen encoders are probed, and their loading."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ SPLIT_NAMES = {
     'test': ('test', 'Test', 'Testing', 'val', 'validation'),
 }
 """Folders that hold the splits, the first one that exists is taken."""
-COLORS = ('rgb', 'gray', 'jitter')
+COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 JITTER = 0.4
 """Largest relative change of a channel, and of its mean, by the jitter."""
 
@@ -171,16 +172,36 @@ def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
     return resized.to(image.dtype)
 
 
+def channel_statistics(images: Iterable[torch.Tensor]
+                       ) -> tuple[torch.Tensor, torch.Tensor]:
+    """Average the channels' means and deviations over images (C, H, W).
+
+    Returns two tensors (C, 1, 1); a deviation is that inside an image.
+    """
+    moments = [(image.float().mean(dim=(1, 2), keepdim=True),
+                image.float().std(dim=(1, 2), keepdim=True))
+               for image in images]
+    means, deviations = (torch.stack(part).mean(dim=0)
+                         for part in zip(*moments, strict=True))
+    return means, deviations
+
+
 def load_image(path: Path, size: int | None = None, color: str = 'rgb',
-               seed: int = 0) -> torch.Tensor:
+               seed: int = 0,
+               reference: tuple[torch.Tensor, torch.Tensor] | None = None
+               ) -> torch.Tensor:
     """Read an 8-bit image as an encoder takes it, uint8 (3, h, w).
 
     Args:
         path: The file; gray becomes three equal channels.
         size: Side in pixels of the square it is resized to, None keeps it.
         color: ``'rgb'``; ``'gray'`` makes all channels equal to the
-            luminance; ``'jitter'`` scales and shifts each channel at random.
-            The last two hide the colour from a probe.
+            luminance; ``'jitter'`` scales and shifts each channel at random;
+            ``'standardized'`` brings each channel to the mean and the
+            deviation of ``reference``. Gray hides the hue, and neither
+            brightness nor contrast; jitter blurs all of them; the last one
+            takes the mean and deviation away and leaves what is in between.
+        reference: What :func:`channel_statistics` gives.
 
     Raises:
         ValueError: If the image has another type than uint8, or neither one
@@ -204,4 +225,8 @@ def load_image(path: Path, size: int | None = None, color: str = 'rgb',
         scale, shift = (JITTER * (2 * torch.rand(
             3, 1, 1, generator=generator) - 1) for _ in range(2))
         pixels = pixels * (1 + scale) + 255 * shift / 4
+    elif color == 'standardized':
+        mean, deviation = channel_statistics([pixels])
+        pixels = (pixels - mean) / deviation.clamp(min=1) * reference[1] \
+            + reference[0]
     return pixels.round().clamp(0, 255).to(torch.uint8)

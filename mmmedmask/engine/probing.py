@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mmmedmask.datasets.probe_sets import (
     ProbeSet,
+    channel_statistics,
     load_image,
     read_probe_sets,
     resize_square,
@@ -34,6 +35,9 @@ from mmmedmask.evaluation.probes import (
     probe_images,
     probe_pixels,
 )
+
+REFERENCE_IMAGES = 100
+"""Training images whose colours others are brought to, at most."""
 
 
 def _share(items: Sequence) -> Sequence:
@@ -82,7 +86,8 @@ class ImageProbe:
     ``size`` and ``color`` are as of
     :func:`~mmmedmask.datasets.probe_sets.load_image`; without a size all
     images must have one. The seed is that of the jitter and of the probe's
-    folds.
+    folds. Images are standardised to those of the training split, of which
+    up to 100 are measured.
     """
 
     train: ProbeSet
@@ -99,8 +104,12 @@ class ImageProbe:
         """Give this rank's share of a split, uint8 (B, 3, h, w)."""
         if which not in self._images:
             paths = getattr(self, which).paths
+            reference = channel_statistics(
+                load_image(path, self.size)
+                for path in self.train.thin(REFERENCE_IMAGES).paths) \
+                if self.color == 'standardized' else None
             images = [load_image(paths[index], self.size, self.color,
-                                 self.seed * len(paths) + index)
+                                 self.seed * len(paths) + index, reference)
                       for index in _share(range(len(paths)))]
             sizes = sorted({tuple(image.shape[1:]) for image in images})
             if len(sizes) > 1:
@@ -257,7 +266,8 @@ def build_probes(
         dense_size: int | None = None, seed: int = 0) -> dict[str, Probe]:
     """Make the probes of a data set with labels and of one with masks.
 
-    Probes are named ``'rgb'``, ``'gray'``, ``'jitter'`` and ``'pixels'``.
+    Probes are named ``'rgb'``, ``'gray'``, ``'jitter'``, ``'standardized'`` and
+    ``'pixels'``.
 
     Args:
         data: Labelled images; None makes no probe of whole images.

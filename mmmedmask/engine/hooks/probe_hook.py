@@ -74,7 +74,8 @@ class ProbeHook(WatchingHook):
         size: Side in pixels that whole images are resized to, as
             ``dense_size`` for those with masks; None keeps them.
         colors: Which versions of the whole images to probe, of ``'rgb'``,
-            ``'gray'`` and ``'jitter'``; the last two hide the colour.
+            ``'gray'``, ``'jitter'`` and ``'standardized'``; see
+            :func:`~mmmedmask.datasets.probe_sets.load_image`.
         few: Numbers of images with masks to fit on; None takes all.
         max_images: Images per split at most, see
             :func:`~mmmedmask.engine.probing.build_probes`.

@@ -160,6 +160,8 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
         masked = read_probe_sets(squares)
         return [score.value
                 for probe in (ImageProbe(train, test, batch_size=5),
+                              ImageProbe(train, test, batch_size=5,
+                                         color='standardized'),
                               DenseProbe(*masked, few=(1, None)))
                 for score in (*probe.run(features), *probe.plain_floor())]
 
@@ -287,8 +289,13 @@ def test_neighbours_see_colours_that_differ_a_little(tmp_path):
                     0, 5, (16, 16, 3))
                 Image.fromarray(image.astype(np.uint8)).save(
                     tmp_path / split / name / f'{number}.png')
-    probe = ImageProbe(*read_probe_sets(tmp_path))
-    assert [score.value for score in probe.plain_floor()] == [1, 1]
+    sets = read_probe_sets(tmp_path)
+    scores = {color: [score.value for score in
+                      ImageProbe(*sets, color=color).plain_floor()]
+              for color in ('rgb', 'gray', 'standardized')}
+    assert scores['rgb'] == scores['gray'] == [1, 1]
+    # Brightness is what they differ by, and gray keeps it.
+    assert max(scores['standardized']) < 0.8
 
 
 def test_what_cannot_be_probed_is_refused(tiny_classification, squares,
@@ -341,6 +348,14 @@ def test_versions_of_an_image(discs, tmp_path):
     jittered = load_image(file, color='jitter', seed=1)
     assert torch.equal(jittered, load_image(file, color='jitter', seed=1))
     assert not torch.equal(jittered, load_image(file, color='jitter', seed=2))
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (
+        [120.0, 130.0, 140.0], [20.0, 30.0, 25.0]))
+    standard = load_image(file, color='standardized',
+                          reference=(mean, deviation))
+    for index, channel in enumerate(np.moveaxis(pixels, 2, 0).astype(float)):
+        expected = (channel - channel.mean()) / channel.std(ddof=1) \
+            * deviation[index].item() + mean[index].item()
+        assert np.array_equal(standard[index], expected.round())
     assert load_image(file, size=4).shape == (3, 4, 4)
     assert load_image(file, size=4).dtype == torch.uint8
     Image.fromarray(pixels.astype(np.uint16)[..., 0]).save(tmp_path / 'd.png')
