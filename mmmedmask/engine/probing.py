@@ -266,8 +266,8 @@ def build_probes(
         dense_size: int | None = None, seed: int = 0) -> dict[str, Probe]:
     """Make the probes of a data set with labels and of one with masks.
 
-    Probes are named ``'rgb'``, ``'gray'``, ``'jitter'``, ``'standardized'`` and
-    ``'pixels'``.
+    Probes are named ``'rgb'``, ``'gray'``, ``'jitter'``, ``'standardized'``
+    and ``'pixels'``.
 
     Args:
         data: Labelled images; None makes no probe of whole images.

@@ -1,7 +1,7 @@
 """Checks of arguments: each returns the value, or names it in a ValueError."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
 
 
@@ -58,6 +58,20 @@ def check_integer(name: str, value: int, low: int | float = 1,
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError(f'{name} must be an integer, got {value!r}')
     return check_range(name, value, low, high)
+
+
+def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
+    """Read a size given as a side in pixels or as (h, w), into (h, w).
+
+    Example:
+        >>> check_size('view_size', 224)
+        (224, 224)
+    """
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2:
+        raise ValueError(f'{name} must be a positive integer or two, (h, w), '
+                         f'got {size!r}')
+    return check_integer(name, sides[0]), check_integer(name, sides[1])
 
 
 def check_choice(name: str, value: object, choices: Collection) -> object:

@@ -12,7 +12,6 @@ import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional as TF  # noqa: N812
 
-from mmmedmask.datasets.transforms.recorded_crops import parse_size
 from mmmedmask.datasets.transforms.seeded import SeededTransform
 from mmmedmask.functional.views import (
     VIEW_DRAWS,
@@ -24,6 +23,7 @@ from mmmedmask.functional.views import (
     split_view_draws,
 )
 from mmmedmask.registry import TRANSFORMS
+from mmmedmask.util.checks import check_size
 
 
 def crop_with_pillow(image: Image.Image, crops: Crops,
@@ -82,7 +82,7 @@ class CMIMTwoViews(SeededTransform):
                  views: dict | None = None, color: dict | None = None,
                  same_view: bool = False, seed: int | None = None) -> None:
         super().__init__(seed)
-        self.view_size = parse_size('view_size', view_size)
+        self.view_size = check_size('view_size', view_size)
         self.family = ViewFamily(**views or {})
         if (not self.family.axis_aligned
                 or self.family.vertical_flip_prob > 0):

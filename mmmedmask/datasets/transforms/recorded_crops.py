@@ -16,7 +16,7 @@ from mmmedmask.datasets.transforms.seeded import (
 )
 from mmmedmask.datasets.transforms.tile_loading import DTYPE_CHOICES
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import check_choice, check_size
 
 INTERPOLATIONS = tuple(kind.name.lower() for kind in Image.Resampling)
 # By number of channels. Pillow would multiply RGBA with its alpha.
@@ -35,15 +35,6 @@ FLIPS = {
     'diagonal': (True, True)
 }
 DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
-
-
-def parse_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:
-    """Read a size given as a side in pixels or as (h, w), into (h, w)."""
-    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(sides) != 2:
-        raise ValueError(f'{name} must be a positive integer or two, (h, w), '
-                         f'got {size!r}')
-    return check_integer(name, sides[0]), check_integer(name, sides[1])
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int],
@@ -168,7 +159,7 @@ class RandomResizedCrop(SeededTransform):
             if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
                 raise ValueError(f'{name} must be two ascending numbers '
                                  f'between 0 and {limit}, got {bounds!r}')
-        self.scale = parse_size('scale', scale)
+        self.scale = check_size('scale', scale)
         self.crop_ratio_range = tuple(crop_ratio_range)
         self.aspect_ratio_range = tuple(aspect_ratio_range)
         self.interpolation = check_choice(
@@ -210,7 +201,7 @@ class ResizeImage(ShownTransform):
 
     def __init__(self, scale: int | Sequence[int],
                  interpolation: str = 'bicubic') -> None:
-        self.scale = parse_size('scale', scale)
+        self.scale = check_size('scale', scale)
         self.interpolation = check_choice(
             'interpolation', interpolation, INTERPOLATIONS)
 

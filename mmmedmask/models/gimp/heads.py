@@ -9,10 +9,10 @@ from mmengine.dist import get_rank, get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor, distributed, nn
 
-from mmmedmask.functional.contrastive_losses import (
+from mmmedmask.functional.contrastive_losses import info_nce
+from mmmedmask.functional.triplets import (
     MININGS,
     NORMALIZATIONS,
-    info_nce,
     triplet_loss,
 )
 from mmmedmask.registry import MODELS
@@ -156,7 +156,7 @@ class TripletHead(BaseModule):
     Args:
         margin: Margin of the squared distances, delta.
         mining: ``'all'``, ``'batch_hard'``, ``'semi_hard'`` or ``'random'``;
-            see :func:`~mmmedmask.functional.contrastive_losses.triplet_loss`.
+            see :func:`~mmmedmask.functional.triplets.triplet_loss`.
         normalize: ``'none'`` as the paper, or ``'each'`` for halves of
             length 1, which gives the margin a fixed meaning.
     """

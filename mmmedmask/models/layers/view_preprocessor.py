@@ -17,7 +17,7 @@ from mmmedmask.models.layers.color import (
     augment_colors_torchvision,
 )
 from mmmedmask.models.layers.data_samples import draw_for_samples
-from mmmedmask.util.checks import check_choice, check_integer, check_positive
+from mmmedmask.util.checks import check_choice, check_positive, check_size
 
 _TYPE_RANGES = {torch.uint8: 255.0, torch.int32: 65535.0}
 
@@ -62,14 +62,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             raise ValueError('mean and std need one value per channel, got '
                              f'{len(mean)} and {len(std)} values')
         check_positive('std', min(std))
-        if isinstance(view_size, int):
-            view_size = (view_size, view_size)
-        if len(view_size) != 2:
-            raise ValueError('view_size must be a side or (h, w), in pixels, '
-                             f'got {tuple(view_size)}')
-        check_integer('view_size', min(view_size))
         self.in_channels = len(mean)
-        self.view_size = tuple(view_size)
+        self.view_size = check_size('view_size', view_size)
         self.family = ViewFamily(**views or {})
         self.color = None if color is None else ColorFamily(**color)
         if (self.color is not None and self.color.needs_rgb

@@ -7,7 +7,7 @@ import torch
 from processes import run_ranks
 from torch import nn
 
-from mmmedmask.functional.contrastive_losses import MININGS
+from mmmedmask.functional.triplets import MININGS
 
 from .tiny_gimp import GROUPS, batch, tiny_gimp, total
 

@@ -4,7 +4,8 @@
 import pytest
 import torch
 
-from mmmedmask.functional.contrastive_losses import info_nce, triplet_loss
+from mmmedmask.functional.contrastive_losses import info_nce
+from mmmedmask.functional.triplets import triplet_loss
 from mmmedmask.models.gimp import InfoNCEHead, MPMHead, TripletHead
 from mmmedmask.models.gimp.heads import masked_l1
 from mmmedmask.registry import MODELS
