@@ -52,7 +52,6 @@ def seconds_until(command: Sequence[str], line: str | None) -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__)
-    parser.set_defaults(rounds=3)
     args = parser.parse_args(argv)
     from mmmedmask.phantoms.glands import write_tissue_tiles
     times = {'torch': [], 'train': []}

@@ -12,6 +12,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,8 @@ BENCHMARKS = (
     ('gimp', '--parts', 'layers'),
     ('gimp', '--parts', 'sizes', '--sizes', 6_000, 150_000),
     ('tile_loader', '--parts', 'formats', '--tiles', 128),
-    ('extraction', '--side', 6), ('start', '--warmup', 0))
+    ('extraction', '--side', 4, '--batch-size', 4),
+    ('start', '--warmup', 0))
 TINY = {
     'cmim': ('--size', 64, '--batch-size', 2, '--skip-spark'),
     'msmae': ('--size', 64, '--patch-size', 8, '--arch', 'deit-tiny'),
@@ -40,8 +42,11 @@ def run_benchmark(name: str, *options: object) -> list[Figure] | None:
                    *map(str, options), '--json', str(file)]
         print(f'{name}: {" ".join(command[2:-2])}', file=sys.stderr,
               flush=True)
+        start = time.monotonic()
         result = subprocess.run(command, stdout=subprocess.DEVNULL,
                                 check=False)
+        print(f'{name}: {time.monotonic() - start:.0f} s', file=sys.stderr,
+              flush=True)
         return None if result.returncode else read_figures(file)
 
 
