@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from commands import call
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -13,6 +14,7 @@ from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
 from shipped_configs import CONFIGS, load, read
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmmedmask.config_files import load_config
 from mmmedmask.inspection import CheckOptions, check_config, check_static
@@ -25,6 +27,7 @@ from mmmedmask.inspection.costs import (
     run_length,
 )
 from mmmedmask.inspection.measuring import (
+    ATTENTION_FORMULAS,
     FixedMemory,
     count_activations,
     fixed_memory,
@@ -530,6 +533,18 @@ def test_a_step_is_measured_with_and_without_autocast(tiny, tmp_path):
     assert both.flops == plain.flops > 0
     assert both.samples == plain.samples == 2
     assert both.activations.scaling == plain.activations.scaling
+
+
+def test_fused_attention_counts():
+    """Two products forward; three more and the scores again backward."""
+    parts = [torch.randn(2, 4, 100, 16, requires_grad=True) for _ in range(3)]
+    product = 2 * 2 * 4 * 100 * 100 * 16
+    with FlopCounterMode(display=False,
+                         custom_mapping=ATTENTION_FORMULAS) as counter:
+        mixed = F.scaled_dot_product_attention(*parts)
+        assert counter.get_total_flops() == 2 * product
+        mixed.sum().backward()
+    assert counter.get_total_flops() == (2 + 5) * product
 
 
 def test_memory_is_that_counted_by_hand():

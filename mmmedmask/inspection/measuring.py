@@ -15,7 +15,11 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import (
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.silence import in_silence
@@ -26,6 +30,15 @@ from mmmedmask.inspection.trial import (
     separate,
     time_limit,
 )
+
+_ATEN = torch.ops.aten
+# Fused attention on a CPU, of which torch counts nothing by itself.
+ATTENTION_FORMULAS = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu:
+        lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value),
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward:
+        lambda gradient, query, key, value, *_, **__: sdpa_backward_flop_count(
+            gradient, query, key, value)}
 
 
 class EnoughError(Exception):
@@ -187,7 +200,7 @@ def _batch_length(data: object) -> int:
 
 
 def measure_step(config: Config, folder: str | Path, limit: float = 0,
-                 mixed: bool = True) -> StepMeasurement:
+                 mixed: bool = True, timed: bool = True) -> StepMeasurement:
     """Measure a training step of the true model on the CPU.
 
     Args:
@@ -197,6 +210,8 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
             under autocast are left out where time is short.
         mixed: Whether to count them at all, which takes long on a CPU
             without bfloat16.
+        timed: Whether to take a second step for the time, because counting
+            operations slows the first one down.
 
     Raises:
         OutOfTimeError: If not even the first step is done in time.
@@ -209,22 +224,21 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
         try:
             with time_limit(limit):
                 runner = Runner.from_cfg(separate(full))
-                _measure_steps(runner, results, start, limit, mixed)
+                _measure_steps(runner, results, start, limit, mixed, timed)
                 runner.train()
         except EnoughError:
             pass
         except OutOfTimeError:
             if 'flops' not in results:
                 raise
-    # Counting operations slows the first step down.
     results.setdefault('seconds', results.pop('counted_seconds'))
     return StepMeasurement(
         **results, source=describe_source(config.train_dataloader.dataset))
 
 
 def _measure_steps(runner: Runner, results: dict, start: float,
-                   limit: float, mixed: bool) -> None:
-    """Let a runner's model measure its first two steps, and end the run."""
+                   limit: float, mixed: bool, timed: bool) -> None:
+    """Let a runner's model measure its first steps, and end the run."""
     model = runner.model
     train_step = model.train_step
     forward = model._run_forward
@@ -244,7 +258,9 @@ def _measure_steps(runner: Runner, results: dict, start: float,
         results['samples'] = _batch_length(data)
         again = copy.copy(data)
         model._run_forward = count
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(
+                display=False,
+                custom_mapping=ATTENTION_FORMULAS) as counter:
             outputs = train_step(data, optim_wrapper)
         model._run_forward = forward
         results['counted_seconds'] = time.perf_counter() - begin
@@ -253,6 +269,8 @@ def _measure_steps(runner: Runner, results: dict, start: float,
         if mixed and (not limit or
                       spent + 4 * results['counted_seconds'] < limit):
             results['mixed'] = _mixed_activations(model, again, forward)
+        if not timed:
+            raise EnoughError
         return outputs
 
     model.train_step = measured
