@@ -23,6 +23,7 @@ from mmmedmask.inspection.costs import (
     Length,
     format_bytes,
     format_seconds,
+    number_of_samples,
     report_disk,
     run_length,
 )
@@ -545,6 +546,22 @@ def test_fused_attention_counts():
         assert counter.get_total_flops() == 2 * product
         mixed.sum().backward()
     assert counter.get_total_flops() == (2 + 5) * product
+
+
+@pytest.mark.parametrize(('settings', 'number'), [
+    (dict(type='mmmedmask.NCTCRC', data_root='x'), 80_000),
+    (dict(type='mmmedmask.NCTCRC', data_root='x', ann_file='few.txt'), None),
+    (dict(type='mmmedmask.NCTCRC', data_root='x', indices=9), None),
+    (dict(data_root='a/busi/', split_folder='splits/paper'), 547),
+    (dict(data_root='a/busi/', split_folder='splits/paper', split='val'),
+     None),
+    (dict(data_root='a/busi/', split_folder='splits/grouped'), None),
+    (dict(data_root='other', ann_file='cohort.csv'), None),
+    (dict(data_root=['busi']), None)])
+def test_published_numbers_of_samples(settings, number):
+    config = Config(dict(train_dataloader=dict(dataset=settings)))
+    assert number_of_samples(config, None) == number
+    assert number_of_samples(config, [1, 2, 3]) == 3
 
 
 def test_memory_is_that_counted_by_hand():

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from mmmedmask.datasets.nct_crc import NCT_SPLIT_SIZES
 from mmmedmask.inspection.findings import Finding, green, yellow
+from mmmedmask.inspection.known_data import TRAINING_SAMPLES
 from mmmedmask.inspection.measuring import (
     FixedMemory,
     StepMeasurement,
@@ -41,15 +43,23 @@ def format_seconds(seconds: float) -> str:
 
 
 def number_of_samples(config: Config, dataset: Any | None) -> int | None:
-    """Count the training samples; without data, those of NCT-CRC's lists."""
+    """Count the training samples; without data, those that are published.
+
+    None if neither is known.
+    """
     if dataset is not None:
         return len(dataset)
     settings: Mapping = (config.get('train_dataloader') or {}).get(
         'dataset', {})
-    if settings.get('type') == 'mmmedmask.NCTCRC' \
-            and settings.get('indices') is None:
-        return NCT_SPLIT_SIZES.get(settings.get('split', 'train'))
-    return None
+    split = settings.get('split', 'train')
+    if settings.get('indices') is not None:
+        return None
+    if settings.get('type') == 'mmmedmask.NCTCRC':
+        return NCT_SPLIT_SIZES.get(settings.get('ann_file') or split)
+    known = TRAINING_SAMPLES.get(Path(str(settings.get('data_root'))).name)
+    part = next(filter(None, map(
+        settings.get, ('split_file', 'split_folder', 'ann_file'))), split)
+    return known.get(part) if known and split == 'train' else None
 
 
 def run_length(config: Config, samples: int | None,

@@ -90,6 +90,26 @@ KNOWN_DATA: Mapping[str, KnownData] = {
         'a-synthetic-pairing'),
 }
 
+#: Published numbers of training samples, by folder below the data root and by
+#: what a data set reads there: its split_file, split_folder, ann_file or
+#: split. Those of NCT-CRC are with its class. The sources are in the data
+#: sets' sections of docs/datasets.md.
+TRAINING_SAMPLES: Mapping[str, Mapping[str, int]] = {
+    'glas': {'annotations/train.json': 85},
+    'crag': {'annotations/train.json': 173},
+    'messidor2': {'splits/paper': 1222},
+    'brain_tumor_mri': {'splits/official': 5712},
+    'ham10000': {'splits/paper': 7014},
+    'busi': {'splits/paper': 547},
+    'tcga_nsclc': {'cohort.csv': 567},
+}
+#: Width and height, in pixels, of most images of a data set. The sources are
+#: in the same sections.
+IMAGE_SIZES: Mapping[str, tuple[int, int]] = {
+    'glas': (775, 522),
+    'crag': (1512, 1516),
+}
+
 
 def missing_files(folder: str | Path, data: KnownData) -> list[str]:
     """List the entries of ``data.files`` that a data set's folder lacks."""
