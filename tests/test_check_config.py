@@ -39,6 +39,7 @@ from mmmedmask.inspection.measuring import (
 from mmmedmask.inspection.paths import check_paths
 from mmmedmask.inspection.schedules import check_batch, check_schedules
 from mmmedmask.inspection.signatures import accepted_parameters
+from mmmedmask.inspection.trial import full_size_config
 from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
     check_module_weights,
@@ -534,6 +535,19 @@ def test_a_step_is_measured_with_and_without_autocast(tiny, tmp_path):
     assert both.flops == plain.flops > 0
     assert both.samples == plain.samples == 2
     assert both.activations.scaling == plain.activations.scaling
+
+
+def test_a_teacher_of_the_true_model_has_its_size(tmp_path, monkeypatch):
+    """Whose weights are random; a config does not tell the size of a CLIP."""
+    written = []
+    monkeypatch.setattr('mmmedmask.shrinking.drawn_data.write_clip',
+                        lambda path, *size: written.append((path, *size)))
+    config = load_config(
+        CONFIGS / 'baselines/cmim/eva_vit-small-p16_8xb32-coslr-800e_nct.py')
+    full = full_size_config(config, tmp_path)
+    path, *size = written[0]
+    assert size == [512, 768, 12]
+    assert full.model.target_generator.teacher.tokenizer_path == str(path)
 
 
 def test_fused_attention_counts():

@@ -25,7 +25,11 @@ from mmmedmask.inspection.paths import data_is_there
 from mmmedmask.inspection.silence import in_silence
 from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
-from mmmedmask.shrinking.drawn_data import BATCH_SIZE, ITERATIONS
+from mmmedmask.shrinking.drawn_data import (
+    BATCH_SIZE,
+    ITERATIONS,
+    draw_teachers,
+)
 from mmmedmask.shrinking.model_sizes import detach_model, kind_of
 from mmmedmask.shrinking.shrink import shrink_config, without_mixed_precision
 from mmmedmask.util.nested import nested_dicts
@@ -220,8 +224,8 @@ def full_size_config(config: Config, folder: str | Path,
     """Prepare a few steps of the true model on one or two samples.
 
     The pipelines are the true ones. Where the data are not there, drawn
-    ones take their place. The copy has no weights to load, no checkpoints
-    and no slow hooks.
+    ones take their place. The copy has no weights to load but random ones of
+    teachers, no checkpoints and no slow hooks.
 
     Raises:
         ValueError: If the data are not there and cannot be drawn.
@@ -233,6 +237,8 @@ def full_size_config(config: Config, folder: str | Path,
     if full.get('auto_scale_lr'):
         full.auto_scale_lr.enable = False
     detach_model(full.model)
+    # The CLIP of our configs is ViT-B/16.
+    draw_teachers(full.model, Path(folder, 'teachers'), 768, 12)
     without_mixed_precision(full.optim_wrapper)
     for name in ['test'] if validate else ['test', 'val']:
         for key in ('dataloader', 'cfg', 'evaluator'):

@@ -218,10 +218,12 @@ DRAWN: dict[str, Callable[[dict, Path, DrawnKind], None]] = {
 }
 
 
-def draw_teachers(model: dict, folder: Path) -> None:
-    """Write random weights for the frozen teachers of a shrunk model.
+def draw_teachers(model: dict, folder: Path, clip_width: int = 64,
+                  clip_layers: int = 2) -> None:
+    """Write random weights for the frozen teachers of a model.
 
-    Its config is changed in place to read them.
+    Its config is changed in place to read them. The size of a CLIP, which no
+    config tells, is small by default.
     """
     for node in nested_dicts(model):
         if node.get('type') == 'VQKD':
@@ -230,7 +232,8 @@ def draw_teachers(model: dict, folder: Path) -> None:
             node['init_cfg'] = dict(type='Pretrained', checkpoint=str(path))
         if node.get('type') == 'CLIPGenerator':
             path = folder / 'clip.pth'
-            write_clip(path, model['neck']['predict_feature_dim'])
+            write_clip(path, model['neck']['predict_feature_dim'], clip_width,
+                       clip_layers)
             node['tokenizer_path'] = str(path)
 
 
@@ -254,10 +257,12 @@ def write_vqkd(path: str | Path, teacher: dict) -> None:
     torch.save({'state_dict': tokenizer.state_dict()}, path)
 
 
-def write_clip(path: str | Path, dims: int = 8) -> None:
-    """Write random weights of a small CLIP, unless they are there.
+def write_clip(path: str | Path, dims: int = 8, width: int = 64,
+               layers: int = 2) -> None:
+    """Write random weights of a CLIP, small by default, unless they are there.
 
-    Named as OpenAI's file, from which mmpretrain reads the architecture.
+    The image encoder has this width, and the text encoder is small. Named as
+    OpenAI's file, from which mmpretrain reads the architecture.
     """
     import torch
     from mmpretrain.models.utils.clip_generator_helper import CLIP
@@ -266,8 +271,8 @@ def write_clip(path: str | Path, dims: int = 8) -> None:
     if path.exists():
         return
     # A head of both transformers has 64 channels.
-    clip = CLIP(embed_dim=dims, image_resolution=224, vision_layers=2,
-                vision_width=64, vision_patch_size=16, context_length=4,
+    clip = CLIP(embed_dim=dims, image_resolution=224, vision_layers=layers,
+                vision_width=width, vision_patch_size=16, context_length=4,
                 vocab_size=8, transformer_width=64, transformer_heads=1,
                 transformer_layers=1)
     path.parent.mkdir(parents=True, exist_ok=True)
