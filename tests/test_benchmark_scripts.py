@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 from commands import TOOLS, call, load
@@ -161,22 +160,6 @@ def test_growth_is_measured(tmp_path):
             if line[0] == 'depth' and line[1].startswith('kept')]
     assert kept[2] - kept[1] == pytest.approx(kept[1] - kept[0], rel=1e-2)
     assert len(list(tmp_path.glob('*.png'))) == 6
-
-
-def test_cost_of_full_runs(tmp_path, monkeypatch):
-    """Operations of a sample times samples over what a GPU does."""
-    monkeypatch.setattr(
-        'mmmedmask.inspection.measuring.measure_step',
-        lambda *_, mixed: SimpleNamespace(flops=4e9, samples=2))
-    printed = call('analysis_tools/estimate_runs.py', '--out', tmp_path,
-                   '--tflops', 100)
-    # 80,000 tiles and 800 epochs, 15 % of the peak.
-    assert ('| cmim_table1 | CMIM ResNet-18, 800 epochs | 2 | 63,897,600 | '
-            '127.8 | 15 % | 2.4 hours |') in printed
-    assert len((tmp_path / 'run_costs.csv').read_text().splitlines()) == 12
-    assert "known are ['cmim_table1'" in call(
-        'analysis_tools/estimate_runs.py', '--out', tmp_path, '--recipes',
-        'other', status=2)
 
 
 STAND_IN = """#!/bin/bash

@@ -1,17 +1,23 @@
-"""Estimate what the full runs of the papers' recipes cost on a GPU.
+"""Estimate what the training runs of the papers' recipes cost on a GPU.
 
     python tools/analysis_tools/estimate_runs.py --out docs/results/growth
 
-counts the operations of a training step of each config, with the true model
-and drawn data, by torch's counter; times the samples of the run; divided by
-what a GPU is assumed to do: --tflops times a share of it by kind of network.
-Writes run_costs.csv.
+plans the recipes at scale paper, each run once; counts the operations of a
+training step, once for each distinct model and input, with the true model and
+drawn data, by torch's counter; times the samples of the run, of the published
+sizes of the data; divided by what a GPU is assumed to do: --tflops times a
+share of it by kind of network. Takes an hour of a core; --resume FILE keeps
+what has been counted. Writes run_costs.csv.
 """
 
 import argparse
+import copy
+import hashlib
+import json
+import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,54 +26,263 @@ from markdown_tables import markdown
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # Shares of the peak that training is assumed to reach, not measured: small
 # convolutions move more memory than they compute; bags are read from disks.
-SHARES = dict(CNN=0.15, ViT=0.35, detector=0.15, bag=0.10)
+SHARES = dict(CNN=0.15, transformer=0.35, detector=0.15, bag=0.10)
+# 'CMIM (WACV 2024), Table 1', not 'none (GiMP ... in its Table 2)'.
+OF_A_PAPER = re.compile(r'.+, (Table|Figure) \d+')
+# What of a loader does not change a sample; nor where the data are.
+NO_SAMPLE = ('num_workers', 'persistent_workers', 'prefetch_factor',
+             'pin_memory')
+NO_CONTENT = ('data_root', 'split_folder')
 
 
-class Run(NamedTuple):
-    """A run of a recipe: what it is, its config, its training samples."""
+class Cost(NamedTuple):
+    """A run: GFLOP of a sample, and its samples.
 
-    recipe: str
-    what: str
-    config: str
-    kind: str
-    samples: int | None = None
+    Without ``gflop``, ``reason`` says why it is not known.
+    """
 
+    run: object
+    pretraining: bool
+    share: float = 1
+    samples: int = 0
+    gflop: float | None = None
+    reason: str = ''
 
-RUNS = (
-    Run('cmim_table1', 'CMIM ResNet-18, 800 epochs',
-        'cmim/cmim_resnet18_8xb32-coslr-800e_nct.py', 'CNN', 80_000),
-    Run('cmim_table1', 'SparK ResNet-18, 800 epochs',
-        'baselines/cmim/spark_sparse-resnet18_8xb32-coslr-800e_nct.py', 'CNN',
-        80_000),
-    Run('cmim_table5', 'CMIM ResNet-34, 800 epochs',
-        'cmim/cmim_resnet34_8xb32-coslr-800e_nct.py', 'CNN', 80_000),
-    Run('cmim_table5', 'CMIM ResNet-50, 800 epochs',
-        'cmim/cmim_resnet50_8xb32-coslr-800e_nct.py', 'CNN', 80_000),
-    Run('cmim_table1', 'Mask R-CNN on GlaS, 1x', 'cmim/benchmarks/'
-        'mask-rcnn_cmim-400e-resnet18-fpn_8xb2-1x_glas.py', 'detector', 85),
-    Run('msmae_table1', 'MSMAE ViT-B, 300 epochs',
-        'msmae/msmae_vit-base-p16_1xb64-coslr-300e_messidor2.py', 'ViT',
-        1_222),
-    Run('msmae_table1', 'fine-tuning of ViT-B on 49 of 196 tokens, 100 '
-        'epochs', 'msmae/benchmarks/'
-        'vit-base-p16_msmae_1xb256-100e_messidor2.py', 'ViT', 1_222),
-    Run('msmae_table2', 'SETR-PUP on BUSI, 200 epochs', 'msmae/benchmarks/'
-        'setr-pup_msmae-vit-base-p16_1xb8-200e_busi.py', 'ViT', 547),
-    Run('gimp_table1', 'GroupMSA alone, 70 epochs',
-        'gimp/groupmsa_1xb16-coslr-70e_tcga-nsclc.py', 'bag', 567),
-    Run('gimp_table1', 'GiMP pre-training, 100 epochs', 'gimp/'
-        'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc.py',
-        'bag', 567),
-    Run('gimp_table1', 'GiMP fine-tuning, 70 epochs', 'gimp/'
-        'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc.py', 'bag',
-        567))
+    @property
+    def petaflop(self) -> float:
+        """Operations of the run, in 10^15; 0 if they are not known."""
+        return (self.gflop or 0) * self.samples / 1e6
+
+    @property
+    def users(self) -> list[tuple[str, str, str]]:
+        """Recipe, row and stage of all that want the run."""
+        return [re.fullmatch('(.+): (.+), (.+)', user).groups()
+                for user in self.run.users]
+
+    def hours(self, tflops: float) -> float:
+        """Hours on a GPU of so many 10^12 operations per second."""
+        return self.petaflop * 1000 / (tflops * self.share) / 3600
 
 
-def gpus_of(config: str) -> int:
-    """Number of GPUs that a config's name tells: ``_8xb32-``."""
-    part = next(part for part in Path(config).stem.split('_')
-                if 'xb' in part and part.partition('xb')[0].isdigit())
-    return int(part.partition('xb')[0])
+def kind_of_run(config) -> str:
+    """Say which of ``SHARES`` counts for a config."""
+    from mmmedmask.inspection.trial import SLIDES
+    from mmmedmask.shrinking.model_sizes import kind_of
+
+    backbone = kind_of(config.model.get('backbone'))
+    if config.default_scope == 'mmdet':
+        return 'detector'
+    if config.train_dataloader.dataset.type == SLIDES:
+        return 'bag'
+    if 'ResNet' in backbone:
+        return 'CNN'
+    if 'ViT' in backbone or 'Transformer' in backbone:
+        return 'transformer'
+    raise ValueError(f'{config.filename}: no share of the peak is assumed for '
+                     f'the backbone {backbone}, but for {", ".join(SHARES)}')
+
+
+def samples_of(config) -> int:
+    """Count the samples that a run sees, on all GPUs of its config.
+
+    Raises:
+        ValueError: If the size of its data set is not known.
+    """
+    from mmmedmask.config_files import planned_gpus
+    from mmmedmask.inspection import costs, known_data
+
+    number = costs.number_of_samples(config, None)
+    length = costs.run_length(
+        config, number, (planned_gpus(config) or (1, ))[0])
+    if length is None:
+        dataset = config.train_dataloader.dataset
+        raise ValueError(
+            f'{config.filename}: no number of training samples is known of '
+            f'{dataset.get("data_root")!r} with split_folder='
+            f'{dataset.get("split_folder")!r}; known are NCT and '
+            f'{dict(known_data.TRAINING_SAMPLES)}, which are in '
+            'mmmedmask/inspection/known_data.py')
+    return length.samples
+
+
+def step_digest(config) -> str:
+    """Digest of what the operations of a sample depend on.
+
+    That is the model without what it starts from, and what the loader gives
+    it; not rates, lengths, and hooks, which act before and after a step.
+    """
+    from mmmedmask.inspection.known_data import IMAGE_SIZES
+    from mmmedmask.inspection.trial import BALANCED_BATCH
+    from mmmedmask.util.nested import nested_dicts
+
+    content = copy.deepcopy({
+        key: config.to_dict().get(key)
+        for key in ('model', 'data_preprocessor', 'train_dataloader')})
+    for node in nested_dicts(content):
+        node.pop('init_cfg', None)
+    loader = content['train_dataloader']
+    content['size'] = IMAGE_SIZES.get(
+        Path(str(loader['dataset'].get('data_root'))).name)
+    loader['batch_size'] = min(loader['batch_size'], BALANCED_BATCH)
+    for part, keys in ((loader, NO_SAMPLE), (loader['dataset'], NO_CONTENT)):
+        for key in keys:
+            part.pop(key, None)
+    text = json.dumps(content, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def prepare_step(config) -> None:
+    """Let a step have what a run has, on the average or at the dearest.
+
+    Images of a random size get the mean size of a batch's largest, to which
+    the others are padded; a RoI head as many positive regions as it takes at
+    most, since an untrained proposer finds few. The config changes in place.
+    """
+    from mmmedmask.inspection.known_data import IMAGE_SIZES
+    from mmmedmask.shrinking.model_sizes import kind_of
+    from mmmedmask.util.nested import nested_dicts
+
+    loader = config.train_dataloader
+    for step in nested_dicts(loader.dataset.get('pipeline')):
+        if kind_of(step) == 'RandomResize':
+            size = IMAGE_SIZES[Path(loader.dataset.data_root).name]
+            low, high = sorted(map(min, step.pop('scale')))
+            batch = loader.batch_size
+            side = low + (high - low) * batch / (batch + 1)
+            step.update(type='Resize', keep_ratio=False, scale=tuple(
+                round(length * side / min(size)) for length in size))
+    for node in nested_dicts(config.model):
+        if kind_of(node) == 'RandomSampler' and node.pos_fraction < 0.5:
+            node.type = register_full_sampler()
+    for hook in (config.get('default_hooks') or {}).values():
+        if kind_of(hook) == 'CrossFittedGenesHook':
+            # It trains encoders before the first step, which take minutes.
+            hook.update(num_folds=2, max_epochs=1)
+
+
+def register_full_sampler() -> str:
+    """Register a sampler that takes all positive regions that it may."""
+    import torch
+    from mmdet.models.task_modules.samplers import RandomSampler
+    from mmdet.registry import TASK_UTILS
+
+    @TASK_UTILS.register_module(force=True)
+    class FullSampler(RandomSampler):
+
+        def sample(self, assign_result, *args, **kwargs):
+            places = torch.arange(len(assign_result.gt_inds))
+            assign_result.gt_inds = (
+                places < self.num * self.pos_fraction).long()
+            assign_result.labels = torch.zeros_like(places)
+            return super().sample(assign_result, *args, **kwargs)
+
+    return f'mmdet.{FullSampler.__name__}'
+
+
+def measure(config) -> float:
+    """Count the operations of a sample in a training step, in 10^9."""
+    from mmmedmask.inspection.measuring import measure_step
+
+    prepare_step(config)
+    with tempfile.TemporaryDirectory() as folder:
+        step = measure_step(config, folder, mixed=False, timed=False)
+    return step.flops / step.samples / 1e9
+
+
+def estimate(runs: Sequence, resume: Path | None) -> list[Cost]:
+    """Estimate the runs of a plan, each once."""
+    from mmmedmask.config_files import load_config
+    from mmmedmask.experiments.chain import load_stage_config
+    from mmmedmask.inspection.findings import describe_error
+    from mmmedmask.util.atomic_files import write_json
+
+    sources = {id(source.run) for run in runs
+               for source in run.sources.values()}
+    costs = []
+    for run in runs:
+        cost = Cost(run, id(run) in sources)
+        if run.last_name is None:
+            cost = cost._replace(reason='is tested alone, without training')
+        else:
+            config = load_stage_config(Path(run.config_file), run.options)
+            cost = cost._replace(
+                share=SHARES[kind_of_run(config)], samples=samples_of(config))
+        costs.append(cost)
+    measured = json.loads(resume.read_text()) \
+        if resume and resume.is_file() else {}
+    for place, (run, _, _, samples, *_) in enumerate(costs):
+        if not samples:
+            continue
+        digest = step_digest(
+            load_stage_config(Path(run.config_file), run.options))
+        if digest not in measured:
+            print(f'{place} of {len(costs)}: {run.name}', file=sys.stderr,
+                  flush=True)
+            try:
+                measured[digest] = measure(
+                    load_config(run.config_file, run.options))
+            except Exception as error:  # a model may fail in any way
+                measured[digest] = describe_error(error)
+            if resume:
+                write_json(resume, {
+                    key: found for key, found in measured.items()
+                    if not isinstance(found, str)})
+        found = measured[digest]
+        costs[place] = costs[place]._replace(
+            **{'reason' if isinstance(found, str) else 'gflop': found})
+    return costs
+
+
+def csv_rows(costs: Iterable[Cost], tflops: float) -> list[tuple]:
+    """Write down each run once."""
+    rows = []
+    for cost in costs:
+        recipes, _, stages = (dict.fromkeys(part)
+                              for part in zip(*cost.users, strict=True))
+        path = Path(cost.run.config_file).resolve()
+        rows.append((
+            ' '.join(recipes), '; '.join(
+                f'{recipe}: {row}' for recipe, row, _ in cost.users),
+            ' '.join(stages), path.relative_to(CONFIGS)
+            if path.is_relative_to(CONFIGS) else path, *(
+                ('', cost.samples or '', '', '', '') if cost.gflop is None
+                else (f'{cost.gflop:.4g}', cost.samples,
+                      f'{cost.petaflop:.4g}', cost.share,
+                      f'{cost.hours(tflops):.3g}')), cost.reason))
+    return rows
+
+
+def short(value: float) -> str:
+    """Write a sum with three digits, or all before the point."""
+    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
+
+
+def recipe_rows(recipes: Sequence, costs: Sequence[Cost],
+                tflops: float) -> list[list[str]]:
+    """Sum up the runs of each recipe, and all runs, each once."""
+    seeds = {recipe.name: set(recipe.seeds) for recipe in recipes}
+    folds = {recipe.name for recipe in recipes if recipe.folds}
+    rows = []
+    for name in (*seeds, 'all, each run once'):
+        own = [cost for cost in costs if name not in seeds
+               or name in {recipe for recipe, _, _ in cost.users}]
+        parts = [[cost for cost in own if cost.pretraining is early]
+                 for early in (True, False)]
+        hours = [sum(cost.hours(tflops) for cost in part) for part in parts]
+        # A run of several recipes has the seeds of all of them.
+        whole = sum(cost.hours(tflops) * len(
+            seeds[name] if name in seeds else set().union(
+                *(seeds[recipe] for recipe, _, _ in cost.users)))
+            for cost in own)
+        missing = sum(cost.gflop is None for cost in own)
+        rows.append([
+            name, f'{len(own)}' + f', {missing} not counted' * bool(missing),
+            *(short(value) for part, time in zip(parts, hours, strict=True)
+              for value in (sum(cost.petaflop for cost in part), time)),
+            short(sum(hours)), f'{len(seeds[name])}'
+            + ', each fold' * (name in folds) if name in seeds else '',
+            short(whole)])
+    return rows
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,41 +292,42 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='10^12 operations per second of a GPU at its '
                         'peak (default: %(default)g, an A100 in bfloat16)')
     parser.add_argument('--recipes', nargs='+', metavar='NAME',
-                        default=sorted({run.recipe for run in RUNS}))
+                        help='names or files (default: all of a table or a '
+                        'figure of a paper)')
+    parser.add_argument('--resume', type=Path, metavar='FILE.json',
+                        help='what has been counted, to go on after an end; '
+                        'of the same configs and code')
     args = parser.parse_args(argv)
-    known = {run.recipe for run in RUNS}
-    if unknown := set(args.recipes) - known:
-        parser.error(f'--recipes {sorted(unknown)}: known are '
-                     f'{sorted(known)}')
 
-    from mmmedmask.apis import load_config
-    from mmmedmask.inspection.costs import format_seconds, run_length
-    from mmmedmask.inspection.measuring import measure_step
+    from mmmedmask.experiments.plan import plan_runs
+    from mmmedmask.experiments.schema import (
+        find_recipes,
+        locate_recipe,
+        read_recipe,
+    )
     from mmmedmask.util.atomic_files import write_csv
-    rows, lines = [], []
-    for run in RUNS:
-        if run.recipe not in args.recipes:
-            continue
-        config = load_config(str(CONFIGS / run.config), None)
-        with tempfile.TemporaryDirectory() as folder:
-            step = measure_step(config, folder, mixed=False)
-        samples = run_length(config, run.samples, gpus_of(run.config)).samples
-        each = step.flops / step.samples
-        share = SHARES[run.kind]
-        seconds = samples * each / (args.tflops * 1e12 * share)
-        rows.append((run.recipe, run.what, run.config, f'{each / 1e9:.4g}',
-                     samples, f'{samples * each / 1e15:.4g}', share,
-                     f'{seconds / 3600:.3g}'))
-        lines.append([run.recipe, run.what, f'{each / 1e9:.4g}',
-                      f'{samples:,}', f'{samples * each / 1e15:,.4g}',
-                      f'{100 * share:.0f} %', format_seconds(seconds)])
-        print(' | '.join(lines[-1]), file=sys.stderr, flush=True)
+    try:
+        recipes = [read_recipe(locate_recipe(name)) for name in
+                   args.recipes or find_recipes()]
+        if not args.recipes:
+            recipes = [recipe for recipe in recipes
+                       if OF_A_PAPER.fullmatch(recipe.paper)]
+        plan = plan_runs([(recipe, recipe.rows) for recipe in recipes],
+                         'paper', args.out, seeds=[None])
+        costs = estimate(plan.runs, args.resume)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
     write_csv(args.out / 'run_costs.csv',
-              ('recipe', 'run', 'config', 'GFLOP per sample', 'samples',
-               'PFLOP', 'assumed share of the peak', 'GPU hours'), rows)
-    print(markdown([['recipe', 'run', 'GFLOP per sample', 'samples',
-                       'PFLOP', 'assumed share of the peak',
-                       f'on one GPU of {args.tflops:g} TFLOP/s'], *lines]))
+              ('recipes', 'rows', 'stage', 'config', 'GFLOP per sample',
+               'samples', 'PFLOP', 'assumed share of the peak', 'GPU hours',
+               'not counted'), csv_rows(costs, args.tflops))
+    print(markdown([[
+        'recipe', 'runs of a seed', 'pre-training, PFLOP', 'GPU hours',
+        'what follows, PFLOP', 'GPU hours', 'one seed, GPU hours', 'seeds',
+        'all seeds, GPU hours'], *recipe_rows(recipes, costs, args.tflops)]))
+    for cost in costs:
+        if cost.gflop is None:
+            print(f'{cost.run.name} is not counted: {cost.reason}')
 
 
 if __name__ == '__main__':
