@@ -46,16 +46,24 @@ class ProbeLoop(BaseLoop):
             max_images=max_images, split_folder=split_folder, seed=seed)
 
     def run(self) -> dict[str, float]:
-        """Score the encoder in [0, 1], ``probe/gray/knn`` and so on."""
+        """Score the encoder in [0, 1], ``probe/gray/knn`` and so on.
+
+        Beside each stands what the colour alone scores, as
+        ``probe/gray/knn/colour``.
+        """
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         model = unwrap(self.runner.model)
+        probes = build_probes(**self._probes)
         scores = score_encoder(
             model.backbone, model.data_preprocessor.mean.flatten().tolist(),
-            model.data_preprocessor.std.flatten().tolist(),
-            build_probes(**self._probes))
+            model.data_preprocessor.std.flatten().tolist(), probes)
         metrics = {f'probe/{name}': score.value
                    for name, score in scores.items()}
+        for prefix, probe in probes.items():
+            for score in probe.plain_floor():
+                metrics[f'probe/{prefix}/{score.name}/{probe.floor_name}'] = \
+                    score.value
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics

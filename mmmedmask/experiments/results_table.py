@@ -79,7 +79,8 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
         for column in recipe.columns:
             places = {axis: (recipe.name, row.name, column.stage, axis)
                       for axis in axes}
-            found = {axis: _value(plan.cells[place], column)
+            metric = row.metrics.get(column.name, column.metric)
+            found = {axis: _value(plan.cells[place], metric)
                      for axis, place in places.items() if place in plan.cells}
             values = {axis: value * column.factor for axis, value
                       in found.items() if not isinstance(value, str)}
@@ -239,7 +240,7 @@ def _listed(values: Iterable, separator: str = ', ') -> str:
     return separator.join(map(str, dict.fromkeys(values)))
 
 
-def _value(cell: Cell, column: TableColumn) -> float | str:
+def _value(cell: Cell, metric: str) -> float | str:
     """A metric of a run, or why there is none."""
     run, manifest = cell.run, read_quietly(cell.run)
     if manifest is None and (run.folder / MANIFEST_FILE).is_file():
@@ -256,11 +257,10 @@ def _value(cell: Cell, column: TableColumn) -> float | str:
     results = manifest['results'].get(cell.choice)
     if results is None:
         return 'failed' if _has_failed(run) else 'missing'
-    if column.metric not in results:
-        return (f'no metric {column.metric!r} among '
-                f'{", ".join(sorted(results))}')
-    value = results[column.metric]
-    return f'{column.metric} is {value}' if isinstance(value, str) else value
+    if metric not in results:
+        return f'no metric {metric!r} among {", ".join(sorted(results))}'
+    value = results[metric]
+    return f'{metric} is {value}' if isinstance(value, str) else value
 
 
 def _has_failed(run: Run) -> bool:

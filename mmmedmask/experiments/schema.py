@@ -106,6 +106,8 @@ class Row:
         stages: The chain: name to stage, in their order.
         small: Changes at scale small by stage; None leaves the row out.
         paper: The paper's values by column.
+        metrics: Metrics in the place of the columns', by column: a floor that
+            another row's runs log beside their scores is a row, too.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Row:
     stages: Mapping[str, Stage]
     small: Mapping[str, Change] | None = field(default_factory=dict)
     paper: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[Weights, ...] = ()
     note: str | None = None
 
@@ -276,6 +279,7 @@ def _check_references(recipe: Recipe) -> None:
     for row in recipe.rows:
         where = f'row {row.name!r}'
         _check_known(row.paper, columns, f'{where}: paper')
+        _check_known(row.metrics, columns, f'{where}: metrics')
         _check_known(row.small or (), row.stages, f'{where}: small')
         for column in recipe.columns:
             if column.name in row.paper and column.stage not in row.stages:
@@ -309,6 +313,7 @@ def _read_row(node: Any, where: str) -> Row:
         node, prefix, dict(
             name=_name, title=_text, stages=_dict_of(_read_stage),
             small=_read_small_row, paper=_dict_of(_number),
+            metrics=_dict_of(_text),
             weights=_list_of(_read_weights, empty=True), note=_text),
         ('name', 'title', 'stages'))
     if not values['stages']:

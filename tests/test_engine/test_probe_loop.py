@@ -19,15 +19,19 @@ def test_scores_are_those_of_the_probes(tmp_path):
     model = runner.model
     options = {key: value for key, value in cfg.test_cfg.items()
                if key != 'type'}
+    probes = build_probes(**options)
     scores = score_encoder(
         model.backbone, model.data_preprocessor.mean.flatten().tolist(),
-        model.data_preprocessor.std.flatten().tolist(),
-        build_probes(**options))
-    assert metrics == {f'probe/{name}': score.value
-                       for name, score in scores.items()}
-    assert set(metrics) == {
-        'probe/gray/knn', 'probe/gray/logistic',
-        *(f'probe/pixels/dense_{count}' for count in (1, 5, 20, 'all'))}
+        model.data_preprocessor.std.flatten().tolist(), probes)
+    floors = {f'{prefix}/{score.name}': score
+              for prefix, probe in probes.items()
+              for score in probe.plain_floor()}
+    names = {'gray/knn', 'gray/logistic',
+             *(f'pixels/dense_{count}' for count in (1, 5, 20, 'all'))}
+    assert set(scores) == set(floors) == names
+    assert metrics == {
+        **{f'probe/{name}': scores[name].value for name in names},
+        **{f'probe/{name}/colour': floors[name].value for name in names}}
     # Recipes read them from here.
     logged = next((tmp_path / 'run').glob('*/*.json')).read_text('utf-8')
     assert 'probe/gray/logistic' in logged

@@ -142,6 +142,21 @@ def test_a_metric_that_is_not_there_is_said(place):
         Axis(0, None): "no metric 'accuracy/top5' among accuracy/top1"}
 
 
+def test_a_row_may_have_metrics_of_its_own(place):
+    ours, scratch = tiny_recipe()['rows']
+    floor = dict(scratch, name='floor', title='Floor', paper={},
+                 metrics=dict(accuracy='accuracy/floor'))
+    place.change(rows=[ours, scratch, floor])
+    plan = place.plan((0, ), ('scratch', 'floor'))
+    # The floor stands in the log of a run that is trained once.
+    assert len(plan.runs) == 1
+    assert place.run(plan) == {}
+    scores, floors = collect_cells(plan, plan.tables[0][0])
+    assert list(scores.values) == [Axis(0, None)]
+    assert floors.problems == {
+        Axis(0, None): "no metric 'accuracy/floor' among accuracy/top1"}
+
+
 def test_other_scales_are_marked_everywhere(place):
     for scale, mark in (('small', "small: not the paper's setting"),
                         ('smoke', 'smoke: drawn data, two iterations')):

@@ -96,6 +96,8 @@ def test_options_of_the_table_come_first_at_every_scale(tmp_path):
     (('seeds',), [0, -1], 'seeds must be whole numbers >= 0, got -1'),
     (('seeds',), [0, 0], 'seeds has 0 twice'),
     (('name',), 'other', "name is 'other', and the file is called"),
+    (('rows', 1, 'metrics'), dict(acuracy='accuracy/top5'),
+     "'scratch': metrics has the unknown 'acuracy'. Did you mean accuracy"),
     (('against',), 'scrtch',
      "against has the unknown 'scrtch'. Did you mean scratch"),
     (('title',), None, 'the file lacks title'),
