@@ -23,7 +23,7 @@ from commands import TOOLS, call, load
     ('extraction', '--side 3 --tile-size 64 --batch-size 2 --warmup 0',
      ['our slide reader / OpenSlide alone, time',
       'encoder waits for tiles, one reader / none', *(
-          f'share of {part} in slide to h5' for part in (
+          f'share of {part} in slide of 9 tiles to h5' for part in (
               'reading', 'pictures', 'encoding', 'writing'))])])
 def test_a_benchmark_reports_every_figure(name, arguments, figures):
     output = call(f'analysis_tools/benchmark_{name}.py', '--rounds', 1,

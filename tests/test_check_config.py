@@ -551,7 +551,7 @@ def test_a_teacher_of_the_true_model_has_its_size(tmp_path, monkeypatch):
 
 
 def test_fused_attention_counts():
-    """Two products forward; three more and the scores again backward."""
+    """Two products forward; four and the scores again backward."""
     parts = [torch.randn(2, 4, 100, 16, requires_grad=True) for _ in range(3)]
     product = 2 * 2 * 4 * 100 * 100 * 16
     with FlopCounterMode(display=False,

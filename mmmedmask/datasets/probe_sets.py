@@ -200,14 +200,18 @@ def load_image(path: Path, size: int | None = None, color: str = 'rgb',
             ``'standardized'`` brings each channel to the mean and the
             deviation of ``reference``. Gray hides the hue, and neither
             brightness nor contrast; jitter blurs all of them; the last one
-            takes the mean and deviation away and leaves what is in between.
+            takes mean and deviation away, as far as 8 bits allow, and leaves
+            what is in between.
         reference: What :func:`channel_statistics` gives.
 
     Raises:
         ValueError: If the image has another type than uint8, or neither one
-            nor three channels.
+            nor three channels, or there is no reference to bring it to.
     """
     check_choice('color', color, COLORS)
+    if color == 'standardized' and reference is None:
+        raise ValueError("color='standardized' needs a reference, of which "
+                         'channel_statistics makes one')
     image = read_image(path)
     if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
         raise ValueError(

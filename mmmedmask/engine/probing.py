@@ -1,6 +1,7 @@
 """Probe encoders on labelled images, on images with masks, and on bags."""
 
 import copy
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,7 +87,7 @@ class ImageProbe:
     ``size`` and ``color`` are as of
     :func:`~mmmedmask.datasets.probe_sets.load_image`; without a size all
     images must have one. The seed is that of the jitter and of the probe's
-    folds. Images are standardised to those of the training split, of which
+    folds. Images are standardized to those of the training split, of which
     up to 100 are measured.
     """
 
@@ -100,14 +101,19 @@ class ImageProbe:
 
     floor_name = 'colour'
 
+    @functools.cached_property
+    def reference(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation that images are standardized to."""
+        return channel_statistics(
+            load_image(path, self.size)
+            for path in self.train.thin(REFERENCE_IMAGES).paths)
+
     def batches(self, which: str) -> Iterator[Tensor]:
         """Give this rank's share of a split, uint8 (B, 3, h, w)."""
         if which not in self._images:
             paths = getattr(self, which).paths
-            reference = channel_statistics(
-                load_image(path, self.size)
-                for path in self.train.thin(REFERENCE_IMAGES).paths) \
-                if self.color == 'standardized' else None
+            reference = self.reference if self.color == 'standardized' \
+                else None
             images = [load_image(paths[index], self.size, self.color,
                                  self.seed * len(paths) + index, reference)
                       for index in _share(range(len(paths)))]

@@ -227,6 +227,8 @@ def _folds_sections(plan: Plan, recipe: Recipe) -> list[str]:
     from mmmedmask.experiments.cross_validation import fold_rows
     sections = []
     for row in plan.rows(recipe.name):
+        if row.metrics:
+            continue  # the folds are those of another row's runs
         for stage in dict.fromkeys(column.stage for column in recipe.columns):
             rows = fold_rows(plan, recipe, row, stage)
             if rows:

@@ -98,8 +98,8 @@ TRAINING_SAMPLES: Mapping[str, Mapping[str, int]] = {
     'glas': {'annotations/train.json': 85},
     'crag': {'annotations/train.json': 173},
     'messidor2': {'splits/paper': 1222},
-    'brain_tumor_mri': {'splits/official': 5712},
-    'ham10000': {'splits/paper': 7014},
+    'brain_tumor_mri': {'splits/official': 5712, 'splits/clean-train': 2558},
+    'ham10000': {'splits/paper': 7014, 'splits/lesion': 7013},
     'busi': {'splits/paper': 547},
     'tcga_nsclc': {'cohort.csv': 567},
 }

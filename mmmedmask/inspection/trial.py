@@ -238,7 +238,8 @@ def full_size_config(config: Config, folder: str | Path,
         full.auto_scale_lr.enable = False
     detach_model(full.model)
     # The CLIP of our configs is ViT-B/16.
-    draw_teachers(full.model, Path(folder, 'teachers'), 768, 12)
+    with in_silence(), preserve_random_state():
+        draw_teachers(full.model, Path(folder, 'teachers'), 768, 12)
     without_mixed_precision(full.optim_wrapper)
     for name in ['test'] if validate else ['test', 'val']:
         for key in ('dataloader', 'cfg', 'evaluator'):

@@ -105,14 +105,16 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
              extraction=parts.around(split),
              alone=lambda: wait(0), beside=lambda: wait(1)),
         args.rounds, args.warmup, make_clock(args.device))
+    # Pictures cost as much for a small slide as for a large one.
+    whole = f'slide of {count} tiles to h5'
     figures = [
         figure_of(words, [count / value for value in turns.values(name)],
                   unit='tiles/s and core')
         for name, words in (
-            ('extraction', 'slide to h5'), ('reader', 'our slide reader'),
+            ('extraction', whole), ('reader', 'our slide reader'),
             ('openslide', 'OpenSlide alone'))]
     return figures + [
-        figure_of('slide to h5 / OpenSlide alone, time',
+        figure_of(f'{whole} / OpenSlide alone, time',
                   turns.ratios('extraction', 'openslide')),
         figure_of('our slide reader / OpenSlide alone, time',
                   turns.ratios('reader', 'openslide')),
@@ -121,7 +123,7 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
                 one[-args.rounds:] for one in waits), strict=True)],
             GOAL_OVERLAP),
         *(figure_of(f'share of {"reading" if name == "rest" else name} in '
-                    'slide to h5', [100 * value for value in values],
+                    f'{whole}', [100 * value for value in values],
                     unit='%')
           for name, values in parts.shares(args.rounds).items())]
 

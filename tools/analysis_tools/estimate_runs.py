@@ -109,9 +109,9 @@ def step_digest(config) -> str:
     """Digest of what the operations of a sample depend on.
 
     That is the model without what it starts from, and what the loader gives
-    it; not rates, lengths, and hooks, which act before and after a step.
+    it; not rates, lengths, and hooks, which act before and after a step. The
+    config is one that :func:`prepare_step` has prepared.
     """
-    from mmmedmask.inspection.known_data import IMAGE_SIZES
     from mmmedmask.inspection.trial import BALANCED_BATCH
     from mmmedmask.util.nested import nested_dicts
 
@@ -121,8 +121,6 @@ def step_digest(config) -> str:
     for node in nested_dicts(content):
         node.pop('init_cfg', None)
     loader = content['train_dataloader']
-    content['size'] = IMAGE_SIZES.get(
-        Path(str(loader['dataset'].get('data_root'))).name)
     loader['batch_size'] = min(loader['batch_size'], BALANCED_BATCH)
     for part, keys in ((loader, NO_SAMPLE), (loader['dataset'], NO_CONTENT)):
         for key in keys:
@@ -183,7 +181,6 @@ def measure(config) -> float:
     """Count the operations of a sample in a training step, in 10^9."""
     from mmmedmask.inspection.measuring import measure_step
 
-    prepare_step(config)
     with tempfile.TemporaryDirectory() as folder:
         step = measure_step(config, folder, mixed=False, timed=False)
     return step.flops / step.samples / 1e9
@@ -213,14 +210,14 @@ def estimate(runs: Sequence, resume: Path | None) -> list[Cost]:
     for place, (run, _, _, samples, *_) in enumerate(costs):
         if not samples:
             continue
-        digest = step_digest(
-            load_stage_config(Path(run.config_file), run.options))
+        config = load_config(run.config_file, run.options)
+        prepare_step(config)
+        digest = step_digest(config)
         if digest not in measured:
             print(f'{place} of {len(costs)}: {run.name}', file=sys.stderr,
                   flush=True)
             try:
-                measured[digest] = measure(
-                    load_config(run.config_file, run.options))
+                measured[digest] = measure(config)
             except Exception as error:  # a model may fail in any way
                 measured[digest] = describe_error(error)
             if resume:
@@ -261,7 +258,6 @@ def recipe_rows(recipes: Sequence, costs: Sequence[Cost],
                 tflops: float) -> list[list[str]]:
     """Sum up the runs of each recipe, and all runs, each once."""
     seeds = {recipe.name: set(recipe.seeds) for recipe in recipes}
-    folds = {recipe.name for recipe in recipes if recipe.folds}
     rows = []
     for name in (*seeds, 'all, each run once'):
         own = [cost for cost in costs if name not in seeds
@@ -279,9 +275,8 @@ def recipe_rows(recipes: Sequence, costs: Sequence[Cost],
             name, f'{len(own)}' + f', {missing} not counted' * bool(missing),
             *(short(value) for part, time in zip(parts, hours, strict=True)
               for value in (sum(cost.petaflop for cost in part), time)),
-            short(sum(hours)), f'{len(seeds[name])}'
-            + ', each fold' * (name in folds) if name in seeds else '',
-            short(whole)])
+            short(sum(hours)),
+            str(len(seeds[name])) if name in seeds else '', short(whole)])
     return rows
 
 
@@ -328,6 +323,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for cost in costs:
         if cost.gflop is None:
             print(f'{cost.run.name} is not counted: {cost.reason}')
+    if any(cost.samples and cost.gflop is None for cost in costs):
+        raise SystemExit('the sums lack training runs that failed, see above')
 
 
 if __name__ == '__main__':

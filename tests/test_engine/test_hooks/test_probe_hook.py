@@ -279,7 +279,7 @@ def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch):
     assert seen['classes'] == 2
 
 
-def test_neighbours_see_colours_that_differ_a_little(tmp_path):
+def test_neighbours_see_colours_that_differ_a_little(tmp_path, monkeypatch):
     random = np.random.default_rng(0)
     for split in ('train', 'test'):
         for name, gray in (('light', 130), ('dark', 120)):
@@ -296,6 +296,11 @@ def test_neighbours_see_colours_that_differ_a_little(tmp_path):
     assert scores['rgb'] == scores['gray'] == [1, 1]
     # Brightness is what they differ by, and gray keeps it.
     assert max(scores['standardized']) < 0.8
+    monkeypatch.setattr('mmmedmask.engine.probing.REFERENCE_IMAGES', 2)
+    mean, _ = ImageProbe(*sets).reference
+    paths = sets[0].paths[0], sets[0].paths[-1]
+    assert torch.allclose(mean.flatten(), sum(
+        load_image(path).float().mean(dim=(1, 2)) for path in paths) / 2)
 
 
 def test_what_cannot_be_probed_is_refused(tiny_classification, squares,
@@ -356,6 +361,8 @@ def test_versions_of_an_image(discs, tmp_path):
         expected = (channel - channel.mean()) / channel.std(ddof=1) \
             * deviation[index].item() + mean[index].item()
         assert np.array_equal(standard[index], expected.round())
+    with pytest.raises(ValueError, match='needs a reference'):
+        load_image(file, color='standardized')
     assert load_image(file, size=4).shape == (3, 4, 4)
     assert load_image(file, size=4).dtype == torch.uint8
     Image.fromarray(pixels.astype(np.uint16)[..., 0]).save(tmp_path / 'd.png')
