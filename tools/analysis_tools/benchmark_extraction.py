@@ -71,21 +71,6 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
     waits = [], []
 
     def extract(workers: int) -> None:
-        try:
-            slide_extraction.extract_slides(
-                tasks, folder / 'out', encoder, tiling, args.batch_size,
-                workers)
-        finally:
-            run.handle, writer.write, slide_extraction.encode_tiles = originals
-            shutil.rmtree(folder / 'out')
-
-    def split() -> None:
-        parts.mark(run, 'handle', 'pictures')
-        parts.mark(writer, 'write', 'writing')
-        parts.mark(slide_extraction, 'encode_tiles', 'encoding')
-        extract(0)
-
-    def wait(workers: int) -> None:
         times = []
 
         def handle(self, event) -> None:
@@ -94,7 +79,17 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
             times.append(time.perf_counter())
 
         run.handle = handle
-        extract(workers)
+        if not workers:
+            parts.mark(run, 'handle', 'pictures')
+            parts.mark(writer, 'write', 'writing')
+            parts.mark(slide_extraction, 'encode_tiles', 'encoding')
+        try:
+            slide_extraction.extract_slides(
+                tasks, folder / 'out', encoder, tiling, args.batch_size,
+                workers)
+        finally:
+            run.handle, writer.write, slide_extraction.encode_tiles = originals
+            shutil.rmtree(folder / 'out')
         # From the second batch on.
         waits[workers].append(sum(begin - end for end, begin in zip(
             times[3::2], times[4::2], strict=False)))
@@ -102,8 +97,8 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
     turns = take_turns(
         dict(openslide=openslide_reads(tasks[0].path, coords, args.tile_size),
              reader=lambda: list(SlideTiles(tasks, tiling, args.batch_size)),
-             extraction=parts.around(split),
-             alone=lambda: wait(0), beside=lambda: wait(1)),
+             extraction=parts.around(lambda: extract(0)),
+             beside=lambda: extract(1)),
         args.rounds, args.warmup, make_clock(args.device))
     # Pictures cost as much for a small slide as for a large one.
     whole = f'slide of {count} tiles to h5'
