@@ -90,7 +90,7 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
             f'pretrained={unused} is what no stage starts from; they start '
             f'from {sorted(named)}')
     title = Path(configs[-1]).stem
-    row = Row('folds', title, stages, None, {}, tuple(
+    row = Row('folds', title, stages, small=None, weights=tuple(
         Weights(file, 'whoever gave --pretrained') for file in pretrained))
     return Recipe(
         path=Path('recipe.yml'), name=f'{title}_folds', title=title,

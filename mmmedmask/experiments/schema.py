@@ -115,9 +115,9 @@ class Row:
     stages: Mapping[str, Stage]
     small: Mapping[str, Change] | None = field(default_factory=dict)
     paper: Mapping[str, float] = field(default_factory=dict)
-    metrics: Mapping[str, str] = field(default_factory=dict)
     weights: tuple[Weights, ...] = ()
     note: str | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
