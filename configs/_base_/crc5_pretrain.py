@@ -42,7 +42,7 @@ crc5_schedule = [
 crc5_width = dict(stem_channels=32, base_channels=32)
 crc5_loader = dict(
     batch_size=32, num_workers=0, persistent_workers=False, pin_memory=False)
-# Tiles that nothing trains on, without their colour; glands against stroma.
+# Tiles that nothing trains on; glands against stroma.
 crc5_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(interval=1, max_keep_ckpts=-1),
@@ -59,5 +59,5 @@ crc5_hooks = dict(
 crc5_probes = dict(
     type='mmmedmask.ProbeLoop',
     data='data/crc5',
-    colors=['gray', 'jitter'],
+    colors=['rgb', 'gray', 'jitter'],
     dense='data/glas_half')
