@@ -22,7 +22,7 @@ from mmmedmask.phantoms.slide_omic_drawing import (
     draw_slide_style,
 )
 from mmmedmask.util.atomic_files import write_csv, write_json, write_text
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_range
 
 COHORT_CLASSES = ('class_a', 'class_b')
 SPLITS = ('train', 'val', 'test')
@@ -71,7 +71,8 @@ def write_slide_omic_cohort(
         region_share: float = 0.05, slide_signal: float = 4.0,
         gene_signal: float = 1.0, smoothness: float = 0.9,
         split_shares: Sequence[float] = (0.6, 0.2, 0.2),
-        layout: str = 'clam-h5', seed: int = 0) -> Path:
+        layout: str = 'clam-h5', seed: int = 0,
+        silent_share: float = 0.0) -> Path:
     """Write a cohort that a :class:`SlideOmicDataset` reads.
 
     The layout::
@@ -106,6 +107,9 @@ def write_slide_omic_cohort(
             in each class.
         layout: One of ``slide_files.FEATURE_LAYOUTS``.
         seed: Determines everything.
+        silent_share: Expected share of the slides in which nothing is
+            planted, in [0, 1], alike in all classes: there the genes alone
+            tell the class. The truth gives them no rows.
     """
     root, classes = Path(root), tuple(classes)
     labels = _labels(num_cases, classes, class_sizes)
@@ -115,6 +119,7 @@ def write_slide_omic_cohort(
             raise ValueError(
                 f'{name} must be a least number of 1 or more and a largest, '
                 f'got {(least, most)}')
+    check_range('silent_share', silent_share, 0, 1)
     lacking = _lacking(num_cases, cases_without_genes, cases_without_slides)
     splits = _splits(labels, split_shares)
     rng = np.random.default_rng((seed, 0))
@@ -139,13 +144,19 @@ def write_slide_omic_cohort(
         least, most = slides_per_case
         for part in range(1, 1 + int(rng.integers(least, most + 1))):
             slide_id = f'{case_id}_slide_{part}'
+            # From a generator of its own: the other slides stay as they are.
+            silent = (np.random.default_rng((seed, 2, number, part)).random()
+                      < silent_share)
             slide = draw_slide(slide_style, label,
                                int(rng.integers(patches[0], patches[1] + 1)),
-                               rng, region_share, slide_signal, smoothness)
+                               rng, region_share,
+                               0.0 if silent else slide_signal, smoothness)
             write_features(root / 'features' / f'{slide_id}{suffix}', layout,
                            slide.features, slide.coords, patch_size=PATCH_SIZE)
-            regions[slide_id] = slide.region.nonzero()[0].tolist()
-            distractors[slide_id] = slide.distractor.nonzero()[0].tolist()
+            for planted, mask in ((regions, slide.region),
+                                  (distractors, slide.distractor)):
+                planted[slide_id] = (
+                    [] if silent else mask.nonzero()[0].tolist())
             rows.append({**row, 'slide_id': slide_id})
     write_csv(root / 'cohort.csv', list(rows[0]),
               [list(row.values()) for row in rows])

@@ -253,6 +253,34 @@ class TestCohort:
         assert three @ four > 800
         assert abs(one @ three) < 400
 
+    def test_silent_slides_have_nothing_planted(self, tmp_path):
+        sizes = dict(num_cases=60, patches=(30, 40), slide_signal=40.0,
+                     num_genes=60)
+        plain = files(write_slide_omic_cohort(tmp_path / 'plain', **sizes))
+        root = write_slide_omic_cohort(
+            tmp_path / 'silent', **sizes, silent_share=0.3)
+        truth = read_cohort_truth(root)
+        silent = {slide for slide, rows in truth.regions.items() if not rows}
+        # A binomial's mean of 18 and three of its deviations of 3.5.
+        assert 8 <= len(silent) <= 28
+        for label in COHORT_CLASSES:
+            # In all classes, not in one.
+            assert sum(truth.labels[slide[:9]] == label
+                       for slide in silent) >= 2
+        assert not any(truth.distractors[slide] for slide in silent)
+        for name, content in files(root).items():
+            slide = name.removeprefix('features/').removesuffix('.h5')
+            if slide in silent:
+                features = SlideFeatures(root / name).read()
+                assert features.norm(dim=1).max() < 15
+            elif name != 'truth.json':
+                assert content == plain[name], name
+
+    def test_silent_share_outside_its_range_fails(self, tmp_path):
+        with pytest.raises(ValueError, match=r'silent_share must be in '
+                                             r'\[0, 1\], got 1.5'):
+            write_slide_omic_cohort(tmp_path, silent_share=1.5)
+
     def test_options(self, tmp_path):
         root = write_slide_omic_cohort(
             tmp_path, 12, classes=('x', 'y', 'z'), class_sizes=(8, 3, 1),
