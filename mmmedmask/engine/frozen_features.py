@@ -98,6 +98,8 @@ class FrozenFeatures:
         pyramid = self.patch_size is None or 'stages.0' in stages
         for stage in list(stages.values())[0 if pyramid else -1:]:
             stage.register_forward_hook(self._keep)
+        # Frozen stages see to it themselves that they stay as they are.
+        self.encoder.train()
         if images is not None and active_batch_norms(self.encoder):
             update_bn_statistics(self.encoder, images,
                                  lambda _, batch: self._run(batch))

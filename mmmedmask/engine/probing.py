@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +16,7 @@ from mmengine.dist import (
     is_main_process,
 )
 from torch import Tensor, nn
+from torchvision.transforms.functional import center_crop
 
 from mmmedmask.datasets.probe_sets import (
     ProbeSet,
@@ -38,7 +38,8 @@ from mmmedmask.evaluation.probes import (
 )
 
 REFERENCE_IMAGES = 100
-"""Training images whose colours others are brought to, at most."""
+"""Training images that are measured, at most."""
+MIDDLES_PER_BATCH = 8
 
 
 def _share(items: Sequence) -> Sequence:
@@ -110,6 +111,19 @@ class ImageProbe:
 
     def batches(self, which: str) -> Iterator[Tensor]:
         """Give this rank's share of a split, uint8 (B, 3, h, w)."""
+        yield from self._load(which).split(self.batch_size)
+
+    def training_batches(self) -> Iterator[Tensor]:
+        """Give training images at random, as many on each rank."""
+        images = self._load('train')
+        count = len(self.train.paths) // get_world_size()
+        generator = torch.Generator().manual_seed(self.seed)
+        order = torch.randperm(count, generator=generator)
+        # Of even sizes: a last batch of one image would count as much.
+        for places in order.tensor_split(-(-count // self.batch_size) or 1):
+            yield images[places]
+
+    def _load(self, which: str) -> Tensor:
         if which not in self._images:
             paths = getattr(self, which).paths
             reference = self.reference if self.color == 'standardized' \
@@ -123,7 +137,7 @@ class ImageProbe:
                     f'images to probe on have different sizes, such as '
                     f'{sizes[0]} and {sizes[-1]}: give the probe a size')
             self._images[which] = torch.stack(images)
-        yield from self._images[which].split(self.batch_size)
+        return self._images[which]
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
         """Score an encoder."""
@@ -226,9 +240,7 @@ class DenseProbe:
                 ) -> Iterator[tuple[int, Tensor, Tensor, np.ndarray]]:
         """Give this rank's images: index, pixels, points and labels."""
         images = getattr(self, which)
-        masked = [index for index in range(len(images.paths))
-                  if images.masks and images.masks[index] is not None]
-        for index in _share(masked[:self.max_images]):
+        for index in _share(self._masked(which)):
             image, mask = load_image(images.paths[index]), images.mask(index)
             if mask.shape != tuple(image.shape[1:]):
                 raise ValueError(
@@ -240,6 +252,29 @@ class DenseProbe:
             image = resize_square(image, self.size)
             labels = mask[places[:, 0].numpy(), places[:, 1].numpy()]
             yield index, image[None], points[None], labels.astype(np.int64)
+
+    def training_batches(self) -> Iterator[Tensor]:
+        """Give the middles of training images, as many on each rank.
+
+        Of up to 100 images; the smallest says how large a middle is.
+        """
+        masked = self._masked('train')[:REFERENCE_IMAGES]
+        images = [
+            resize_square(load_image(self.train.paths[index]), self.size)
+            for index in _share(masked)[:len(masked) // get_world_size()]]
+        if images:
+            sides = [min(image.shape[axis] for image in images)
+                     for axis in (1, 2)]
+            yield from torch.stack([
+                center_crop(image, sides) for image in images]).split(
+                    MIDDLES_PER_BATCH)
+
+    def _masked(self, which: str) -> list[int]:
+        """Places of the images with masks, those of all ranks."""
+        images = getattr(self, which)
+        return [index for index in range(len(images.paths))
+                if images.masks and images.masks[index] is not None
+                ][:self.max_images]
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
         """Score an encoder: area under the ROC curve, a constant has .5."""
@@ -311,34 +346,17 @@ def build_probes(
 def score_encoder(encoder: nn.Module, mean: Sequence[float],
                   std: Sequence[float],
                   probes: Mapping[str, Probe]) -> dict[str, ProbeScore]:
-    """Run all probes on one frozen copy of an encoder.
+    """Run all probes, each on a frozen copy of an encoder.
 
-    Mean and standard deviation of its images' channels are in 8-bit units.
-    Scores are named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
+    Each probe measures BatchNorm statistics again, on training images of its
+    own: a score does not depend on what else is probed. Mean and standard
+    deviation of the encoder's images' channels are in 8-bit units. Scores are
+    named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
     """
-    images = next((probe for probe in probes.values()
-                   if isinstance(probe, ImageProbe)), None)
-    features = frozen_features(encoder, mean, std, images)
     return {f'{prefix}/{score.name}': score
             for prefix, probe in probes.items()
-            for score in probe.run(features)}
-
-
-def frozen_features(encoder: nn.Module, mean: Sequence[float],
-                    std: Sequence[float],
-                    probe: ImageProbe | None) -> FrozenFeatures:
-    """Freeze a copy of an encoder for probes.
-
-    BatchNorm statistics are measured again on the training images of
-    ``probe``; None keeps them.
-    """
-    images = None
-    if probe is not None:
-        # SyncBN talks at each batch, so all ranks bring the same number.
-        share = len(probe.train.paths) // get_world_size()
-        images = itertools.islice(
-            probe.batches('train'), -(-share // probe.batch_size))
-    return FrozenFeatures(encoder, mean, std, images)
+            for score in probe.run(FrozenFeatures(
+                encoder, mean, std, probe.training_batches()))}
 
 
 def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -140,6 +140,20 @@ def test_statistics_are_measured_in_a_copy():
     for name, value in encoder.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert encoder.training
+    encoder.eval()
+    resting = FrozenFeatures(encoder, MEAN, STD, batches)
+    assert torch.equal(resting.encoder.bn1.running_mean,
+                       measured.encoder.bn1.running_mean)
+
+
+def test_frozen_stages_keep_their_statistics():
+    encoder = ResNet(18, stem_channels=8, base_channels=8, frozen_stages=1)
+    encoder.eval()
+    measured = FrozenFeatures(encoder, MEAN, STD, [small_images(8)])
+    assert torch.equal(measured.encoder.bn1.running_mean,
+                       encoder.bn1.running_mean)
+    assert not torch.equal(measured.encoder.layer2[0].bn1.running_mean,
+                           encoder.layer2[0].bn1.running_mean)
 
 
 def naive_sample(level, x, y):

@@ -1,7 +1,9 @@
 """The probe during training: its scores, floors, files, and its silence."""
 
+import copy
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,6 +21,7 @@ from torchvision.models import resnet18
 from mmmedmask.datasets.coco_instances import encode_mask
 from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
 from mmmedmask.engine import probing
+from mmmedmask.engine.frozen_features import FrozenFeatures
 from mmmedmask.engine.hooks.probe_hook import (
     BAG_PIPELINE,
     ProbeHook,
@@ -28,7 +31,7 @@ from mmmedmask.engine.probing import (
     BagProbe,
     DenseProbe,
     ImageProbe,
-    frozen_features,
+    score_encoder,
 )
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 
@@ -155,7 +158,7 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
     def scores(rank=0):
         mean = (120., ) * 3
         # BatchNorm is left as it is: batches of ranks are others.
-        features = frozen_features(encoder, mean, mean, None)
+        features = FrozenFeatures(encoder, mean, mean)
         train, test = read_probe_sets(discs)
         masked = read_probe_sets(squares)
         return [score.value
@@ -167,6 +170,61 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
 
     alone = pytest.approx(scores(), abs=1e-6)
     assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
+
+
+def test_scores_do_not_depend_on_what_else_is_probed(discs, squares,
+                                                     tmp_path):
+    for number, file in enumerate(sorted(discs.rglob('*.png'))):
+        image = np.array(Image.open(file)).astype(float)
+        image *= np.random.default_rng(number).uniform(0.4, 1.2, 3)
+        target = tmp_path / file.relative_to(discs)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(target)
+    torch.manual_seed(0)
+    encoder = resnet18(weights=None)
+
+    def scores(encoder=encoder, **options):
+        return {name: score.value for name, score in score_encoder(
+            encoder, [120.] * 3, [60.] * 3,
+            probing.build_probes(**options)).items()}
+
+    data, dense = str(tmp_path), str(squares)
+    colors = ['rgb', 'gray', 'jitter']
+    expected = scores(data=data, dense=dense, colors=colors)
+    assert scores(data=data, dense=dense, colors=colors[::-1]) == expected
+    # Nor on the mode in which the encoder is.
+    for color in colors:
+        found = scores(copy.deepcopy(encoder).eval(), data=data, dense=None,
+                       colors=[color])
+        assert found == {name: expected[name] for name in found}
+        assert len(found) == 2
+    found = scores(data=None, dense=dense)
+    assert found == {name: expected[name] for name in found}
+    assert len(found) >= 2
+
+
+def test_images_that_statistics_are_measured_on(discs, squares, tmp_path):
+    train, test = read_probe_sets(discs)
+    odd = replace(train, paths=train.paths[:23], labels=train.labels[:23])
+    probe = ImageProbe(odd, test, batch_size=5)
+    batches = list(probe.training_batches())
+    assert [len(batch) for batch in batches] == [5, 5, 5, 4, 4]
+    # At random: classes lie one after the other in the list.
+    first = [bool((image == batches[0]).flatten(1).all(1).any())
+             for image in torch.stack([load_image(path)
+                                       for path in odd.paths])]
+    assert sum(first) == 5
+    assert any(first[:12])
+    assert any(first[12:])
+    masked = read_probe_sets(squares)
+    middles, = DenseProbe(*masked, max_images=3).training_batches()
+    assert middles.shape == (3, 3, 32, 40)
+    # All ranks bring as many batches and images.
+    assert evaluate_on_ranks(
+        lambda rank: [len(batch) for some in (
+            probe, DenseProbe(*masked, max_images=3))
+            for batch in some.training_batches()],
+        tmp_path) == [[4, 4, 3, 1]] * 2
 
 
 def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
