@@ -38,7 +38,10 @@ from mmmedmask.evaluation.probes import (
 )
 
 REFERENCE_IMAGES = 100
-"""Training images that are measured, at most."""
+"""Training images whose colours others are brought to, at most; of masks,
+those on which BatchNorm statistics are measured."""
+STATISTICS_IMAGES = 1000
+"""Training images on which BatchNorm statistics are measured, at most."""
 MIDDLES_PER_BATCH = 8
 
 
@@ -114,11 +117,13 @@ class ImageProbe:
         yield from self._load(which).split(self.batch_size)
 
     def training_batches(self) -> Iterator[Tensor]:
-        """Give training images at random, as many on each rank."""
+        """Give up to 1,000 training images at random, as many on each rank."""
         images = self._load('train')
-        count = len(self.train.paths) // get_world_size()
+        ranks = get_world_size()
+        count = min(STATISTICS_IMAGES, len(self.train.paths)) // ranks
         generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(count, generator=generator)
+        order = torch.randperm(
+            len(self.train.paths) // ranks, generator=generator)[:count]
         # Of even sizes: a last batch of one image would count as much.
         for places in order.tensor_split(-(-count // self.batch_size) or 1):
             yield images[places]
