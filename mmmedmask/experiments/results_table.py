@@ -111,16 +111,20 @@ def write_tables(plan: Plan, recipe: Recipe, command: str) -> str:
 
 
 def _draw(recipe: Recipe, cells: Sequence[CellResult], file: Path) -> None:
-    """Draw the scores of each row's runs."""
+    """Draw the scores of each row's runs, with lines for the floors."""
     from PIL import Image
 
     from mmmedmask.visualization.score_dots import draw_score_dots
+    floors = [row.title for row in recipe.rows
+              if row.name == recipe.against]
+    # Rows that read metrics of another row's runs are floors.
+    floors += [row.title for row in recipe.rows if row.metrics]
     picture = draw_score_dots(
         {column.title: {cell.row.title: list(cell.values.values())
                         for cell in cells
                         if cell.column == column and cell.values}
          for column in recipe.columns},
-        recipe.against and recipe.row(recipe.against).title)
+        floors)
     with atomic_path(file) as part:
         Image.fromarray(picture).save(part)
 

@@ -11,7 +11,7 @@ from mmmedmask.visualization.pictures import draw_figure
 
 
 def draw_score_dots(columns: Mapping[str, Mapping[str, Sequence[float]]],
-                    reference: str | None = None) -> np.ndarray:
+                    references: Sequence[str] = ()) -> np.ndarray:
     """Draw a panel for each column of a table, a line for each of its rows.
 
     In the picture, RGB (H, W, 3), each run is a dot, the mean of a row a bar
@@ -20,7 +20,8 @@ def draw_score_dots(columns: Mapping[str, Mapping[str, Sequence[float]]],
     Args:
         columns: Title of a column to title of a row to its scores, one per
             run. Columns without a score are left out.
-        reference: Title of a row whose mean is a dashed line.
+        references: Titles of rows, such as floors, whose means are lines
+            over all rows: the first dashed, the others dotted.
     """
     columns = {title: rows for title, rows in columns.items() if rows}
     if not columns:
@@ -39,9 +40,11 @@ def draw_score_dots(columns: Mapping[str, Mapping[str, Sequence[float]]],
                        markersize=11, markeredgewidth=2)
             panel.plot(scores, [height] * len(scores), 'o', color=LINE_COLOR,
                        markersize=3.5)
-        if rows.get(reference):
-            panel.axvline(interval_of_mean(rows[reference])[0],
-                          color=REFERENCE_COLOR, linewidth=1, linestyle='--')
+        for place, name in enumerate(references):
+            if rows.get(name):
+                panel.axvline(interval_of_mean(rows[name])[0],
+                              color=REFERENCE_COLOR, linewidth=1,
+                              linestyle=':' if place else '--')
         panel.set_title(title, fontsize=9, loc='left')
         panel.tick_params(labelsize=8)
         panel.grid(axis='x', alpha=.25)
