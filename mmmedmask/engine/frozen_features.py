@@ -102,7 +102,8 @@ class FrozenFeatures:
         self.encoder.train()
         if images is not None and active_batch_norms(self.encoder):
             update_bn_statistics(self.encoder, images,
-                                 lambda _, batch: self._run(batch))
+                                 lambda _, batch: self._run(batch),
+                                 others_rest=True)
             self._maps.clear()
         self.encoder.eval()
 

@@ -36,6 +36,7 @@ from mmmedmask.evaluation.probes import (
     probe_images,
     probe_pixels,
 )
+from mmmedmask.functional.randomness import stream_seed
 
 REFERENCE_IMAGES = 100
 """Training images whose colours others are brought to, at most; of masks,
@@ -48,6 +49,25 @@ MIDDLES_PER_BATCH = 8
 def _share(items: Sequence) -> Sequence:
     """This rank's of some items."""
     return items[get_rank()::get_world_size()]
+
+
+def _draw(places: Sequence[int], count: int, seed: int) -> list[int]:
+    """Draw up to ``count`` of some places, on all ranks the same."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(places), generator=generator)[:count]
+    return [places[place] for place in order.tolist()]
+
+
+def _batches_of_share(places: Sequence[int], size: int
+                      ) -> Iterator[list[int]]:
+    """Split this rank's share, as long and in as many parts on each.
+
+    The parts are even: a last one of a single image would count as much.
+    """
+    count = len(places) // get_world_size()
+    share = torch.tensor(_share(places)[:count])
+    for part in share.tensor_split(-(-count // size) or 1):
+        yield part.tolist()
 
 
 def _on_main(score: Callable[..., list[ProbeScore]], *arguments
@@ -118,24 +138,25 @@ class ImageProbe:
 
     def training_batches(self) -> Iterator[Tensor]:
         """Give up to 1,000 training images at random, as many on each rank."""
-        images = self._load('train')
-        ranks = get_world_size()
-        count = min(STATISTICS_IMAGES, len(self.train.paths)) // ranks
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(
-            len(self.train.paths) // ranks, generator=generator)[:count]
-        # Of even sizes: a last batch of one image would count as much.
-        for places in order.tensor_split(-(-count // self.batch_size) or 1):
-            yield images[places]
+        drawn = _draw(range(len(self.train.paths)), STATISTICS_IMAGES,
+                      self.seed)
+        for places in _batches_of_share(drawn, self.batch_size):
+            yield torch.stack([self._image('train', place)
+                               for place in places])
+
+    def _image(self, which: str, index: int) -> Tensor:
+        path = getattr(self, which).paths[index]
+        # Not by the place: it would name the class, in lists sorted by class.
+        seed = stream_seed(self.seed,
+                           f'{which}/{path.parent.name}/{path.name}')
+        reference = self.reference if self.color == 'standardized' else None
+        return load_image(path, self.size, self.color, seed, reference)
 
     def _load(self, which: str) -> Tensor:
         if which not in self._images:
-            paths = getattr(self, which).paths
-            reference = self.reference if self.color == 'standardized' \
-                else None
-            images = [load_image(paths[index], self.size, self.color,
-                                 self.seed * len(paths) + index, reference)
-                      for index in _share(range(len(paths)))]
+            images = [
+                self._image(which, index)
+                for index in _share(range(len(getattr(self, which).paths)))]
             sizes = sorted({tuple(image.shape[1:]) for image in images})
             if len(sizes) > 1:
                 raise ValueError(
@@ -263,16 +284,15 @@ class DenseProbe:
 
         Of up to 100 images; the smallest says how large a middle is.
         """
-        masked = self._masked('train')[:REFERENCE_IMAGES]
-        images = [
-            resize_square(load_image(self.train.paths[index]), self.size)
-            for index in _share(masked)[:len(masked) // get_world_size()]]
-        if images:
-            sides = [min(image.shape[axis] for image in images)
-                     for axis in (1, 2)]
-            yield from torch.stack([
-                center_crop(image, sides) for image in images]).split(
-                    MIDDLES_PER_BATCH)
+        drawn = _draw(self._masked('train'), REFERENCE_IMAGES, self.seed)
+        images = {place: resize_square(
+            load_image(self.train.paths[place]), self.size)
+            for place in drawn}
+        sides = [min(image.shape[axis] for image in images.values())
+                 for axis in (1, 2)]
+        for places in _batches_of_share(drawn, MIDDLES_PER_BATCH):
+            yield torch.stack([center_crop(images[place], sides)
+                               for place in places])
 
     def _masked(self, which: str) -> list[int]:
         """Places of the images with masks, those of all ranks."""

@@ -146,6 +146,16 @@ def test_statistics_are_measured_in_a_copy():
                        measured.encoder.bn1.running_mean)
 
 
+def test_nothing_is_dropped_while_statistics_are_measured():
+    encoder = ResNet(18, stem_channels=8, base_channels=8, drop_path_rate=0.5)
+    first, second = (
+        (torch.manual_seed(seed),
+         FrozenFeatures(encoder, MEAN, STD, [small_images(8)]))[1]
+        for seed in (0, 1))
+    for name, value in first.encoder.state_dict().items():
+        assert torch.equal(value, second.encoder.state_dict()[name]), name
+
+
 def test_frozen_stages_keep_their_statistics():
     encoder = ResNet(18, stem_channels=8, base_channels=8, frozen_stages=1)
     encoder.eval()

@@ -69,14 +69,16 @@ def _measuring(layers: Collection[_BatchNorm]) -> Iterator[list[torch.Tensor]]:
 @torch.no_grad()
 def update_bn_statistics(
         model: nn.Module, batches: Iterable,
-        forward: Callable[[nn.Module, object], object]) -> tuple[int, list]:
+        forward: Callable[[nn.Module, object], object],
+        others_rest: bool = False) -> tuple[int, list]:
     """Replace running statistics by the mean over batches, on all ranks.
 
     ``mean = sum_b mean_b / B`` and ``var = sum_b var_b / B``, where the
     variance of a batch is the unbiased one that PyTorch keeps. A layer that
     is called several times for one batch counts each call. All else stays as
-    it is. All ranks must bring the same number of batches (SyncBN talks at
-    each); none is a ValueError.
+    it is. With ``others_rest`` all other layers are in evaluation mode, so
+    that no dropout is drawn. All ranks must bring the same number of batches
+    (SyncBN talks at each); none is a ValueError.
 
     Returns the number of batches on this rank, and the names of layers that
     saw none; those keep their statistics.
@@ -84,6 +86,10 @@ def update_bn_statistics(
     with preserve_modes(model), preserve_random_state():
         model.train()
         layers = active_batch_norms(model)
+        if others_rest:
+            model.eval()
+            for layer in layers.values():
+                layer.train()
         count = 0
         with _measuring(layers.values()) as totals:
             for batch in batches:

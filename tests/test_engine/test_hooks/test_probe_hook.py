@@ -203,6 +203,30 @@ def test_scores_do_not_depend_on_what_else_is_probed(discs, squares,
     assert len(found) >= 2
 
 
+def test_the_jitter_does_not_name_the_class(tmp_path):
+    """With as many images in each class of both splits, places name it."""
+    random = np.random.default_rng(0)
+    for split in ('training', 'test'):
+        for name in 'abcd':
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(60):
+                Image.fromarray(random.integers(
+                    100, 150, (8, 8, 3), np.uint8)).save(
+                        tmp_path / split / name / f'{number}.png')
+    train, test = read_probe_sets(tmp_path)
+    neighbours, _ = ImageProbe(train, test, color='jitter').plain_floor()
+    # Chance is 25 %; with shared draws it is above 60.
+    assert neighbours.value < 0.4
+    # An image's jitter is its own, wherever it stands in the list.
+    order = np.random.default_rng(1).permutation(len(train.paths))
+    other = replace(train, paths=tuple(train.paths[place] for place in order),
+                    labels=train.labels[order])
+    first, second = (torch.cat(list(
+        ImageProbe(some, test, color='jitter').batches('train')))
+        for some in (train, other))
+    assert torch.equal(first[order.tolist()], second)
+
+
 def test_images_that_statistics_are_measured_on(discs, squares, tmp_path):
     train, test = read_probe_sets(discs)
     odd = replace(train, paths=train.paths[:23], labels=train.labels[:23])
