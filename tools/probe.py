@@ -95,9 +95,8 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict]:
                 weights=source)
             encoder = build_tile_encoder(
                 name, config=args.config, **weights).to(args.device)
-            scores[arm].append(score_encoder(
-                encoder.network, encoder.mean.flatten().tolist(),
-                encoder.std.flatten().tolist(), probes))
+            scores[arm].append(
+                score_encoder(encoder.network, encoder, probes))
     color = {f'{prefix}/{score.name}': score
              for prefix, probe in probes.items()
              for score in probe.plain_floor()}

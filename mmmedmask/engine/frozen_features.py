@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
-from mmpretrain.models.utils import sparse_modules
+from mmpretrain.models.backbones.convnext import ConvNeXtBlock
+from mmpretrain.models.backbones.sparse_convnext import SparseConvNeXtBlock
+from mmpretrain.models.utils import LayerNorm2d, sparse_modules
 from torch import Tensor, nn
 
 from mmmedmask.engine.hooks.precise_bn import (
@@ -23,6 +25,8 @@ DENSE_KINDS = {
     sparse_modules.SparseAvgPooling: nn.AvgPool2d,
     sparse_modules.SparseBatchNorm2d: nn.BatchNorm2d,
     sparse_modules.SparseSyncBatchNorm2d: nn.SyncBatchNorm,
+    sparse_modules.SparseLayerNorm2D: LayerNorm2d,
+    SparseConvNeXtBlock: ConvNeXtBlock,
 }
 
 
@@ -72,6 +76,8 @@ class FrozenFeatures:
             BatchNorm statistics are measured again: those of pre-training
             are of masked views. None keeps them.
         device: Where the copy runs; None takes that of the encoder.
+        data_range: Largest value of the images that the encoder was trained
+            on. None is 255, or 65535 where the mean is above that.
 
     Raises:
         ValueError: If the encoder has no stages, or later, if a stage gives
@@ -80,7 +86,8 @@ class FrozenFeatures:
 
     def __init__(self, encoder: nn.Module, mean: Sequence[float],
                  std: Sequence[float], images: Iterable[Tensor] | None = None,
-                 device: str | torch.device | None = None) -> None:
+                 device: str | torch.device | None = None,
+                 data_range: float | None = None) -> None:
         if device is None:
             device = next(encoder.parameters()).device
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
@@ -92,6 +99,9 @@ class FrozenFeatures:
         shape = (1, -1, 1, 1)
         self.mean = torch.tensor(mean, device=device).float().view(shape)
         self.std = torch.tensor(std, device=device).float().view(shape)
+        if data_range is None:
+            data_range = 65535. if self.mean.max() > 255 else 255.
+        self.data_range = data_range
         stages = encoder_stages(self.encoder)
         self._maps: list[tuple[Tensor, Sequence[int] | None]] = []
         self.patch_size = _patch_size(self.encoder)
@@ -121,10 +131,9 @@ class FrozenFeatures:
         """Bring images to the device and the encoder's units.
 
         Images of 8 bits and RGB, as probes read them, become what an encoder
-        of 16 bits or of gray tiles was trained on.
+        of another range or of gray tiles was trained on.
         """
-        scale = 257. if images.dtype == torch.uint8 and self.mean.max() > 255 \
-            else 1.
+        scale = self.data_range / 255 if images.dtype == torch.uint8 else 1.
         images = images.to(self.device).float() * scale
         channels = self.mean.shape[1]
         if channels == 1:
@@ -152,7 +161,7 @@ class FrozenFeatures:
     def _as_map(self, value: Tensor, grid: Sequence[int] | None,
                 size: Sequence[int]) -> Tensor:
         if value.ndim == 4:
-            return value.float()
+            return _channels_first(value, size, self.encoder).float()
         if value.ndim != 3 or self.patch_size is None:
             raise ValueError(
                 f'a stage of {type(self.encoder).__name__} gives the shape '
@@ -172,6 +181,24 @@ class FrozenFeatures:
     def pixels(self, images: Tensor, points: Tensor) -> Tensor:
         """Interpolate the maps at points; see :func:`sample_maps`."""
         return sample_maps(self.maps(images), points)
+
+
+def _channels_first(level: Tensor, size: Sequence[int],
+                    encoder: nn.Module) -> Tensor:
+    """Bring a map to (B, D, h, w): timm's Swin gives (B, h, w, D).
+
+    A map has the proportions of its images (H, W), up to one cell.
+    """
+    for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
+        view = level.permute(order)
+        height, width = view.shape[2:]
+        if height <= size[0] and width <= size[1] and abs(
+                height * size[1] - width * size[0]) <= max(size):
+            return view
+    raise ValueError(
+        f'a stage of {type(encoder).__name__} gives the shape '
+        f'{tuple(level.shape)} for images of {tuple(size)}, expected a map '
+        'with their proportions')
 
 
 def sample_maps(maps: Sequence[Tensor], points: Tensor) -> Tensor:

@@ -55,9 +55,7 @@ class ProbeLoop(BaseLoop):
         self.runner.call_hook('before_test_epoch')
         model = unwrap(self.runner.model)
         probes = build_probes(**self._probes)
-        scores = score_encoder(
-            model.backbone, model.data_preprocessor.mean.flatten().tolist(),
-            model.data_preprocessor.std.flatten().tolist(), probes)
+        scores = score_encoder(model.backbone, model.data_preprocessor, probes)
         metrics = {f'probe/{name}': score.value
                    for name, score in scores.items()}
         for prefix, probe in probes.items():

@@ -368,20 +368,23 @@ def build_probes(
     return probes
 
 
-def score_encoder(encoder: nn.Module, mean: Sequence[float],
-                  std: Sequence[float],
+def score_encoder(encoder: nn.Module, units: nn.Module,
                   probes: Mapping[str, Probe]) -> dict[str, ProbeScore]:
     """Run all probes, each on a frozen copy of an encoder.
 
     Each probe measures BatchNorm statistics again, on training images of its
-    own: a score does not depend on what else is probed. Mean and standard
-    deviation of the encoder's images' channels are in 8-bit units. Scores are
-    named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
+    own: a score does not depend on what else is probed. ``units`` has mean
+    and deviation of the images' channels and perhaps their ``data_range``,
+    as a data preprocessor or a tile encoder. Scores are named ``'rgb/knn'``,
+    ``'pixels/dense_5'`` and so on.
     """
+    mean, std = (value.flatten().tolist() for value in (units.mean, units.std))
+    data_range = getattr(units, 'data_range', None)
     return {f'{prefix}/{score.name}': score
             for prefix, probe in probes.items()
             for score in probe.run(FrozenFeatures(
-                encoder, mean, std, probe.training_batches()))}
+                encoder, mean, std, probe.training_batches(),
+                data_range=data_range))}
 
 
 def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:

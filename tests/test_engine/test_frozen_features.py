@@ -1,12 +1,14 @@
 """Features of frozen encoders: which maps, at which places, unchanged."""
 
 import pytest
+import timm
 import torch
 import torchvision
 from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones import (
     ConvNeXt,
     ResNet,
+    SparseConvNeXt,
     SparseResNet,
     VisionTransformer,
 )
@@ -79,12 +81,17 @@ def test_a_vit_gives_its_patches_at_their_places():
                                        tokens[:, 1 + 4 * row + column])
 
 
-def test_a_sparse_encoder_sees_all_places():
+@pytest.mark.parametrize('make', [
+    lambda: SparseResNet(
+        18, stem_channels=8, base_channels=8, out_indices=(0, 1, 2, 3),
+        norm_cfg=dict(type='SparseBatchNorm2d')),
+    lambda: SparseConvNeXt(
+        dict(depths=[1, 1, 1, 1], channels=[8, 16, 24, 32]),
+        out_indices=(0, 1, 2, 3), gap_before_output=False)])
+def test_sparse_layers_see_all_places(make):
     torch.manual_seed(0)
     init_default_scope('mmpretrain')
-    encoder = SparseResNet(
-        18, stem_channels=8, base_channels=8, out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type='SparseBatchNorm2d'))
+    encoder = make()
     encoder.eval()
     # What the last step of training has left.
     SparseHelper._cur_active = torch.zeros(5, 1, 1, 1, dtype=torch.bool)
@@ -95,7 +102,8 @@ def test_a_sparse_encoder_sees_all_places():
         sparse = encoder(features.normalize(small_images(size=(64, 64))))
     for level, expected in zip(maps, sparse, strict=True):
         torch.testing.assert_close(level, expected)
-    assert isinstance(encoder.conv1, SparseConv2d)
+    assert any(isinstance(module, SparseConv2d)
+               for module in encoder.modules())
 
 
 def test_encoders_that_mask_see_whole_images():
@@ -164,6 +172,47 @@ def test_frozen_stages_keep_their_statistics():
                        encoder.bn1.running_mean)
     assert not torch.equal(measured.encoder.layer2[0].bn1.running_mean,
                            encoder.layer2[0].bn1.running_mean)
+
+
+@pytest.mark.parametrize('value', [255., 1., 65535.])
+def test_images_get_the_range_of_training(value):
+    encoder = ResNet(18, stem_channels=8, base_channels=8)
+    images = small_images(2)
+    mean, std = ([value * part for part in parts]
+                 for parts in ((.4, .5, .6), (.2, .2, .3)))
+    found = FrozenFeatures(encoder, mean, std, data_range=value).normalize(
+        images)
+    expected = FrozenFeatures(
+        encoder, [255 * .4, 255 * .5, 255 * .6],
+        [255 * .2, 255 * .2, 255 * .3]).normalize(images)
+    torch.testing.assert_close(found, expected)
+
+
+def test_maps_with_channels_last_are_turned():
+    encoder = timm.create_model('swin_tiny_patch4_window7_224', embed_dim=24,
+                                depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8))
+    features = FrozenFeatures(encoder, MEAN, STD)
+    maps = features.maps(small_images(1, (224, 224)))
+    assert [tuple(level.shape[1:]) for level in maps][-1] == (192, 7, 7)
+    with torch.no_grad():
+        expected = features.encoder.forward_features(
+            features.normalize(small_images(1, (224, 224))))
+        last = features.encoder.norm(maps[-1].permute(0, 2, 3, 1))
+    torch.testing.assert_close(last, expected)
+
+
+def test_what_is_no_map_is_refused():
+    class Odd(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.layer1 = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images):
+            return self.layer1(images[..., :5])
+
+    with pytest.raises(ValueError, match=r'layer|shape.*proportions'):
+        FrozenFeatures(Odd(), MEAN, STD).maps(small_images(1))
 
 
 def naive_sample(level, x, y):

@@ -20,9 +20,7 @@ def test_scores_are_those_of_the_probes(tmp_path):
     options = {key: value for key, value in cfg.test_cfg.items()
                if key != 'type'}
     probes = build_probes(**options)
-    scores = score_encoder(
-        model.backbone, model.data_preprocessor.mean.flatten().tolist(),
-        model.data_preprocessor.std.flatten().tolist(), probes)
+    scores = score_encoder(model.backbone, model.data_preprocessor, probes)
     floors = {f'{prefix}/{score.name}': score
               for prefix, probe in probes.items()
               for score in probe.plain_floor()}

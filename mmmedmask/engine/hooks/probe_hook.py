@@ -217,10 +217,7 @@ class ProbeHook(WatchingHook):
         if self.bags is not None:
             return {f'bags/{score.name}': score
                     for score in self._probes['bags'].run(encoder)}
-        preprocessor = model.data_preprocessor
-        return score_encoder(
-            encoder, preprocessor.mean.flatten().tolist(),
-            preprocessor.std.flatten().tolist(), self._probes)
+        return score_encoder(encoder, model.data_preprocessor, self._probes)
 
     def _write(self, runner, scores: Mapping[str, ProbeScore], epoch: int,
                iteration: int) -> None:

@@ -5,6 +5,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -183,10 +184,12 @@ def test_scores_do_not_depend_on_what_else_is_probed(discs, squares,
     torch.manual_seed(0)
     encoder = resnet18(weights=None)
 
+    units = SimpleNamespace(mean=torch.full((3, ), 120.),
+                            std=torch.full((3, ), 60.))
+
     def scores(encoder=encoder, **options):
         return {name: score.value for name, score in score_encoder(
-            encoder, [120.] * 3, [60.] * 3,
-            probing.build_probes(**options)).items()}
+            encoder, units, probing.build_probes(**options)).items()}
 
     data, dense = str(tmp_path), str(squares)
     colors = ['rgb', 'gray', 'jitter']
