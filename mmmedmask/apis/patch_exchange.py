@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from mmmedmask.engine.preserved_state import evaluating
 from mmmedmask.evaluation.classification_scores import classification_scores
 from mmmedmask.util.checks import check_integer
 
@@ -36,17 +37,20 @@ class ExchangeCurve:
 
 @torch.inference_mode()
 def exchange_patches(model: nn.Module, samples: Sequence[dict],
-                     block: int = 16, places: int = 13) -> ExchangeCurve:
+                     block: int = 16, places: int = 13,
+                     seed: int = 0) -> ExchangeCurve:
     """Give patients a block of patches of a patient of another class.
 
     The block comes from the same place of the other's file. Coordinates stay
-    the patient's own.
+    the patient's own. Who gives patches to whom is drawn, each of another
+    class about as often.
 
     Args:
         samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives;
             patients of at least two classes, each with ``block`` patches.
         block: Patches that are exchanged together, at least 1.
         places: Places to try, at equal distances over each file, P >= 2.
+        seed: Draws who gives patches to whom.
 
     Raises:
         ValueError: If a number or a patient's bag is too small, or all
@@ -74,11 +78,7 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
     if min(counts) < block:
         raise ValueError(f'each patient needs block = {block} patches, one '
                          f'has {min(counts)}')
-    # The next patient of another class, round the list.
-    others = [next(other % len(bags) for other in
-                   range(place + 1, place + len(bags))
-                   if labels[other % len(bags)] != label)
-              for place, label in enumerate(labels)]
+    others = _draw_others(labels, seed)
     untouched = _scores(model, samples, bags)
     rows = np.arange(len(labels))
     change, auc = [], []
@@ -98,14 +98,26 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
                          classification_scores(labels, untouched)['auc'])
 
 
+def _draw_others(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Draw a patient of another class for each, all about as often."""
+    random = np.random.default_rng(seed)
+    others = np.empty(len(labels), int)
+    for label in np.unique(labels):
+        own = random.permutation(np.flatnonzero(labels == label))
+        others[own] = np.resize(
+            random.permutation(np.flatnonzero(labels != label)), len(own))
+    return others
+
+
 def _scores(model: nn.Module, samples: Sequence[dict],
             bags: Sequence[torch.Tensor]) -> np.ndarray:
     """Probabilities of the classes, (B, K), with other patches."""
     scores = []
-    for sample, bag in zip(samples, bags, strict=True):
-        batch = model.data_preprocessor(dict(
-            inputs={key: [bag if key == 'patches' else value]
-                    for key, value in sample['inputs'].items()},
-            data_samples=None))
-        scores.append(model.predict(batch['inputs'])[0].pred_score)
+    with evaluating(model):
+        for sample, bag in zip(samples, bags, strict=True):
+            batch = model.data_preprocessor(dict(
+                inputs={key: [bag if key == 'patches' else value]
+                        for key, value in sample['inputs'].items()},
+                data_samples=None))
+            scores.append(model.predict(batch['inputs'])[0].pred_score)
     return torch.stack(scores).float().cpu().numpy()

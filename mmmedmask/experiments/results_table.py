@@ -120,7 +120,7 @@ def _draw(recipe: Recipe, cells: Sequence[CellResult], file: Path) -> None:
     # Rows that read metrics of another row's runs are floors.
     floors += [row.title for row in recipe.rows if row.metrics]
     picture = draw_score_dots(
-        {column.title: {cell.row.title: list(cell.values.values())
+        {column.title: {cell.row.title: independent_values(cell.values)
                         for cell in cells
                         if cell.column == column and cell.values}
          for column in recipe.columns},
@@ -186,9 +186,9 @@ def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
         return []
     lines = []
     for name in dict.fromkeys(cell.row.name for cell in cells):
-        pairs = {cell.column: [
-            value - others[cell.column.name][axis] for axis, value
-            in cell.values.items() if axis in others[cell.column.name]]
+        pairs = {cell.column: {
+            axis: value - others[cell.column.name][axis] for axis, value
+            in cell.values.items() if axis in others[cell.column.name]}
             for cell in cells if cell.row.name == name}
         if name != recipe.against and any(pairs.values()):
             lines.append([recipe.row(name).title, *(
@@ -199,20 +199,38 @@ def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
     title = recipe.row(recipe.against).title
     return [f'## Less {title}, run by run',
             'Mean difference over the runs that both rows have, with its '
-            '95 % interval (Student\'s t; number of runs).',
+            '95 % interval (Student\'s t; number of runs).'
+            + (' Seeds of a fold have the same patients and count as one.'
+               if any(axis.fold is not None for cell in cells
+                      for axis in cell.values) else ''),
             _grid([['row', *(column.title for column in recipe.columns)],
                    *lines])]
 
 
-def _with_interval(values: Sequence[float], digits: int) -> str:
+def _with_interval(values: Mapping[Axis, float], digits: int) -> str:
     from mmmedmask.evaluation.paired_tests import interval_of_mean
     if not values:
         return '–'
-    mean, low, high = interval_of_mean(values)
+    independent = independent_values(values)
+    mean, low, high = interval_of_mean(independent)
     text = f'{mean:+.{digits}f}'
-    if len(values) > 1:
+    if len(independent) > 1:
         text += f' [{low:+.{digits}f}, {high:+.{digits}f}]'
     return f'{text} ({len(values)})'
+
+
+def independent_values(values: Mapping[Axis, float]) -> list[float]:
+    """Average the seeds of each fold, if there are several folds.
+
+    They are tested on the same patients, so more seeds make no interval of
+    the mean narrower than folds allow.
+    """
+    folds: dict[int | None, list[float]] = {}
+    for axis, value in values.items():
+        folds.setdefault(axis.fold, []).append(value)
+    if len(folds) < 2:
+        return list(values.values())
+    return [fmean(seeds) for seeds in folds.values()]
 
 
 def _grid(lines: Sequence[Sequence[str]]) -> str:

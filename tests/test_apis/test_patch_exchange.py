@@ -6,7 +6,7 @@ import torch
 from mmpretrain.structures import DataSample
 from torch import nn
 
-from mmmedmask.apis.patch_exchange import exchange_patches
+from mmmedmask.apis.patch_exchange import _draw_others, exchange_patches
 from mmmedmask.models.slide_omic import SlideOmicDataPreprocessor
 
 
@@ -47,6 +47,30 @@ def test_a_model_that_reads_all_patches_has_a_flat_curve():
         ReadsPlaces(slice(None)), patients(), block=8, places=5)
     assert curve.auc.tolist() == [1] * 5
     assert np.ptp(curve.change) < 1e-6
+
+
+def test_a_list_sorted_by_class_has_many_givers():
+    labels = np.array([0] * 4 + [1] * 8)
+    others = _draw_others(labels, seed=0)
+    assert (labels[others] != labels).all()
+    assert sorted(np.bincount(others[4:], minlength=4)) == [2] * 4
+    assert len(set(others[:4])) == 4
+
+
+def test_a_model_in_training_mode_answers_as_one_at_rest():
+    class Drops(ReadsPlaces):
+
+        def predict(self, inputs):
+            dropped = nn.functional.dropout(
+                inputs['patches'], training=self.training)
+            return super().predict(dict(inputs, patches=dropped))
+
+    curves = []
+    for training in (True, False):
+        model = Drops(slice(0, 8)).train(training)
+        curves.append(exchange_patches(model, patients(), block=8, places=3))
+        assert model.training == training
+    np.testing.assert_array_equal(curves[0].change, curves[1].change)
 
 
 @pytest.mark.parametrize(('change', 'message'), [
