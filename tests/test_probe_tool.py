@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 from commands import call
+from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from torchvision.models import resnet18
+
+from mmmedmask.config_files import load_config
 
 
 @pytest.fixture(scope='module')
@@ -88,3 +91,22 @@ def test_missing_files_are_named(stripes, tmp_path):
     printed = call('probe.py', '--encoder', 'resnet18', '--data',
                    tmp_path / 'no', '--arm', 'a', 'b.pth', status=1)
     assert 'there is no folder' in printed
+
+
+def test_any_encoder_of_a_config_is_probed_as_its_run_starts(stripes,
+                                                             tmp_path):
+    """MSMAE's gives tokens, and its weights are drawn by the whole model."""
+    config = load_config(
+        'configs/msmae/small/msmae_vit-mini-p8_1xb64-30e_brain-tumor-mri.py')
+    init_default_scope(config.default_scope)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.init_weights()
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'run.pth')
+    printed = call('probe.py', '--config', config.filename, '--data', stripes,
+                   '--size', '64', '--arm', 'start', tmp_path / 'run.pth')
+    cells = {line.split(' | ')[0].strip('| '): line.split(' | ')[1:]
+             for line in printed.splitlines() if line.startswith('|')}
+    # Seed 0 of random weights is the start of a run with this seed.
+    assert cells['start - random'][:2] == ['1', '+0.0']
+    assert cells['start'] == cells['random']

@@ -78,29 +78,37 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict]:
         The scores of each arm, a dict of them by probe for each checkpoint,
         and those of the colour by probe.
     """
-    from mmmedmask.apis.encoder_weights import build_tile_encoder
     from mmmedmask.engine.probing import build_probes, score_encoder
 
     probes = build_probes(args.data, args.dense, args.colors, args.size,
                           (*args.few, None), args.max_images,
                           args.split_folder, args.dense_size)
-    name = args.encoder or 'cmim'
     arms = {'random': list(range(len(args.arm[0]) - 1)),
             **{arm[0]: arm[1:] for arm in args.arm}}
-    scores = {}
-    for arm, sources in arms.items():
-        scores[arm] = []
-        for source in sources:
-            weights = dict(random_seed=source) if arm == 'random' else dict(
-                weights=source)
-            encoder = build_tile_encoder(
-                name, config=args.config, **weights).to(args.device)
-            scores[arm].append(
-                score_encoder(encoder.network, encoder, probes))
+    scores = {arm: [score_encoder(*_build(args, arm, source), probes)
+                    for source in sources]
+              for arm, sources in arms.items()}
     color = {f'{prefix}/{score.name}': score
              for prefix, probe in probes.items()
              for score in probe.plain_floor()}
     return scores, color
+
+
+def _build(args: argparse.Namespace, arm: str, source: int | str) -> tuple:
+    """Build an encoder of an arm, and what has the units of its images."""
+    from mmmedmask.apis.encoder_weights import (
+        build_config_encoder,
+        build_tile_encoder,
+    )
+
+    options = dict(random_seed=source) if arm == 'random' else dict(
+        weights=source)
+    if args.config:
+        network, units = build_config_encoder(args.config, **options)
+    else:
+        units = build_tile_encoder(args.encoder, **options)
+        network = units.network
+    return network.to(args.device), units
 
 
 def tables(scores: dict, color: dict) -> list[list[list[str]]]:

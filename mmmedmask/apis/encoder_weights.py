@@ -7,10 +7,12 @@ random ones have to be asked for.
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 import torchvision
+from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mmmedmask.apis.backbone_export import build_backbone
@@ -25,6 +27,7 @@ from mmmedmask.engine.checkpoint.reading import (
     read_checkpoint,
     select_prefix,
 )
+from mmmedmask.engine.frozen_features import untrained_encoder
 from mmmedmask.models.layers.tile_encoders import (
     BLOCK3_SUFFIX,
     IMAGENET_MEAN,
@@ -99,6 +102,43 @@ def build_tile_encoder(name: str,
         network.to(memory_format=torch.channels_last), name, **units)
     encoder.weights_id = identity
     return encoder.requires_grad_(False)
+
+
+def build_config_encoder(
+        config: str | Path, weights: str | None = None,
+        random_seed: int = 0) -> tuple[nn.Module, SimpleNamespace]:
+    """Build what a config trains, of any architecture, in training mode.
+
+    Args:
+        config: A config with a backbone, of ours or of a host library.
+        weights: A checkpoint; None leaves the weights that a run of the
+            config with ``random_seed`` starts from.
+
+    Returns:
+        The encoder, and ``mean``, ``std`` and ``data_range`` of its images.
+
+    Raises:
+        ValueError: If the config has no backbone, or a tensor is missing.
+
+    Example:
+        >>> from mmmedmask.config_files import model_index
+        >>> name = 'cmim_resnet18_8xb32-coslr-800e_tile-folder'
+        >>> build_config_encoder(model_index()[name])[1].data_range
+        255.0
+    """
+    settings = load_config(config)
+    if not (settings.get('model') or {}).get('backbone'):
+        raise ValueError(f'{str(config)!r} has no model with a backbone to '
+                         'encode with')
+    init_default_scope(settings.get('default_scope') or 'mmengine')
+    network = untrained_encoder(settings.model, random_seed)
+    if weights is not None:
+        _load_all(network, get_state_dict(read_checkpoint(weights)),
+                  str(weights))
+    units = normalisation_of(settings)
+    return network, SimpleNamespace(
+        mean=torch.tensor(units['mean']), std=torch.tensor(units['std']),
+        data_range=units['data_range'])
 
 
 def _build_network(name: str,

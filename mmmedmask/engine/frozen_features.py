@@ -3,10 +3,11 @@
 import copy
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.registry import MODELS
 from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 from mmpretrain.models.backbones.sparse_convnext import SparseConvNeXtBlock
 from mmpretrain.models.utils import LayerNorm2d, sparse_modules
@@ -38,6 +39,26 @@ def encoder_of(model: nn.Module) -> nn.Module:
             return encoder
     raise ValueError(f'{type(model).__name__} has neither a backbone nor an '
                      'aggregator to look at; remove the hook')
+
+
+def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
+    """Build a config's model and give its encoder at random weights.
+
+    These are the weights that a run starts from, those that the whole model
+    draws for its parts among them; what the encoder or the model would load
+    is left out.
+    """
+    config = copy.deepcopy(dict(model))
+    name = 'backbone' if config.get('backbone') else 'aggregator'
+    for part in (config, config.get(name) or {}):
+        init_cfg = part.get('init_cfg')
+        if isinstance(init_cfg, Mapping) and init_cfg['type'] == 'Pretrained':
+            del part['init_cfg']
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = MODELS.build(config)
+        built.init_weights()
+    return encoder_of(built)
 
 
 def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:

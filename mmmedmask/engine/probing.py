@@ -31,6 +31,10 @@ from mmmedmask.engine.frozen_features import (
     draw_points,
     sample_maps,
 )
+from mmmedmask.engine.hooks.precise_bn import (
+    active_batch_norms,
+    update_bn_statistics,
+)
 from mmmedmask.evaluation.probes import (
     ProbeScore,
     probe_images,
@@ -202,10 +206,21 @@ class BagProbe:
     floor_name = 'mean patch'
 
     def run(self, aggregator: nn.Module) -> list[ProbeScore]:
-        """Score the vectors that an aggregator gives, frozen."""
-        frozen = copy.deepcopy(aggregator).eval()
-        return self._score(lambda inputs: frozen(
-            inputs['patches'], inputs['valid'], coords=inputs['coords'])[0])
+        """Score the vectors that an aggregator gives, frozen.
+
+        Statistics of features are measured again on the training bags: at
+        random weights there are none.
+        """
+        frozen = copy.deepcopy(aggregator)
+        frozen.train()
+        if active_batch_norms(frozen):
+            places = self.usable('train')
+            count = len(places) // get_world_size()
+            update_bn_statistics(
+                frozen, self._bags('train', _share(places)[:count]), _vector,
+                others_rest=True)
+        frozen.eval()
+        return self._score(lambda inputs: _vector(frozen, inputs))
 
     def plain_floor(self) -> list[ProbeScore]:
         """Score the mean of each bag's patches, on a common scale."""
@@ -229,15 +244,24 @@ class BagProbe:
                                  'slides and a class to probe on')
             labels[which] = np.array([
                 dataset.get_data_info(place)['gt_label'] for place in places])
-            rows = []
-            for place in _share(places):
-                batch = pseudo_collate([dataset[place]])
-                inputs = self.preprocessor(batch, False)['inputs']
-                rows.append(encode(inputs).float().cpu())
-            vectors[which] = torch.cat(rows)
+            vectors[which] = torch.cat([
+                encode(inputs).float().cpu()
+                for inputs in self._bags(which, _share(places))])
         return score_vectors(
             vectors, labels, len(self.train.metainfo['classes']),
             standardize=standardize, seed=self.seed)
+
+    def _bags(self, which: str, places: Sequence[int]) -> Iterator[dict]:
+        """Give the inputs of one patient after the other."""
+        for place in places:
+            batch = pseudo_collate([getattr(self, which)[place]])
+            yield self.preprocessor(batch, False)['inputs']
+
+
+def _vector(aggregator: nn.Module, inputs: dict) -> Tensor:
+    """The vectors (B, D) of bags."""
+    return aggregator(inputs['patches'], inputs['valid'],
+                      coords=inputs['coords'])[0]
 
 
 @dataclass

@@ -257,22 +257,26 @@ def dataset(root: Path, pipeline=TRAIN_PIPELINE, **arguments) -> dict:
         pipeline=[dict(step) for step in pipeline], **arguments)
 
 
+def msmae_config(drop_rate: float = 0.) -> dict:
+    """A tiny MSMAE."""
+    return dict(
+        type='mmmedmask.MSMAE',
+        data_preprocessor=dict(
+            type='ClsDataPreprocessor', mean=[80.] * 3, std=[60.] * 3),
+        backbone=dict(
+            type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=4,
+            drop_rate=drop_rate,
+            arch=dict(embed_dims=16, num_layers=2, num_heads=2,
+                      feedforward_channels=32)),
+        neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
+                  num_layers=1, num_heads=2),
+        head=dict(type='mmmedmask.MSMAEHead', num_classes=2))
+
+
 def msmae_model(drop_rate: float = 0.) -> torch.nn.Module:
     """Build an MSMAE; in runners of one seed always with the same weights."""
     torch.manual_seed(1)
-    return MODELS.build(
-        dict(
-            type='mmmedmask.MSMAE',
-            data_preprocessor=dict(
-                type='ClsDataPreprocessor', mean=[80.] * 3, std=[60.] * 3),
-            backbone=dict(
-                type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=4,
-                drop_rate=drop_rate,
-                arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                          feedforward_channels=32)),
-            neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
-                      num_layers=1, num_heads=2),
-            head=dict(type='mmmedmask.MSMAEHead', num_classes=2)))
+    return MODELS.build(msmae_config(drop_rate))
 
 
 class RefreshRecorder(Losses):

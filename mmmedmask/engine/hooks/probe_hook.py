@@ -5,21 +5,19 @@ tell from the frozen features, beside the same network at random weights and
 beside the colour alone, says whether pre-training helps.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from PIL import Image
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.probe_sets import COLORS
-from mmmedmask.engine.frozen_features import encoder_of
+from mmmedmask.engine.frozen_features import encoder_of, untrained_encoder
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
 from mmmedmask.engine.probing import (
@@ -133,7 +131,9 @@ class ProbeHook(WatchingHook):
                                  'nothing to probe on, see the warnings')
             return 'there is nothing to probe on'
         with preserve_random_state():
-            random = self._score(model, random_encoder(runner, self.seed))
+            random = self._score(model, untrained_encoder(
+                runner.cfg.model, self.seed).to(
+                    next(model.parameters()).device))
             plain = {f'{prefix}/{score.name}': score.value
                      for prefix, probe in self._probes.items()
                      for score in probe.plain_floor()}
@@ -256,19 +256,6 @@ def _checkpoint_hooks(runner) -> list[CheckpointHook]:
     """Those that keep a best checkpoint."""
     return [hook for hook in runner.hooks
             if isinstance(hook, CheckpointHook) and hook.save_best]
-
-
-def random_encoder(runner, seed: int) -> nn.Module:
-    """Build the run's encoder at random weights, on the model's device."""
-    model = runner.cfg.model
-    config = copy.deepcopy(dict(model.get('backbone') or model.aggregator))
-    init_cfg = config.get('init_cfg')
-    if isinstance(init_cfg, Mapping) and init_cfg['type'] == 'Pretrained':
-        del config['init_cfg']
-    torch.manual_seed(seed)
-    module = MODELS.build(config)
-    module.init_weights()
-    return module.to(next(runner.model.parameters()).device)
 
 
 def read_rows(file: Path, epoch: int) -> list[dict]:

@@ -16,7 +16,13 @@ from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from PIL import Image
 from processes import evaluate_on_ranks
-from tiny_runs import SIZE, dataset, image_runner, msmae_model, write_images
+from tiny_runs import (
+    dataset,
+    image_runner,
+    msmae_config,
+    msmae_model,
+    write_images,
+)
 from torchvision.models import resnet18
 
 from mmmedmask.datasets.coco_instances import encode_mask
@@ -34,6 +40,7 @@ from mmmedmask.engine.probing import (
     ImageProbe,
     score_encoder,
 )
+from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 
 
@@ -290,10 +297,7 @@ def test_the_labels_of_the_training_set(tmp_path):
         # All labels are probed, though an epoch sees a batch alone.
         loader=dict(num_batch_per_epoch=1),
         hooks=[ProbeHook(size=16, max_images=8)])
-    runner.cfg.model = dict(backbone=dict(
-        type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=4,
-        arch=dict(embed_dims=16, num_layers=1, num_heads=2,
-                  feedforward_channels=16)))
+    runner.cfg.model = msmae_config()
     runner.train()
     rows = read_rows(tmp_path / 'probe.csv', 1)
     assert {row['probe'] for row in rows} == {'rgb/knn', 'rgb/logistic'}
@@ -315,7 +319,7 @@ def cohort(tmp_path_factory):
     return folder
 
 
-def bag_probe(cohort):
+def bag_probe(cohort, **options):
     """A probe of the drawn cohort, and an aggregator."""
     splits = [DATASETS.build(dict(
         type='mmmedmask.SlideOmicDataset', data_root=str(cohort),
@@ -324,7 +328,7 @@ def bag_probe(cohort):
     torch.manual_seed(0)
     aggregator = MODELS.build(dict(
         type='mmmedmask.NystromAggregator', num_heads=2, embed_dims=8,
-        in_dims=splits[0].get_data_info(0)['dims']))
+        in_dims=splits[0].get_data_info(0)['dims'], **options))
     return BagProbe(*splits, MODELS.build(dict(
         type='mmmedmask.SlideOmicDataPreprocessor'))), aggregator
 
@@ -342,8 +346,10 @@ def test_bags_of_two_ranks_are_scored_as_by_one(cohort, tmp_path):
     assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
 
 
-def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch):
-    probe, aggregator = bag_probe(cohort)
+@pytest.mark.parametrize('norm_features', [False, True])
+def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch,
+                                                     norm_features):
+    probe, aggregator = bag_probe(cohort, norm_features=norm_features)
     aggregator.train()
     seen = {}
     monkeypatch.setattr(
@@ -352,13 +358,23 @@ def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch):
     probe.run(aggregator)
     assert aggregator.training
     aggregator.eval()
+    if norm_features:
+        # Each training bag is seen once, as in a first epoch.
+        norm, = (module for module in aggregator.modules()
+                 if isinstance(module, FeatureNorm))
+        assert not norm.norm.running_mean.any()
+        norm.train()
+        for index in range(len(probe.train)):
+            norm(probe.train[index]['inputs']['patches'].float())
+        norm.eval()
     for which, data in (('train', probe.train), ('test', probe.test)):
         assert len(data) == len(seen['vectors'][which])
         for index in range(len(data)):
             patches = data[index]['inputs']['patches'].float()[None]
             with torch.no_grad():
                 expected = aggregator(patches)[0][0]
-            torch.testing.assert_close(seen['vectors'][which][index], expected)
+            torch.testing.assert_close(
+                seen['vectors'][which][index], expected, atol=1e-4, rtol=1e-4)
             assert seen['labels'][which][index] == data.get_data_info(
                 index)['gt_label']
     assert seen['classes'] == 2
