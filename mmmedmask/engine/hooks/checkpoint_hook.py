@@ -118,6 +118,9 @@ class SafeCheckpointHook(CheckpointHook):
             raise ValueError(
                 f'save_best = {save_best!r} and rule = {rule!r}: '
                 f'{error}') from None
+        # Metrics that other hooks add to some validations: the rest has no
+        # candidate for the best.
+        self.occasional_keys: set[str] = set()
         self._fresh: list | None = None
         self._saved_schedules: list | dict | None = None
         self._saved_gradients: dict[str, Tensor] = {}
@@ -357,6 +360,8 @@ class SafeCheckpointHook(CheckpointHook):
             self._init_rule(self.rules, [next(iter(metrics))])
         for key, rule in zip(self.key_indicators, self.rules, strict=True):
             if key not in metrics:
+                if key in self.occasional_keys:
+                    continue
                 raise ValueError(
                     f'save_best is {key!r}, and validation reports '
                     f'{", ".join(metrics)}')

@@ -18,6 +18,7 @@ from torch import nn
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.probe_sets import COLORS
 from mmmedmask.engine.frozen_features import encoder_of, untrained_encoder
+from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
 from mmmedmask.engine.probing import (
@@ -54,8 +55,9 @@ class ProbeHook(WatchingHook):
     ``WORK_DIR/probe.csv`` and ``WORK_DIR/probe.png``. All ranks share the
     work; training is not changed by it.
 
-    ``CheckpointHook(save_best='probe/rgb/knn', rule='greater')`` keeps the
-    best epoch.
+    ``SafeCheckpointHook(save_best='probe/rgb/knn', rule='greater')`` keeps
+    the best of the epochs that were probed. Others have no score, whether
+    they are validated or not, and random weights are never the best.
 
     Args:
         data: Labelled images, see
@@ -114,9 +116,9 @@ class ProbeHook(WatchingHook):
         self._probes: dict[str, Probe] = {}
         self._floors: dict[str, tuple[float, float]] = {}
         self._rows: list[dict] = []
-        # The last scores, and those that no checkpoint has been offered yet.
+        # Scores that no checkpoint has been offered yet, and their iteration.
         self._scores: dict[str, float] = {}
-        self._metrics: dict[str, float] = {}
+        self._iteration = 0
 
     def prepare(self, runner) -> str | None:
         """Read the data and score the floors."""
@@ -140,6 +142,8 @@ class ProbeHook(WatchingHook):
         self._floors = {name: (score.value, plain[name])
                         for name, score in random.items()}
         for hook in _checkpoint_hooks(runner):
+            if isinstance(hook, SafeCheckpointHook):
+                hook.occasional_keys |= {f'probe/{name}' for name in random}
             for key in hook.key_indicators:
                 score = random.get(key.removeprefix('probe/'))
                 if score is not None and np.isnan(score.value):
@@ -185,23 +189,34 @@ class ProbeHook(WatchingHook):
 
     def look(self, runner, epoch: int, iteration: int) -> None:
         """Score the encoder, unless a run before this one has."""
-        if epoch in {row['epoch'] for row in self._rows}:
-            return
-        model = unwrap(runner.model)
-        with preserve_random_state():
-            scores = self._score(model, encoder_of(model))
-        self._scores = {f'probe/{name}': score.value
-                        for name, score in scores.items()}
-        self._metrics = dict(self._scores) if epoch else {}
-        if is_main_process():
+        values = {row['probe']: row['value'] for row in self._rows
+                  if row['epoch'] == epoch}
+        known = bool(values)
+        if not known:
+            model = unwrap(runner.model)
+            with preserve_random_state():
+                scores = self._score(model, encoder_of(model))
+            values = {name: score.value for name, score in scores.items()}
+        # Random weights are no candidate for the best.
+        self._scores = {f'probe/{name}': value
+                        for name, value in values.items()} if epoch else {}
+        self._iteration = iteration
+        if not known and is_main_process():
             self._write(runner, scores, epoch, iteration)
 
     def after_val_epoch(self, runner,
                         metrics: dict[str, float] | None = None) -> None:
-        """Add the last scores to those of a validation."""
-        if metrics is not None:
-            metrics.update(self._scores)
-            self._metrics = {}
+        """Add to a validation's scores those that these weights have."""
+        if metrics is None:
+            return
+        metrics.update(self._take_scores(runner))
+        for hook in _checkpoint_hooks(runner):
+            if isinstance(hook, SafeCheckpointHook):
+                continue
+            # MMEngine's asks for its metrics each time, and leaves out None.
+            for name in self._floors:
+                if f'probe/{name}' in hook.key_indicators:
+                    metrics.setdefault(f'probe/{name}', None)
 
     def before_train_epoch(self, runner) -> None:
         """Hand scores to the checkpoints, which count finished epochs."""
@@ -244,12 +259,18 @@ class ProbeHook(WatchingHook):
         with atomic_path(Path(runner.work_dir, PICTURE)) as temporary:
             Image.fromarray(draw_probes(self._rows)).save(temporary)
 
+    def _take_scores(self, runner) -> dict[str, float]:
+        """Give the scores of the weights as they are now, once."""
+        scores, self._scores = self._scores, {}
+        return scores if self._iteration == runner.iter else {}
+
     def _offer_best(self, runner) -> None:
-        metrics, self._metrics = self._metrics, {}
+        scores = self._take_scores(runner)
         for hook in _checkpoint_hooks(runner):
-            if metrics and all(name in metrics
-                               for name in hook.key_indicators):
-                hook.after_val_epoch(runner, metrics)
+            keys = dict.fromkeys(hook.key_indicators)
+            if scores.keys() & keys.keys():
+                # Where there was no validation, its metrics are None.
+                hook.after_val_epoch(runner, keys | scores)
 
 
 def _checkpoint_hooks(runner) -> list[CheckpointHook]:

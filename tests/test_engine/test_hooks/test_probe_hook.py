@@ -12,15 +12,20 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from PIL import Image
 from processes import evaluate_on_ranks
 from tiny_runs import (
+    TinyImages,
+    TinyModel,
     dataset,
     image_runner,
     msmae_config,
     msmae_model,
+    noting,
+    tiny_runner,
     write_images,
 )
 from torchvision.models import resnet18
@@ -29,6 +34,7 @@ from mmmedmask.datasets.coco_instances import encode_mask
 from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
 from mmmedmask.engine import probing
 from mmmedmask.engine.frozen_features import FrozenFeatures
+from mmmedmask.engine.hooks import BestCheckpointHook
 from mmmedmask.engine.hooks.probe_hook import (
     BAG_PIPELINE,
     ProbeHook,
@@ -40,6 +46,7 @@ from mmmedmask.engine.probing import (
     ImageProbe,
     score_encoder,
 )
+from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 
@@ -135,6 +142,111 @@ def test_scores_floors_table_picture_and_best(tiny_classification, discs,
     assert float(by_name['pixels/dense_all']["plain"]) > 0.6
     assert Image.open(tmp_path / 'probe.png').size[0] > 1000
     assert list(tmp_path.glob('best_probe_rgb_knn_epoch_[23].pth'))
+
+
+class Scripted(ProbeHook):
+    """A probe of given values: of random weights, then one per look."""
+
+    def __init__(self, values):
+        super().__init__(interval=5)
+        self.values = iter(values)
+
+    def _build_probes(self, runner, model):
+        floor = ProbeScore('knn', .5, 0, 1, .5)
+        return dict(rgb=SimpleNamespace(
+            plain_floor=lambda: [floor], floor_name='colour'))
+
+    def _score(self, model, encoder):
+        return {'rgb/knn': ProbeScore('knn', next(self.values), 0, 1, .5)}
+
+
+class Half(BaseMetric):
+    """A metric that is the same each time."""
+
+    def process(self, data_batch, data_samples):
+        self.results.append(.5)
+
+    def compute_metrics(self, results):
+        return dict(half=results[0])
+
+
+def run_scripted(monkeypatch, work_dir, values, val_interval=1, hooks=(),
+                 kind='mmmedmask.SafeCheckpointHook', by_epoch=True,
+                 save_best='probe/rgb/knn', **settings):
+    """Train for ten epochs, the best told by a scripted probe."""
+    monkeypatch.setattr('mmmedmask.engine.hooks.probe_hook.untrained_encoder',
+                        lambda model, seed: torch.nn.Identity())
+    cycle = dict(by_epoch=True, max_epochs=10) if by_epoch else dict(
+        by_epoch=False, max_iters=10)
+    tiny_runner(
+        work_dir, TinyModel(), [Scripted(values), BestCheckpointHook(),
+                                *hooks], by_epoch=by_epoch, length=2,
+        cfg=dict(model=dict()),
+        train_cfg=dict(cycle, val_interval=val_interval), val_cfg=dict(),
+        val_dataloader=dict(
+            dataset=TinyImages(2), batch_size=2, num_workers=0,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='default_collate')),
+        val_evaluator=Evaluator(Half()), default_hooks=dict(checkpoint=dict(
+            type=kind, interval=1, by_epoch=by_epoch, save_best=save_best,
+            rule='greater')), **settings).train()
+
+
+def assert_best_is(work_dir, *names):
+    assert {file.name for file in work_dir.glob('best_*.pth')} == {*names}
+    if len(names) == 1:
+        assert (work_dir / 'best.pth').samefile(work_dir / names[0])
+
+
+@pytest.mark.parametrize('val_interval', [1, 3, 5])
+@pytest.mark.parametrize('kind', ['CheckpointHook',
+                                  'mmmedmask.SafeCheckpointHook'])
+def test_the_best_is_of_the_epoch_that_was_scored(monkeypatch, tmp_path, kind,
+                                                  val_interval):
+    """Scores count after epochs 5 and 10, random weights never."""
+    run_scripted(monkeypatch, tmp_path / 'high', [.5, .6, .9, .8],
+                 val_interval, kind=kind)
+    assert_best_is(tmp_path / 'high', 'best_probe_rgb_knn_epoch_5.pth')
+    run_scripted(monkeypatch, tmp_path / 'low', [.5, .6, .1, .2],
+                 val_interval, kind=kind)
+    assert_best_is(tmp_path / 'low', 'best_probe_rgb_knn_epoch_10.pth')
+
+
+@pytest.mark.parametrize(('moment', 'epoch', 'values'), [
+    ('before_val', 5, [.5, .8]), ('before_train_iter', 5, [.5, .8]),
+    # A run that goes on between two probes begins with one.
+    ('before_train_iter', 7, [.5, .7, .8])])
+def test_a_resumed_run_finds_the_same_best(monkeypatch, tmp_path, moment,
+                                           epoch, values):
+    """Killed before and after the checkpoint was offered a score."""
+    def stop(runner, **_):
+        if runner.epoch == epoch:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_scripted(monkeypatch, tmp_path, [.5, .6, .9],
+                     hooks=[noting(moment, stop)[0]])
+    run_scripted(monkeypatch, tmp_path, values, resume=True)
+    assert_best_is(tmp_path, 'best_probe_rgb_knn_epoch_5.pth')
+
+
+def test_the_best_by_a_probe_and_by_a_metric(monkeypatch, tmp_path):
+    run_scripted(monkeypatch, tmp_path, [.5, .6, .9, .8], 3,
+                 save_best=['probe/rgb/knn', 'half'])
+    assert_best_is(tmp_path, 'best_probe_rgb_knn_epoch_5.pth',
+                   'best_half_epoch_10.pth')
+
+
+def test_the_best_where_iterations_count(monkeypatch, tmp_path):
+    """The probe looks before and after: only its last score is offered."""
+    run_scripted(monkeypatch, tmp_path, [.5, .6, .4], by_epoch=False)
+    assert_best_is(tmp_path, 'best_probe_rgb_knn_iter_10.pth')
+
+
+def test_a_probe_that_there_is_not_is_no_best(monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="save_best is 'probe/gray/knn', and"):
+        run_scripted(monkeypatch, tmp_path, [.5, .6],
+                     save_best='probe/gray/knn')
 
 
 def test_training_is_the_same_to_the_bit(tiny_classification, discs, squares,
