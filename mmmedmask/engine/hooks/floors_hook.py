@@ -7,13 +7,13 @@ to what the visible colour alone explains has learned nothing else.
 import copy
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from mmmedmask.engine.hooks.panel_hook import LOSS_INFO
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
@@ -104,7 +104,8 @@ class LossFloorsHook(WatchingHook):
         if reason := explain_missing(unwrap(runner.model)):
             return reason
         train = runner.train_dataloader.dataset
-        self._dataset = self._build_held_out(runner) or train
+        held_out = self._build_held_out(runner)
+        self._dataset = held_out or _copy_training_set(runner)
         # One draw of places for all.
         generator = torch.Generator().manual_seed(0)
         parts, criterion = [], 'squared'
@@ -114,7 +115,7 @@ class LossFloorsHook(WatchingHook):
             parts += thin_places(answer.targets, max(
                 VALUES_PER_SAMPLE // channels, 1), generator)
         self._measure(runner, fit_guesses(parts, criterion))
-        where = ('' if self._dataset is not train else
+        where = ('' if held_out else
                  ', on training samples: no held_out is given')
         runner.logger.info(
             'Floors of the loss (' + criterion + f' errors{where}): ' +
@@ -225,3 +226,17 @@ class LossFloorsHook(WatchingHook):
                 yield MaskedAnswer(prediction.cpu(), MaskedTargets(*(
                     None if value is None else value.cpu()
                     for value in targets)), criterion)
+
+
+def _copy_training_set(runner: Runner) -> Dataset:
+    """Build the training set anew, or copy one that has no config.
+
+    Its own transforms draw other views in each epoch, as
+    ``TransformEpochHook`` tells them to; nobody tells those of the copy.
+    """
+    train = runner.train_dataloader.dataset
+    config = (runner.cfg.get('train_dataloader') or {}).get('dataset')
+    # num_batch_per_epoch wraps it, and takes the first samples.
+    copied = DATASETS.build(config) if isinstance(config, Mapping) \
+        else copy.deepcopy(getattr(train, '_dataset', train))
+    return Subset(copied, range(len(train)))

@@ -11,9 +11,12 @@ from tiny_runs import (
     TinyCMIM,
     TinyModel,
     assert_same_training,
+    dataset,
     heard,
+    msmae_model,
     tiny_runner,
     train_watched,
+    write_images,
 )
 
 from mmmedmask.datasets import TileFolder
@@ -124,6 +127,23 @@ def test_without_held_out_tiles(tiles, tmp_path):
     assert 'LossFloorsHook: no held-out samples' in logs[0]
     for log, own in zip(logs, (True, True, False), strict=True):
         assert ('on training samples: no held_out' in log) == own
+
+
+@pytest.mark.parametrize('way', ['config', 'built', 'slice'])
+def test_views_are_the_same_each_time(tmp_path, way):
+    """Also of training samples, whose own views are others in each epoch."""
+    data = dataset(write_images(tmp_path / 'data'))
+    settings = dict(loader=dict(num_batch_per_epoch=1)) if way == 'slice' \
+        else dict(cfg=dict(train_dataloader=dict(dataset=data))) \
+        if way == 'config' else {}
+    hooks = [LossFloorsHook(batch_size=4),
+             dict(type='mmmedmask.TransformEpochHook')]
+    runner = train_watched(tmp_path / 'run', msmae_model, data, hooks, lr=0,
+                           epochs=3, **settings)[0]
+    losses = [loss for _, loss in read_scalars(runner.log_dir, 'floors/loss')]
+    assert losses == losses[:1] * 4
+    # A slice has what is trained on alone.
+    assert len(hooks[0]._dataset) == (3 if way == 'slice' else 7)
 
 
 def test_shares_are_logged_and_stand_above_the_panels(tiles, tmp_path,
