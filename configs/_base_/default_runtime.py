@@ -23,7 +23,9 @@ default_hooks = dict(
         type='mmmedmask.SafeCheckpointHook', by_epoch=True, interval=1,
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    seeded_draws=dict(type='mmmedmask.SeededDrawsHook'))
+    seeded_draws=dict(type='mmmedmask.SeededDrawsHook'),
+    # Of several processes: the same statistics of BatchNorm wherever used.
+    shared_statistics=dict(type='mmmedmask.SharedStatisticsHook'))
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -18,6 +18,7 @@ from mmmedmask.engine.hooks.reconstruction_panel import (
     ReconstructionPanelHook,
 )
 from mmmedmask.engine.hooks.seeded_draws import SeededDrawsHook
+from mmmedmask.engine.hooks.shared_statistics import SharedStatisticsHook
 from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook
 from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
@@ -27,4 +28,5 @@ __all__ = ['AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
            'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
            'MovementHook', 'NaNGuardHook', 'PreciseBNHook', 'ProbeHook',
            'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
-           'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook']
+           'SharedStatisticsHook', 'SkippedFilesHook', 'TransformEpochHook',
+           'TripletMonitorHook']
