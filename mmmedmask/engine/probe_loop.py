@@ -31,7 +31,8 @@ class ProbeLoop(BaseLoop):
                  size: int | None = None, colors: Sequence[str] = ('rgb', ),
                  few: Sequence[int | None] = (1, 5, 20, None),
                  max_images: int | None = None,
-                 split_folder: str = 'splits/paper', seed: int = 0) -> None:
+                 split_folder: str = 'splits/paper',
+                 dense_size: int | None = None, seed: int = 0) -> None:
         if data is None and dense is None:
             raise ValueError('ProbeLoop needs data or dense, got neither')
         if dataloader or evaluator:
@@ -43,7 +44,8 @@ class ProbeLoop(BaseLoop):
         super().__init__(runner, dataloader=[])
         self._probes = dict(
             data=data, dense=dense, colors=colors, size=size, few=few,
-            max_images=max_images, split_folder=split_folder, seed=seed)
+            max_images=max_images, split_folder=split_folder,
+            dense_size=dense_size, seed=seed)
 
     def run(self) -> dict[str, float]:
         """Score the encoder in [0, 1], ``probe/gray/knn`` and so on.

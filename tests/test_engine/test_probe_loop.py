@@ -14,6 +14,7 @@ NAME = 'cmim_resnet18-half_1xb32-adamw-20e_crc5'
 def test_scores_are_those_of_the_probes(tmp_path):
     cfg = shrink_config(load(NAME), tmp_path)
     cfg.test_cfg.colors = ['gray']
+    cfg.test_cfg.dense_size = 24
     runner = Runner.from_cfg(cfg)
     metrics = runner.test()
     model = runner.model
