@@ -32,7 +32,7 @@ class MovementHook(Hook):
     and the length of the epoch's last step, both as shares of the length of
     the weights. The visualizer gets ``movement/STAGE`` and
     ``movement_step/STAGE``. At the end a line says how far each stage is
-    from where the run began.
+    from where training began; of a resumed run, from where it goes on.
 
     A warning names the stages that move less than ``least``, a share of
     their weights, in an epoch in which the mean loss falls by more than 1 %
@@ -53,6 +53,7 @@ class MovementHook(Hook):
         self.least = check_range('least', least, 0)
         self._stages: dict[str, list[nn.Parameter]] = {}
         self._first: dict[str, list[Tensor]] = {}
+        self._first_iteration = 0
         self._begin: dict[str, list[Tensor]] = {}
         self._before_step: dict[str, list[Tensor]] = {}
         self._losses: list[Tensor] = []
@@ -64,6 +65,7 @@ class MovementHook(Hook):
         if is_main_process():
             self._stages = stage_parameters(encoder)
             self._first = self._copy()
+            self._first_iteration = runner.iter
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Keep the weights."""
@@ -111,7 +113,10 @@ class MovementHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Say how far the stages have come."""
         if self._stages:
-            runner.logger.info('Movement since training began: ' + ', '.join(
+            # No checkpoint has the weights of the very beginning.
+            since = f'iteration {self._first_iteration}' \
+                if self._first_iteration else 'training began'
+            runner.logger.info(f'Movement since {since}: ' + ', '.join(
                 f'{name} {share:.1%}'
                 for name, share in self._shares(self._first).items()))
 

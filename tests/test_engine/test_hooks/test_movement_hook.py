@@ -55,6 +55,17 @@ def test_shares_of_epochs_and_steps_are_those_of_a_loop(tmp_path):
         f'{distance(steps[0], steps[-1]):.1%}' in log
 
 
+def test_a_resumed_run_counts_from_where_it_goes_on(tmp_path):
+    train(tmp_path, MovementHook(), epochs=1)
+    watch, weights = noting('before_train_epoch', lambda runner: [
+        parameter.detach().clone()
+        for parameter in runner.model.backbone.parameters()])
+    watch.after_train = watch.before_train_epoch
+    runner = train(tmp_path, watch, MovementHook(), epochs=2, resume=True)[0]
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert f'Movement since iteration 4: rest {distance(*weights):.1%}' in log
+
+
 def test_training_is_the_same_to_the_bit(tmp_path):
     assert_same_training(train(tmp_path / 'plain'),
                          train(tmp_path / 'watched', MovementHook()))
