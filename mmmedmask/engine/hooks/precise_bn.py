@@ -131,9 +131,10 @@ class PreciseBNHook(Hook):
     """Measure BatchNorm statistics once, at the end of training.
 
     It acts in the last iteration or epoch, before the last checkpoint and
-    validation, in full precision, on the training batches that would have
-    come next. A loader that ends earlier (epoch-based loops) gives one pass,
-    and the log says how many batches that was.
+    validation, in full precision. Loops that count iterations go on with the
+    training batches that would have come next; those of epochs make one pass
+    at most, in the order of the last epoch, and the log says how many batches
+    that was.
 
     mmpretrain's hook of this name cannot do that for detectors: it runs the
     test-time preprocessing. With MMEngine's ``EMAHook`` the averaged copy
