@@ -71,7 +71,8 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
     Args:
         folder: Working folder of the rules, where relative paths begin. One
             engine at a time works in it.
-        config: What the rules find as ``config``: plain data.
+        config: What the rules find as ``config``: plain data, to which the
+            ``executor`` is added.
         targets: Files (relative to ``folder``) or rules; none takes the
             first rule.
         cores: What rules take with ``threads``.
@@ -96,7 +97,8 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
     command = ['--snakefile', str(Path(snakefile).resolve()),
                '--directory', str(folder), *_OPTIONS]
     if config is not None:
-        command += ['--configfile', str(_write_config(folder, config))]
+        command += ['--configfile', str(_write_config(
+            folder, dict(config, executor=executor)))]
     if executor is None:
         command += ['--cores', str(cores)]
     else:

@@ -278,6 +278,27 @@ def test_a_cluster_runs_the_jobs(place, undisturbed, tmp_path, capfd):
     assert all(line.startswith('--gpus=1 ') for line in submitted)
 
 
+@pytest.mark.parametrize('executor', [None, 'slurm'])
+def test_slurm_counts_the_gpus_itself(place, tmp_path, executor, monkeypatch,
+                                      capfd, caplog):
+    """Its plugin would ask for ``gpus`` in a step, and not for the job."""
+    commands = []
+    monkeypatch.setattr(engine, '_call', lambda command: commands.append(
+        command) or 0)
+    plan = place.plan((0, ), ('scratch', ))
+    execute_plan(plan, place.tools, executor=executor)
+    monkeypatch.undo()
+    command = commands[0]
+    config = command[command.index('--configfile') + 1]
+    assert engine._call([
+        '--snakefile', command[command.index('--snakefile') + 1],
+        '--directory', str(tmp_path), '--configfile', config, '--cores', '1',
+        '--dry-run']) == 0
+    printed = ''.join([*capfd.readouterr(), caplog.text])
+    assert 'resources: ' in printed
+    assert ('gpus=1' in printed) == (executor is None)
+
+
 def test_the_profile_for_slurm_is_taken(monkeypatch, tmp_path):
     commands = []
     monkeypatch.setattr(engine, '_call', commands.append)
