@@ -11,6 +11,7 @@ from PIL import Image
 from torchvision.models import resnet18
 
 from mmmedmask.config_files import load_config
+from mmmedmask.engine.frozen_features import untrained_encoder
 
 
 @pytest.fixture(scope='module')
@@ -91,6 +92,30 @@ def test_missing_files_are_named(stripes, tmp_path):
     printed = call('probe.py', '--encoder', 'resnet18', '--data',
                    tmp_path / 'no', '--arm', 'a', 'b.pth', status=1)
     assert 'there is no folder' in printed
+
+
+def test_random_weights_are_no_loaded_ones(tmp_path):
+    backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
+    init_default_scope('mmpretrain')
+    model = dict(type='ImageClassifier', backbone=backbone)
+    first = untrained_encoder(model, 0)
+    torch.save({f'backbone.{name}': value + 1 for name, value
+                in first.state_dict().items()}, tmp_path / 'all.pth')
+    torch.save({name: value + 1 for name, value
+                in first.state_dict().items()}, tmp_path / 'part.pth')
+    for loading in (
+            model | dict(pretrained=str(tmp_path / 'all.pth')),
+            model | dict(backbone=backbone | dict(init_cfg=[
+                dict(type='Kaiming', layer=['Conv2d']),
+                dict(type='Pretrained',
+                     checkpoint=str(tmp_path / 'part.pth'))]))):
+        loaded = MODELS.build(loading)
+        loaded.init_weights()
+        assert not torch.equal(loaded.backbone.conv1.weight,
+                               first.conv1.weight)
+        assert not torch.equal(
+            untrained_encoder(loading, 0).bn1.weight, loaded.backbone.bn1
+            .weight)
 
 
 def test_any_encoder_of_a_config_is_probed_as_its_run_starts(stripes,

@@ -45,18 +45,21 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
     """Build a config's model and give its encoder at random weights.
 
     These are the weights that a run starts from, those that the whole model
-    draws for its parts among them; what the encoder or the model would load
-    is left out.
+    draws for its parts among them; nothing is loaded from a file.
     """
     config = copy.deepcopy(dict(model))
-    name = 'backbone' if config.get('backbone') else 'aggregator'
-    for part in (config, config.get(name) or {}):
-        init_cfg = part.get('init_cfg')
-        if isinstance(init_cfg, Mapping) and init_cfg['type'] == 'Pretrained':
-            del part['init_cfg']
+    # A teacher that BEiT asks for its targets is read while it is built.
+    config.pop('target_generator', None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = MODELS.build(config)
+        for module in built.modules():
+            init_cfg = getattr(module, 'init_cfg', None)
+            kept = [one for one in (init_cfg if isinstance(init_cfg, list)
+                                    else [init_cfg])
+                    if not one or one['type'] != 'Pretrained']
+            if init_cfg and None not in kept:
+                module.init_cfg = kept
         built.init_weights()
     return encoder_of(built)
 

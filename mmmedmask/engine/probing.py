@@ -43,10 +43,11 @@ from mmmedmask.evaluation.probes import (
 from mmmedmask.functional.randomness import stream_seed
 
 REFERENCE_IMAGES = 100
-"""Training images whose colours others are brought to, at most; of masks,
-those on which BatchNorm statistics are measured."""
+"""Training images whose colours others are brought to, at most."""
 STATISTICS_IMAGES = 1000
 """Training images on which BatchNorm statistics are measured, at most."""
+STATISTICS_MIDDLES = 100
+"""The same of images with masks, which are larger."""
 MIDDLES_PER_BATCH = 8
 
 
@@ -67,11 +68,22 @@ def _batches_of_share(places: Sequence[int], size: int
     """Split this rank's share, as long and in as many parts on each.
 
     The parts are even: a last one of a single image would count as much.
+    With more ranks than places each has all of them.
     """
     count = len(places) // get_world_size()
-    share = torch.tensor(_share(places)[:count])
+    share = torch.tensor(_share(places)[:count] if count else list(places))
+    count = len(share)
     for part in share.tensor_split(-(-count // size) or 1):
         yield part.tolist()
+
+
+def _stack(images: Sequence[Tensor]) -> Tensor:
+    sizes = sorted({tuple(image.shape[1:]) for image in images})
+    if len(sizes) > 1:
+        raise ValueError(
+            f'images to probe on have different sizes, such as {sizes[0]} and '
+            f'{sizes[-1]}: give the probe a size')
+    return torch.stack(list(images))
 
 
 def _on_main(score: Callable[..., list[ProbeScore]], *arguments
@@ -145,8 +157,11 @@ class ImageProbe:
         drawn = _draw(range(len(self.train.paths)), STATISTICS_IMAGES,
                       self.seed)
         for places in _batches_of_share(drawn, self.batch_size):
-            yield torch.stack([self._image('train', place)
-                               for place in places])
+            if get_world_size() == 1:
+                yield self._load('train')[places]
+            else:
+                yield _stack([self._image('train', place)
+                              for place in places])
 
     def _image(self, which: str, index: int) -> Tensor:
         path = getattr(self, which).paths[index]
@@ -161,12 +176,7 @@ class ImageProbe:
             images = [
                 self._image(which, index)
                 for index in _share(range(len(getattr(self, which).paths)))]
-            sizes = sorted({tuple(image.shape[1:]) for image in images})
-            if len(sizes) > 1:
-                raise ValueError(
-                    f'images to probe on have different sizes, such as '
-                    f'{sizes[0]} and {sizes[-1]}: give the probe a size')
-            self._images[which] = torch.stack(images)
+            self._images[which] = _stack(images)
         return self._images[which]
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
@@ -308,7 +318,7 @@ class DenseProbe:
 
         Of up to 100 images; the smallest says how large a middle is.
         """
-        drawn = _draw(self._masked('train'), REFERENCE_IMAGES, self.seed)
+        drawn = _draw(self._masked('train'), STATISTICS_MIDDLES, self.seed)
         images = {place: resize_square(
             load_image(self.train.paths[place]), self.size)
             for place in drawn}

@@ -200,7 +200,8 @@ def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
     return [f'## Less {title}, run by run',
             'Mean difference over the runs that both rows have, with its '
             '95 % interval (Student\'s t; number of runs).'
-            + (' Seeds of a fold have the same patients and count as one.'
+            + (' Seeds of a fold have the same patients: each fold counts '
+               'once, with the mean of its seeds.'
                if any(axis.fold is not None for cell in cells
                       for axis in cell.values) else ''),
             _grid([['row', *(column.title for column in recipe.columns)],

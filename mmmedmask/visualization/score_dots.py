@@ -14,7 +14,7 @@ def draw_score_dots(columns: Mapping[str, Mapping[str, Sequence[float]]],
                     references: Sequence[str] = ()) -> np.ndarray:
     """Draw a panel for each column of a table, a line for each of its rows.
 
-    In the picture, RGB (H, W, 3), each run is a dot, the mean of a row a bar
+    In the picture, RGB (H, W, 3), each score is a dot, the mean of a row a bar
     over its 95 % interval (Student's t).
 
     Args:

@@ -25,7 +25,8 @@ class FeatureNorm(nn.Module):
         In the type of the statistics: float32 under autocast, too.
         """
         patches = patches.to(self.norm.running_mean.dtype)
-        if not self.training or len(patches) > 1:
+        # Probes measure statistics with this layer alone in training mode.
+        if not self.norm.training or len(patches) > 1:
             return self.norm(patches)
         return F.batch_norm(patches, self.norm.running_mean,
                             self.norm.running_var, eps=self.norm.eps)

@@ -365,6 +365,14 @@ def test_images_that_statistics_are_measured_on(discs, squares, tmp_path):
     masked = read_probe_sets(squares)
     middles, = DenseProbe(*masked, max_images=3).training_batches()
     assert middles.shape == (3, 3, 32, 40)
+    with pytest.raises(ValueError, match='give the probe a size'):
+        list(ImageProbe(replace(masked[0], paths=(
+            masked[0].paths[0], test.paths[0])), test).training_batches())
+    few = ImageProbe(odd.thin(1), test)
+    (tmp_path / 'few').mkdir()
+    assert evaluate_on_ranks(
+        lambda rank: [len(batch) for batch in few.training_batches()],
+        tmp_path / 'few') == [[1]] * 2
     # All ranks bring as many batches and images.
     assert evaluate_on_ranks(
         lambda rank: [len(batch) for some in (
@@ -478,6 +486,13 @@ def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch,
         norm.train()
         for index in range(len(probe.train)):
             norm(probe.train[index]['inputs']['patches'].float())
+        # One patch has no variance: it is scaled, and teaches nothing.
+        before = norm.norm.running_mean.clone()
+        assert torch.isfinite(norm(torch.ones(1, len(before)))).all()
+        assert torch.equal(norm.norm.running_mean, before)
+        norm.eval()
+        norm.norm.train()
+        assert torch.isfinite(norm(torch.ones(1, len(before)))).all()
         norm.eval()
     for which, data in (('train', probe.train), ('test', probe.test)):
         assert len(data) == len(seen['vectors'][which])
