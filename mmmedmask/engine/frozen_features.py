@@ -58,8 +58,8 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
             kept = [one for one in (init_cfg if isinstance(init_cfg, list)
                                     else [init_cfg])
                     if not one or one['type'] != 'Pretrained']
-            if init_cfg and None not in kept:
-                module.init_cfg = kept
+            if init_cfg:
+                module.init_cfg = kept or None
         built.init_weights()
     return encoder_of(built)
 
