@@ -4,6 +4,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -402,7 +403,7 @@ def build_probes(
     return probes
 
 
-def score_encoder(encoder: nn.Module, units: nn.Module,
+def score_encoder(encoder: nn.Module, units: nn.Module | SimpleNamespace,
                   probes: Mapping[str, Probe]) -> dict[str, ProbeScore]:
     """Run all probes, each on a frozen copy of an encoder.
 
