@@ -21,8 +21,7 @@ from mmmedmask.util.atomic_files import write_csv
 _CELLS = 24
 
 
-def draw_scan(seed: int,
-              size: tuple[int, int] = (72, 96),
+def draw_scan(seed: int, size: tuple[int, int] = (72, 96),
               channels: int = 3) -> np.ndarray:
     """Draw an image that no image with another seed resembles.
 
@@ -141,8 +140,7 @@ SMALL_DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
     'ham10000': partial(
         write_ham_download, counts={'nv': 10, 'mel': 7, 'bkl': 4}),
     'busi': partial(write_busi_download,
-                    counts={'benign': 10, 'malignant': 7, 'normal': 4}),
-}
+                    counts={'benign': 10, 'malignant': 7, 'normal': 4})}
 """Writes a small download of each data set, by the converter's name."""
 
 SOURCES = {'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000,

@@ -38,8 +38,7 @@ def check_recipe(recipe):
 
 def _row_problems(recipe, row, scale):
     chain = resolve_chain(recipe, row, scale) or ()
-    lasts = {stage.name: last_checkpoint_name(stage.config)
-             for stage in chain}
+    lasts = {stage.name: last_checkpoint_name(stage.config) for stage in chain}
     for stage in chain:
         where = f'row {row.name!r}, stage {stage.name!r}'
         if scale == 'small' and stage.stage == row.stages[stage.name]:

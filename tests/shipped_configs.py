@@ -90,8 +90,7 @@ def source_of(init_cfg, prefix='backbone.'):
 def groups_of(model, optim_wrapper):
     """The optimiser's group of each parameter that it trains, by name."""
     wrapper = build_optim_wrapper(model, optim_wrapper)
-    groups = {id(parameter): group
-              for group in wrapper.optimizer.param_groups
+    groups = {id(parameter): group for group in wrapper.optimizer.param_groups
               for parameter in group['params']}
     return {name: groups[id(parameter)]
             for name, parameter in model.named_parameters()

@@ -194,8 +194,7 @@ def test_a_fresh_process_has_its_own_settings(monkeypatch, tmp_path):
         '    return os.getpid(), [os.environ[name] for name in names]\n')
     look = load(script).look
     pid, values = benchmarking.in_fresh_process(
-        look, 'KEPT', 'MALLOC_TOP_PAD_',
-        environment=dict(MALLOC_TOP_PAD_='4'))
+        look, 'KEPT', 'MALLOC_TOP_PAD_', environment=dict(MALLOC_TOP_PAD_='4'))
     assert pid != os.getpid()
     assert values == ['yes', '4']
     with pytest.raises(RuntimeError, match='look of .* ended with 1'):

@@ -167,8 +167,7 @@ VIEWS = {
     'simclr': ([CROP, FLIP, JITTER, GRAY, BLUR], ),
     'byol': (
         [CROP, FLIP, JITTER, GRAY, ('GaussianBlur', 1), ('Solarize', 0)],
-        [CROP, FLIP, JITTER, GRAY, ('GaussianBlur', .1), ('Solarize', .2)]),
-}
+        [CROP, FLIP, JITTER, GRAY, ('GaussianBlur', .1), ('Solarize', .2)])}
 # Least share of a tile; brightness, contrast, saturation and hue.
 CROPS_AND_COLOURS = {
     'mocov1': (.2, (.4, .4, .4, .4)), 'mocov2': (.2, (.4, .4, .4, .1)),
@@ -350,8 +349,7 @@ def test_the_online_encoder_arrives_whole(method, tmp_path, drawn_data):
         backbone = MODELS.build(config)
     backbone.init_weights()
     report = match_state_dicts(
-        backbone.state_dict(),
-        select_prefix(tensors, config.init_cfg.prefix),
+        backbone.state_dict(), select_prefix(tensors, config.init_cfg.prefix),
         allowed_unused=detector.default_hooks.load_check.get(
             'allowed_unused', ()))
     assert len(report.matched) == report.expected == 120

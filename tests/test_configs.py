@@ -16,9 +16,8 @@ from mmmedmask.config_files import runner_keys
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.util.nested import nested_dicts, walk_nested
 
-ALL = sorted(
-    str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')
-    if '_base_' not in path.parts)
+ALL = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob('*.py')
+             if '_base_' not in path.parts)
 
 
 def test_found_all_configs():
@@ -52,10 +51,8 @@ def test_a_position_is_found():
 
 def test_no_config_addresses_a_list_by_position():
     """A base that puts a step in front would change what children do."""
-    assert {
-        str(path): places for path in CONFIGS.rglob('*.py')
-        if (places := list(_positions(path.read_text('utf-8'))))
-    } == {}
+    assert {str(path): places for path in CONFIGS.rglob('*.py')
+            if (places := list(_positions(path.read_text('utf-8'))))} == {}
 
 
 def test_no_config_has_hooks_that_a_child_would_lose():
@@ -68,10 +65,9 @@ def test_a_child_with_one_hook_more_keeps_all_guards(tmp_path):
     """For GiMP, which once lost two."""
     main = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
     child = tmp_path / 'child.py'
-    child.write_text(
-        f"_base_ = 'mmmedmask::gimp/{main}.py'\n"
-        "custom_hooks = [dict(type='EmptyCacheHook')]\n"
-        "default_hooks = dict(triplet_monitor=None)\n")
+    child.write_text(f"_base_ = 'mmmedmask::gimp/{main}.py'\n"
+                     "custom_hooks = [dict(type='EmptyCacheHook')]\n"
+                     "default_hooks = dict(triplet_monitor=None)\n")
     assert {*hooks_of(Config.fromfile(child))} == {
         *hooks_of(read(main)), 'EmptyCacheHook'} - {'TripletMonitorHook'}
 
@@ -137,8 +133,7 @@ def stepped():
 
 @pytest.mark.usefixtures('no_curves')
 @pytest.mark.parametrize('name', ALL)
-def test_takes_a_training_step(name, tmp_path, drawn_data, gradients,
-                               stepped):
+def test_takes_a_training_step(name, tmp_path, drawn_data, gradients, stepped):
     """One iteration, or one short epoch, without validation.
 
     Many configs differ in what shrinking takes away alone, such as the

@@ -92,8 +92,7 @@ def test_links_titles_tables_and_lists(page):
         width = cells
     # MkDocs, other than GitHub, takes a list for the paragraph's text unless
     # an empty line is before it.
-    assert re.findall(r'^(?![-#\s]).+\n- .*$', prose(text),
-                      re.MULTILINE) == []
+    assert re.findall(r'^(?![-#\s]).+\n- .*$', prose(text), re.MULTILINE) == []
 
 
 @pytest.mark.parametrize('page', PAGES, ids=_name)

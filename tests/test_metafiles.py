@@ -135,8 +135,7 @@ def test_a_recipes_cells_are_those_of_the_metafiles(name):
         for column, value in row.paper.items():
             key = columns[column].metafile
             assert key is not None, f'{column} has values and no metafile'
-            told = {config: _cells(BY_NAME[config])[key]
-                    for config in configs
+            told = {config: _cells(BY_NAME[config])[key] for config in configs
                     if key in _cells(BY_NAME.get(config, {}))}
             assert told, f'{row.name}: no metafile has {key} of {configs}'
             assert set(told.values()) == {value}, f'{row.name}: {key}'

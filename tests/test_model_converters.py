@@ -363,8 +363,7 @@ def test_timm_loads_the_folder(tmp_path, kind, arguments, name):
     ('ResNet', dict(depth=18, base_channels=16, stem_channels=16),
      r'no resnet with \(2, 2, 2, 2\) blocks and 16 channels'),
     ('VisionTransformer', dict(arch='deit-tiny', img_size=(64, 96)),
-     'square images, got 24 patches'),
-])
+     'square images, got 24 patches')])
 def test_what_timm_does_not_have_is_refused(tmp_path, kind, arguments, said):
     _, source = _run_of(tmp_path, kind, **arguments)
     with pytest.raises(ValueError, match=said):

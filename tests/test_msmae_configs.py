@@ -355,9 +355,8 @@ def test_refreshes():
     for name in (MAIN, MAIN_FINETUNE):
         cfg = load(name)
         hook = hooks_of(cfg)['AttentionMaskHook']
-        listed[name] = [
-            epoch for epoch in range(cfg.train_cfg.max_epochs)
-            if is_refresh_epoch(epoch, hook.begin, hook.interval)]
+        listed[name] = [epoch for epoch in range(cfg.train_cfg.max_epochs)
+                        if is_refresh_epoch(epoch, hook.begin, hook.interval)]
     assert listed == {MAIN: [40, 80, 120, 160, 200, 240, 280],
                       MAIN_FINETUNE: [0, 20, 40, 60, 80]}
 

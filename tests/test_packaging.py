@@ -151,8 +151,7 @@ def test_config_names_are_unique():
     # mim looks for a bare name below the whole root of an editable install.
     files = [file for file in list_files() if file.suffix == '.py']
     counts = Counter(file.name for file in files)
-    configs = [file for file in files
-               if file.is_relative_to(ROOT / 'configs')]
+    configs = [file for file in files if file.is_relative_to(ROOT / 'configs')]
     assert len(configs) > 10
     assert [file for file in configs if counts[file.name] > 1] == []
 
@@ -269,10 +268,9 @@ def test_pip_installs_the_wheel_in_a_fresh_environment(wheel, tmp_path):
         ROOT / 'constraints.txt', f'{wheel}[all]', cwd=tmp_path)
     run(python, '-m', 'pip', 'check', cwd=tmp_path)
     pins = read_pins('.'.join(map(str, sys.version_info[:2])), 'constraints')
-    installed = dict(
-        line.split('==') for line in run(
-            python, '-m', 'pip', 'list', '--format=freeze',
-            cwd=tmp_path).splitlines())
+    installed = dict(line.split('==') for line in run(
+        python, '-m', 'pip', 'list', '--format=freeze',
+        cwd=tmp_path).splitlines())
     installed = {canonicalize_name(name): version
                  for name, version in installed.items()}
     assert installed.items() - pins.items() == {

@@ -27,10 +27,8 @@ def stripes(tmp_path_factory):
                 image = np.tile(wave, (48, 1)) * 50 + random.normal(
                     128, 15, (48, 48))
                 image = image if name == 'down' else image.T
-                Image.fromarray(
-                    np.stack([image] * 3, -1).clip(0, 255).astype(
-                        np.uint8)).save(
-                            folder / split / name / f'{number}.png')
+                Image.fromarray(np.stack([image] * 3, -1).clip(0, 255).astype(
+                    np.uint8)).save(folder / split / name / f'{number}.png')
     return folder
 
 

@@ -54,8 +54,7 @@ def test_train_then_resume(tiny_classification, tmp_path):
     assert (work_dir / 'epoch_2.pth').is_file()
 
 
-def test_a_killed_run_goes_on_as_if_nothing_was(tiny_classification,
-                                                tmp_path):
+def test_a_killed_run_goes_on_as_if_nothing_was(tiny_classification, tmp_path):
     """Killed in the second of two epochs; the same command takes it up."""
     def command(name):
         return ('train.py', tiny_classification, '--work-dir',

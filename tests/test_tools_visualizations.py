@@ -53,9 +53,8 @@ def cmim(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def msmae(tmp_path_factory):
-    return write_model(write_shrunk(
-        'msmae_vit-base-p16_1xb64-coslr-300e_busi',
-        tmp_path_factory.mktemp('msmae'))[0])
+    return write_model(write_shrunk('msmae_vit-base-p16_1xb64-coslr-300e_busi',
+                                    tmp_path_factory.mktemp('msmae'))[0])
 
 
 def draw_attention(model, out, *arguments, status=0):

@@ -126,10 +126,9 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     (tmp_path / 'model.py').write_text(MODEL)
     config = Config.fromfile(tmp_path / 'model.py')
     init_default_scope('mmpretrain')
-    torch.save(
-        dict(state_dict=MODELS.build(config.model).state_dict(),
-             meta=dict(dataset_meta=dict(classes=('aca', 'scc')))),
-        tmp_path / 'model.pth')
+    torch.save(dict(state_dict=MODELS.build(config.model).state_dict(),
+                    meta=dict(dataset_meta=dict(classes=('aca', 'scc')))),
+               tmp_path / 'model.pth')
     drawing = ('visualizations/visualize_slide_attention.py',
                tmp_path / 'model.py', tmp_path / 'model.pth', '--features',
                tmp_path / 'out' / 'h5_files' / 'a.h5', '--out')

@@ -129,10 +129,9 @@ def test_parameters_are_sharded(tmp_path, drawn_data):
         assert run_forked(*(
             functools.partial(sharded, rank, folder, drawn_data, sharding)
             for rank in range(2))) == [0, 0]
-        results[name] = (
-            json.loads((folder / '0.json').read_text()),
-            torch.load(folder / 'run' / 'run' / 'epoch_2.pth',
-                       weights_only=False)['state_dict'])
+        results[name] = (json.loads((folder / '0.json').read_text()),
+                         torch.load(folder / 'run' / 'run' / 'epoch_2.pth',
+                                    weights_only=False)['state_dict'])
     (losses, count), weights = results['whole']
     (others, share), theirs = results['sharded']
     assert others == pytest.approx(losses, rel=1e-4)

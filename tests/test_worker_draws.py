@@ -37,10 +37,9 @@ class Batches(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         samples = data_batch.get('data_samples') or []
-        self.seen.append([
-            (keys, value.clone()) for keys, value in walk_nested(
-                [data_batch, [sample.to_dict() for sample in samples]])
-            if isinstance(value, torch.Tensor)])
+        self.seen.append([(keys, value.clone()) for keys, value in walk_nested(
+            [data_batch, [sample.to_dict() for sample in samples]])
+                          if isinstance(value, torch.Tensor)])
 
 
 def run(name, folder, data, workers):

@@ -44,10 +44,9 @@ def test_missing_config_lists_similar_ones(tmp_path, monkeypatch):
     (folder / 'cmim').mkdir(parents=True)
     (folder / 'cmim' / 'cmim_resnet18_nct.py').touch()
     monkeypatch.setattr(config_files, 'find_config_folder', lambda: folder)
-    with pytest.raises(
-            FileNotFoundError,
-            match=r"'cmim_resnet19_nct.py' does not exist .* "
-            r'cmim/cmim_resnet18_nct\.py$'):
+    with pytest.raises(FileNotFoundError,
+                       match=r"'cmim_resnet19_nct.py' does not exist .* "
+                       r'cmim/cmim_resnet18_nct\.py$'):
         apis.load_config('cmim_resnet19_nct.py')
 
 
@@ -275,8 +274,7 @@ def test_missing_host_library_is_named():
 def test_an_epoch_without_iterations_is_explained(tmp_path, batch_size,
                                                   drop_last, ok):
     runner = Runner(
-        torch.nn.Linear(1, 1), str(tmp_path),
-        train_dataloader=dict(
+        torch.nn.Linear(1, 1), str(tmp_path), train_dataloader=dict(
             batch_size=batch_size, drop_last=drop_last,
             sampler=dict(type='DefaultSampler', shuffle=True),
             dataset=[0, 1, 2]),

@@ -170,8 +170,7 @@ def test_weights_of_torchvision_are_asked_for_by_name(monkeypatch):
     (dict(name='resnet18', config='a.py', random_seed=0), ValueError,
      'no other takes one'),
     (dict(name='resnet18', random_seed=0, input_size=0), ValueError,
-     'input_size must be at least 1, got 0'),
-])
+     'input_size must be at least 1, got 0')])
 def test_bad_arguments_are_explained(options, error, message):
     with pytest.raises(error, match=message):
         build_tile_encoder(**options)

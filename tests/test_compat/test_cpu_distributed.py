@@ -31,8 +31,7 @@ def train_as_rank(work_dir):
     assert cpu_distributed.enable_cpu_distributed()
     assert cpu_distributed.enable_cpu_distributed()  # again changes nothing
     generator = torch.Generator().manual_seed(0)
-    data = [dict(inputs=torch.randn(3, generator=generator))
-            for _ in range(8)]
+    data = [dict(inputs=torch.randn(3, generator=generator)) for _ in range(8)]
     runner = Runner(
         model=Line(), work_dir=str(work_dir), launcher='pytorch',
         train_dataloader=dict(
@@ -98,9 +97,8 @@ def test_two_processes_equal_one_with_all_the_data(tmp_path, capfd):
     assert statuses == [0, 0], log
     assert '2 processes train on CPU with gloo' in log
     assert 'SyncBatchNorm does not run on CPU' in log
-    first, second = (
-        torch.load(tmp_path / f'{rank}.pth', weights_only=True)
-        for rank in range(2))
+    first, second = (torch.load(tmp_path / f'{rank}.pth', weights_only=True)
+                     for rank in range(2))
     for key, value in train_naively(epochs=2).items():
         assert torch.equal(first[key], second[key])
         torch.testing.assert_close(first[key], value)

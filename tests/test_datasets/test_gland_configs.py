@@ -89,8 +89,7 @@ def test_a_damaged_image_ends_a_detection_with_its_name(tmp_path):
     root = write_gland_dataset(tmp_path, 2, 1, size=SIZE)
     for path in (root / 'images/train').iterdir():
         path.write_bytes(path.read_bytes()[:-200])
-    settings = Config.fromfile(
-        BASES / 'glas_instance.py').train_dataloader
+    settings = Config.fromfile(BASES / 'glas_instance.py').train_dataloader
     settings.dataset.data_root = str(root)
     settings.update(num_workers=1)
     with DefaultScope.overwrite_default_scope('mmdet'):

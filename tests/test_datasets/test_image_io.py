@@ -283,8 +283,7 @@ def write_pages_elsewhere(path):
     """tifffile fills them with zeros and logs it."""
     tifffile.imwrite(path, np.ones((4, 9, 7), np.uint8), ome=True,
                      photometric='minisblack', metadata={'axes': 'ZYX'})
-    path.write_bytes(
-        path.read_bytes().replace(b'SizeZ="4"', b'SizeZ="9"'))
+    path.write_bytes(path.read_bytes().replace(b'SizeZ="4"', b'SizeZ="9"'))
 
 
 def animate(path):

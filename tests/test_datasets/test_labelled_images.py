@@ -127,8 +127,7 @@ def test_parts_share_no_image(root, monkeypatch):
     ({'split_folder': ''}, ValueError, 'split_folder must not be empty'),
     ({'on_error': 'ignore'}, ValueError, "'ignore'"),
     ({'metainfo': {'classes': ('mel', 'NV', 'nv 2')}}, ValueError,
-     "has the classes .'mel'"),
-])
+     "has the classes .'mel'")])
 def test_bad_arguments(root, arguments, error, message):
     with pytest.raises(error, match=message):
         LabelledImages(**{'data_root': str(root), **arguments})

@@ -140,9 +140,8 @@ def test_compression_without_loss(tmp_path, syntax, dtype, low, high, bits):
     if codec in ('ljpeg', 'jpegls') and bits > 8:
         # They know no sign: two's complement in the stored bits.
         given = frames.view('uint16') & (2**bits - 1)
-    options = dict(
-        jpeg2k=dict(codecformat='J2K', reversible=True, level=0),
-        ljpeg=dict(bitspersample=bits)).get(codec, {})
+    options = dict(jpeg2k=dict(codecformat='J2K', reversible=True, level=0),
+                   ljpeg=dict(bitspersample=bits)).get(codec, {})
     encode = getattr(imagecodecs, f'{codec}_encode')
     compress(path, syntax, [encode(np.ascontiguousarray(frame), **options)
                             for frame in given])
@@ -225,9 +224,8 @@ def test_frames_and_what_each_has_of_its_own(tmp_path):
             read_image(name, 'header')[..., 0],
             np.vectorize(naive_window)(expected, 50 * (index + 1), 20),
             atol=1e-6)
-    dataset = TileFolder(
-        str(tmp_path), pipeline=[
-            dict(type='mmmedmask.LoadTile', in_channels=1, dtype='float32')])
+    dataset = TileFolder(str(tmp_path), pipeline=[
+        dict(type='mmmedmask.LoadTile', in_channels=1, dtype='float32')])
     assert [dataset[index]['img'].max() for index in range(3)] == [
         90., 390., 890.]
 

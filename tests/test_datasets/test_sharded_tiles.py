@@ -120,8 +120,7 @@ def test_packing_is_repeatable_and_plain_webdataset(folder, shards, tmp_path):
     ({'1.png': png(), '1.jpg': b''}, r'1 has a second picture 1\.jpg'),
     ({'1.png': png(), '1.cls': b'2'}, "'2' is not one of 0 to 1"),
     ({'1.png': png(), '1.cls': b'cat'}, "'cat' is not one of"),
-    (b'nothing', 'no plain tar'),
-])
+    (b'nothing', 'no plain tar')])
 def test_shards_that_make_no_index(tmp_path, members, words):
     path = tmp_path / 'a.tar'
     if isinstance(members, bytes):

@@ -156,10 +156,9 @@ def test_statistics_are_measured_in_a_copy():
 
 def test_nothing_is_dropped_while_statistics_are_measured():
     encoder = ResNet(18, stem_channels=8, base_channels=8, drop_path_rate=0.5)
-    first, second = (
-        (torch.manual_seed(seed),
-         FrozenFeatures(encoder, MEAN, STD, [small_images(8)]))[1]
-        for seed in (0, 1))
+    first, second = ((torch.manual_seed(seed),
+                      FrozenFeatures(encoder, MEAN, STD, [small_images(8)]))[1]
+                     for seed in (0, 1))
     for name, value in first.encoder.state_dict().items():
         assert torch.equal(value, second.encoder.state_dict()[name]), name
 
@@ -182,9 +181,8 @@ def test_images_get_the_range_of_training(value):
                  for parts in ((.4, .5, .6), (.2, .2, .3)))
     found = FrozenFeatures(encoder, mean, std, data_range=value).normalize(
         images)
-    expected = FrozenFeatures(
-        encoder, [255 * .4, 255 * .5, 255 * .6],
-        [255 * .2, 255 * .2, 255 * .3]).normalize(images)
+    expected = FrozenFeatures(encoder, [255 * .4, 255 * .5, 255 * .6],
+                              [255 * .2, 255 * .2, 255 * .3]).normalize(images)
     torch.testing.assert_close(found, expected)
 
 

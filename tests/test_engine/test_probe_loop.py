@@ -41,8 +41,7 @@ def test_scores_are_those_of_the_probes(tmp_path):
     (dict(dataloader=dict(batch_size=2), evaluator={}, data='x'),
      'batch_size'),
     (dict(dataloader={}, evaluator=dict(type='Accuracy'), data='x'),
-     'Accuracy'),
-])
+     'Accuracy')])
 def test_what_nothing_would_use_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         ProbeLoop(runner=None, **options)

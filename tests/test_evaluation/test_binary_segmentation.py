@@ -213,8 +213,7 @@ def test_csv_has_one_line_per_image(tmp_path):
      r'shape \(4, 5\), its label \(4, 4\)'),
     (dict(gt_sem_seg=dict(data=mask()[None] + 255)), r'0 and 1, got \[255'),
     (dict(pred_sem_seg=dict(data=torch.full((1, 4, 5), .5))), r'got \[0.5'),
-    (dict(pred_sem_seg=dict(data=torch.zeros(2, 4, 5))), r'\(1, H, W\)'),
-])
+    (dict(pred_sem_seg=dict(data=torch.zeros(2, 4, 5))), r'\(1, H, W\)')])
 def test_bad_samples_are_named(change, message):
     bad = {**sample(mask(), mask()), **change}
     with pytest.raises(ValueError, match=message):

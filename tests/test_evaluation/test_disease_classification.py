@@ -303,8 +303,7 @@ def test_says_what_is_left_out(tmp_path, warnings_logged):
      '0.png are not finite'),
     (lambda sample: sample.set_gt_label(4), 'label 4 of sample 0'),
     (lambda sample: sample.set_metainfo(dict(group='')),
-     '0.png has no group, but'),
-])
+     '0.png has no group, but')])
 def test_wrong_samples(change, message):
     samples = make_samples(
         *draw_predictions(5), groups=['a', 'b', 'c', 'd', 'e'])

@@ -127,8 +127,7 @@ def predictions(seed, number=40, classes=('a', 'b'), first=0):
         labels=labels,
         scores=np.where(labels[:, None] == drawn[:, None], scores,
                         scores[:, ::-1]).astype(float),
-        classes=list(classes),
-        modalities=['slides'] * number,
+        classes=list(classes), modalities=['slides'] * number,
         slides=[(f'slide-{index}', ) for index in range(number)])
 
 
@@ -172,9 +171,8 @@ def test_table_of_two_classes(tmp_path):
              for one in (first, second)]
     p_value = stats.binomtest(int((right[0] & ~right[1]).sum()),
                               int((right[0] != right[1]).sum())).pvalue
-    assert lines[2].startswith(
-        f'| accuracy | {100 * right[0].mean():.1f} | '
-        f'{100 * right[1].mean():.1f} |')
+    assert lines[2].startswith(f'| accuracy | {100 * right[0].mean():.1f} | '
+                               f'{100 * right[1].mean():.1f} |')
     assert f'| {p_value:.3g} | McNemar' in lines[2]
     areas = [naive_auc(one.labels == 1, one.scores[:, 1])
              for one in (first, second)]

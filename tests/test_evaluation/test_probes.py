@@ -147,8 +147,7 @@ def test_differences_are_paired_by_seed():
     (np.full((3, 2), np.nan), np.zeros(3, int), np.zeros((1, 2)),
      'training image 0'),
     (np.zeros((3, 2)), np.zeros(3, int), np.full((1, 2), np.inf),
-     'test image 0'),
-])
+     'test image 0')])
 def test_what_cannot_be_probed_is_named(train, labels, test, message):
     for probe in (knn_scores, logistic_scores):
         with pytest.raises(ValueError, match=message):

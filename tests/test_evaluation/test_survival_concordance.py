@@ -114,10 +114,9 @@ def make_samples(risks, months, events, cases=None):
 def test_metric_averages_samples_of_a_case(tmp_path):
     risks, months, events = draw(20)
     owner = np.repeat(np.arange(10), 2)
-    found = evaluate(
-        make_samples(risks, months[owner], events[owner],
-                     [f'case-{place}' for place in owner]),
-        out_dir=str(tmp_path), num_bootstrap=100, seed=4)
+    found = evaluate(make_samples(risks, months[owner], events[owner],
+                                  [f'case-{place}' for place in owner]),
+                     out_dir=str(tmp_path), num_bootstrap=100, seed=4)
     mean = risks.astype(np.float32).astype(float).reshape(10, 2).mean(axis=1)
     assert found['survival/c_index'] == pytest.approx(
         naive_concordance(mean, months[:10], events[:10]))
@@ -151,8 +150,7 @@ def test_without_a_death(warnings_logged):
     (lambda sample: sample.pred_risk.fill_(np.nan),
      'risk of case case-0 must be one finite'),
     (lambda sample: sample.set_metainfo(dict(case_id='case-1')),
-     'samples of case case-1 have different survival'),
-])
+     'samples of case case-1 have different survival')])
 def test_wrong_samples(change, message):
     samples = make_samples(*draw(5))
     change(samples[0])

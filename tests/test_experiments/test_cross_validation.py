@@ -212,8 +212,7 @@ def changed(config, **values):
      "test_dataloader.dataset .* must have split='test' .*, got 'val'"),
     (dict(custom_hooks=[dict(type='Probe', data=dict(
         type='mmmedmask.SlideOmicDataset', split='test'))]),
-     "custom_hooks.0.data .* must have split='train' or 'val', got 'test'"),
-])
+     "custom_hooks.0.data .* must have split='train' or 'val', got 'test'")])
 def test_data_sets_that_would_leak(stages, values, message):
     with pytest.raises(ValueError, match=message):
         fold_options(changed(stages[0], **values), '/splits_0.csv')

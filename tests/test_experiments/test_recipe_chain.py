@@ -158,8 +158,7 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     (['RECIPE', '--folds', '0', '1'], 'real has no folds: name the folder'),
     (['RECIPE', '--scale', 'small', '--data-root', 'my data'],
      "MMEngine would read"),
-    ([], 'name a table, or see --list'),
-])
+    ([], 'name a table, or see --list')])
 def test_says_what_is_wrong(recipe, arguments, message, tmp_path):
     text = recipe.read_text().replace(
         'train_cfg.max_epochs: 30', 'train_dataloader.dataset.data_root: '

@@ -232,9 +232,8 @@ def test_missing_data_and_weights_are_said_with_their_source(place):
         'path': 'data/weights/teacher.pth', 'from': 'https://example.org'}]
     place.recipe_file = write_recipe(place.folder, recipe)
     plan = place.plan()
-    weights = (
-        f'{place.data}/weights/teacher.pth is not there: needed by '
-        'tiny_downstream. It comes from https://example.org')
+    weights = (f'{place.data}/weights/teacher.pth is not there: needed by '
+               'tiny_downstream. It comes from https://example.org')
     assert find_problems(plan) == [weights]
     shutil.rmtree(place.data)
     data = [f'{place.data}/{path} is not there: needed by tiny_{config}. It '
@@ -386,8 +385,7 @@ def test_a_test_is_done_once_for_all_tables(place):
     assert tools_called(chain, probes) == tools_called(probes) == []
     shutil.rmtree(place.folder / 'runs')
     assert tools_called(probes) == ['train.py', 'test.py']
-    assert tools_called(chain) == [
-        'export_backbone.py', 'train.py', 'test.py']
+    assert tools_called(chain) == ['export_backbone.py', 'train.py', 'test.py']
     assert tools_called(probes) == tools_called(probes, chain) == []
 
 

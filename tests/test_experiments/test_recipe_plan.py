@@ -156,9 +156,8 @@ def test_commands_are_complete(tmp_path, monkeypatch):
         'train_dataloader.dataset.data_root.0=else_where/tiles/a '
         'train_dataloader.dataset.data_root.1=else_where/tiles/b '
         'randomness.seed=0')
-    assert lines[1] == (
-        'python tools/model_converters/export_backbone.py '
-        f'{last} {weights} --force')
+    assert lines[1] == ('python tools/model_converters/export_backbone.py '
+                        f'{last} {weights} --force')
     # 4 samples per step, and the rate is for 8.
     assert lines[2] == (
         f'python tools/train.py family/tiny_downstream.py --work-dir '

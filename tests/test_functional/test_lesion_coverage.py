@@ -81,8 +81,7 @@ def test_attention_equals_loops():
         weight = {cell: maps[index][cell].item() for cell in cells}
         mass = sum(weight.values())
         on_lesion = sum(
-            weight[row, column] * shares[row][column]
-            for row, column in cells)
+            weight[row, column] * shares[row][column] for row, column in cells)
         row, column = max(cells, key=weight.get)
         area = masks[index].double().mean().item()
         expected = [on_lesion / mass, area, on_lesion / mass / area,

@@ -194,10 +194,9 @@ class Allocations(TorchDispatchMode):
         known = {leaf.untyped_storage().data_ptr()
                  for leaf in tree_leaves((args, kwargs))
                  if isinstance(leaf, torch.Tensor)}
-        self.sizes += [
-            leaf.numel() for leaf in tree_leaves(output)
-            if isinstance(leaf, torch.Tensor)
-            and leaf.untyped_storage().data_ptr() not in known]
+        self.sizes += [leaf.numel() for leaf in tree_leaves(output)
+                       if isinstance(leaf, torch.Tensor)
+                       and leaf.untyped_storage().data_ptr() not in known]
         return output
 
 

@@ -247,8 +247,7 @@ def test_loss_stays_in_float32_under_autocast():
     (lambda x: mine_triplets('easy', None, LABELS, x), "'easy'"),
     (lambda x: triplet_loss(x, None, LABELS, normalize='both'), "'both'"),
     (lambda x: triplet_loss(x, None, LABELS, mining='random'),
-     r'\(9, 2\), got None'),
-])
+     r'\(9, 2\), got None')])
 def test_bad_arguments_are_refused_by_value(call, value):
     with pytest.raises(ValueError, match=value):
         call(torch.ones(9, 2))

@@ -76,9 +76,8 @@ def naive_pyramid(pyramid, image):
         name = f'levels.{number}'
         one = naive_norm(naive_conv(one, weights[f'{name}.1.weight']),
                          *pair(f'{name}.2'))
-        out.append(
-            naive_norm(naive_conv(one, weights[f'{name}.3.weight']),
-                       *pair(f'{name}.4')))
+        out.append(naive_norm(naive_conv(one, weights[f'{name}.3.weight']),
+                              *pair(f'{name}.4')))
     return [*out, out[-1][:, ::2, ::2]]
 
 
@@ -123,8 +122,7 @@ def test_gradients_reach_every_parameter_and_pixel():
     features = torch.randn(1, 8, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(pyramid, (features, ))
     loss = sum(
-        (level * torch.randn_like(level)).sum()
-        for level in pyramid(features))
+        (level * torch.randn_like(level)).sum() for level in pyramid(features))
     loss.backward()
     assert features.grad.abs().min() > 0
     for name, parameter in pyramid.named_parameters():

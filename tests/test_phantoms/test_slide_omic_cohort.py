@@ -150,8 +150,7 @@ class TestExpression:
 
     def test_signal_and_modules(self):
         values = np.log2(1 + np.stack([
-            draw_expression(GENES, 0, rng(seed), 1.5)
-            for seed in range(400)]))
+            draw_expression(GENES, 0, rng(seed), 1.5) for seed in range(400)]))
         means = values.mean(axis=0)
         shift = means - GENES.mean
         assert shift[GENES.pathways[:4:2]] == pytest.approx(1.5, abs=0.2)

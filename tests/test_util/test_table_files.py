@@ -380,8 +380,7 @@ def test_xlsx_parquet_gz_and_zip(tmp_path):
     ('=1+1', 'cell B2 is a formula without its value.* 1[+]1'),
     ('#REF!', 'cell B2 is the error #REF!'),
     ('#DIV/0!', 'cell B2 is the error #DIV/0!'),
-    (None, 'cell A2:A3 are merged'),
-])
+    (None, 'cell A2:A3 are merged')])
 def test_cells_of_xlsx_that_would_be_empty(tmp_path, cell, message):
     book = openpyxl.Workbook()
     for row in (['id', 'x'], ['p1', cell], ['p2', 3]):

@@ -95,10 +95,9 @@ def test_neighbours_equal_a_loop():
     _, vectors, _ = drawn(40)
     expected = []
     for one, vector in enumerate(vectors):
-        cosines = [
-            -np.inf if other == one else vector @ vectors[other]
-            / np.linalg.norm(vector) / np.linalg.norm(vectors[other])
-            for other in range(40)]
+        cosines = [-np.inf if other == one else vector @ vectors[other]
+                   / np.linalg.norm(vector) / np.linalg.norm(vectors[other])
+                   for other in range(40)]
         expected.append(np.argsort(cosines)[::-1][:3])
     np.testing.assert_array_equal(nearest_neighbours(vectors, 3), expected)
     with pytest.raises(ValueError, match='count .* 40'):

@@ -135,8 +135,7 @@ def test_command(run, tmp_path):
     (['CHECKPOINT', '--split', 'val'],
      "no val_dataloader, it has those of ['test']"),
     (['CHECKPOINT', '--titles', 'a', 'b'], '1 checkpoints need as many'),
-    (['CHECKPOINT', '--export', 'a.txt'], "end with .npz or .csv, got 'a.t"),
-])
+    (['CHECKPOINT', '--export', 'a.txt'], "end with .npz or .csv, got 'a.t")])
 def test_what_the_command_refuses(run, arguments, message):
     arguments = [str(run[1]) if one == 'CHECKPOINT' else one
                  for one in arguments]

@@ -104,8 +104,7 @@ def test_slide_and_every_map_are_shown_side_by_side():
     (lambda: patch_features(PLACES, {'a': np.ones(2)}),
      'a has values of shape'),
     (lambda: patch_features(PLACES, {'a': np.full(3, np.inf)}), 'infinite'),
-    (lambda: patch_features(PLACES, {}, ('x', ), np.ones(2)), 'labels have'),
-])
+    (lambda: patch_features(PLACES, {}, ('x', ), np.ones(2)), 'labels have')])
 def test_what_does_not_fit_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

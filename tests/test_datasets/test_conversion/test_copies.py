@@ -31,8 +31,7 @@ COPIES = {
     'half': lambda image: cv2.resize(
         image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     'flip': lambda image: image[:, ::-1],
-    '16 bit': lambda image: image.astype(np.uint16) * 257,
-}
+    '16 bit': lambda image: image.astype(np.uint16) * 257}
 TISSUE_COPIES = COPIES | {
     'gamma': lambda image: (255 * (image / 255)**1.4).astype(np.uint8),
     'blur': lambda image: cv2.GaussianBlur(image, (0, 0), 1.5),
@@ -40,15 +39,13 @@ TISSUE_COPIES = COPIES | {
         image * [0.9, 1.05, 0.95] + [5, -5, 8], 0, 255).astype(np.uint8),
     'cut': lambda image: image[2:-2, 2:-2],
     'turn': lambda image: np.rot90(image),
-    'turned flip': lambda image: np.rot90(image[::-1], 3),
-}
+    'turned flip': lambda image: np.rot90(image[::-1], 3)}
 SCAN_COPIES = COPIES | {
     'gamma': lambda image: (255 * (image / 255)**1.6).astype(np.uint8),
     'bright': lambda image: np.clip(1.8 * image, 0, 255).astype(np.uint8),
     'half turn': lambda image: image[::-1, ::-1],
     'sharp': lambda image: cv2.addWeighted(
-        image, 3, cv2.GaussianBlur(image, (0, 0), 4), -2, 0),
-}
+        image, 3, cv2.GaussianBlur(image, (0, 0), 4), -2, 0)}
 
 
 @pytest.fixture(scope='module')

@@ -39,8 +39,7 @@ class TestCohort:
             'rna_id,features_path,mpp,age',
             'p1,s1.x.svs,LUAD,train,A,12.5,0,r1,f/s1.h5,0.25,50',
             'p2,s3,LUSC,val,B,,1.0,,,,60',
-            'p1,s2.ndpi,LUAD,train,A,12.5,0,r1,,,50',
-            'p3,,LUAD,,,,,,,,')
+            'p1,s2.ndpi,LUAD,train,A,12.5,0,r1,,,50', 'p3,,LUAD,,,,,,,,')
         assert read_cohort(path) == [
             Case('p1', 'LUAD', (Slide('s1.x', 'f/s1.h5', 0.25), Slide('s2')),
                  'train', 'A', 12.5, 0, 'r1'),

@@ -44,11 +44,10 @@ def test_our_reader_finds_features_coords_encoder_and_patch_size(tmp_path):
     assert torch.equal(slide.read(), torch.from_numpy(features))
     assert torch.equal(slide.coords[:, 0], torch.arange(70) * 512)
     # Files from before the precision was a setting are float32.
-    for change, told in (
-            ({}, ''), (dict(precision='float32'), ''),
-            (dict(mpp=1.0), 'mpp 0.5 there, 1.0 now'),
-            (dict(precision='float16'),
-             "precision 'float32' there, 'float16' now")):
+    for change, told in (({}, ''), (dict(precision='float32'), ''),
+                         (dict(mpp=1.0), 'mpp 0.5 there, 1.0 now'),
+                         (dict(precision='float16'),
+                          "precision 'float32' there, 'float16' now")):
         assert differing_settings(path, {**SETTINGS, **change}) == told
 
 

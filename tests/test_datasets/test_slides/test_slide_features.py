@@ -524,5 +524,4 @@ class TestRealFiles:
 
 
 def _mopadi(data_root, slide):
-    return there(
-        data_root / 'wsi/mopadi_example_data' / slide / 'features.h5')
+    return there(data_root / 'wsi/mopadi_example_data' / slide / 'features.h5')

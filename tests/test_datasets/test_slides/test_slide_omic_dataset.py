@@ -298,11 +298,10 @@ class TestMissing:
     def test_samples_of_barcodes(self, cohort):
         samples = ['TCGA-AA-0001-11A', 'TCGA-AA-0001-01A', 'p2', 'other']
         cohort.write_genes(samples, cohort.fpkm)
-        cohort.write_csv(
-            [('TCGA-AA-0001', 's1', 'LUAD', 'train', ''),
-             ('p2', 's2', 'LUSC', 'train', ''),
-             ('p3', 's3', 'LUSC', 'train', 'other')],
-            'case_id,slide_id,label,split,rna_id')
+        cohort.write_csv([('TCGA-AA-0001', 's1', 'LUAD', 'train', ''),
+                          ('p2', 's2', 'LUSC', 'train', ''),
+                          ('p3', 's3', 'LUSC', 'train', 'other')],
+                         'case_id,slide_id,label,split,rna_id')
         dataset = cohort.build()
         assert np.array_equal(all_of(dataset, 'expression'), cohort.fpkm[1:])
         assert dataset.get_data_info(2)['rna_id'] == 'other'

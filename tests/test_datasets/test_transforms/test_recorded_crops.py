@@ -273,8 +273,7 @@ def test_crop_and_flip_are_independent():
     (lambda: RandomFlip([.5, .6], ['horizontal', 'vertical']), r'0\.6'),
     (lambda: RandomFlip([.5], ['horizontal', 'vertical']), r'\[0\.5\]'),
     (lambda: RandomFlip(.5, 'sideways'), "'sideways'"),
-    (lambda: RandomFlip(.5, []), r'direction.*\[\]'),
-])
+    (lambda: RandomFlip(.5, []), r'direction.*\[\]')])
 def test_bad_arguments(build, message):
     with pytest.raises(ValueError, match=message):
         build()

@@ -328,8 +328,7 @@ def test_start_is_measured_once(folder, tmp_path):
     assert [start['epoch'], start['iteration'], start['moment']] == [
         0, 0, 'start']
     want = [naive_attention(folder, number, 1.0)[1] for number in range(4)]
-    assert start['attention_gain'] == pytest.approx(
-        np.mean(want), rel=1e-4)
+    assert start['attention_gain'] == pytest.approx(np.mean(want), rel=1e-4)
     train(folder, tmp_path, LesionCoverageHook(at_start=True), max_epochs=3,
           resume=True)
     rows = rows_in(tmp_path)
@@ -381,8 +380,7 @@ def test_class_activation_lies_on_what_tells_the_class(folder, tmp_path):
     start, _ = rows_in(tmp_path)
     want = [naive_attention(folder, number, 1.0)[1] if number % 2 else 1.0
             for number in range(4)]
-    assert start['attention_gain'] == pytest.approx(
-        np.mean(want), rel=1e-4)
+    assert start['attention_gain'] == pytest.approx(np.mean(want), rel=1e-4)
     # All cells share the maximum of an empty map.
     assert start['pointing'] == pytest.approx((2 + 2 * 4 / 64) / 4)
     assert start['masked'] == ''
@@ -444,8 +442,7 @@ def test_images_that_cannot_be_read_end_no_run():
 @pytest.mark.parametrize(('pixels', 'error', 'message'), [
     (np.full((SIZE, SIZE), 7, np.uint8), ImageFileError, r'0.png.* 0 and 255'),
     (np.full((SIZE, 20), 255, np.uint8), ValueError,
-     r'masks/0.png has \(32, 20\) pixels.*0.png has \(32, 32\)'),
-])
+     r'masks/0.png has \(32, 20\) pixels.*0.png has \(32, 32\)')])
 def test_wrong_masks_stop_before_training(folder, tmp_path, pixels, error,
                                           message):
     root = tmp_path / 'data'

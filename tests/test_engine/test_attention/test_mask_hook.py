@@ -336,8 +336,7 @@ def test_maps_are_not_taken_from_load_from(
      'epoch 7, not 1'),
     (lambda file: torch.save(
         torch.load(file, weights_only=True) | dict(version=9), file),
-     'version 9'),
-])
+     'version 9')])
 def test_a_lost_side_file_is_reported(
         data, tmp_path_factory, side_file_run, damage, message, tmp_path,
         warnings):
@@ -376,9 +375,8 @@ def test_auto_resume_finds_the_side_file(side_file_run, data, warnings):
 
 def test_persistent_workers_use_the_new_maps(whole_run, data, tmp_path):
     """Workers that never start anew, also for the refreshes' own loader."""
-    _, recorder = train(
-        tmp_path, dataset(data), mask=dict(num_workers=1),
-        loader=dict(num_workers=2, persistent_workers=True))
+    _, recorder = train(tmp_path, dataset(data), mask=dict(num_workers=1),
+                        loader=dict(num_workers=2, persistent_workers=True))
     _, expected = whole_run
     assert recorder.losses == expected.losses
     assert list(recorder.stores) == [1, 3]
@@ -587,8 +585,7 @@ def without(key):
     (dict(pipeline=without('crop_box')), 'crop_box.*RandomResizedCrop'),
     (dict(pipeline=without('img_path')), "img_path.*'img_path'"),
     (dict(pipeline=without('flip')), 'flip.*RandomFlip'),
-    (dict(pipeline=TRAIN_PIPELINE[:3]), 'PackTile'),
-])
+    (dict(pipeline=TRAIN_PIPELINE[:3]), 'PackTile')])
 def test_trainings_that_do_not_fit(data, tmp_path, changes, message):
     changes = dict(changes)
     pipeline = changes.pop('pipeline', TRAIN_PIPELINE)

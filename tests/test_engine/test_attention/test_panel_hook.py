@@ -39,8 +39,7 @@ WHOLE = [
     dict(type='mmmedmask.PackTile', meta_keys=('img_path', )),
 ]
 VIT = dict(
-    type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=PATCH,
-    drop_rate=0.2,
+    type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=PATCH, drop_rate=0.2,
     arch=dict(
         embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32))
 PREPROCESSOR = dict(
@@ -59,8 +58,7 @@ def pretraining_model(**arguments):
 
 def classifier(**arguments):
     return MODELS.build(dict(
-        type='mmmedmask.MSMAEClassifier',
-        data_preprocessor=dict(PREPROCESSOR),
+        type='mmmedmask.MSMAEClassifier', data_preprocessor=dict(PREPROCESSOR),
         backbone=dict(VIT, out_type='cls_token'),
         head=dict(type='LinearClsHead', num_classes=4, in_channels=16),
         **arguments))

@@ -296,8 +296,7 @@ def test_what_does_not_arrive_is_named(official, change, options, message):
         convert_mae(change(official), **options)
 
 
-def test_tensors_to_leave_out_and_those_of_the_other_direction(ours,
-                                                               official):
+def test_tensors_to_leave_out_and_those_of_the_other_direction(ours, official):
     tensors, report = convert_mae(
         official | {'blocks.0.gamma_1': torch.zeros(DIMS)},
         leave_out=['*.gamma_*'])

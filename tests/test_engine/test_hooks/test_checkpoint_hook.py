@@ -372,9 +372,8 @@ def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
     (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=.1)),
           param_scheduler=None),
      r"another optimizer: it has .*'momentum'.*AdamW has not"),
-    (dict(optim_wrapper=dict(
-        optimizer=dict(type='SGD', lr=.1, momentum=.9),
-        paramwise_cfg=dict(bias_lr_mult=2.))),
+    (dict(optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1, momentum=.9),
+                             paramwise_cfg=dict(bias_lr_mult=2.))),
      r'has \[2\] parameters in its groups, the config has \[1, 1\]')])
 def test_a_state_of_another_model_is_refused(tmp_path, change, message):
     train(tmp_path)

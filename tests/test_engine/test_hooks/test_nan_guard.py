@@ -56,8 +56,7 @@ def test_finite_training_is_the_same_with_the_guard(tmp_path):
     for hooks in ([], [NaNGuardHook(3)]):
         torch.manual_seed(0)
         runner = tiny_runner(
-            tmp_path, TinyModel(), hooks, max_iters=7,
-            randomness=dict(seed=1),
+            tmp_path, TinyModel(), hooks, max_iters=7, randomness=dict(seed=1),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=.1),
                                clip_grad=dict(max_norm=.1)))
         clip = torch.nn.utils.clip_grad_norm_

@@ -183,8 +183,7 @@ def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
         val_dataloader=dict(dataset=TinyImages(2), batch_size=1, num_workers=0,
                             sampler=dict(type='DefaultSampler', shuffle=False),
                             collate_fn=dict(type='default_collate')),
-        val_cfg=dict(),
-        val_evaluator=[])
+        val_cfg=dict(), val_evaluator=[])
     # Four iterations of two images: one epoch. Precise BN asks for ten.
     runner = tiny_runner(
         tmp_path, model, [PreciseBNHook(10, forward='loss'), saver, validator],

@@ -292,8 +292,7 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
     assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
 
 
-def test_scores_do_not_depend_on_what_else_is_probed(discs, squares,
-                                                     tmp_path):
+def test_scores_do_not_depend_on_what_else_is_probed(discs, squares, tmp_path):
     for number, file in enumerate(sorted(discs.rglob('*.png'))):
         image = np.array(Image.open(file)).astype(float)
         image *= np.random.default_rng(number).uniform(0.4, 1.2, 3)

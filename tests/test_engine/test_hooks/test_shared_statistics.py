@@ -39,12 +39,10 @@ def train(work_dir, by_epoch, hooks=(), **settings):
         work_dir, TinyModel(), [validator, watcher, *hooks], by_epoch=by_epoch,
         train_cfg=dict(kind, val_interval=2,
                        **{'max_epochs' if by_epoch else 'max_iters': 3}),
-        val_dataloader=dict(
-            dataset=TinyImages(2), batch_size=1, num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=False),
-            collate_fn=dict(type='default_collate')),
-        val_cfg=dict(), val_evaluator=Evaluator([]),
-        default_hooks=dict(
+        val_dataloader=dict(dataset=TinyImages(2), batch_size=1, num_workers=0,
+                            sampler=dict(type='DefaultSampler', shuffle=False),
+                            collate_fn=dict(type='default_collate')),
+        val_cfg=dict(), val_evaluator=Evaluator([]), default_hooks=dict(
             checkpoint=dict(kind, type='CheckpointHook', interval=2),
             shared=dict(type='mmmedmask.SharedStatisticsHook')),
         **settings).train()
@@ -75,9 +73,8 @@ def test_two_ranks_validate_what_is_saved(tmp_path, by_epoch, averaged):
 
 def test_statistics_are_the_mean_over_ranks(tmp_path):
     def average(rank):
-        layers = nn.ModuleList([
-            nn.BatchNorm2d(2), nn.SyncBatchNorm(2),
-            nn.BatchNorm1d(2, track_running_stats=False)])
+        layers = nn.ModuleList([nn.BatchNorm2d(2), nn.SyncBatchNorm(2),
+                                nn.BatchNorm1d(2, track_running_stats=False)])
         layers[0].running_mean.copy_(torch.tensor([rank, 3.]))
         layers[0].running_var.fill_(2 + 2 * rank)
         layers[1].running_mean.fill_(.1)

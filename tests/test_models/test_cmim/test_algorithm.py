@@ -390,8 +390,7 @@ def test_features_for_other_tasks_are_the_plain_networks():
      'patch_size 3 .*2'),
     (dict(head=dict(reduction='none')), "'none'"),
     (dict(backbone=dict(type='mmpretrain.ResNet')),
-     'ResNet is not a CMIM encoder'),
-])
+     'ResNet is not a CMIM encoder')])
 def test_bad_arguments_are_refused_by_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         tiny_model(**arguments)

@@ -107,8 +107,7 @@ def test_token_is_put_in_after_the_stem(mask_at, stride):
     masked = enlarged(mask, 16 // stride).bool()
     assert torch.equal(levels[0], torch.where(masked, token, stem))
     assert probe_levels(encoder, 3).strides == (stride, 4, 8, 16, 32)
-    assert [64 // level.shape[2] for level in levels] == [
-        stride, 4, 8, 16, 32]
+    assert [64 // level.shape[2] for level in levels] == [stride, 4, 8, 16, 32]
     half = insert_mask_token(stem.bfloat16(), mask, token)
     assert torch.equal(half, levels[0].bfloat16())
 
@@ -194,8 +193,7 @@ class Uneven(MaskedBackbone, torch.nn.Module):
     (lambda: probe_levels(torch.nn.Conv2d(3, 4, 3), 3), 'Conv2d'),
     (lambda: probe_levels(Uneven(), 3), r'level 1 of Uneven .*\(62, 62\)'),
     (lambda: Uneven()(torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 2, 2)),
-     'one mask token, got 0'),
-])
+     'one mask token, got 0')])
 def test_bad_arguments_are_refused_by_value(make, message):
     with pytest.raises(ValueError, match=message):
         make()

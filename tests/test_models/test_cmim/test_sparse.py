@@ -130,11 +130,9 @@ def test_warped_maps_carry_the_tokens():
     # The coarsest map has one cell per patch, so a warped cell is a mean of
     # tokens (1000 each), visible features (far smaller) and nothing.
     share = torch.nn.functional.grid_sample(
-        inputs['mask'],
-        torch.nn.functional.affine_grid(
+        inputs['mask'], torch.nn.functional.affine_grid(
             theta[:, :2], [4, 1, 2, 2], align_corners=False),
-        padding_mode='border',
-        align_corners=False)
+        padding_mode='border', align_corners=False)
     inside = warped[-1].abs().sum(dim=1, keepdim=True) > 0
     assert inside.any()
     got = warped[-1].mean(dim=1, keepdim=True) / 1000

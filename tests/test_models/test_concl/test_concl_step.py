@@ -219,8 +219,7 @@ def test_detectors_find_the_query_encoder():
     (dict(kmeans_iterations=0), 'kmeans_iterations .* got 0'),
     (dict(warm_up_epochs=-1), 'warm_up_epochs .* 0, got -1'),
     (dict(queue_len=0), 'length .* 0'),
-    (dict(head=dict(temperature=0)), 'temperature .* 0'),
-])
+    (dict(head=dict(temperature=0)), 'temperature .* 0')])
 def test_bad_arguments_are_refused_by_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         tiny_model(**arguments)

@@ -13,8 +13,7 @@ BACKBONE = dict(type='ResNet', depth=18, stem_channels=8, base_channels=8,
                 norm_cfg=dict(type='GN', num_groups=4))
 
 
-def tiny_config(backbone=None, data_preprocessor=None, head=None,
-                **arguments):
+def tiny_config(backbone=None, data_preprocessor=None, head=None, **arguments):
     """Config of a tiny ConCL that is warm; the arguments replace settings."""
     return dict(
         type='mmmedmask.ConCL',

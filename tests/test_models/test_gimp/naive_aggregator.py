@@ -41,8 +41,7 @@ def naive_layer(layer, tokens, slides=None):
     for head in range(layer.num_heads):
         rows = slice(head * dims, (head + 1) * dims)
         query, key, value = (
-            normed @ weight[rows].t()
-            for weight in layer.qkv.weight.chunk(3))
+            normed @ weight[rows].t() for weight in layer.qkv.weight.chunk(3))
         matrix = naive_attention_matrix(query, key, layer.num_landmarks)
         output = matrix @ value
         if layer.value_conv is not None:

@@ -69,8 +69,7 @@ def naive_groups(num_genes, num_fragments, num_groups, gene_sets=None):
         count += len(left) % (num_groups - group) > 0
         groups.append(left[:count])
         left = left[count:]
-    return [[genes[start:start + size]
-             for start in range(0, len(genes), size)]
+    return [[genes[start:start + size] for start in range(0, len(genes), size)]
             for genes in groups if genes]
 
 

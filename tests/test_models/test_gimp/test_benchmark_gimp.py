@@ -42,8 +42,7 @@ def test_sizes_are_measured(tool, monkeypatch):
         for words in tool.PASSES.values() for size in (64, 128)]
     args.sizes = [50_000, tool.GOAL_PATCHES]
     peaks = iter([(0, 10**9), (0, 27 * 10**8), (100, 160), (0, 7 * 10**9)])
-    monkeypatch.setattr(tool, 'measure_size',
-                        lambda *_: (*next(peaks), 1.0))
+    monkeypatch.setattr(tool, 'measure_size', lambda *_: (*next(peaks), 1.0))
     verdicts = {one.what: one.verdict for one in tool.measure_sizes(args)}
     for words, peak, linear in (('forward', 'reached', 'reached'),
                                 ('forward and backward', 'missed', 'missed')):

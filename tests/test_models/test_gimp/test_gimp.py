@@ -329,8 +329,7 @@ def test_parts_that_do_not_fit_are_refused(arguments, said):
     (lambda inputs, samples: samples[2].pop('gt_label'),
      'case case 2 has the gt_label None, expected one class'),
     (lambda inputs, samples: samples[1].set_gt_label([0, 1]),
-     r'case case 1 has the gt_label \[0, 1\]'),
-])
+     r'case case 1 has the gt_label \[0, 1\]')])
 def test_bad_batches_are_refused(change, said):
     inputs, samples = batch()
     change(inputs, samples)

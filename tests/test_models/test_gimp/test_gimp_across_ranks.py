@@ -55,8 +55,7 @@ def work(rank, folder):
         model = nn.parallel.DistributedDataParallel(
             tiny_gimp(torch.float64, **arguments).train())
         rows = list(range(4 * rank, 4 * rank + 4))
-        found[name] = gradients(
-            model, *patients(name, rows))
+        found[name] = gradients(model, *patients(name, rows))
     rows = list(range(3 if rank == 0 else 5))
     try:
         tiny_gimp()(*batch(labels=LABELS, rows=rows), mode='loss')

@@ -36,11 +36,10 @@ class CountingEncoder(BaseModule):
 def tiny_gimp(dtype=torch.float32, **arguments):
     """A model with all parts; arguments replace them."""
     torch.manual_seed(5)
-    parts = dict(
-        aggregator=NYSTROM,
-        gene_encoder=dict(type='mmmedmask.CountingEncoder'),
-        mpm_head=dict(type='mmmedmask.MPMHead'),
-        contrast_head=dict(type='mmmedmask.TripletHead'))
+    parts = dict(aggregator=NYSTROM,
+                 gene_encoder=dict(type='mmmedmask.CountingEncoder'),
+                 mpm_head=dict(type='mmmedmask.MPMHead'),
+                 contrast_head=dict(type='mmmedmask.TripletHead'))
     parts.update(arguments)
     model = GiMP(**parts).to(dtype)
     with torch.no_grad():

@@ -220,8 +220,7 @@ def test_dsmil_first_stream_is_the_largest_score():
     (lambda: TransMIL(4, without_coords='fold'), "got 'fold'"),
     (lambda: MCAT(4, 10, 11), r'gene_sets must be in \[1, 10\].*got 11'),
     (lambda: MCAT(4, 10, 2, embed_dims=9),
-     'embed_dims must be a multiple of num_heads 8, got 9'),
-])
+     'embed_dims must be a multiple of num_heads 8, got 9')])
 def test_arguments_outside_their_range(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -31,14 +31,12 @@ TINY = {
     'CLAM-SB': partial(CLAM_SB, **CLAM),
     'CLAM-SB, CE': partial(
         CLAM_SB, **CLAM, instance_loss='ce', exclusive_classes=False),
-    'CLAM-MB': partial(CLAM_MB, **CLAM),
-    'DSMIL': partial(DSMIL, 6, 3, 8, 4),
+    'CLAM-MB': partial(CLAM_MB, **CLAM), 'DSMIL': partial(DSMIL, 6, 3, 8, 4),
     'DSMIL on the features': partial(DSMIL, 6, 2, None, 4),
     'TransMIL': partial(TransMIL, **NYSTROM),
     'MCAT': partial(MCAT, 6, 10, GENE_SETS, embed_dims=16, num_heads=2),
     'GiMP': partial(NystromAggregator, **NYSTROM),
-    'GiMP with PPEG': partial(NystromAggregator, **NYSTROM, ppeg=True),
-}
+    'GiMP with PPEG': partial(NystromAggregator, **NYSTROM, ppeg=True)}
 
 
 def build(name, dtype=torch.float32):

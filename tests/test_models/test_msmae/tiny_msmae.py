@@ -42,15 +42,13 @@ def tiny_classifier(backbone=None, head=None, seed=0, **arguments):
     """Build and initialise a tiny classifier of three classes."""
     torch.manual_seed(seed)
     model = MODELS.build(
-        dict(
-            type='mmmedmask.MSMAEClassifier',
-            backbone=tiny_encoder(
-                **dict(out_type='avg_featmap', final_norm=False,
-                       fixed_pos_embed=False) | (backbone or {})),
-            head=dict(type='LinearClsHead', num_classes=3,
-                      in_channels=ARCH['embed_dims'],
-                      loss=dict(type='CrossEntropyLoss')) | (head or {}),
-            seed=5) | arguments)
+        dict(type='mmmedmask.MSMAEClassifier', backbone=tiny_encoder(
+            **dict(out_type='avg_featmap', final_norm=False,
+                   fixed_pos_embed=False) | (backbone or {})),
+             head=dict(type='LinearClsHead', num_classes=3,
+                       in_channels=ARCH['embed_dims'],
+                       loss=dict(type='CrossEntropyLoss')) | (head or {}),
+             seed=5) | arguments)
     model.init_weights()
     return model
 

@@ -133,8 +133,7 @@ def test_kronecker_product_equals_its_definition(gate, skip):
     (lambda: SlideOmicHead(4, 2, label_smoothing=1.),
      r'label_smoothing must be in \[0, 1\), got 1'),
     (lambda: SlideOmicHead(4, 2, loss_weight=-1),
-     'loss_weight must be at least 0, got -1'),
-])
+     'loss_weight must be at least 0, got -1')])
 def test_arguments_outside_their_range(make, message):
     with pytest.raises(ValueError, match=message):
         make()
