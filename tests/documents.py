@@ -79,9 +79,6 @@ def check_links(path):
             assert anchor in anchors_of(target), f'{path}: {link}'
 
 
-# --- commands -------------------------------------------------------------
-
-
 def read_commands(text):
     """All commands of a page, as lists of words.
 
@@ -257,9 +254,6 @@ def _make(words):
 def _source(words):
     # Made by commands that come before.
     assert set(words) <= {'.venv/bin/activate'}, words
-
-
-# --- Python ---------------------------------------------------------------
 
 
 def check_code(code):

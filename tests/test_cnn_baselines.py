@@ -49,8 +49,6 @@ def seeded():
     np.random.seed(0)
 
 
-# --------------------------------- Settings ----------------------------------
-
 # Optimiser, rate, decay, images of a step, epochs; from ConCL's release, for
 # SparK 2e-4 per 512 images.
 OPTIMISERS = {'simclr': ('LARS', .6, 1e-6, 1024, 800),
@@ -152,8 +150,6 @@ def test_contrastive_loss_is_that_of_the_temperature(method):
         -math.log(terms[0] / sum(terms)), rel=1e-5)
 
 
-# ----------------------------------- Views -----------------------------------
-
 # Kinds of steps with how often each is done, of the first and second view.
 CROP, FLIP, GRAY = ('RandomResizedCrop', 1), ('RandomFlip', .5), (
     'RandomGrayscale', .2)
@@ -231,9 +227,6 @@ def test_a_sample_has_two_views_in_rgb(tmp_path):
     assert np.mean(radii) == pytest.approx(1.05, abs=.1)
 
 
-# -------------------------------- Optimisers ---------------------------------
-
-
 def build(cfg):
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         return MODELS.build(cfg.model)
@@ -281,9 +274,6 @@ def test_momentum_is_the_new_part(tmp_path, drawn_data):
                                        rtol=1e-3, atol=1e-6)
 
 
-# ----------------------------------- SparK -----------------------------------
-
-
 def test_sparse_norms_survive_on_one_device(tmp_path, drawn_data):
     """MMEngine reverts SyncBN there, and a sparse one would become dense."""
     from mmpretrain.models.utils.sparse_modules import (
@@ -315,9 +305,6 @@ def test_sparse_norms_survive_on_one_device(tmp_path, drawn_data):
         values.mean(0), torch.zeros(64), rtol=0, atol=1e-5)
     torch.testing.assert_close(
         values.var(0, unbiased=False), torch.ones(64), rtol=0, atol=2e-2)
-
-
-# ----------------------------------- Chains ----------------------------------
 
 
 @pytest.mark.parametrize('method', PRETRAINING)

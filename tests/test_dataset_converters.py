@@ -99,9 +99,6 @@ def test_bad_input_gets_a_plain_message(tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-# ---------------------------------------------------------------- glands
-
-
 def test_glas_binary_masks_are_converted_with_a_warning(tmp_path):
     for seed, name in enumerate(('train_1', 'testA_1')):
         image, labels = draw_gland_image(96, seed)
@@ -168,9 +165,6 @@ def test_options_reach_the_annotations(tmp_path):
     assert 'WARNING: no mask holds a number above 1' in convert(
         'glas', tmp_path)
     assert 'WARNING' not in convert('glas', tmp_path, '--mask-kind', 'binary')
-
-
-# ----------------------------------------------------------------- tiles
 
 
 def test_nct_crc(tmp_path):
@@ -243,9 +237,6 @@ def test_what_cannot_be_cut_is_counted(tmp_path, shape, dtype, message):
     assert '1 problems' in said
 
 
-# ------------------------------------------------------- labelled images
-
-
 @pytest.mark.parametrize(('name', 'lines'), [
     ('ham10000', ['paper/val: 6 images (akiec 0, bcc 0, bkl 1, df 0, mel 2, '
                   'nv 3, vasc 0)', 'lesion/val: ']),
@@ -280,9 +271,6 @@ def test_broken_labelled_image_is_named_and_nothing_written(tmp_path):
     assert 'Te-gl_0000.jpg' in printed
     assert 'error: nothing was written' in printed
     assert not (tmp_path / 'out').exists()
-
-
-# ------------------------------------------------------------------ bags
 
 
 def musk_table(path, num_molecules=9):

@@ -129,9 +129,6 @@ def test_yaml_is_real(name, tmp_path):
         check_recipe(read_recipe(path))
 
 
-# --- the site -------------------------------------------------------------
-
-
 def _nav(node):
     if isinstance(node, str):
         yield node

@@ -51,9 +51,6 @@ def _from_scratch(path):
     return any(name in path.name for name in FROM_SCRATCH)
 
 
-# --- what all of a kind share --------------------------------------------
-
-
 @pytest.mark.parametrize('path', PRETRAIN, ids=stem)
 def test_pretraining(path):
     """Sections 2.3 and 3.1."""
@@ -152,8 +149,6 @@ def test_checkpoints_are_what_a_shipped_config_leaves(path):
                           'num_fragments', 'num_groups', 'num_heads'}
 
 
-# --- how ablations differ -------------------------------------------------
-
 PRE = 'gimp_{}_1xb16-coslr-100e-pretrain_tcga-nsclc'
 FINE = 'gimp_{}_1xb8-coslr-70e-finetune_tcga-nsclc'
 # Config to the settings of its model that are not as in the main one.
@@ -213,9 +208,6 @@ def test_an_ablation_differs_in_what_it_says(name):
     # The optimizer, the schedule and the data are the same.
     for key in ('param_scheduler', 'train_cfg'):
         assert read(main)[key] == read(name)[key]
-
-
-# --- from one stage to the next -------------------------------------------
 
 
 def _run(cfg, checkpoints=None):
@@ -296,9 +288,6 @@ def test_a_wrong_checkpoint_ends_the_run(stages, tmp_path, drawn_data):
              dict(data_preprocessor=file, aggregator=file, gene_encoder=file))
 
 
-# --- a patient without genes ----------------------------------------------
-
-
 def test_a_patient_without_genes_gets_an_answer_that_says_so(
         stages, tmp_path, drawn_data):
     runner = stages[2][0]
@@ -322,8 +311,7 @@ def test_a_patient_without_genes_gets_an_answer_that_says_so(
     assert sorted(said.values()) == ['slides'] * 2 + ['slides+genes'] * 4
 
 
-# --- check 25: a planted class --------------------------------------------
-
+# Check 25: a planted class.
 # Half of the patches are in regions: their neighbours tell what they are,
 # though a slide's mean, which is zero, does not.
 PLANTED = dict(num_cases=180, patches=(20, 30), dims=8, num_genes=40,

@@ -118,9 +118,6 @@ def test_epochs_and_batch_are_those_of_the_config(method):
             cfg.train_dataloader.batch_size
 
 
-# --- recipes --------------------------------------------------------------
-
-
 def _config(stage):
     """Bare name of a stage's config; it may have a point in it."""
     return stage.config.rpartition('/')[2].removesuffix('.py')
@@ -152,9 +149,6 @@ def test_every_cell_of_the_metafiles_is_in_a_recipe():
     told = {(model['Name'], *key) for model in MODELS for key in _cells(model)}
     assert len(told) > 250
     assert sorted(told - made) == []
-
-
-# --- cells as the papers print them ---------------------------------------
 
 
 def test_every_table_is_typed():

@@ -229,8 +229,6 @@ def test_what_cannot_be_renamed_says_so(names, naming, said):
         rename_backbone(dict.fromkeys(names, torch.zeros(1)), naming)
 
 
-# ------------------------------------------- other formats, and the model card
-
 TINY_VIT = dict(
     embed_dims=24, num_layers=2, num_heads=3, feedforward_channels=48)
 TINY_CONVNEXT = dict(depths=[1, 1, 2, 1], channels=[8, 16, 24, 32])

@@ -51,8 +51,6 @@ def test_found_the_configs():
     assert len(FINETUNE) >= 26
 
 
-# --- splits ---------------------------------------------------------------
-
 #: By the folder of the data: the split without leaks, and the paper's.
 SPLITS = {'data/busi': ('splits/grouped', 'splits/paper'),
           'data/ham10000': ('splits/lesion', 'splits/paper'),
@@ -103,9 +101,6 @@ def test_small_configs_save_on_the_way(path):
     cfg = read(path)
     assert cfg.default_hooks.checkpoint.interval \
         <= cfg.train_cfg.max_epochs / 2
-
-
-# --- what all of a kind share --------------------------------------------
 
 
 def _check_pipeline(pipeline, crop):
@@ -208,9 +203,7 @@ def test_checkpoint_is_what_a_shipped_config_leaves(path):
         cfg.train_dataloader.dataset.data_root
 
 
-# --- check 20: learning rates and decay ----------------------------------
-
-
+# Check 20: learning rates and decay.
 def _groups(cfg):
     """Name of each parameter to the rate and decay of its group."""
     init_default_scope('mmpretrain')
@@ -281,9 +274,6 @@ def test_pretraining_decays_matrices_alone(name):
     assert len(matrices) == 1 + 20 * 4 + 2 + 1
     assert {decay for _, decay, _ in groups.values()} == {0, .05}
     assert {rate for rate, _, _ in groups.values()} == {1e-3 * 64 / 256}
-
-
-# --- schedules -----------------------------------------------------------
 
 
 def _mae_rate(epoch, base, warm_up, epochs, low):
@@ -360,8 +350,6 @@ def test_refreshes():
     assert listed == {MAIN: [40, 80, 120, 160, 200, 240, 280],
                       MAIN_FINETUNE: [0, 20, 40, 60, 80]}
 
-
-# --- ablations -----------------------------------------------------------
 
 FINE = 'vit-base-p16_{}_1xb256-100e_messidor2'
 ALL_TOKENS = {'mask_ratio': 0, 'throw_ratio': 0, 'attention_mask': None}
@@ -460,9 +448,6 @@ def test_an_ablation_differs_in_what_it_says(name):
     assert changed == DIFFERENCES[name]
 
 
-# --- from one run to the next --------------------------------------------
-
-
 def _run(cfg, checkpoint=None):
     """Train a shrunk config from a checkpoint, under its load check."""
     if checkpoint is not None:
@@ -550,8 +535,6 @@ def test_pretraining_continues_from_converted_weights(tmp_path, drawn_data,
     with pytest.raises(ValueError, match=r'decoder_blocks\.0\.ln1'):
         _run(cfg)
 
-
-# --- the how-to on masking strategies ------------------------------------
 
 HOW_TO = CONFIGS.parent / 'docs' / 'how_to' / 'add_a_masking_strategy.md'
 

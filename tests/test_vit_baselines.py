@@ -49,9 +49,6 @@ def seeded():
     torch.manual_seed(0)
 
 
-# ------------------------------ BEiT's backbone ------------------------------
-
-
 @pytest.fixture
 def beit():
     """A backbone as pre-training leaves it, with random weights."""
@@ -114,9 +111,6 @@ def test_plain_vit_takes_any_size(size):
     assert features.shape == (1, 16, *grid)
 
 
-# -------------------------------- The teacher --------------------------------
-
-
 def teacher_config(path):
     return dict(type='mmpretrain.CLIPGenerator', tokenizer_path=str(path))
 
@@ -163,9 +157,6 @@ def test_teacher_never_learns(tmp_path):
     assert all(torch.equal(found[name], state[name]) for name in state)
 
 
-# --------------------------- Rates layer by layer ----------------------------
-
-
 class Detector(nn.Module):
     """What an optimiser sees of one."""
 
@@ -209,9 +200,6 @@ def test_backbones_without_depths():
     model = Detector(nn.Linear(2, 2))
     with pytest.raises(ValueError, match='Linear of Detector has no get_la'):
         build_optim_wrapper(model, detection('mae', 'glas').optim_wrapper)
-
-
-# ----------------------- From pre-training to detection ----------------------
 
 
 def picture():
@@ -277,9 +265,6 @@ def test_pretrained_weights_arrive_whole(method, tmp_path, drawn_data):
         (features, ) = backbone(picture())
     torch.testing.assert_close(
         features, pretrained_features(before.model.backbone))
-
-
-# ---------------------------------- Configs ----------------------------------
 
 
 def test_all_are_vit_small():

@@ -56,9 +56,6 @@ def epoch_of(samplers, epoch=0):
     return list(zip(*batches, strict=True))
 
 
-# -------------------------------------------------------------------- classes
-
-
 @pytest.mark.parametrize(('counts', 'batch_size', 'ranks', 'classes'), [
     ((20, 23), 16, 1, 2), ((20, 23), 8, 2, 2), ((9, 14, 30), 7, 2, 3),
     ((2, 40), 16, 1, 2), ((3, 40, 5), 9, 2, 3), ((12, 9, 11, 10, 14), 6, 1, 3),
@@ -176,8 +173,6 @@ def test_few_samples_are_told(said):
     assert "of ['rare'] there are fewer" in text
 
 
-# -------------------------------------------------------------------- lengths
-
 LENGTHS = [1, 3, 485, 500, 520, 610, 600, 0, 15000, 14000, 12001, 148569,
            15500, 700, 90, 100, 99, 101, 98, 5, 0, 14500]
 
@@ -246,9 +241,6 @@ def test_long_bags_are_told(said):
     assert 'up to 148569' in said[0][1]
 
 
-# ------------------------------------------------------------- in MMEngine
-
-
 class Images(Patients):
     """Images that a tiny model takes; it writes down which ones came."""
 
@@ -283,8 +275,6 @@ def test_the_runner_builds_it_and_tells_the_epoch(tmp_path):
     assert run('parts', 2) == whole[:32]
     assert run('parts', 4, resume=True) == whole[32:]
 
-
-# --------------------------------------------------------------------- blocks
 
 def blocks_of(count, ranks=1, epoch=0, start=0, seed=3, **arguments):
     """The samples of each rank in an epoch."""

@@ -229,9 +229,6 @@ def test_configs_that_do_not_fit(stages, tiny_classification, tmp_path):
         find_folds(tmp_path)
 
 
-# --------------------------------------------------------------- the stages
-
-
 def sources_of(*paths, pretrained=(), **changes):
     """By part of the last stage, the number of the stage it is from."""
     last = f'{len(paths)}:'

@@ -34,8 +34,6 @@ from mmmedmask.datasets.conversion.labelled_conversion import (
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
 
-# ------------------------------------------------------- Brain Tumor MRI
-
 
 def test_brain_layout(tmp_path):
     root = tmp_path / 'archive' / 'brain'
@@ -117,9 +115,6 @@ def test_real_brain_identical_files(data_root):
     assert all(len({image.label for image in group}) == 1 for group in several)
 
 
-# -------------------------------------------------------------- HAM10000
-
-
 def test_ham_layout(tmp_path):
     root = tmp_path / 'ham'
     write_ham_download(root, {'nv': 5, 'df': 2})
@@ -180,9 +175,6 @@ def test_real_ham(data_root):
     for image in found.images[:5]:
         assert join_masks(image, (150, 200), report).marked
     assert report.problems == []
-
-
-# ------------------------------------------------------------------ BUSI
 
 
 def test_busi_layout(tmp_path):
@@ -252,9 +244,6 @@ def test_real_busi(data_root):
     assert sum(len(image.masks) > 1 for image in found.images) == 3
 
 
-# ------------------------------------------------------------ Messidor-2
-
-
 def test_messidor_layout(tmp_path):
     write_messidor_download(tmp_path, [6, 3, 2, 1, 1], ungraded=2)
     found = messidor2.find_images(tmp_path)
@@ -310,9 +299,6 @@ def test_messidor_variants_of_the_tables(tmp_path):
     groups = Counter(
         one.group for one in messidor2.find_images(tmp_path).images)
     assert set(groups.values()) == {1}
-
-
-# ------------------------------------------------- layouts that are wrong
 
 
 def remove(pattern):

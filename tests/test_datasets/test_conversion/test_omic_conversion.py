@@ -161,8 +161,6 @@ class TestPorpoise:
             convert(find_tables(tmp_path))
 
 
-# ---------------------------------------------------------------- raw counts
-
 # Fewer cannot become counts per million.
 GENES = draw_genes(10_000)
 

@@ -119,9 +119,6 @@ def _assert_equal(given, wanted):
         assert given[name].dtype == value.dtype
 
 
-# --- names ---------------------------------------------------------------
-
-
 def test_table_of_names_is_the_one_by_hand():
     pairs = {theirs: ours for ours, theirs in pair_names(2, 1).items()}
     assert len(pairs) == len(pair_names(2, 1))
@@ -140,9 +137,6 @@ def test_naming_is_recognised(ours, official):
     assert recognize_naming(list(official)) == 'mae'
     with pytest.raises(ValueError, match=r"begin with \['conv1', 'layer1'\]"):
         recognize_naming(['layer1.0.weight', 'conv1.weight'])
-
-
-# --- values --------------------------------------------------------------
 
 
 def test_official_names_become_ours(ours, official):
@@ -185,9 +179,6 @@ def test_mmpretrains_mae_keeps_its_names(ours):
     tensors, report = convert_mae(theirs, model=ours, grid_size=(4, 4))
     _assert_equal(tensors, dict(theirs))
     assert set(report.anew) == {'head.fc.weight', 'head.fc.bias'}
-
-
-# --- what the converted weights compute ----------------------------------
 
 
 def _naive_layers(tokens, tensors, name, count, heads):
@@ -262,9 +253,6 @@ def test_converted_weights_compute_what_maes_names_say(official):
     assert prediction.std() > .1
 
 
-# --- reports -------------------------------------------------------------
-
-
 @pytest.mark.parametrize(('change', 'options', 'message'), [
     (lambda given: _without(given, 'blocks.1.mlp.fc2.bias'), {},
      '1 tensors are missing: backbone.layers.1.ffn.layers.1.bias'),
@@ -320,9 +308,6 @@ def test_report_names_every_tensor_once(ours, official):
             "the source's classes only\n") in text
     assert '2 of the target that start anew\n  head.fc.weight: ' in text
     assert '0 of the target missing' in text
-
-
-# --- parts ---------------------------------------------------------------
 
 
 def test_encoder_only(ours, official):
@@ -383,9 +368,6 @@ def test_a_fine_tuned_model_goes_back(official):
     assert report.complete
     back, _ = convert_mae(there, encoder_only=True, keep_head=True)
     _assert_equal(back, dict(tensors))
-
-
-# --- other sizes ---------------------------------------------------------
 
 
 def _naive_bicubic(grid, rows, columns):

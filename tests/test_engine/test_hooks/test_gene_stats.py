@@ -104,9 +104,6 @@ def trained(root, **changes):
     return run
 
 
-# ------------------------------------------------------------------- fitting
-
-
 def test_fits_to_the_training_cases_alone(cohort, caplog):
     root, values = cohort
     run = catch(runner(root, clip=3.), caplog)
@@ -153,9 +150,6 @@ def test_a_scale_fitted_late_is_in_copies_too(cohort):
         assert torch.equal(others[name], values), name
     assert scale_of(copy).gene_ids == tuple(GENES)
     assert scale_of(run.model).state()['num_cases'] == 6
-
-
-# --------------------------------------------------------------- checkpoints
 
 
 def test_a_resumed_run_keeps_the_scale(cohort, caplog):
@@ -234,9 +228,6 @@ def test_a_test_works_from_the_checkpoint(cohort):
 def test_a_test_without_a_scale_is_refused(cohort):
     with pytest.raises(ValueError, match='the test set has genes, but'):
         only_testing(cohort[0], load_from=None).test()
-
-
-# ----------------------------------------------------------- other data sets
 
 
 def test_other_genes_are_refused_everywhere(cohort):

@@ -51,9 +51,6 @@ FORMS = [dict(), dict(attn='exact'), dict(conv_kernel=0),
          dict(class_token_in_conv=True), dict(ppeg=True), dict(num_heads=1)]
 
 
-# -------------------------------------------------------------- the equations
-
-
 @pytest.mark.parametrize('arguments', [
     *FORMS, dict(embed_relu=False, num_layers=1),
     dict(mask_token='zeros', final_norm=False, num_layers=3)])
@@ -99,9 +96,7 @@ def test_without_gradients_it_is_the_same(monkeypatch, arguments):
         assert torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
-# --------------------------------------------- checks 10 and 11: what is seen
-
-
+# Checks 10 and 11: what is seen.
 @pytest.mark.parametrize(('arguments', 'alike'), [
     (dict(conv_kernel=0), True), (dict(conv_kernel=0, attn='exact'), True),
     (dict(), False), (dict(conv_kernel=0, ppeg=True), False)])
@@ -122,9 +117,6 @@ def test_order_counts_but_for_exact_attention_alone(arguments, alike):
     patches = torch.randn(1, 30, 6, dtype=DOUBLE)
     moved = patches[:, torch.randperm(30)]
     assert (difference(model(patches)[0], model(moved)[0]) < 1e-9) is alike
-
-
-# --------------------- the class token is no neighbour, nor is another slide
 
 
 def test_class_token_of_the_convolution_sees_no_patch():
@@ -184,9 +176,6 @@ def test_patches_at_one_place_are_of_two_slides():
     assert difference(same, apart) < 1e-9
 
 
-# ------------------------------------------ the start and the width, features
-
-
 def test_the_start_does_not_depend_on_the_width():
     """What a layer adds, what attention tells apart, what a step changes."""
     moved, told, changed = [], [], []
@@ -209,9 +198,7 @@ def test_the_start_does_not_depend_on_the_width():
     assert min(told) > .2
 
 
-# ------------------------------------ checks 6 to 9: neighbours and padding
-
-
+# Checks 6 to 9: neighbours and padding.
 def test_bags_of_one_length_are_a_loop_over_bags():
     model = tiny()
     patches = torch.randn(3, 30, 6)
@@ -252,9 +239,7 @@ def test_padding_gets_no_gradient():
                for parameter in model.parameters())
 
 
-# ------------------------------------------------- check 22: one set of names
-
-
+# Check 22: one set of names.
 def test_exact_attention_has_the_same_parameters():
     model, exact = tiny(), tiny(attn='exact')
     assert list(model.state_dict()) == list(exact.state_dict())
@@ -264,9 +249,6 @@ def test_exact_attention_has_the_same_parameters():
     patches = torch.randn(1, 40, 6)
     gap = difference(model(patches)[0], exact(patches)[0])
     assert 1e-4 < gap
-
-
-# ----------------------------------------------------- training and precision
 
 
 @pytest.mark.parametrize('arguments', [dict(), dict(ppeg=True),
@@ -317,9 +299,7 @@ def test_reduced_precision_is_near():
             .02 * other.abs().mean()
 
 
-# ---------------------------------------------------------- check 12: memory
-
-
+# Check 12: memory.
 class LargestTensor(TorchDispatchMode):
     """Remembers how large tensors get, and how large all are together."""
 
@@ -348,9 +328,7 @@ def test_memory_is_linear():
     assert totals[1] < 2.3 * totals[0]
 
 
-# ------------------------------------------------ check 23: what CLS looks at
-
-
+# Check 23: what CLS looks at.
 @pytest.mark.parametrize('layer', [0, -1])
 @pytest.mark.parametrize('arguments', [
     dict(), dict(attn='exact'), dict(ppeg=True)])
@@ -367,9 +345,6 @@ def test_class_token_attention_is_the_dense_row(arguments, layer):
     alone = model.class_token_attention(
         patches[:1], None, None, coords[:1], layer)
     assert difference(alone[0], rows[0]) < 1e-12
-
-
-# ------------------------------------------------------------ from the config
 
 
 def test_is_built_and_initialised_from_a_config():

@@ -42,9 +42,6 @@ def logged(monkeypatch):
     return lines
 
 
-# -------------------------------------------------------------- the equations
-
-
 # Of 19 genes: one in two sets, one set larger than two fragments, 7 in none.
 SETS = [[0, 5, 18], [3], [2, 5, 6, 7, 8, 9, 10, 11, 12]]
 
@@ -218,9 +215,6 @@ def test_linear_encoder_is_linear():
     one, other = draw(2, 5).unsqueeze(1)
     want = model(one) + model(other) - model(torch.zeros_like(one))
     assert torch.allclose(model(one + other), want, atol=1e-12)
-
-
-# ------------------------------------------------------------ what all keep
 
 
 def small(name, **arguments):

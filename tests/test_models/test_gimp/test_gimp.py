@@ -25,9 +25,6 @@ SLIDES = dict(gene_encoder=None)
 NCE = dict(contrast_head=dict(type='mmmedmask.InfoNCEHead', proj_dims=4))
 
 
-# ------------------------------------------------------------------ the losses
-
-
 def test_losses_are_those_of_the_equations():
     """Eq. 3 and 4 in loops, from the aggregator's own output."""
     model = tiny_gimp(DOUBLE)
@@ -108,9 +105,6 @@ def test_reduced_precision_is_near():
     assert got['d2_ap_ge'] == want['d2_ap_ge']
 
 
-# ------------------------------------------------- who takes part in what
-
-
 def test_who_lacks_genes_or_slides_is_in_no_triplet():
     """He may be of any class, and gets a gradient from Eq. 3 alone."""
     model = tiny_gimp(DOUBLE)
@@ -156,9 +150,7 @@ def test_a_batch_without_any_genes_is_reconstructed():
     total(losses).backward()
 
 
-# --------------------------------------------------- check 16: the frozen half
-
-
+# Check 16: the frozen half.
 def test_the_gene_encoder_is_frozen():
     model = tiny_gimp().train()
     assert not model.gene_encoder.training
@@ -182,9 +174,6 @@ def test_a_gene_encoder_that_is_not_frozen_is_trained():
     assert all(p.grad.any() for p in model.gene_encoder.parameters())
     total(model.loss(*batch()))
     assert model.gene_encoder.encoded == 2 * len(LABELS)
-
-
-# ------------------------------------------------------- the cache of CLS_ge
 
 
 def test_genes_are_encoded_once_per_patient():
@@ -265,9 +254,6 @@ def test_patients_without_a_name_are_not_kept():
     assert model.gene_encoder.encoded == 6 + 2 + 6
 
 
-# --------------------------------------------------------------- randomness
-
-
 def test_random_triplets_follow_seed_and_sample():
     model = tiny_gimp(contrast_head=dict(
         type='mmmedmask.TripletHead', mining='random'))
@@ -283,9 +269,6 @@ def test_random_triplets_follow_seed_and_sample():
     assert tiny_gimp().draw_triplets(samples) is None
 
 
-# ---------------------------------------------------------------- other modes
-
-
 def test_vectors_of_whole_bags():
     model = tiny_gimp()
     inputs, samples = batch()
@@ -298,9 +281,6 @@ def test_vectors_of_whole_bags():
     alone = tiny_gimp(**SLIDES)(inputs)
     assert alone['genes'] is None
     assert torch.equal(alone['patient'], alone['image'])
-
-
-# ------------------------------------------------------------------ refusals
 
 
 @pytest.mark.parametrize(('arguments', 'said'), [

@@ -111,9 +111,6 @@ def naive_regions(tokens, count):
     return means
 
 
-# ------------------------------------------------------------------ the pieces
-
-
 @pytest.mark.parametrize(('samples', 'prototypes'), [(6, 3), (3, 7), (1, 2)])
 def test_sinkhorn_equals_loops(samples, prototypes):
     scores = torch.randn(samples, prototypes, dtype=DOUBLE)
@@ -152,9 +149,6 @@ def test_prototypes_equal_loops():
                 for k in range(3)) / 5 / 2
     assert prototype_contrast(image, genes, prototypes).item() == \
         pytest.approx(float(want), abs=1e-12)
-
-
-# ------------------------------------------------------------------- the heads
 
 
 def encoders(function):
@@ -254,9 +248,6 @@ def test_refers_equals_loops(encoder):
                                    inputs['genes'][row, part])
     assert losses['loss_genes'].item() == pytest.approx(
         2 * sum(errors) / len(errors), abs=1e-10)
-
-
-# ----------------------------------------------------- what all of them share
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -13,9 +13,7 @@ from mmmedmask.registry import MODELS
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 1, -1])
 
 
-# ------------------------------------------------- check 13: masked L1, Eq. 3
-
-
+# Check 13: masked L1, Eq. 3.
 def test_masked_l1_by_hand():
     """Errors 1 + 2 and .5 + .5; the gradient is the sign over M * D."""
     target = torch.tensor([[0., 1.], [2., 2.]])
@@ -75,9 +73,6 @@ def test_decoder_is_light_and_its_loss_in_float32():
         got = head.loss(tokens, patches.half(), mask)
     assert got.dtype == torch.float32
     assert abs(got.item() - want.item()) < .02 * want.item()
-
-
-# ------------------------------------------------------------------ the heads
 
 
 @pytest.mark.parametrize('mining', ['all', 'batch_hard', 'semi_hard',

@@ -46,9 +46,6 @@ def assert_bags(counts, vector, weights, naive):
             torch.tensor(rows, dtype=DOUBLE))
 
 
-# ------------------------------------------------------- all of them together
-
-
 @pytest.mark.parametrize('name', TINY)
 def test_contract(name):
     model = TINY[name]()
@@ -70,9 +67,6 @@ def test_the_contract_is_tested_for_every_registered_aggregator():
         # Every argument is explained.
         for argument in inspect.signature(kind).parameters:
             assert f'{argument}: ' in kind.__doc__ + kind.__base__.__doc__
-
-
-# -------------------------------------------------------------- the equations
 
 
 @pytest.mark.parametrize('name', NAIVE)
@@ -132,9 +126,6 @@ def test_mcat_averages_patches_of_a_patient_without_genes_at_first():
     weights = model.attention(torch.randn(1, 5, 6), genes=torch.randn(1, 10),
                               has_genes=torch.tensor([False]))
     torch.testing.assert_close(weights, torch.full((1, 3, 5), .2))
-
-
-# -------------------------------------------------- the losses of single bags
 
 
 @pytest.mark.parametrize('kind', [CLAM_SB, CLAM_MB])
@@ -199,9 +190,6 @@ def test_dsmil_first_stream_is_the_largest_score():
     assert not logits[2].any()
     loss = model.auxiliary_losses(tokens, valid, torch.tensor(labels))
     torch.testing.assert_close(loss['loss_instance'], sum(losses) / 2)
-
-
-# ------------------------------------------------------------------ bad input
 
 
 @pytest.mark.parametrize(('make', 'message'), [

@@ -104,9 +104,6 @@ def test_float32_under_autocast(dtype):
     torch.testing.assert_close(found, expected)
 
 
-# ------------------------------------------------------ in the bag classifiers
-
-
 @pytest.mark.parametrize('name', SCALED)
 def test_is_the_plain_model_on_scaled_features(name):
     """Patches, and them alone, go through the layer, whatever pads them."""

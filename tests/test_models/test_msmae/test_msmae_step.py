@@ -247,9 +247,6 @@ def test_other_shapes(channels, size, patch):
     assert maps.shape == (4, size[0] // patch, size[1] // patch)
 
 
-# ------------------------------------------------------------------ bad input
-
-
 def test_without_class_loss_no_labels_are_needed():
     model = tiny_pretraining(head=dict(cls_weight=0, num_classes=None))
     losses = model.loss(*batch(labels=False))

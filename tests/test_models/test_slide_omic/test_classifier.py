@@ -53,9 +53,6 @@ def modalities(model, inputs, samples=None):
     return [one.modalities for one in model(inputs, samples, mode='predict')]
 
 
-# ------------------------------------------------------- one, other, both
-
-
 @pytest.mark.parametrize(('parts', 'uses', 'dims'), [
     (dict(aggregator=ABMIL, head=HEAD), 'slides', 8),
     (dict(gene_encoder=SNN, head=HEAD), 'genes', 5),
@@ -157,9 +154,6 @@ def test_batches_of_the_preprocessor_fit():
     assert [one.modalities for one in found] == ['slides', 'slides']
 
 
-# --------------------------------------------------------- auxiliary parts
-
-
 def test_clam_adds_the_loss_of_its_patches():
     aggregator = dict(type='mmmedmask.CLAM_SB', in_dims=6, num_classes=3,
                       embed_dims=8, num_instances=1)
@@ -187,9 +181,6 @@ def test_dsmil_answers_with_the_mean_of_two_streams():
         expected.softmax(dim=1))
 
 
-# -------------------------------------------------- the frozen gene encoder
-
-
 def test_a_frozen_gene_encoder_stays_as_it_is():
     model = build(**BOTH, freeze_gene_encoder=True).train()
     assert model.aggregator.training
@@ -206,9 +197,6 @@ def test_a_frozen_gene_encoder_stays_as_it_is():
     # No dropout either.
     assert torch.equal(model.extract_feat(inputs)['genes'], genes)
     assert not genes.requires_grad
-
-
-# ------------------------------------------------------------------ bad input
 
 
 @pytest.mark.parametrize(('parts', 'message'), [
@@ -240,9 +228,6 @@ def test_a_mode_that_is_not_there():
         model(batch()[0], mode='train')
     with pytest.raises(ValueError, match='neither patches nor genes'):
         model({'coords': None})
-
-
-# ------------------------------------------------------ what is it worth
 
 
 @pytest.mark.parametrize('parts', [

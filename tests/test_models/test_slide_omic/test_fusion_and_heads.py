@@ -22,9 +22,6 @@ def patients(*labels):
         label) for place, label in enumerate(labels)]
 
 
-# -------------------------------------------------------------------- fusions
-
-
 def test_concatenation_replaces_what_is_missing():
     fusion = ConcatFusion(2, 3)
     torch.nn.init.constant_(fusion.missing_image, 5)
@@ -137,9 +134,6 @@ def test_kronecker_product_equals_its_definition(gate, skip):
 def test_arguments_outside_their_range(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-# ---------------------------------------------------------------------- heads
 
 
 @pytest.mark.parametrize('hidden_dims', [None, 3])

@@ -49,9 +49,6 @@ def run(model, *samples):
     return model(pseudo_collate(list(samples)))['inputs']
 
 
-# ------------------------------------------------------------------- padding
-
-
 def test_a_bag_alone_is_not_copied():
     """A whole bag of 150,000 patches is more than half a gigabyte."""
     one = sample(5)
@@ -112,9 +109,6 @@ def test_whole_batches_of_default_collate_do_as_well(count):
     assert got['data_samples'] is None
 
 
-# --------------------------------------------------------------------- genes
-
-
 def naive(values, state, log2=True):
     """The scale, gene by gene."""
     rows = []
@@ -151,9 +145,6 @@ def test_scale_is_float32_whatever_runs_around_it():
         got = run(model, one)['genes']
     assert got.dtype == torch.float32
     assert torch.equal(got, want)
-
-
-# -------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(('state', 'samples', 'message'), [
@@ -194,9 +185,6 @@ def test_refuses_other_initialisations():
 def test_refuses_incomplete_scales(changes, message):
     with pytest.raises(ValueError, match=message):
         GeneScale().set(scale(**changes))
-
-
-# --------------------------------------------------------------- checkpoints
 
 
 class TestCheckpoint:
