@@ -17,25 +17,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmedmask.config_files import load_config
-from mmmedmask.inspection import CheckOptions, check_config, check_static
+from mmmedmask.inspection import (
+    CheckOptions,
+    check_config,
+    check_static,
+    costs,
+    measuring,
+)
 from mmmedmask.inspection.building import build_parts
-from mmmedmask.inspection.costs import (
-    Length,
-    format_bytes,
-    format_seconds,
-    number_of_samples,
-    report_disk,
-    run_length,
-)
-from mmmedmask.inspection.measuring import (
-    ATTENTION_FORMULAS,
-    FixedMemory,
-    count_activations,
-    fixed_memory,
-    measure_step,
-    optimizer_state,
-    scaled_memory,
-)
 from mmmedmask.inspection.paths import check_paths
 from mmmedmask.inspection.schedules import check_batch, check_schedules
 from mmmedmask.inspection.signatures import accepted_parameters
@@ -527,7 +516,7 @@ def test_names_what_cannot_be_built(tiny, key, value, where, part):
 
 def test_a_step_is_measured_with_and_without_autocast(tiny, tmp_path):
     """Without, all else is the same."""
-    both, plain = (measure_step(tiny, tmp_path, mixed=mixed)
+    both, plain = (measuring.measure_step(tiny, tmp_path, mixed=mixed)
                    for mixed in (True, False))
     assert 0 < both.mixed.scaling < both.activations.scaling
     assert plain.mixed is None
@@ -553,8 +542,9 @@ def test_fused_attention_counts():
     """Two products forward; four and the scores again backward."""
     parts = [torch.randn(2, 4, 100, 16, requires_grad=True) for _ in range(3)]
     product = 2 * 2 * 4 * 100 * 100 * 16
-    with FlopCounterMode(display=False,
-                         custom_mapping=ATTENTION_FORMULAS) as counter:
+    with FlopCounterMode(
+            display=False,
+            custom_mapping=measuring.ATTENTION_FORMULAS) as counter:
         mixed = F.scaled_dot_product_attention(*parts)
         assert counter.get_total_flops() == 2 * product
         mixed.sum().backward()
@@ -573,34 +563,34 @@ def test_fused_attention_counts():
     (dict(data_root=['busi']), None)])
 def test_published_numbers_of_samples(settings, number):
     config = Config(dict(train_dataloader=dict(dataset=settings)))
-    assert number_of_samples(config, None) == number
-    assert number_of_samples(config, [1, 2, 3]) == 3
+    assert costs.number_of_samples(config, None) == number
+    assert costs.number_of_samples(config, [1, 2, 3]) == 3
 
 
 def test_memory_is_that_counted_by_hand():
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     model[2].bias.requires_grad_(False)
-    with count_activations(model) as activations:
+    with measuring.count_activations(model) as activations:
         model(torch.ones(3, 4)).sum()
     # The input of each layer; ReLU keeps its output, the second's input.
     assert activations.scaling == 4 * (3 * 4 + 3 * 8)
     assert activations.constant == 0
     with torch.autocast('cpu', dtype=torch.bfloat16), \
-            count_activations(model) as mixed:
+            measuring.count_activations(model) as mixed:
         model(torch.ones(3, 4)).sum()
     assert mixed.scaling == 2 * (3 * 4 + 3 * 8)
     # The cast weight of the second layer; the input needs no gradient.
     assert mixed.constant == 2 * 8 * 2
     wrapper = type('Wrapper', (), dict(optimizer=torch.optim.AdamW(
         model.parameters())))
-    fixed = fixed_memory(model, wrapper)
+    fixed = measuring.fixed_memory(model, wrapper)
     trained = 4 * 8 + 8 + 8 * 2
     assert fixed.parameters == 4 * (trained + 2)
     assert fixed.gradients == 4 * trained
     # Two moments of each value, and a counter of each of three tensors.
     assert fixed.optimizer == 4 * (2 * trained + 3)
     assert fixed.buffers == 0
-    assert scaled_memory(fixed, activations, 3, 6) == (
+    assert measuring.scaled_memory(fixed, activations, 3, 6) == (
         4 * (trained + 2) + 4 * trained + 4 * (2 * trained + 3) + 2 * 144)
 
 
@@ -614,7 +604,7 @@ def test_state_of_the_optimizer_is_that_of_a_step(settings):
     assert MMPRETRAIN_OPTIMIZERS.get(settings['type']) is not None
     model = small_net()
     optimizer = OPTIMIZERS.build({**settings, 'params': model.parameters()})
-    expected = optimizer_state(optimizer)
+    expected = measuring.optimizer_state(optimizer)
     assert not optimizer.state
     model(torch.randn(5, 4)).sum().backward()
     optimizer.step()
@@ -625,24 +615,25 @@ def test_state_of_the_optimizer_is_that_of_a_step(settings):
 
 
 def test_length_of_a_run():
-    assert run_length(training(), 100, 8) == Length(12 * 7, 12 * 100)
+    assert costs.run_length(
+        training(), 100, 8) == costs.Length(12 * 7, 12 * 100)
     drop = training(train_dataloader=dict(batch_size=2, drop_last=True))
-    assert run_length(drop, 100, 8) == Length(12 * 6, 12 * 96)
-    assert run_length(training(), None, 8) is None
+    assert costs.run_length(drop, 100, 8) == costs.Length(12 * 6, 12 * 96)
+    assert costs.run_length(training(), None, 8) is None
     loop = training(train_cfg=dict(type='IterBasedTrainLoop', max_iters=50))
-    assert run_length(loop, None, 8).samples == 50 * 16
+    assert costs.run_length(loop, None, 8).samples == 50 * 16
 
 
 def test_disk_of_a_run():
-    fixed = FixedMemory(2**30, 0, 2**30, 2**31)
+    fixed = measuring.FixedMemory(2**30, 0, 2**30, 2**31)
     config = training(default_hooks=dict(checkpoint=dict(
         interval=3, max_keep_ckpts=2, save_best='auto')))
-    [finding] = report_disk(config, fixed, free=2**40)
+    [finding] = costs.report_disk(config, fixed, free=2**40)
     assert '3 checkpoints of 3.00 GiB, 9.00 GiB in all' in finding.message
-    [finding] = report_disk(config, fixed, free=2**30)
+    [finding] = costs.report_disk(config, fixed, free=2**30)
     assert finding.status == 'yellow'
-    assert format_bytes(5 * 2**20) == '5.0 MiB'
-    assert format_seconds(5400) == '90.0 minutes'
+    assert costs.format_bytes(5 * 2**20) == '5.0 MiB'
+    assert costs.format_seconds(5400) == '90.0 minutes'
 
 
 @pytest.mark.parametrize(('options', 'match'), [

@@ -19,12 +19,8 @@ from shipped_configs import (
 )
 from torch import nn
 
+from mmmedmask.engine.checkpoint import reading
 from mmmedmask.engine.checkpoint.matching import match_state_dicts
-from mmmedmask.engine.checkpoint.reading import (
-    get_state_dict,
-    read_checkpoint,
-    select_prefix,
-)
 from mmmedmask.shrinking.shrink import shrink_config
 
 CONTRASTIVE = {'simclr': 'simclr_resnet18_8xb128-coslr-{}e_nct',
@@ -327,7 +323,7 @@ def test_the_online_encoder_arrives_whole(method, tmp_path, drawn_data):
     cfg.param_scheduler = []
     runner, _, _ = train(cfg)
     file = tmp_path / 'run' / 'epoch_1.pth'
-    tensors = get_state_dict(read_checkpoint(file))
+    tensors = reading.get_state_dict(reading.read_checkpoint(file))
     detector = detection(method, 'glas')
     config = detector.model.backbone
     config.init_cfg.checkpoint = str(file)
@@ -336,7 +332,8 @@ def test_the_online_encoder_arrives_whole(method, tmp_path, drawn_data):
         backbone = MODELS.build(config)
     backbone.init_weights()
     report = match_state_dicts(
-        backbone.state_dict(), select_prefix(tensors, config.init_cfg.prefix),
+        backbone.state_dict(),
+        reading.select_prefix(tensors, config.init_cfg.prefix),
         allowed_unused=detector.default_hooks.load_check.get(
             'allowed_unused', ()))
     assert len(report.matched) == report.expected == 120

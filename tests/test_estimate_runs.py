@@ -9,11 +9,7 @@ import pytest
 import yaml
 from commands import call, load
 
-from mmmedmask.inspection.known_data import (
-    IMAGE_SIZES,
-    KNOWN_DATA,
-    TRAINING_SAMPLES,
-)
+from mmmedmask.inspection import known_data
 from mmmedmask.shrinking.model_sizes import kind_of
 
 TOOL = 'analysis_tools/estimate_runs.py'
@@ -145,14 +141,14 @@ def test_only_tables_and_figures_are_of_a_paper():
 
 def test_published_sizes_are_in_the_documentation():
     text = (Path(__file__).parents[1] / 'docs/datasets.md').read_text()
-    for name, numbers in TRAINING_SAMPLES.items():
-        title = KNOWN_DATA[name].title
+    for name, numbers in known_data.TRAINING_SAMPLES.items():
+        title = known_data.KNOWN_DATA[name].title
         section = text.partition(f'\n## {title}')[2].partition('\n## ')[0]
         for split, number in numbers.items():
             # In a sentence or a row of the table of splits.
             assert re.search(
                 rf'([Tt]rain |`{Path(split).name}` \| |GDC, ){number:,}'
                 r'(?!,?\d)', section), (name, split)
-        if name in IMAGE_SIZES:
-            width, height = IMAGE_SIZES[name]
+        if name in known_data.IMAGE_SIZES:
+            width, height = known_data.IMAGE_SIZES[name]
             assert f'{width} x {height} pixels' in section

@@ -10,14 +10,7 @@ from mmpretrain import list_models as list_all
 from PIL import Image
 from shipped_configs import load
 
-from mmmedmask.apis import (
-    AttentionInferencer,
-    ClassificationInferencer,
-    EmbeddingInferencer,
-    ReconstructionInferencer,
-    get_model,
-    list_models,
-)
+from mmmedmask import apis
 from mmmedmask.apis.encoder_weights import build_tile_encoder
 from mmmedmask.apis.inferencers import (
     list_inputs,
@@ -36,8 +29,8 @@ def shrunk(tmp_path_factory):
 
     def get(name):
         torch.manual_seed(0)
-        return get_model(shrink_config(load(name), folder / name,
-                                       folder / 'data'))
+        return apis.get_model(shrink_config(load(name), folder / name,
+                                            folder / 'data'))
 
     return get
 
@@ -54,35 +47,35 @@ def files(tmp_path_factory):
 
 
 def test_names():
-    names = list_models('cmim')
-    assert names == list_models('cmim*') == EmbeddingInferencer.list_models(
-        'cmim*')
+    names = apis.list_models('cmim')
+    assert names == apis.list_models(
+        'cmim*') == apis.EmbeddingInferencer.list_models('cmim*')
     assert 'cmim_resnet18_8xb32-coslr-800e_nct' in names
     assert all(name.startswith('cmim') for name in names)
-    assert len(list_models()) > 100
+    assert len(apis.list_models()) > 100
     with pytest.raises(FileNotFoundError,
                        match='neither.*cmim_resnet18_8xb32-coslr-800e_nct'):
-        get_model('cmim_resnet18_8xb32-coslr-800_nct')
+        apis.get_model('cmim_resnet18_8xb32-coslr-800_nct')
 
 
 def test_mmpretrain_knows_the_names_too():
-    assert set(list_models()) <= set(list_all())
+    assert set(apis.list_models()) <= set(list_all())
     assert 'resnet50_8xb32_in1k' in list_all()
-    assert list_all('transmil') == list_models('transmil')
+    assert list_all('transmil') == apis.list_models('transmil')
 
 
 def test_model_by_name_and_checkpoint(tmp_path):
-    model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
+    model = apis.get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
     file = tmp_path / 'model.pth'
     torch.save(dict(state_dict=model.state_dict(), meta=dict(
         dataset_meta=dict(classes=('LUAD', 'LUSC')))), file)
-    again = get_model('abmil_1xb8-coslr-70e_tcga-nsclc', str(file))
+    again = apis.get_model('abmil_1xb8-coslr-70e_tcga-nsclc', str(file))
     assert not again.training
     assert again._dataset_meta['classes'] == ('LUAD', 'LUSC')
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value)
     with pytest.raises(ValueError, match=r'model\.pth does not fit'):
-        get_model('transmil_1xb8-coslr-70e_tcga-nsclc', str(file))
+        apis.get_model('transmil_1xb8-coslr-70e_tcga-nsclc', str(file))
 
 
 def test_what_can_be_given(files):
@@ -111,7 +104,7 @@ def test_pictures_of_gray_and_colours_with_alpha_or_without(channels):
 def test_classes_equal_mmpretrains(shrunk, files):
     """By path, as arrays in RGB, one at a time and in batches."""
     model = shrunk(CLASSIFIER)
-    infer = ClassificationInferencer(model)
+    infer = apis.ClassificationInferencer(model)
     results = infer(files, batch_size=2)
     assert [result['input'] for result in results] == [
         str(files / f'{number}.png') for number in range(3)]
@@ -136,7 +129,7 @@ def test_classes_equal_mmpretrains(shrunk, files):
 
 def test_embeddings(shrunk, files):
     model = shrunk('cmim_resnet18_8xb32-coslr-800e_nct')
-    infer = EmbeddingInferencer(model)
+    infer = apis.EmbeddingInferencer(model)
     results = infer(files / '1.png')
     pixels = torch.tensor(np.array(Image.open(files / '1.png')))
     mean, std = (getattr(model.data_preprocessor, name).flatten()
@@ -162,7 +155,7 @@ def test_main_directions_separate_halves():
 
 
 def test_reconstructions(shrunk, files):
-    infer = ReconstructionInferencer(
+    infer = apis.ReconstructionInferencer(
         shrunk('cmim_resnet18_8xb32-coslr-800e_nct'))
     results = infer(files, batch_size=3)
     for result in results:
@@ -172,12 +165,12 @@ def test_reconstructions(shrunk, files):
         assert set(np.unique(result['weight'])) <= {0, 1}
     assert len(infer.visualize(files, results)) == 3
     with pytest.raises(ValueError, match='reconstruct'):
-        ReconstructionInferencer(shrunk(CLASSIFIER))
+        apis.ReconstructionInferencer(shrunk(CLASSIFIER))
 
 
 def test_attention(shrunk, files):
     model = shrunk('msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri')
-    infer = AttentionInferencer(model)
+    infer = apis.AttentionInferencer(model)
     results = infer(files, progress=True)
     for result in results:
         assert result['attention'].ndim == 2
@@ -189,7 +182,7 @@ def test_attention(shrunk, files):
 @pytest.fixture
 def slide_model():
     torch.manual_seed(0)
-    return get_model(Config(dict(model=dict(
+    return apis.get_model(Config(dict(model=dict(
         type='mmmedmask.SlideOmicClassifier',
         aggregator=dict(type='mmmedmask.ABMIL', in_dims=256, embed_dims=8),
         head=dict(type='mmmedmask.SlideOmicHead', num_classes=2),

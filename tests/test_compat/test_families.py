@@ -5,11 +5,7 @@ import warnings
 
 import pytest
 
-from mmmedmask.compat.families import (
-    find_family_clashes,
-    require_openmmlab,
-    warn_about_mixed_families,
-)
+from mmmedmask.compat import families
 
 
 def make_distribution(folder, name):
@@ -34,30 +30,30 @@ def only_these(tmp_path, monkeypatch):
 
 def test_one_family_is_fine(only_these):
     only_these('onedl-mmengine', 'onedl-mmcv', 'mmdet')
-    assert find_family_clashes() == {}
+    assert families.find_family_clashes() == {}
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        warn_about_mixed_families()
+        families.warn_about_mixed_families()
 
 
 def test_both_families_are_named_with_the_way_out(only_these):
     only_these('onedl-mmengine', 'mmengine', 'onedl-mmcv', 'mmcv-lite',
                'onedl-mmdetection')
-    assert find_family_clashes() == {
+    assert families.find_family_clashes() == {
         'mmengine': ['onedl-mmengine', 'mmengine'],
         'mmcv': ['onedl-mmcv', 'mmcv-lite']}
     with pytest.warns(UserWarning, match='pip uninstall -y onedl-mmengine '
                       'mmengine onedl-mmcv mmcv-lite && '
                       'pip install onedl-mmengine onedl-mmcv$'):
-        warn_about_mixed_families()
+        families.warn_about_mixed_families()
 
 
 def test_missing_openmmlab_says_what_to_install(monkeypatch):
-    require_openmmlab()
+    families.require_openmmlab()
     monkeypatch.setitem(sys.modules, 'mmcv', None)
     monkeypatch.setitem(sys.modules, 'mmpretrain', None)
     with pytest.raises(ModuleNotFoundError) as caught:
-        require_openmmlab()
+        families.require_openmmlab()
     assert str(caught.value) == (
         'mmmedmask needs OpenMMLab, and mmcv, mmpretrain cannot be imported: '
         "pip install 'mmmedmask[openmmlab]'")

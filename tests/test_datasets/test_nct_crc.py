@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmmedmask.datasets.nct_crc import (
-    NCT_CLASSES,
-    NCT_SPLIT_SIZES,
-    NCTCRC,
-    parse_list_line,
-)
+from mmmedmask.datasets import nct_crc
 
 PIPELINE = ({'type': 'mmmedmask.LoadTile'}, {'type': 'mmmedmask.PackTile'})
 TILES = ['TUM/TUM-AAAA.tif', 'BACK/BACK-AAAA.tif', 'MUS/MUS-AAAA.tif']
@@ -33,16 +28,16 @@ def root(tmp_path):
 
 
 def test_unlabelled(root):
-    dataset = NCTCRC(str(root), split='val', pipeline=PIPELINE)
+    dataset = nct_crc.NCTCRC(str(root), split='val', pipeline=PIPELINE)
     assert len(dataset) == 3
     assert [packed['inputs'][0, 0, 0].item() for packed in dataset] == [
         0, 1, 2]
     assert 'gt_label' not in dataset[0]['data_samples']
-    assert dataset.metainfo['classes'] == NCT_CLASSES
+    assert dataset.metainfo['classes'] == nct_crc.NCT_CLASSES
 
 
 def test_labelled(root):
-    dataset = NCTCRC(str(root), with_labels=True, pipeline=PIPELINE)
+    dataset = nct_crc.NCTCRC(str(root), with_labels=True, pipeline=PIPELINE)
     assert [packed['data_samples'].gt_label.item()
             for packed in dataset] == [8, 0, 5]
 
@@ -51,21 +46,22 @@ def test_number_of_tiles_is_compared_with_concl(root, monkeypatch):
     lines = []
     monkeypatch.setattr('mmmedmask.datasets.nct_crc.print_log',
                         lambda message, **_: lines.append(message))
-    NCTCRC(str(root))
+    nct_crc.NCTCRC(str(root))
     assert '3 tiles' in lines[0]
     assert '80000' in lines[0]
-    NCTCRC(str(root), ann_file='meta/val.txt')
+    nct_crc.NCTCRC(str(root), ann_file='meta/val.txt')
     assert len(lines) == 1
-    monkeypatch.setitem(NCT_SPLIT_SIZES, 'train', 3)
-    NCTCRC(str(root))
+    monkeypatch.setitem(nct_crc.NCT_SPLIT_SIZES, 'train', 3)
+    nct_crc.NCTCRC(str(root))
     assert len(lines) == 1
 
 
 def test_another_folder_of_tiles(root):
     (root / 'data').rename(root / 'NCT-CRC-HE-100K-NONORM')
     with pytest.raises(FileNotFoundError, match='NCT-CRC-HE-100K-NONORM'):
-        NCTCRC(str(root))
-    assert len(NCTCRC(str(root), image_folder='NCT-CRC-HE-100K-NONORM')) == 3
+        nct_crc.NCTCRC(str(root))
+    assert len(
+        nct_crc.NCTCRC(str(root), image_folder='NCT-CRC-HE-100K-NONORM')) == 3
 
 
 @pytest.mark.parametrize(('arguments', 'error', 'message'), [
@@ -76,7 +72,7 @@ def test_another_folder_of_tiles(root):
     ({'ann_file': 'meta/train_labeled.txt'}, ValueError, 'entry 1')])
 def test_bad_arguments(root, arguments, error, message):
     with pytest.raises(error, match=message):
-        NCTCRC(**{'data_root': str(root), **arguments})
+        nct_crc.NCTCRC(**{'data_root': str(root), **arguments})
 
 
 @pytest.mark.parametrize(('line', 'with_label', 'message'), [
@@ -86,12 +82,12 @@ def test_bad_arguments(root, arguments, error, message):
     ('TUMOR/a.tif', False, 'TUMOR'), ('TUM', False, 'expected a path')])
 def test_bad_lines(line, with_label, message):
     with pytest.raises(ValueError, match=message):
-        parse_list_line(line, with_label)
+        nct_crc.parse_list_line(line, with_label)
 
 
 def test_labels_are_those_of_concl():
     expected = {'BACK': 0, 'ADI': 1, 'DEB': 2, 'LYM': 3, 'MUC': 4, 'MUS': 5,
                 'NORM': 6, 'STR': 7, 'TUM': 8}
     for name, label in expected.items():
-        assert parse_list_line(f'{name}/x.tif {label}', True) == (
+        assert nct_crc.parse_list_line(f'{name}/x.tif {label}', True) == (
             f'{name}/x.tif', label)

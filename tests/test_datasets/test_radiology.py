@@ -9,25 +9,10 @@ import numpy as np
 import pydicom
 import pytest
 from commands import call
+from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
-from pydicom.uid import (
-    HTJ2K,
-    JPEG2000,
-    MPEG2MPML,
-    CTImageStorage,
-    HTJ2KLossless,
-    HTJ2KLosslessRPCL,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
 
 from mmmedmask.apis.inferencers import list_inputs, picture_of
 from mmmedmask.datasets import LabelledImages, TileFolder
@@ -42,8 +27,8 @@ def write_dicom(path, values, rle=False, BitsStored=None,  # noqa: N803
     path.parent.mkdir(parents=True, exist_ok=True)
     data = Dataset()
     data.file_meta = FileMetaDataset()
-    data.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    data.SOPClassUID = CTImageStorage
+    data.file_meta.MediaStorageSOPClassUID = uid.CTImageStorage
+    data.SOPClassUID = uid.CTImageStorage
     data.set_pixel_data(
         values, PhotometricInterpretation or (
             'RGB' if values.shape[-1] == 3 else 'MONOCHROME2'),
@@ -51,7 +36,7 @@ def write_dicom(path, values, rle=False, BitsStored=None,  # noqa: N803
     for name, value in header.items():
         setattr(data, name, value)
     if rle:
-        data.compress(RLELossless)
+        data.compress(uid.RLELossless)
     data.save_as(path, enforce_file_format=True)
     return path
 
@@ -109,10 +94,10 @@ def test_rescaled_values_are_in_the_units_of_the_header(tmp_path, rle):
 
 
 LOSSLESS = {
-    JPEG2000: 'jpeg2k', JPEG2000Lossless: 'jpeg2k', HTJ2K: 'htj2k',
-    HTJ2KLossless: 'htj2k', HTJ2KLosslessRPCL: 'htj2k',
-    JPEGLossless: 'ljpeg', JPEGLosslessSV1: 'ljpeg',
-    JPEGLSLossless: 'jpegls', JPEGLSNearLossless: 'jpegls'}
+    uid.JPEG2000: 'jpeg2k', uid.JPEG2000Lossless: 'jpeg2k', uid.HTJ2K: 'htj2k',
+    uid.HTJ2KLossless: 'htj2k', uid.HTJ2KLosslessRPCL: 'htj2k',
+    uid.JPEGLossless: 'ljpeg', uid.JPEGLosslessSV1: 'ljpeg',
+    uid.JPEGLSLossless: 'jpegls', uid.JPEGLSNearLossless: 'jpegls'}
 
 
 def compress(path, syntax, frames, photometric=None):
@@ -151,7 +136,8 @@ def test_compression_without_loss(tmp_path, syntax, dtype, low, high, bits):
 
 
 @pytest.mark.parametrize(('syntax', 'dtype', 'bits', 'error'), [
-    (JPEGBaseline8Bit, 'uint8', 8, 2), (JPEGExtended12Bit, 'uint16', 12, 16)])
+    (uid.JPEGBaseline8Bit, 'uint8', 8, 2),
+    (uid.JPEGExtended12Bit, 'uint16', 12, 16)])
 def test_compression_with_loss(tmp_path, syntax, dtype, bits, error):
     values = ramp(dtype, 0, 2**bits - 1, (32, 48))
     path = write_dicom(tmp_path / 'a.dcm', values, BitsStored=bits)
@@ -162,11 +148,11 @@ def test_compression_with_loss(tmp_path, syntax, dtype, bits, error):
 
 
 @pytest.mark.parametrize(('syntax', 'codec', 'kind', 'options'), [
-    (JPEGBaseline8Bit, 'jpeg8', 'YBR_FULL_422', dict(level=98)),
-    (JPEG2000Lossless, 'jpeg2k', 'YBR_RCT',
+    (uid.JPEGBaseline8Bit, 'jpeg8', 'YBR_FULL_422', dict(level=98)),
+    (uid.JPEG2000Lossless, 'jpeg2k', 'YBR_RCT',
      dict(codecformat='J2K', reversible=True, level=0)),
-    (JPEGLSLossless, 'jpegls', 'RGB', {}),
-    (HTJ2KLossless, 'htj2k', 'RGB', {})])
+    (uid.JPEGLSLossless, 'jpegls', 'RGB', {}),
+    (uid.HTJ2KLossless, 'htj2k', 'RGB', {})])
 def test_compressed_colours_are_rgb(tmp_path, syntax, codec, kind, options):
     values = np.stack([ramp('uint8', 0, 255, (32, 48)),
                        ramp('uint8', 200, 90, (32, 48)),
@@ -180,11 +166,11 @@ def test_compressed_colours_are_rgb(tmp_path, syntax, codec, kind, options):
 
 def test_compression_that_nothing_decodes_is_named(tmp_path):
     path = write_dicom(tmp_path / 'a.dcm', ramp())
-    compress(path, MPEG2MPML, [b'film'])
+    compress(path, uid.MPEG2MPML, [b'film'])
     with pytest.raises(ImageFileError, match='MPEG2 Main Profile'):
         read_image(path)
     # A frame of another size than the header's.
-    compress(path, JPEGLSLossless, [imagecodecs.jpegls_encode(ramp()[:4])])
+    compress(path, uid.JPEGLSLossless, [imagecodecs.jpegls_encode(ramp()[:4])])
     with pytest.raises(ImageFileError, match=r'\(4, 8\).*\(6, 8, 1\)'):
         read_image(path)
 

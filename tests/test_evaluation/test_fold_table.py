@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 from naive_scores import draw_probabilities, naive_auc
 
-from mmmedmask.evaluation.fold_table import (
-    FoldRow,
-    classification_rows,
-    markdown_table,
-    spread_rows,
-    write_rows,
-)
+from mmmedmask.evaluation import fold_table
 from mmmedmask.evaluation.patient_tables import PatientPredictions
 
 
@@ -24,7 +18,7 @@ def predictions(seed, number=30, first=0, classes=('a', 'b')):
 
 def test_folds_spread_and_pool():
     runs = {(None, 0): predictions(0), (None, 1): predictions(1, 20, 30)}
-    rows = classification_rows(runs, num_bootstrap=200)
+    rows = fold_table.classification_rows(runs, num_bootstrap=200)
     assert [(row.name, row.patients) for row in rows] == [
         ('fold 0', 30), ('fold 1', 20), ('mean', None), ('sd', None),
         ('pooled', 50), ('pooled low', 50), ('pooled high', 50)]
@@ -48,8 +42,8 @@ def test_folds_spread_and_pool():
 def test_patient_of_several_folds_is_drawn_as_a_whole():
     """The same patients in six folds are no more patients."""
     runs = {(None, fold): predictions(0) for fold in range(6)}
-    alone = classification_rows({(None, 0): predictions(0)})
-    rows = classification_rows(runs)
+    alone = fold_table.classification_rows({(None, 0): predictions(0)})
+    rows = fold_table.classification_rows(runs)
     assert rows[-3].patients == 30
     assert rows[-3].scores['auc'] == pytest.approx(alone[-3].scores['auc'])
     for place in (-2, -1):
@@ -60,14 +54,14 @@ def test_patient_of_several_folds_is_drawn_as_a_whole():
 def test_seeds_are_pooled_each(tmp_path):
     runs = {(seed, fold): predictions(10 * seed + fold, 20, 20 * fold)
             for seed in (3, 5) for fold in range(2)}
-    rows = classification_rows(runs, num_bootstrap=50)
+    rows = fold_table.classification_rows(runs, num_bootstrap=50)
     pooled = [row for row in rows if row.name == 'pooled']
     assert [(row.seed, row.patients) for row in pooled] == [(3, 40), (5, 40)]
-    table = markdown_table(rows).splitlines()
+    table = fold_table.markdown_table(rows).splitlines()
     assert [line.split('|')[1].strip() for line in table[2:]] == [
         'fold 0, seed 3', 'fold 1, seed 3', 'fold 0, seed 5',
         'fold 1, seed 5', 'mean ± sd', 'pooled, seed 3', 'pooled, seed 5']
-    write_rows(tmp_path / 'r.csv', rows)
+    fold_table.write_rows(tmp_path / 'r.csv', rows)
     lines = (tmp_path / 'r.csv').read_text().splitlines()
     assert lines[0] == ('seed,run,patients,accuracy,balanced_accuracy,auc,'
                         'f1,kappa,ece')
@@ -76,23 +70,24 @@ def test_seeds_are_pooled_each(tmp_path):
 
 
 def test_markdown():
-    rows = [FoldRow(None, 'fold 0', 10, dict(accuracy=.5, auc=.25)),
-            FoldRow(None, 'fold 1', 12, dict(accuracy=.7))]
-    rows += spread_rows(rows)
-    rows += [FoldRow(None, 'pooled', 22, dict(accuracy=.6)),
-             FoldRow(None, 'pooled low', 22, dict(accuracy=.4)),
-             FoldRow(None, 'pooled high', 22, dict(accuracy=.8))]
-    assert markdown_table(rows).splitlines() == [
+    rows = [fold_table.FoldRow(None, 'fold 0', 10, dict(accuracy=.5, auc=.25)),
+            fold_table.FoldRow(None, 'fold 1', 12, dict(accuracy=.7))]
+    rows += fold_table.spread_rows(rows)
+    rows += [fold_table.FoldRow(None, 'pooled', 22, dict(accuracy=.6)),
+             fold_table.FoldRow(None, 'pooled low', 22, dict(accuracy=.4)),
+             fold_table.FoldRow(None, 'pooled high', 22, dict(accuracy=.8))]
+    assert fold_table.markdown_table(rows).splitlines() == [
         '| run | patients | accuracy | AUC |', '| --- | --- | --- | --- |',
         '| fold 0 | 10 | 50.0 | 25.0 |', '| fold 1 | 12 | 70.0 | – |',
         '| mean ± sd |  | 60.0 ± 14.1 | – |',
         '| pooled | 22 | 60.0 [40.0, 80.0] | – |']
-    assert [row.name for row in spread_rows(rows[:1])] == ['mean']
+    assert [row.name for row in fold_table.spread_rows(rows[:1])] == ['mean']
 
 
 def test_runs_that_do_not_fit():
     with pytest.raises(ValueError, match='no fold'):
-        classification_rows({})
+        fold_table.classification_rows({})
     with pytest.raises(ValueError, match=r"fold 1 .*\('b', 'a'\), fold 0"):
-        classification_rows({(None, 0): predictions(0),
-                             (None, 1): predictions(1, classes=('b', 'a'))})
+        fold_table.classification_rows(
+            {(None, 0): predictions(0),
+             (None, 1): predictions(1, classes=('b', 'a'))})

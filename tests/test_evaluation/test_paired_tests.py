@@ -8,11 +8,7 @@ from commands import call
 from naive_scores import draw_probabilities, naive_auc
 from scipy import stats
 
-from mmmedmask.evaluation.paired_tests import (
-    delong,
-    exact_mcnemar,
-    pair_patients,
-)
+from mmmedmask.evaluation import paired_tests
 from mmmedmask.evaluation.patient_tables import (
     PatientPredictions,
     join_patients,
@@ -24,11 +20,11 @@ def test_four_to_none_may_be_chance():
     """The gain of GiMP's pre-training at best: 189 against 185 of 190."""
     first, second = np.ones(190, bool), np.ones(190, bool)
     first[0], second[[0, 1, 2, 3, 4]] = False, False
-    test = exact_mcnemar(first, second)
+    test = paired_tests.exact_mcnemar(first, second)
     assert (test.only_first, test.only_second) == (4, 0)
     assert test.p_value == 0.125
-    assert exact_mcnemar(second, first).p_value == 0.125
-    assert exact_mcnemar(first, first).p_value == 1
+    assert paired_tests.exact_mcnemar(second, first).p_value == 0.125
+    assert paired_tests.exact_mcnemar(first, first).p_value == 1
 
 
 @pytest.mark.parametrize(('only_first', 'only_second'), [
@@ -37,7 +33,7 @@ def test_mcnemar_equals_the_binomial_test(only_first, only_second):
     first = np.repeat([True, False, True], [only_first, only_second, 7])
     second = np.repeat([False, True, True], [only_first, only_second, 7])
     expected = stats.binomtest(only_first, only_first + only_second).pvalue
-    assert exact_mcnemar(first, second).p_value == pytest.approx(
+    assert paired_tests.exact_mcnemar(first, second).p_value == pytest.approx(
         expected, rel=1e-9)
 
 
@@ -71,7 +67,7 @@ def test_delong_equals_loops(step):
     positive = labels == 1
     first, second = first[:, 1], second[:, 1]
     areas, variance = naive_delong(positive, first, second)
-    found = delong(positive, first, second)
+    found = paired_tests.delong(positive, first, second)
     assert (found.first, found.second) == pytest.approx(
         (naive_auc(positive, first), naive_auc(positive, second)))
     assert (found.first, found.second) == pytest.approx(tuple(areas))
@@ -80,7 +76,7 @@ def test_delong_equals_loops(step):
     assert found.p_value == pytest.approx(2 * stats.norm.sf(abs(z)))
     low, high = stats.norm.interval(.95, found.difference, variance**.5)
     assert (found.low, found.high) == pytest.approx((low, high))
-    back = delong(positive, second, first)
+    back = paired_tests.delong(positive, second, first)
     assert back.difference == -found.difference
     assert back.p_value == found.p_value
 
@@ -93,7 +89,7 @@ def test_delong_keeps_its_level():
         positive = np.arange(80) < 35
         shared = random.normal(size=80) + positive
         first, second = (shared + random.normal(size=80) for _ in range(2))
-        found += delong(positive, first, second).p_value < .05
+        found += paired_tests.delong(positive, first, second).p_value < .05
     # 30 expected, standard deviation 5.3.
     assert 14 <= found <= 46
 
@@ -101,9 +97,9 @@ def test_delong_keeps_its_level():
 def test_delong_at_its_limits():
     positive = np.arange(10) < 4
     perfect = positive.astype(float)
-    same = delong(positive, perfect, 2 * perfect)
+    same = paired_tests.delong(positive, perfect, 2 * perfect)
     assert (same.difference, same.p_value) == (0, 1)
-    opposite = delong(positive, perfect, -perfect)
+    opposite = paired_tests.delong(positive, perfect, -perfect)
     assert opposite.difference == 1
     assert np.isnan(opposite.p_value)
 
@@ -114,9 +110,10 @@ def test_delong_at_its_limits():
     ([1, 1, 0, 0], [1, 2, 3, np.nan], 'finite')])
 def test_what_they_refuse(positive, first, message):
     with pytest.raises(ValueError, match=message):
-        delong(np.array(positive), np.array(first), np.array(first))
+        paired_tests.delong(
+            np.array(positive), np.array(first), np.array(first))
     with pytest.raises(ValueError, match=r'got \(3,\) and \(4,\)'):
-        exact_mcnemar(np.ones(3), np.ones(4))
+        paired_tests.exact_mcnemar(np.ones(3), np.ones(4))
 
 
 def predictions(seed, number=40, classes=('a', 'b'), first=0):
@@ -146,7 +143,7 @@ def test_pairs_by_name():
     table = predictions(0, classes=('a', 'b', 'c'))
     other = shuffled(table, np.random.default_rng(0).permutation(40),
                      [2, 0, 1])
-    found = pair_patients(table, other)
+    found = paired_tests.pair_patients(table, other)
     assert found.case_ids == table.case_ids
     assert found.classes == table.classes
     assert found.slides == table.slides

@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mmmedmask.evaluation.probes import (
-    dense_scores,
-    knn_scores,
-    logistic_scores,
-    paired_difference,
-    probe_images,
-    probe_pixels,
-    score_probe,
-)
+from mmmedmask.evaluation import probes
 
 
 def planted(count, seed, strength, dims=12, classes=3):
@@ -42,15 +34,15 @@ def naive_votes(train, labels, test, classes, neighbors, temperature):
 def test_neighbours_vote_as_a_loop_says(neighbors):
     train, labels = planted(40, 0, 1)
     test, _ = planted(9, 1, 1)
-    scores = knn_scores(train, labels, test, 3, neighbors, 0.07)
+    scores = probes.knn_scores(train, labels, test, 3, neighbors, 0.07)
     naive = naive_votes(train, labels, test, 3, neighbors, 0.07)
     np.testing.assert_allclose(scores, naive, atol=1e-12)
 
 
 def test_planted_classes_are_seen_and_noise_is_chance():
     test, test_labels = planted(600, 1, 3)
-    seen = probe_images(*planted(300, 0, 3), test, test_labels, 3)
-    blind = probe_images(*planted(300, 0, 0), *planted(600, 1, 0), 3)
+    seen = probes.probe_images(*planted(300, 0, 3), test, test_labels, 3)
+    blind = probes.probe_images(*planted(300, 0, 0), *planted(600, 1, 0), 3)
     assert [score.name for score in seen] == ['knn', 'logistic']
     for good, chance in zip(seen, blind, strict=True):
         assert good.value > 0.85
@@ -64,25 +56,25 @@ def test_the_scale_of_a_feature_does_not_matter_to_the_logistic_probe():
     test, _ = planted(30, 1, 2)
     scale = np.logspace(-3, 3, train.shape[1])
     np.testing.assert_allclose(
-        logistic_scores(train * scale, labels, test * scale, 3),
-        logistic_scores(train, labels, test, 3), atol=1e-4)
+        probes.logistic_scores(train * scale, labels, test * scale, 3),
+        probes.logistic_scores(train, labels, test, 3), atol=1e-4)
 
 
 def test_groups_are_kept_whole_in_choice_and_interval():
     features, labels = planted(60, 0, 0.5)
     groups = [str(place // 6) for place in range(60)]
     test, test_labels = planted(120, 1, 0.5)
-    scores = logistic_scores(features, labels, test, 3, groups)
-    alone = score_probe('logistic', test_labels, scores)
-    together = score_probe('logistic', test_labels, scores,
-                           [str(place // 12) for place in range(120)])
+    scores = probes.logistic_scores(features, labels, test, 3, groups)
+    alone = probes.score_probe('logistic', test_labels, scores)
+    together = probes.score_probe('logistic', test_labels, scores,
+                                  [str(place // 12) for place in range(120)])
     assert alone.value == together.value
     assert (alone.low, alone.high) != (together.low, together.high)
 
 
 def test_a_class_without_training_images_gets_no_probability():
     features, labels = planted(30, 0, 2, classes=2)
-    scores = logistic_scores(features, labels, features, 3)
+    scores = probes.logistic_scores(features, labels, features, 3)
     assert scores.shape == (30, 3)
     assert (scores[:, 2] == 0).all()
 
@@ -100,44 +92,44 @@ def pixels(images, seed, strength):
 
 def test_dense_probe_is_the_auc_of_all_pixels():
     train, test = pixels(6, 0, 1.5), pixels(8, 1, 1.5)
-    answers, = dense_scores(train, test)
+    answers, = probes.dense_scores(train, test)
     labels = np.concatenate([row for _, row in test])
-    *few, everything = probe_pixels(train, test, (1, 5, 50, None))
+    *few, everything = probes.probe_pixels(train, test, (1, 5, 50, None))
     assert [score.name for score in few] == ['dense_1', 'dense_5']
     assert everything.value == pytest.approx(roc_auc_score(labels, answers))
     assert everything.low < everything.value < everything.high
     assert everything.value > 0.8 > everything.floor
-    blind = probe_pixels(pixels(6, 0, 0), pixels(8, 1, 0), (None, ))[0]
+    blind = probes.probe_pixels(pixels(6, 0, 0), pixels(8, 1, 0), (None, ))[0]
     assert blind.low < 0.5 < blind.high
 
 
 def test_images_of_one_label_are_not_drawn_for_a_few():
     train = pixels(2, 0, 1)
     train.append((train[0][0], np.zeros(80, int)))
-    assert len(dense_scores(train, pixels(1, 1, 1), 2, draws=3)) == 3
+    assert len(probes.dense_scores(train, pixels(1, 1, 1), 2, draws=3)) == 3
     with pytest.raises(ValueError, match='both labels'):
-        dense_scores(train, pixels(1, 1, 1), 3)
+        probes.dense_scores(train, pixels(1, 1, 1), 3)
 
 
 def test_pixels_without_both_labels_cannot_be_probed():
     bare = [(np.zeros((80, 4)), np.zeros(80, int))]
     with pytest.raises(ValueError, match=r'labels \[0\] in 1 images'):
-        probe_pixels(bare, pixels(1, 1, 1))
+        probes.probe_pixels(bare, pixels(1, 1, 1))
     with pytest.raises(ValueError, match='0 to test on'):
-        probe_pixels(pixels(2, 0, 1), [])
+        probes.probe_pixels(pixels(2, 0, 1), [])
     # What is tested on may lack one: the score is NaN then.
-    score, = probe_pixels(pixels(2, 0, 1), bare, (None, ))
+    score, = probes.probe_pixels(pixels(2, 0, 1), bare, (None, ))
     assert np.isnan(score.value)
 
 
 def test_differences_are_paired_by_seed():
-    mean, spread, count = paired_difference({0: 3., 1: 5., 7: 9.},
-                                            {0: 1., 1: 2., 2: 0.})
+    mean, spread, count = probes.paired_difference({0: 3., 1: 5., 7: 9.},
+                                                   {0: 1., 1: 2., 2: 0.})
     assert (mean, count) == (2.5, 2)
     assert spread == pytest.approx(np.std([2, 3], ddof=1))
-    assert np.isnan(paired_difference({0: 1.}, {0: 1.})[1])
+    assert np.isnan(probes.paired_difference({0: 1.}, {0: 1.})[1])
     with pytest.raises(ValueError, match=r'\[0\] and \[1\]'):
-        paired_difference({0: 1.}, {1: 1.})
+        probes.paired_difference({0: 1.}, {1: 1.})
 
 
 @pytest.mark.parametrize(('train', 'labels', 'test', 'message'), [
@@ -149,8 +141,9 @@ def test_differences_are_paired_by_seed():
     (np.zeros((3, 2)), np.zeros(3, int), np.full((1, 2), np.inf),
      'test image 0')])
 def test_what_cannot_be_probed_is_named(train, labels, test, message):
-    for probe in (knn_scores, logistic_scores):
+    for probe in (probes.knn_scores, probes.logistic_scores):
         with pytest.raises(ValueError, match=message):
             probe(train, labels, test, 2)
     with pytest.raises(ValueError, match='all 3 are of class 0'):
-        logistic_scores(np.ones((3, 2)), np.zeros(3, int), np.ones((1, 2)), 2)
+        probes.logistic_scores(
+            np.ones((3, 2)), np.zeros(3, int), np.ones((1, 2)), 2)

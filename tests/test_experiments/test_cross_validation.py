@@ -14,14 +14,10 @@ from mmengine.config import Config
 from tiny_folds import write_stages
 
 from mmmedmask.evaluation.patient_tables import read_patients
+from mmmedmask.experiments import execute
 from mmmedmask.experiments import execute as execute_module
 from mmmedmask.experiments.chain import resolve_chain
 from mmmedmask.experiments.cross_validation import ad_hoc_recipe
-from mmmedmask.experiments.execute import (
-    execute_here,
-    find_failures,
-    find_problems,
-)
 from mmmedmask.experiments.fold_axis import (
     draw_cohort_folds,
     find_folds,
@@ -79,10 +75,10 @@ def test_stages_of_a_fold(drawn, stages, tmp_path, monkeypatch):
     genes, both = plan.runs
     # Ended before the third epoch of the first stage.
     monkeypatch.setenv('TINY_STOP_BEFORE', '2')
-    assert execute_here(plan, TOOLS, fork_step) == 1
+    assert execute.execute_here(plan, TOOLS, fork_step) == 1
     monkeypatch.delenv('TINY_STOP_BEFORE')
-    assert execute_here(plan, TOOLS, fork_step) == 0
-    assert find_failures(plan) == {}
+    assert execute.execute_here(plan, TOOLS, fork_step) == 0
+    assert execute.find_failures(plan) == {}
     epochs = [(run.folder / 'epochs.txt').read_text().split()
               for run in plan.runs]
     assert epochs == [['0', '1', '2'], ['0', '1', '2']]
@@ -115,7 +111,7 @@ def test_stages_of_a_fold(drawn, stages, tmp_path, monkeypatch):
         '1:optim_wrapper.optimizer.lr': .5})
     assert not {run.folder for run in other.runs} & {
         run.folder for run in plan.runs}
-    problem, _ = find_problems(
+    problem, _ = execute.find_problems(
         make_plan(tmp_path / 'runs', stages, {1: folds[2]}))
     assert 'other data: ' in problem
     assert 'splits_2.csv' in problem
@@ -126,7 +122,7 @@ def test_command(drawn, tmp_path, monkeypatch):
     """Draw, run each fold by itself, then make the table of all."""
     monkeypatch.setattr(
         execute_module, 'execute_plan', lambda plan, tools, *rest:
-        execute_here(plan, tools, fork_step))
+        execute.execute_here(plan, tools, fork_step))
     config, folds, out = drawn / 'genes.py', tmp_path / 'splits', \
         tmp_path / 'out'
     arguments = (config, '--folds', folds, '--work-dir', out, '--cfg-options',

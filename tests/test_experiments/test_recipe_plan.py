@@ -11,12 +11,7 @@ from tiny_recipe import (
     write_recipe,
 )
 
-from mmmedmask.experiments.commands import (
-    batch_notes,
-    format_option,
-    run_steps,
-    shell_line,
-)
+from mmmedmask.experiments import commands
 from mmmedmask.experiments.fingerprints import DataFingerprints, fingerprint
 from mmmedmask.experiments.plan import Axis, plan_runs
 from mmmedmask.experiments.run import read_runs, write_runs
@@ -104,7 +99,8 @@ def test_runs_are_written_and_read(tmp_path):
     assert rest == dict(more=3)
     assert list(runs) == [run.key for run in plan.runs]
     for run in plan.runs:
-        assert run_steps(runs[run.key], tmp_path) == run_steps(run, tmp_path)
+        assert commands.run_steps(
+            runs[run.key], tmp_path) == commands.run_steps(run, tmp_path)
         assert runs[run.key].title == run.title
         assert runs[run.key].data == run.data
 
@@ -146,8 +142,8 @@ def test_commands_are_complete(tmp_path, monkeypatch):
     plan = make_plan(tmp_path, data_root='else_where')
     tools = tmp_path / 'tools'
     first, second = plan.runs[:2]
-    lines = [shell_line(step.command) for run in (first, second)
-             for step in run_steps(run, tools)]
+    lines = [commands.shell_line(step.command) for run in (first, second)
+             for step in commands.run_steps(run, tools)]
     weights = first.folder / 'backbone.pth'
     last = first.folder / 'epoch_3.pth'
     assert lines[0] == (
@@ -178,7 +174,7 @@ def test_commands_are_complete(tmp_path, monkeypatch):
 def test_several_gpus_scale_the_rate(tmp_path):
     plan = make_plan(tmp_path, gpus=2)
     assert [run.scales_lr for run in plan.runs[:2]] == [True, False]
-    train = run_steps(plan.runs[0], tmp_path)[0].command
+    train = commands.run_steps(plan.runs[0], tmp_path)[0].command
     assert train[:2] == ('bash', str(tmp_path / 'dist_train.sh'))
     assert train[3] == '2'
     assert '--auto-scale-lr' in train
@@ -194,17 +190,17 @@ def test_several_gpus_scale_the_rate(tmp_path):
 
 def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
     run = make_plan(tmp_path, tiny_recipe(classify('best'))).runs[1]
-    step = run_steps(run, tmp_path)[-1]
+    step = commands.run_steps(run, tmp_path)[-1]
     assert step.name == 'test_best'
     pointer = run.folder / 'best_checkpoint'
-    assert f'"$(cat {pointer})"' in shell_line(step.command)
+    assert f'"$(cat {pointer})"' in commands.shell_line(step.command)
     run.folder.mkdir(parents=True)
     for epoch in (10, 9):
         best = run.folder / f'best_accuracy_top1_epoch_{epoch}.pth'
         best.touch()
     # As it was before the folder was moved.
     pointer.write_text(f'elsewhere/{best.name}')
-    assert run_steps(run, tmp_path)[-1].command[3] == str(best)
+    assert commands.run_steps(run, tmp_path)[-1].command[3] == str(best)
 
 
 @pytest.mark.parametrize(('value', 'text'), [
@@ -212,14 +208,14 @@ def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
     ('a/b.pth', 'a/b.pth'), ([1, 2], '[1,2]'), ([[1, 2.5], ['a']],
                                                 '[[1,2.5],[a]]'), ([], '[]')])
 def test_options_are_read_as_they_were(value, text):
-    assert format_option('a.b', value) == f'a.b={text}'
+    assert commands.format_option('a.b', value) == f'a.b={text}'
 
 
 @pytest.mark.parametrize('value', [
     'my folder/x.pth', 'a,b', '1', 'true', ['1'], ("x'", )])
 def test_options_that_would_be_misread_are_refused(value):
     with pytest.raises(ValueError, match='MMEngine would read'):
-        format_option('a.b', value)
+        commands.format_option('a.b', value)
 
 
 def test_a_row_can_be_left_out_at_scale_small(tmp_path):
@@ -261,7 +257,7 @@ def test_says_where_the_batch_is_not_that_of_the_paper(tmp_path):
     recipe = read_recipe(path)
 
     def notes(**options):
-        return batch_notes(plan_runs(
+        return commands.batch_notes(plan_runs(
             [(recipe, recipe.rows)], options.pop('scale', 'paper'), tmp_path,
             **options).runs)
 

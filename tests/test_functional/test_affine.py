@@ -9,13 +9,7 @@ import math
 import pytest
 import torch
 
-from mmmedmask.functional.affine import (
-    invert_affine,
-    is_axis_aligned,
-    receptive_field_shift,
-    relative_theta,
-    shift_theta,
-)
+from mmmedmask.functional import affine
 from mmmedmask.functional.views import Crops, crop_theta
 from mmmedmask.functional.warp import inside_frame, resample
 
@@ -74,13 +68,14 @@ def test_inverse_and_relative_matrices():
     theta1, theta2 = random_theta(20, 1), random_theta(20, 2)
     inverse = torch.linalg.inv(theta1)
     torch.testing.assert_close(
-        invert_affine(theta1), inverse, rtol=0, atol=1e-12)
+        affine.invert_affine(theta1), inverse, rtol=0, atol=1e-12)
     torch.testing.assert_close(
-        relative_theta(theta1, theta2), inverse @ theta2, rtol=0, atol=1e-12)
+        affine.relative_theta(theta1, theta2), inverse @ theta2, rtol=0,
+        atol=1e-12)
     boxes = torch.stack([box_theta(3, 8, 20, 30, size=(48, 64), flip=True)[0],
                          torch.eye(3).double()])
-    assert is_axis_aligned(relative_theta(boxes, boxes.flip(0)))
-    assert not is_axis_aligned(torch.cat([boxes, theta1]))
+    assert affine.is_axis_aligned(affine.relative_theta(boxes, boxes.flip(0)))
+    assert not affine.is_axis_aligned(torch.cat([boxes, theta1]))
 
 
 def analytic_view(theta, size):
@@ -112,7 +107,7 @@ def test_warping_one_view_gives_the_other(size):
         assert inside.float().mean() > .2
         return (warped - second).abs()[inside].max()
 
-    assert error(relative_theta(theta1, theta2)) < 2e-3
+    assert error(affine.relative_theta(theta1, theta2)) < 2e-3
     swapped = theta2 @ torch.linalg.inv(theta1)
     assert error(swapped) > .3
 
@@ -124,8 +119,8 @@ def test_shift_theta_equals_the_derivation_in_pixel_indices(
         stride, offset, size):
     """Check 9: the conjugation, for cells of any receptive-field centre."""
     theta = random_theta(5, 5)
-    shift = receptive_field_shift(offset, stride, size)
-    shifted = shift_theta(theta, shift)
+    shift = affine.receptive_field_shift(offset, stride, size)
+    shifted = affine.shift_theta(theta, shift)
     height, width = size
     for index, *cell in itertools.product(
             range(len(theta)), range(0, width // stride, 3),
@@ -152,10 +147,10 @@ def test_coordinates_keep_their_precision_under_autocast(dtype):
     theta1, theta2 = random_theta(8, 7), random_theta(8, 8)
     expected = torch.linalg.inv(theta1) @ theta2
     with torch.autocast('cpu', dtype=dtype):
-        theta = relative_theta(theta1.float(), theta2.float())
-        inverse = invert_affine(theta1.float())
-        shifted = shift_theta(theta, (.1, -.2))
+        theta = affine.relative_theta(theta1.float(), theta2.float())
+        inverse = affine.invert_affine(theta1.float())
+        shifted = affine.shift_theta(theta, (.1, -.2))
     for got, want in ((theta, expected), (inverse, torch.linalg.inv(theta1)),
-                      (shifted, shift_theta(expected, (.1, -.2)))):
+                      (shifted, affine.shift_theta(expected, (.1, -.2)))):
         assert got.dtype == torch.float32
         assert (got.double() - want).abs().max() < 2e-6

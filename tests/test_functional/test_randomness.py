@@ -3,42 +3,39 @@
 import pytest
 import torch
 
-from mmmedmask.functional.randomness import (
-    per_sample_uniform,
-    sample_generator,
-    stream_seed,
-)
+from mmmedmask.functional import randomness
 
 
 def test_draws_do_not_depend_on_batch_mates_or_place():
-    together = per_sample_uniform(5, 7, [3, 1, 4], 10)
+    together = randomness.per_sample_uniform(5, 7, [3, 1, 4], 10)
     assert together.shape == (3, 10)
     assert together.dtype == torch.float64
     for place, index in enumerate((3, 1, 4)):
         assert torch.equal(together[place],
-                           per_sample_uniform(5, 7, [index], 10)[0])
-    swapped = per_sample_uniform(5, 7, [4, 3, 1, 9], 10)
+                           randomness.per_sample_uniform(5, 7, [index], 10)[0])
+    swapped = randomness.per_sample_uniform(5, 7, [4, 3, 1, 9], 10)
     assert torch.equal(swapped[:3], together[[2, 0, 1]])
 
 
 def test_draws_do_not_touch_the_global_state():
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first = per_sample_uniform(0, 0, [0], 4)
+    first = randomness.per_sample_uniform(0, 0, [0], 4)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert torch.equal(per_sample_uniform(0, 0, [0], 4), first)
+    assert torch.equal(randomness.per_sample_uniform(0, 0, [0], 4), first)
 
 
 def test_the_first_numbers_stay_when_more_are_drawn():
-    assert torch.equal(per_sample_uniform(1, 2, [3], 20)[:, :8],
-                       per_sample_uniform(1, 2, [3], 8))
+    assert torch.equal(randomness.per_sample_uniform(1, 2, [3], 20)[:, :8],
+                       randomness.per_sample_uniform(1, 2, [3], 8))
 
 
 @pytest.mark.parametrize('changed', [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
 def test_seed_step_and_sample_all_count(changed):
     def draw(seed, step, sample):
-        return torch.rand(8, generator=sample_generator(seed, step, sample))
+        return torch.rand(
+            8, generator=randomness.sample_generator(seed, step, sample))
 
     assert not torch.equal(draw(*changed), draw(0, 0, 0))
     # (1, 0, 0), (0, 1, 0) and (0, 0, 1) are not one stream either.
@@ -48,7 +45,7 @@ def test_seed_step_and_sample_all_count(changed):
 
 
 def test_neighbours_are_uniform_and_unrelated():
-    draws = per_sample_uniform(0, 0, range(1000), 6)
+    draws = randomness.per_sample_uniform(0, 0, range(1000), 6)
     assert 0 <= draws.min()
     assert draws.max() < 1
     # Standard error of a mean of 1000 uniform numbers: 0.009.
@@ -57,18 +54,18 @@ def test_neighbours_are_uniform_and_unrelated():
     centred = draws - draws.mean(dim=0)
     following = (centred[1:] * centred[:-1]).mean(dim=0) * 12
     assert following.abs().max() < .15
-    steps = per_sample_uniform(0, 1, range(1000), 6)
+    steps = randomness.per_sample_uniform(0, 1, range(1000), 6)
     across = ((steps - steps.mean(dim=0)) * centred).mean(dim=0) * 12
     assert across.abs().max() < .15
 
 
 def test_streams_of_one_run_are_unrelated():
-    seeds = [stream_seed(seed, stream)
+    seeds = [randomness.stream_seed(seed, stream)
              for seed in (0, 1, 2**40, -1) for stream in ('', 'a', 'b', 'ab')]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seeds[1] == stream_seed(0, 'a')
-    one, other = (
-        per_sample_uniform(stream_seed(0, stream), 0, range(1000), 6) - .5
-        for stream in 'ab')
+    assert seeds[1] == randomness.stream_seed(0, 'a')
+    one, other = (randomness.per_sample_uniform(
+        randomness.stream_seed(0, stream), 0, range(1000), 6) - .5 for stream
+                  in 'ab')
     assert ((one * other).mean(dim=0) * 12).abs().max() < .15

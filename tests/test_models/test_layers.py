@@ -3,20 +3,15 @@
 import pytest
 import torch
 
-from mmmedmask.models.layers import (
-    gene_set_places,
-    gene_sets,
-    read_gene_sets,
-    write_gene_sets,
-)
+from mmmedmask.models import layers
 
 GENES = ['ENSG00000000003', 'TP53', 'EGFR', 'KRAS', 'SOX2']
 
 
 def test_equal_splits_and_places():
-    assert [one.tolist() for one in gene_set_places(3, 8)] == [
+    assert [one.tolist() for one in layers.gene_set_places(3, 8)] == [
         [0, 1, 2], [3, 4, 5], [6, 7]]
-    found = gene_set_places([[3, 1, 1], [0]], 4)
+    found = layers.gene_set_places([[3, 1, 1], [0]], 4)
     assert [one.tolist() for one in found] == [[1, 3], [0]]
     assert all(one.dtype == torch.int64 for one in found)
 
@@ -28,23 +23,23 @@ def test_equal_splits_and_places():
 def test_files(tmp_path, name, text):
     path = tmp_path / name
     path.write_text(text)
-    assert read_gene_sets(path) == {
+    assert layers.read_gene_sets(path) == {
         'one': {'TP53', 'ENSG00000000003', 'ABSENT'}, 'two': {'SOX2', 'TP53'}}
     genes = tmp_path / 'genes.txt'
     genes.write_text('\n'.join(GENES))
     for gene_list in (GENES, str(genes)):
-        found = gene_set_places(str(path), 5, gene_list)
+        found = layers.gene_set_places(str(path), 5, gene_list)
         assert [one.tolist() for one in found] == [[0, 1], [1, 4]]
 
 
 def test_the_log_counts_what_was_found(tmp_path, monkeypatch):
     path = tmp_path / 'sets.gmt'
-    write_gene_sets(path, {'one': ['TP53', 'EGFRR', 'ABSENT', 'KRAS'],
-                           'two': ['KRAS', 'SOX2']}, 'drawn')
+    layers.write_gene_sets(path, {'one': ['TP53', 'EGFRR', 'ABSENT', 'KRAS'],
+                                  'two': ['KRAS', 'SOX2']}, 'drawn')
     lines = []
-    monkeypatch.setattr(gene_sets, 'print_log',
+    monkeypatch.setattr(layers.gene_sets, 'print_log',
                         lambda text, logger: lines.append(text))
-    gene_set_places(str(path), 5, GENES)
+    layers.gene_set_places(str(path), 5, GENES)
     assert lines == [
         f"{path}: 2 sets with 5 genes, of which gene_list has 3 and lacks 2 "
         "(['ABSENT', 'EGFRR']); 1 are in several sets, and 2 of the 5 genes "
@@ -73,9 +68,9 @@ def test_what_does_not_fit(tmp_path, monkeypatch, arguments, message):
                        ('twice.gmt', 'a\t-\tTP53\na\t-\tSOX2\n')):
         (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
-        gene_set_places(*arguments)
+        layers.gene_set_places(*arguments)
 
 
 def test_a_file_that_is_not_there():
     with pytest.raises(FileNotFoundError, match='nowhere.gmt does not'):
-        gene_set_places('nowhere.gmt', 5, GENES)
+        layers.gene_set_places('nowhere.gmt', 5, GENES)

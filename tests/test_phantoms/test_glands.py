@@ -8,21 +8,12 @@ import pytest
 from pycocotools import mask as rle_tools
 
 from mmmedmask.datasets.image_io import read_image
-from mmmedmask.phantoms.gland_shapes import (
-    GlandLayout,
-    draw_label_map,
-    smooth_noise,
-)
-from mmmedmask.phantoms.glands import (
-    draw_gland_image,
-    write_gland_dataset,
-    write_tissue_tiles,
-)
+from mmmedmask.phantoms import gland_shapes, glands
 
 
 @pytest.fixture(scope='module')
 def phantoms():
-    return [draw_gland_image(160, seed) for seed in range(10)]
+    return [glands.draw_gland_image(160, seed) for seed in range(10)]
 
 
 def test_types_and_numbers(phantoms):
@@ -76,7 +67,7 @@ def test_images_vary(phantoms):
 def test_some_glands_touch_and_some_are_cut():
     touching = cut = 0
     for seed in range(4):
-        _, labels = draw_gland_image(160, seed, malignant=True)
+        _, labels = glands.draw_gland_image(160, seed, malignant=True)
         pairs = zip([labels[1:], labels[:, 1:]], [labels[:-1], labels[:, :-1]],
                     strict=True)
         touching += sum(
@@ -90,8 +81,8 @@ def test_some_glands_touch_and_some_are_cut():
 @pytest.mark.parametrize('malignant', [True, False])
 def test_glands_are_whole_on_the_canvas(malignant):
     rng = np.random.default_rng(3)
-    labels = draw_label_map(
-        (300, 300), GlandLayout.draw(malignant, rng), 0.4, rng)
+    labels = gland_shapes.draw_label_map(
+        (300, 300), gland_shapes.GlandLayout.draw(malignant, rng), 0.4, rng)
     assert labels.max() > 3
     for number in range(1, labels.max() + 1):
         gland = (labels == number).astype(np.uint8)
@@ -103,7 +94,8 @@ def test_glands_are_whole_on_the_canvas(malignant):
 
 @pytest.mark.parametrize('length', [1.0, 3.7, 40.0])
 def test_smooth_noise(length):
-    noise = smooth_noise((200, 230), length, np.random.default_rng(0))
+    noise = gland_shapes.smooth_noise(
+        (200, 230), length, np.random.default_rng(0))
     assert noise.shape == (200, 230)
     assert 0.4 < noise.std() < 1.7
     # Neighbours differ the less, the longer the length.
@@ -116,11 +108,11 @@ def test_smooth_noise(length):
     ({'scale': 0.05}, '0.05'), ({'scale': 5}, '5')])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        draw_gland_image(**arguments)
+        glands.draw_gland_image(**arguments)
 
 
 def test_data_set(tmp_path):
-    root = write_gland_dataset(tmp_path / 'glands', 2, 1, size=(64, 80))
+    root = glands.write_gland_dataset(tmp_path / 'glands', 2, 1, size=(64, 80))
     assert sorted(
         path.relative_to(root).as_posix() for path in root.rglob('*.*')
     ) == ['annotations/test.json', 'annotations/train.json',
@@ -139,7 +131,7 @@ def test_data_set(tmp_path):
         assert len(masks) == labels.max()
         for number, mask in enumerate(masks, start=1):
             np.testing.assert_array_equal(mask, labels == number)
-    image, _ = draw_gland_image((64, 80), (0, 0, 1))
+    image, _ = glands.draw_gland_image((64, 80), (0, 0, 1))
     np.testing.assert_array_equal(
         read_image(root / 'images/train/0001.png'), image)
     for split in ('train', 'test'):
@@ -150,12 +142,13 @@ def test_data_set(tmp_path):
 @pytest.mark.parametrize('numbers', [(0, 1), (1, 0)])
 def test_data_set_needs_images(tmp_path, numbers):
     with pytest.raises(ValueError, match='at least 1, got 0'):
-        write_gland_dataset(tmp_path, *numbers)
+        glands.write_gland_dataset(tmp_path, *numbers)
     assert not list(tmp_path.iterdir())
 
 
 def test_tissue_tiles(tmp_path):
-    paths = write_tissue_tiles(tmp_path / 'tiles', tile_size=256, stride=128)
+    paths = glands.write_tissue_tiles(
+        tmp_path / 'tiles', tile_size=256, stride=128)
     assert len(paths) == 9
     whole = np.zeros((512, 512, 3), np.uint8)
     for path in paths:
@@ -170,4 +163,4 @@ def test_tissue_tiles(tmp_path):
     ({'stride': 0}, 'stride')])
 def test_bad_tiles(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        write_tissue_tiles(tmp_path, **arguments)
+        glands.write_tissue_tiles(tmp_path, **arguments)

@@ -9,15 +9,7 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from model_checks import unchanged
 from torch import nn
 
-from mmmedmask.models.cmim import (
-    CMIMConvNeXt,
-    CMIMResNet,
-    CMIMResNetV1c,
-    CMIMResNetV1d,
-    CMIMSparseResNet,
-    MaskedBackbone,
-    insert_mask_token,
-)
+from mmmedmask.models import cmim
 from mmmedmask.registry import MODELS
 from mmmedmask.testing.backbone_contract import (
     ContractError,
@@ -27,16 +19,16 @@ from mmmedmask.testing.backbone_contract import (
 HOW_TO = Path(__file__).parents[2] / 'docs' / 'how_to' / 'add_a_cnn.md'
 CHANNELS = dict(stem_channels=8, base_channels=8)
 SHIPPED = {
-    'ResNet-18': lambda: CMIMResNet(depth=18, **CHANNELS),
+    'ResNet-18': lambda: cmim.CMIMResNet(depth=18, **CHANNELS),
     'ResNet-18 after the pooling':
-    lambda: CMIMResNet(depth=18, mask_at='maxpool', **CHANNELS),
-    'ResNet-34': lambda: CMIMResNet(depth=34, **CHANNELS),
-    'ResNet-50': lambda: CMIMResNet(depth=50, **CHANNELS),
-    'ResNetV1c-50': lambda: CMIMResNetV1c(depth=50, **CHANNELS),
-    'ResNetV1d-18': lambda: CMIMResNetV1d(depth=18, **CHANNELS),
-    'ConvNeXt': lambda: CMIMConvNeXt(
+    lambda: cmim.CMIMResNet(depth=18, mask_at='maxpool', **CHANNELS),
+    'ResNet-34': lambda: cmim.CMIMResNet(depth=34, **CHANNELS),
+    'ResNet-50': lambda: cmim.CMIMResNet(depth=50, **CHANNELS),
+    'ResNetV1c-50': lambda: cmim.CMIMResNetV1c(depth=50, **CHANNELS),
+    'ResNetV1d-18': lambda: cmim.CMIMResNetV1d(depth=18, **CHANNELS),
+    'ConvNeXt': lambda: cmim.CMIMConvNeXt(
         arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 32, 64])),
-    'sparse ResNet-18': lambda: CMIMSparseResNet(depth=18, **CHANNELS),
+    'sparse ResNet-18': lambda: cmim.CMIMSparseResNet(depth=18, **CHANNELS),
 }
 
 
@@ -54,7 +46,7 @@ def test_shipped_encoders_fulfil_the_contract(name):
 
 @pytest.mark.parametrize('in_channels', [1, 5])
 def test_other_numbers_of_channels(in_channels):
-    encoder = CMIMResNet(depth=18, in_channels=in_channels, **CHANNELS)
+    encoder = cmim.CMIMResNet(depth=18, in_channels=in_channels, **CHANNELS)
     check_backbone_contract(encoder, in_channels)
 
 
@@ -73,7 +65,7 @@ class Network(nn.Module):
         return self.second(self.first(self.stem(x)))
 
 
-class Good(MaskedBackbone, Network):
+class Good(cmim.MaskedBackbone, Network):
 
     def forward_stem(self, images):
         return self.stem(images)
@@ -90,13 +82,13 @@ def test_a_small_network_fulfils_the_contract():
     assert levels.offsets == (0., 0., 0.)
 
 
-class NoStages(MaskedBackbone, Network):
+class NoStages(cmim.MaskedBackbone, Network):
 
     def forward_stem(self, images):
         return self.stem(images)
 
 
-class WrongOrder(Network, MaskedBackbone):
+class WrongOrder(Network, cmim.MaskedBackbone):
     forward_stem, forward_stages = Good.forward_stem, Good.forward_stages
 
 
@@ -128,7 +120,7 @@ class Leaking(Good):
     def forward(self, x, mask=None, mask_tokens=()):
         if mask is None:
             return super().forward(x)
-        embedding = insert_mask_token(
+        embedding = cmim.insert_mask_token(
             self.forward_stem(x), mask, mask_tokens[0])
         return embedding, *self.forward_stages(embedding)
 

@@ -9,11 +9,7 @@ import pytest
 import torch
 
 from mmmedmask.datasets.image_io import write_image
-from mmmedmask.engine.checkpoint.writing import (
-    WholeFiles,
-    save_safetensors,
-    save_weights,
-)
+from mmmedmask.engine.checkpoint import writing
 from mmmedmask.util import atomic_files
 from mmmedmask.util.atomic_files import (
     atomic_path,
@@ -47,9 +43,10 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, limited_files):
         'a.txt': lambda file: write_text(file, 'x' * 20_000),
         'a.bin': lambda file: write_bytes(file, bytes(20_000), durable=False),
         'a.png': lambda file: write_image(file, large),
-        'a.pth': lambda file: save_weights(file, tensors, {}),
-        'a.safetensors': lambda file: save_safetensors(file, tensors, {}),
-        'b.pth': lambda file: WholeFiles().put(bytes(20_000), file)}
+        'a.pth': lambda file: writing.save_weights(file, tensors, {}),
+        'a.safetensors': lambda file: writing.save_safetensors(
+            file, tensors, {}),
+        'b.pth': lambda file: writing.WholeFiles().put(bytes(20_000), file)}
 
     def work():
         for name, write in writers.items():

@@ -6,12 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from mmmedmask.util.checks import (
-    check_choice,
-    check_integer,
-    check_positive,
-    check_range,
-)
+from mmmedmask.util import checks
 
 
 @pytest.mark.parametrize(('value', 'bounds'), [
@@ -19,7 +14,7 @@ from mmmedmask.util.checks import (
     (0.5, dict(low=0, high=1, open_low=True, open_high=True)),
     (np.float32(0.5), dict(low=0, high=1))])
 def test_a_number_inside_is_returned(value, bounds):
-    assert check_range('x', value, **bounds) is value
+    assert checks.check_range('x', value, **bounds) is value
 
 
 @pytest.mark.parametrize(('value', 'bounds', 'valid'), [
@@ -35,29 +30,29 @@ def test_a_number_inside_is_returned(value, bounds):
 def test_a_number_outside_is_named(value, bounds, valid):
     message = f'x must be {valid}, got {value!r}'
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
-        check_range('x', value, **bounds)
+        checks.check_range('x', value, **bounds)
 
 
 @pytest.mark.parametrize('value', [0, -1, math.inf, math.nan, 'a', None])
 def test_positive_refuses(value):
     with pytest.raises(ValueError, match='x must be positive'):
-        check_positive('x', value)
+        checks.check_positive('x', value)
 
 
 def test_integers():
-    assert check_integer('x', 3) == 3
-    assert check_integer('x', np.int64(0), 0) == 0
+    assert checks.check_integer('x', 3) == 3
+    assert checks.check_integer('x', np.int64(0), 0) == 0
     for value in (1.0, True, '1', None):
         with pytest.raises(ValueError, match='x must be an integer, got'):
-            check_integer('x', value)
+            checks.check_integer('x', value)
     with pytest.raises(ValueError, match='x must be at least 1, got 0'):
-        check_integer('x', 0)
+        checks.check_integer('x', 0)
     with pytest.raises(ValueError, match=r'x must be in \[1, 4\], got 5'):
-        check_integer('x', 5, high=4)
+        checks.check_integer('x', 5, high=4)
 
 
 def test_choices():
-    assert check_choice('x', 'a', ('a', 'b')) == 'a'
+    assert checks.check_choice('x', 'a', ('a', 'b')) == 'a'
     with pytest.raises(
             ValueError, match=r"x must be one of \('a', 'b'\), got 'c'"):
-        check_choice('x', 'c', ['a', 'b'])
+        checks.check_choice('x', 'c', ['a', 'b'])

@@ -5,18 +5,14 @@ import os
 
 import pytest
 
-from mmmedmask.util.command_line import (
-    add_config_options,
-    add_launcher,
-    set_local_rank,
-)
+from mmmedmask.util import command_line
 
 
 @pytest.fixture
 def parser():
     parser = argparse.ArgumentParser(prog='tool')
-    add_config_options(parser)
-    add_launcher(parser)
+    command_line.add_config_options(parser)
+    command_line.add_launcher(parser)
     return parser
 
 
@@ -49,10 +45,10 @@ def test_config_options_that_cannot_be_read_are_an_error(
 def test_the_local_rank_of_the_environment_wins(parser, monkeypatch):
     args = parser.parse_args(['--local-rank=3', '--launcher', 'slurm'])
     monkeypatch.setenv('LOCAL_RANK', '1')
-    set_local_rank(args)
+    command_line.set_local_rank(args)
     assert os.environ['LOCAL_RANK'] == '1'
     monkeypatch.delenv('LOCAL_RANK')
-    set_local_rank(args)
+    command_line.set_local_rank(args)
     assert os.environ['LOCAL_RANK'] == '3'
     assert args.launcher == 'slurm'
     monkeypatch.delenv('LOCAL_RANK')

@@ -16,11 +16,7 @@ from mmmedmask.apis.patient_vectors import (
     whole_bag_loader,
 )
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
-from mmmedmask.visualization.embeddings import (
-    EmbeddingPanel,
-    draw_embeddings,
-    project_tsne,
-)
+from mmmedmask.visualization import embeddings
 
 CONFIG = """
 default_scope = 'mmpretrain'
@@ -145,10 +141,10 @@ def test_what_the_command_refuses(run, arguments, message):
 
 def test_picture_has_the_colours_of_its_classes():
     points = np.random.default_rng(0).normal(size=(30, 2))
-    panel = EmbeddingPanel('a', points, np.zeros(30, int))
-    one, two = (
-        draw_embeddings([[panel] * columns] * rows, ['x', 'y'][:classes])
-        for rows, columns, classes in ((1, 1, 1), (2, 3, 2)))
+    panel = embeddings.EmbeddingPanel('a', points, np.zeros(30, int))
+    one, two = (embeddings.draw_embeddings(
+        [[panel] * columns] * rows, ['x', 'y'][:classes]) for rows,
+                columns, classes in ((1, 1, 1), (2, 3, 2)))
     assert two.shape[0] > 1.6 * one.shape[0]
     assert two.shape[1] > 2.5 * one.shape[1]
     blue, orange = np.array([31, 119, 180]), np.array([255, 127, 14])
@@ -160,13 +156,14 @@ def test_picture_has_the_colours_of_its_classes():
 
 def test_bad_maps():
     with pytest.raises(ValueError, match=r'got \(4, 3\)'):
-        project_tsne(np.zeros((4, 3)))
+        embeddings.project_tsne(np.zeros((4, 3)))
     with pytest.raises(ValueError, match='finite'):
-        project_tsne(np.full((9, 3), np.nan))
+        embeddings.project_tsne(np.full((9, 3), np.nan))
     with pytest.raises(ValueError, match='perplexity must be positive'):
-        project_tsne(np.zeros((9, 3)), perplexity=0)
-    panel = EmbeddingPanel('a', np.zeros((3, 2)), np.zeros(3, int))
+        embeddings.project_tsne(np.zeros((9, 3)), perplexity=0)
+    panel = embeddings.EmbeddingPanel('a', np.zeros((3, 2)), np.zeros(3, int))
     with pytest.raises(ValueError, match=r'got \[2, 1\]'):
-        draw_embeddings([[panel, panel], [panel]], ['x'])
+        embeddings.draw_embeddings([[panel, panel], [panel]], ['x'])
     with pytest.raises(ValueError, match='at most 10 classes'):
-        draw_embeddings([[panel]], [str(index) for index in range(11)])
+        embeddings.draw_embeddings(
+            [[panel]], [str(index) for index in range(11)])

@@ -7,11 +7,7 @@ import numpy as np
 import pytest
 
 from mmmedmask.util.atomic_files import write_json
-from mmmedmask.visualization.kept_tiles import (
-    TILE_COLOR,
-    TISSUE_COLOR,
-    draw_kept_tiles,
-)
+from mmmedmask.visualization import kept_tiles
 from mmmedmask.visualization.slide_geojson import patch_features
 from mmmedmask.visualization.slide_heatmap import (
     PatchMap,
@@ -140,10 +136,10 @@ def test_kept_tiles_have_blue_edges():
     thumbnail = np.full((200, 400, 3), 240, np.uint8)
     tissue = np.zeros((20, 40), bool)
     tissue[:10, :20] = True
-    sheet = draw_kept_tiles(thumbnail, PLACES.coords, 100, (400, 200),
-                            tissue, 'slide')
-    blue = (sheet == TILE_COLOR).all(axis=2)
+    sheet = kept_tiles.draw_kept_tiles(
+        thumbnail, PLACES.coords, 100, (400, 200), tissue, 'slide')
+    blue = (sheet == kept_tiles.TILE_COLOR).all(axis=2)
     # The outline of the tissue runs over the outer edges of two squares.
     outline = 2 * (200 + 100) - 4
-    assert (sheet == TISSUE_COLOR).all(axis=2).sum() == outline
+    assert (sheet == kept_tiles.TISSUE_COLOR).all(axis=2).sum() == outline
     assert blue.sum() == 3 * 4 * 99 - outline

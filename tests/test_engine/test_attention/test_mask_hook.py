@@ -38,13 +38,8 @@ from tiny_runs import (
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.engine.attention import refresh
+from mmmedmask.engine.attention import refresh, whole_images
 from mmmedmask.engine.attention.refresh import combine_parts, is_refresh_epoch
-from mmmedmask.engine.attention.whole_images import (
-    ImageIndex,
-    collate_whole,
-    list_sources,
-)
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.registry import DATASETS, TRANSFORMS
 
@@ -432,7 +427,7 @@ def categories(**arguments):
 
 def names(dataset):
     return [Path(source.dataset.get_data_info(source.index)['img_path']).stem
-            for source in list_sources(dataset)]
+            for source in whole_images.list_sources(dataset)]
 
 
 def test_wrappers_are_looked_through(data):
@@ -457,7 +452,7 @@ def test_wrappers_are_looked_through(data):
     lambda data: ConcatDataset([data, categories()]),
     lambda data: Subset(RepeatDataset(data, 2), [3, 5, 1, 7, 4, 3, 6])])
 def test_each_file_counts_once(wrap):
-    index = ImageIndex(wrap(categories()))
+    index = whole_images.ImageIndex(wrap(categories()))
     assert index.keys == tuple(f'{number}.png' for number in range(5))
     assert [index.rows.get(f'/data/{number}.png')
             for number in range(5)] == list(range(5))
@@ -469,7 +464,7 @@ def test_the_fingerprint_is_that_of_the_relative_paths(data, tmp_path):
     moved = shutil.copytree(data, tmp_path / 'moved')
 
     def fingerprint(dataset):
-        return ImageIndex(dataset).fingerprint
+        return whole_images.ImageIndex(dataset).fingerprint
 
     one = fingerprint(built(data))
     assert fingerprint(built(moved)) == one
@@ -481,7 +476,7 @@ def test_the_fingerprint_is_that_of_the_relative_paths(data, tmp_path):
             type='mmmedmask.TileFolder', data_root=roots,
             serialize_data=False)) for roots in (folders[:1], folders))
     assert fingerprint(single) != one
-    assert ImageIndex(double).keys[::7] == ('0/0.png', '1/0.png')
+    assert whole_images.ImageIndex(double).keys[::7] == ('0/0.png', '1/0.png')
 
 
 def test_paths_of_other_spelling_and_outside_the_root():
@@ -492,7 +487,8 @@ def test_paths_of_other_spelling_and_outside_the_root():
                 'root/a.png', './root/b/../c.png', '/outside/a.png',
                 's3://bucket/d.png')]
 
-    index = ImageIndex(Mixed(data_root='root/', serialize_data=False))
+    index = whole_images.ImageIndex(
+        Mixed(data_root='root/', serialize_data=False))
     assert index.keys == ('/outside/a.png', 'a.png', 'c.png',
                           's3://bucket/d.png')
     assert index.rows.get('./root/b/../c.png') == 2
@@ -500,13 +496,13 @@ def test_paths_of_other_spelling_and_outside_the_root():
 
 def test_data_sets_that_cannot_be_listed():
     with pytest.raises(ValueError, match='list.*TorchDataset|get_data_info'):
-        list_sources([1, 2])
+        whole_images.list_sources([1, 2])
     mixing = Subset(categories(), [0])
     mixing.pipeline = []
     with pytest.raises(ValueError, match='Subset'):
-        list_sources(mixing)
+        whole_images.list_sources(mixing)
     with pytest.raises(ValueError, match='no images'):
-        ImageIndex(Subset(categories(), []))
+        whole_images.ImageIndex(Subset(categories(), []))
 
     class InMemory(BaseDataset):
 
@@ -514,7 +510,7 @@ def test_data_sets_that_cannot_be_listed():
             return [dict(img=np.zeros((2, 2, 3)))]
 
     with pytest.raises(ValueError, match=r"img_path.*\['img', 'sample_idx'"):
-        ImageIndex(InMemory(serialize_data=False))
+        whole_images.ImageIndex(InMemory(serialize_data=False))
 
 
 def test_files_that_are_skipped_have_no_map(data, tmp_path):
@@ -679,7 +675,7 @@ def test_parts_are_put_in_their_rows_and_gaps_are_nan(monkeypatch):
 
 def test_collation_leaves_out_what_is_skipped():
     item = dict(inputs=torch.zeros(3, 2, 2), data_samples=None)
-    rows, batch = collate_whole([(4, item), (5, None), (6, item)])
+    rows, batch = whole_images.collate_whole([(4, item), (5, None), (6, item)])
     assert rows == [4, 6]
     assert len(batch['inputs']) == 2
-    assert collate_whole([(5, None)]) == ([], None)
+    assert whole_images.collate_whole([(5, None)]) == ([], None)

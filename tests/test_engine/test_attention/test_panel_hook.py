@@ -2,17 +2,10 @@
 
 import numpy as np
 import pytest
+import tiny_runs
 import torch
 from mmengine.dataset import Compose
 from mmpretrain.registry import MODELS
-from tiny_runs import (
-    META_KEYS,
-    TinyModel,
-    assert_same_training,
-    pictures_in,
-    tiny_runner,
-    train_watched,
-)
 
 import mmmedmask.models  # noqa: F401
 from mmmedmask.datasets import LabelledImages
@@ -81,12 +74,12 @@ def train(root, work_dir, *hooks, mask=True, model=pretraining_model,
     """Train 2 iterations per epoch; return runner, losses and weights."""
     training = [WHOLE[0], dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
                 dict(type='mmmedmask.RandomFlip'),
-                dict(type='mmmedmask.PackTile', meta_keys=META_KEYS)]
+                dict(type='mmmedmask.PackTile', meta_keys=tiny_runs.META_KEYS)]
     hooks = [dict(type='mmmedmask.TransformEpochHook'), *hooks]
     if mask:
         hooks.append(dict(type='mmmedmask.AttentionMaskHook', begin=1,
                           interval=1, pipeline=WHOLE))
-    return train_watched(
+    return tiny_runs.train_watched(
         work_dir, model, dataset(root, training), hooks=hooks, **settings)
 
 
@@ -97,9 +90,9 @@ def count(picture, color):
 def test_training_is_the_same_to_the_bit(lesions, tmp_path):
     drawn = train(
         lesions, tmp_path / 'drawn', AttentionPanelHook(1, num_samples=3))
-    assert_same_training(drawn, train(lesions, tmp_path / 'plain'))
+    tiny_runs.assert_same_training(drawn, train(lesions, tmp_path / 'plain'))
     assert all(module.training for module in drawn[0].model.modules())
-    assert sorted(pictures_in(tmp_path / 'drawn')) == [
+    assert sorted(tiny_runs.pictures_in(tmp_path / 'drawn')) == [
         'attention_0', 'attention_2', 'attention_4']
 
 
@@ -107,7 +100,7 @@ def test_rows_are_whole_images_with_their_lesions(lesions, tmp_path):
     """What the picture's first column has to be, computed from the files."""
     hook = AttentionPanelHook(indices=[4, 2], min_side=SIZE)
     train(lesions, tmp_path / 'one', hook, epochs=1)
-    panel = pictures_in(tmp_path / 'one')['attention_0']
+    panel = tiny_runs.pictures_in(tmp_path / 'one')['attention_0']
     loaded = dataset(lesions, WHOLE)
     whole = [loaded[i]['inputs'].numpy().transpose(1, 2, 0) for i in (4, 2)]
     found = [place for place in range(panel.shape[0] - SIZE)
@@ -123,7 +116,7 @@ def test_rows_are_whole_images_with_their_lesions(lesions, tmp_path):
     hook = AttentionPanelHook(indices=[4, 2], min_side=SIZE)
     train(lesions, tmp_path / 'two', hook, resume=True,
           load_from=str(tmp_path / 'one' / 'epoch_1.pth'))
-    resumed = pictures_in(tmp_path / 'two')
+    resumed = tiny_runs.pictures_in(tmp_path / 'two')
     assert sorted(resumed) == ['attention_2', 'attention_4']
     first_column = slice(found[0], None), slice(14, 14 + SIZE)
     for picture in resumed.values():
@@ -237,7 +230,8 @@ def test_positions():
 
 
 def test_models_without_attention(tmp_path):
-    runner = tiny_runner(tmp_path, TinyModel(), [AttentionPanelHook()])
+    runner = tiny_runs.tiny_runner(
+        tmp_path, tiny_runs.TinyModel(), [AttentionPanelHook()])
     with pytest.raises(ValueError, match='TinyModel has no method '
                        'attention_maps and partition'):
         runner.train()

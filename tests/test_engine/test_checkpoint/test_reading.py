@@ -4,14 +4,10 @@ import pytest
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
+from mmmedmask.engine.checkpoint import reading
 from mmmedmask.engine.checkpoint.matching import (
     match_state_dicts,
     suggest_prefix,
-)
-from mmmedmask.engine.checkpoint.reading import (
-    get_state_dict,
-    read_checkpoint,
-    strip_wrappers,
 )
 
 
@@ -26,7 +22,7 @@ def test_the_door_for_log_histories_is_narrow(tmp_path):
     path = tmp_path / 'reach.pth'
     torch.save({'state_dict': {}, 'extra': Reach()}, path)
     with pytest.raises(ValueError, match='weights_only=True'):
-        read_checkpoint(path)
+        reading.read_checkpoint(path)
 
 
 @pytest.mark.parametrize(('content', 'message'), [
@@ -35,19 +31,19 @@ def test_the_door_for_log_histories_is_narrow(tmp_path):
     ({'module.a': torch.zeros(1), 'a': torch.zeros(1)}, 'wrapped and unwr')])
 def test_checkpoints_without_clear_tensors(content, message):
     with pytest.raises(ValueError, match=message):
-        get_state_dict(content)
+        reading.get_state_dict(content)
 
 
 def test_missing_file_and_unknown_scheme(tmp_path):
     with pytest.raises(FileNotFoundError, match='none.pth'):
-        read_checkpoint(tmp_path / 'none.pth')
+        reading.read_checkpoint(tmp_path / 'none.pth')
     with pytest.raises(ValueError, match="scheme 's3' cannot be read"):
-        read_checkpoint('s3://bucket/file.pth')
+        reading.read_checkpoint('s3://bucket/file.pth')
     with pytest.raises(ValueError, match="near are .*resnet18"):
-        read_checkpoint('torchvision://resnet18x')
+        reading.read_checkpoint('torchvision://resnet18x')
     torch.save([1], tmp_path / 'list.pth')
     with pytest.raises(ValueError, match='holds a list'):
-        read_checkpoint(tmp_path / 'list.pth')
+        reading.read_checkpoint(tmp_path / 'list.pth')
 
 
 def test_match_compares_in_the_dtype_of_the_module():
@@ -61,8 +57,9 @@ def test_match_compares_in_the_dtype_of_the_module():
 
 
 def test_names():
-    assert strip_wrappers('module.backbone._orig_mod.stem') == 'backbone.stem'
-    assert strip_wrappers('neck.module.weight') == 'neck.module.weight'
+    assert reading.strip_wrappers(
+        'module.backbone._orig_mod.stem') == 'backbone.stem'
+    assert reading.strip_wrappers('neck.module.weight') == 'neck.module.weight'
     given = ['a.b.conv.w', 'a.b.norm.w', 'c.conv.w', 'other']
     assert suggest_prefix(['conv.w', 'norm.w'], given) == ('a.b.', 2)
     assert suggest_prefix(['x'], given) == ('', 0)

@@ -4,11 +4,7 @@ import zipfile
 
 import pytest
 
-from mmmedmask.engine.checkpoint.run_folder import (
-    find_resumable,
-    remove_parts,
-    set_aside,
-)
+from mmmedmask.engine.checkpoint import run_folder
 
 
 @pytest.fixture
@@ -24,12 +20,12 @@ def write(tmp_path):
 
 
 def test_nothing_to_go_on_from(tmp_path):
-    assert find_resumable(tmp_path / 'none') is None
+    assert run_folder.find_resumable(tmp_path / 'none') is None
     (tmp_path / 'last_checkpoint').write_text('')
-    assert find_resumable(tmp_path) is None
+    assert run_folder.find_resumable(tmp_path) is None
     (tmp_path / 'last_checkpoint').write_text('gone.pth')
     with pytest.raises(FileNotFoundError, match="'gone.pth', which .* names"):
-        find_resumable(tmp_path)
+        run_folder.find_resumable(tmp_path)
 
 
 @pytest.mark.parametrize(('pointer', 'found'), [
@@ -49,16 +45,17 @@ def test_the_latest_whole_one_stands_in(tmp_path, write, pointer, found):
     write('best_auc_epoch_12.pth')
     if pointer is not None:
         (tmp_path / 'last_checkpoint').write_text(pointer)
-    assert find_resumable(tmp_path) == tmp_path / found
+    assert run_folder.find_resumable(tmp_path) == tmp_path / found
 
 
 def test_what_is_later_is_set_aside(tmp_path, write):
     for name in ('epoch_1.pth', 'epoch_3.pth', 'best_a_epoch_1.pth',
                  'best_a_epoch_3.pth', 'mine.pth'):
         write(name)
-    assert set_aside(tmp_path, 2) == ['epoch_3.pth', 'best_a_epoch_3.pth']
+    assert run_folder.set_aside(
+        tmp_path, 2) == ['epoch_3.pth', 'best_a_epoch_3.pth']
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == [
         'best_a_epoch_1.pth', 'epoch_1.pth', 'mine.pth']
     write('.epoch_4.abc.part.pth')
-    remove_parts(tmp_path)
+    run_folder.remove_parts(tmp_path)
     assert not list(tmp_path.glob('.*'))

@@ -9,11 +9,7 @@ from mmengine.registry import MODEL_WRAPPERS
 from tiny_runs import heard, tiny_runner
 from torch import nn
 
-from mmmedmask.engine.checkpoint.reading import (
-    get_state_dict,
-    read_checkpoint,
-    select_prefix,
-)
+from mmmedmask.engine.checkpoint import reading
 from mmmedmask.engine.hooks import LoadCheckHook
 
 
@@ -87,10 +83,10 @@ def test_weights_that_arrived_pass_and_are_counted(tmp_path, pretrained):
     assert f'{NUM_BACKBONE} of {NUM_BACKBONE} tensors are equal (100.0 %)' \
         in _run(tmp_path, Detector(init_cfg=_init(pretrained)))
     # What a runner writes is read.
-    checkpoint = read_checkpoint(tmp_path / 'run' / 'iter_2.pth')
+    checkpoint = reading.read_checkpoint(tmp_path / 'run' / 'iter_2.pth')
     assert checkpoint['meta']['iter'] == 2
     assert 'message_hub' in checkpoint
-    assert 'backbone.stem.weight' in get_state_dict(checkpoint)
+    assert 'backbone.stem.weight' in reading.get_state_dict(checkpoint)
 
 
 @pytest.mark.parametrize('form', ['bare', 'model', 'ddp', 'compiled'])
@@ -107,7 +103,7 @@ def test_forms_of_checkpoints(tmp_path, pretrained, form):
     path = tmp_path / 'other.pth'
     torch.save(content, path)
     assert 'tensors are equal (100.0 %)' in _run(tmp_path, _loaded(
-        path, select_prefix(tensors, 'backbone')))
+        path, reading.select_prefix(tensors, 'backbone')))
 
 
 @pytest.mark.parametrize(('prefix', 'size', 'message'), [
@@ -266,7 +262,7 @@ def test_addresses_are_read_safely_too(tmp_path, monkeypatch):
                         download_url_to_file)
     assert 'tensors are equal (100.0 %)' in _run(
         tmp_path, _loaded('https://example.org/file.pth', weights))
-    read_checkpoint('torchvision://resnet18')
+    reading.read_checkpoint('torchvision://resnet18')
     # Once, with the hash that torchvision's names have.
     assert asked[0] == ('https://example.org/file.pth', None)
     assert 'resnet18' in asked[1][0]

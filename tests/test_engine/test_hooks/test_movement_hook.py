@@ -3,15 +3,9 @@
 from pathlib import Path
 
 import pytest
+import tiny_runs
 import torch
 from mmpretrain.models.backbones import ResNet
-from tiny_runs import (
-    TinyImages,
-    TinyModel,
-    assert_same_training,
-    noting,
-    train_watched,
-)
 
 from mmmedmask.engine.hooks import MovementHook
 from mmmedmask.engine.hooks.movement_hook import (
@@ -30,13 +24,14 @@ def distance(before, after):
     return (moved / sum(a**2 for a in old))**0.5
 
 
-def train(work_dir, *hooks, model=TinyModel, **settings):
-    return train_watched(work_dir, model, TinyImages(8), hooks=hooks,
-                         batch_size=2, log_level='INFO', **settings)
+def train(work_dir, *hooks, model=tiny_runs.TinyModel, **settings):
+    return tiny_runs.train_watched(work_dir, model, tiny_runs.TinyImages(8),
+                                   hooks=hooks,
+                                   batch_size=2, log_level='INFO', **settings)
 
 
 def test_shares_of_epochs_and_steps_are_those_of_a_loop(tmp_path):
-    watch, steps = noting('before_train', lambda runner, **_: [
+    watch, steps = tiny_runs.noting('before_train', lambda runner, **_: [
         parameter.detach().clone()
         for parameter in runner.model.backbone.parameters()])
     watch.after_train_iter = watch.before_train
@@ -57,7 +52,7 @@ def test_shares_of_epochs_and_steps_are_those_of_a_loop(tmp_path):
 
 def test_a_resumed_run_counts_from_where_it_goes_on(tmp_path):
     train(tmp_path, MovementHook(), epochs=1)
-    watch, weights = noting('before_train_epoch', lambda runner: [
+    watch, weights = tiny_runs.noting('before_train_epoch', lambda runner: [
         parameter.detach().clone()
         for parameter in runner.model.backbone.parameters()])
     watch.after_train = watch.before_train_epoch
@@ -67,8 +62,8 @@ def test_a_resumed_run_counts_from_where_it_goes_on(tmp_path):
 
 
 def test_training_is_the_same_to_the_bit(tmp_path):
-    assert_same_training(train(tmp_path / 'plain'),
-                         train(tmp_path / 'watched', MovementHook()))
+    tiny_runs.assert_same_training(train(tmp_path / 'plain'),
+                                   train(tmp_path / 'watched', MovementHook()))
 
 
 @pytest.mark.parametrize(('losses', 'share', 'warns'), [
@@ -121,7 +116,7 @@ def test_parameters_are_sorted_by_stages():
 
 def test_a_model_without_an_encoder_is_named(tmp_path):
 
-    class Bare(TinyModel):
+    class Bare(tiny_runs.TinyModel):
         def __init__(self):
             super().__init__()
             self.body, self.backbone = self.backbone, None

@@ -5,16 +5,9 @@ import random
 import cv2
 import numpy as np
 import pytest
+import tiny_runs
 import torch
 import torch.nn.functional as F
-from tiny_runs import (
-    TinyCMIM,
-    TinyModel,
-    assert_same_training,
-    pictures_in,
-    tiny_runner,
-    train_watched,
-)
 from torch import nn
 
 from mmmedmask.datasets import TileFolder
@@ -27,7 +20,7 @@ from mmmedmask.visualization import PictureUnits, draw_grid, view_columns
 NUM_TILES = 8
 
 
-class NoisyCMIM(TinyCMIM):
+class NoisyCMIM(tiny_runs.TinyCMIM):
     """A tiny CMIM whose training depends on everything that could change.
 
     Dropout draws from torch's generator, BatchNorm has running statistics,
@@ -76,7 +69,7 @@ def tiles(tmp_path_factory):
 def train(tiles, work_dir, *hooks, model=NoisyCMIM, **settings):
     """Train 2 iterations per epoch; return runner, losses and weights."""
     data = TileFolder(str(tiles), pipeline=[LoadTile(), add_noise, PackTile()])
-    return train_watched(
+    return tiny_runs.train_watched(
         work_dir, model, data, hooks=hooks, batch_size=4, **settings)
 
 
@@ -90,10 +83,10 @@ def plain_run(tiles, tmp_path_factory):
     dict(interval=1, by_epoch=True)])
 def test_training_is_the_same_to_the_bit(tiles, tmp_path, plain_run,
                                          arguments):
-    assert_same_training(
+    tiny_runs.assert_same_training(
         train(tiles, tmp_path, ReconstructionPanelHook(**arguments)),
         plain_run)
-    assert len(pictures_in(tmp_path)) > 3
+    assert len(tiny_runs.pictures_in(tmp_path)) > 3
 
 
 @pytest.mark.parametrize(('interval', 'by_epoch', 'steps'), [
@@ -102,14 +95,14 @@ def test_training_is_the_same_to_the_bit(tiles, tmp_path, plain_run,
 def test_when_it_draws(tiles, tmp_path, interval, by_epoch, steps):
     hook = ReconstructionPanelHook(interval, by_epoch, num_samples=1)
     train(tiles, tmp_path, hook, epochs=3)
-    assert sorted(pictures_in(tmp_path)) == sorted(
+    assert sorted(tiny_runs.pictures_in(tmp_path)) == sorted(
         ['first_batch_views_0', *(f'reconstruction_{s}' for s in steps)])
 
 
 def test_first_batch_is_what_the_model_gets(tiles, tmp_path):
     model = NoisyCMIM()
     train(tiles, tmp_path, ReconstructionPanelHook(), model=model, epochs=1)
-    shown = pictures_in(tmp_path)['first_batch_views_0']
+    shown = tiny_runs.pictures_in(tmp_path)['first_batch_views_0']
     seen = {name: model.seen[0][name] for name in ('query', 'key', 'mask')}
     units = PictureUnits.from_preprocessor(model.data_preprocessor)
     expected = draw_grid(
@@ -124,10 +117,10 @@ def inputs_of(panel):
 
 def test_samples_are_the_same_after_a_resume(tiles, tmp_path):
     train(tiles, tmp_path / 'one', ReconstructionPanelHook(1), epochs=1)
-    before = pictures_in(tmp_path / 'one')
+    before = tiny_runs.pictures_in(tmp_path / 'one')
     train(tiles, tmp_path / 'two', ReconstructionPanelHook(1), resume=True,
           load_from=str(tmp_path / 'one' / 'epoch_1.pth'))
-    after = pictures_in(tmp_path / 'two')
+    after = tiny_runs.pictures_in(tmp_path / 'two')
     # The first batch was long ago, and the resumed run starts at 2.
     assert sorted(after) == ['reconstruction_2', 'reconstruction_4']
     first, last = before['reconstruction_0'], after['reconstruction_4']
@@ -139,7 +132,7 @@ def test_samples_are_the_same_after_a_resume(tiles, tmp_path):
 def test_other_processes_draw_nothing(tiles, tmp_path, monkeypatch):
     monkeypatch.setattr(hook_module, 'is_main_process', lambda: False)
     train(tiles, tmp_path, ReconstructionPanelHook(1), epochs=1)
-    assert pictures_in(tmp_path) == {}
+    assert tiny_runs.pictures_in(tmp_path) == {}
 
 
 def test_compiled_modules_are_not_compiled_once_more():
@@ -184,6 +177,7 @@ def test_wrong_channels_stop_before_training(tiles, tmp_path):
 
 
 def test_models_that_cannot_reconstruct(tmp_path):
-    runner = tiny_runner(tmp_path, TinyModel(), [ReconstructionPanelHook()])
+    runner = tiny_runs.tiny_runner(
+        tmp_path, tiny_runs.TinyModel(), [ReconstructionPanelHook()])
     with pytest.raises(ValueError, match='TinyModel has no method'):
         runner.train()

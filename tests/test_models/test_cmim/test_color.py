@@ -12,11 +12,7 @@ import torch
 from torchvision.transforms import functional as TF  # noqa: N812
 
 from mmmedmask.functional.views import COLOR_DRAWS, ColorFamily, Colors
-from mmmedmask.models.layers.color import (
-    augment_colors_kornia,
-    augment_colors_torchvision,
-    gaussian_blur,
-)
+from mmmedmask.models.layers import color
 
 from .tiny import draw_tile
 
@@ -52,8 +48,8 @@ def levels_apart(one, other):
 
 def both(images, colors):
     """What kornia, and what torchvision makes of images."""
-    return (augment_colors_kornia(images, colors, 2.),
-            augment_colors_torchvision(images, colors))
+    return (color.augment_colors_kornia(images, colors, 2.),
+            color.augment_colors_torchvision(images, colors))
 
 
 @pytest.mark.parametrize(('kind', 'factor'), [(0, .6), (0, 1.4), (1, .6),
@@ -102,7 +98,7 @@ def naive_blur(image, sigma, radius):
 def test_blur_equals_a_loop_over_pixels():
     images = torch.rand(2, 2, 6, 9, dtype=torch.float64)
     sigma = torch.tensor([.5, 1.5], dtype=torch.float64)
-    got = gaussian_blur(images, sigma, 1.5)
+    got = color.gaussian_blur(images, sigma, 1.5)
     for index in range(2):
         for channel in range(2):
             want = naive_blur(images[index, channel], float(sigma[index]),
@@ -145,8 +141,8 @@ def test_whole_family_is_the_same():
 
 
 augmented = pytest.mark.parametrize(
-    'augment', [lambda *args: augment_colors_kornia(*args, 2.),
-                augment_colors_torchvision],
+    'augment', [lambda *args: color.augment_colors_kornia(*args, 2.),
+                color.augment_colors_torchvision],
     ids=['kornia', 'torchvision'])
 
 
@@ -187,10 +183,10 @@ def test_one_channel_has_brightness_contrast_and_blur(augment):
 
 def test_five_channels_have_brightness_contrast_and_blur():
     images = tiles(channels=5)
-    output = augment_colors_kornia(
+    output = color.augment_colors_kornia(
         images, parameters(4, [0, 1], 1.3, sigma=1.), 2.)
     want = (images * 1.3).clamp(0, 1)
     mean = want.mean(dim=(1, 2, 3), keepdim=True)
     want = (want * 1.3 - mean * .3).clamp(0, 1)
-    want = gaussian_blur(want, torch.full((4, ), 1.), 2.)
+    want = color.gaussian_blur(want, torch.full((4, ), 1.), 2.)
     torch.testing.assert_close(output, want, rtol=0, atol=1e-5)

@@ -5,17 +5,8 @@ from functools import partial
 
 import torch
 
+from mmmedmask.models import mil
 from mmmedmask.models.gimp import NystromAggregator
-from mmmedmask.models.mil import (
-    ABMIL,
-    CLAM_MB,
-    CLAM_SB,
-    DSMIL,
-    MCAT,
-    MaxPool,
-    MeanPool,
-    TransMIL,
-)
 
 GENE_SETS = [[0, 3, 4], [1, 2], [4, 5, 6, 7, 9]]
 CLAM = dict(in_dims=6, num_classes=3, embed_dims=8, attention_dims=4,
@@ -23,18 +14,19 @@ CLAM = dict(in_dims=6, num_classes=3, embed_dims=8, attention_dims=4,
 NYSTROM = dict(in_dims=6, embed_dims=8, num_heads=2, num_landmarks=4,
                conv_kernel=3)
 TINY = {
-    'mean': partial(MeanPool, 6, 8),
-    'mean of the features': partial(MeanPool, 6, None),
-    'max': partial(MaxPool, 6, 8),
-    'ABMIL': partial(ABMIL, 6, 8, 4, gated=False),
-    'gated ABMIL': partial(ABMIL, 6, 8, 4),
-    'CLAM-SB': partial(CLAM_SB, **CLAM),
+    'mean': partial(mil.MeanPool, 6, 8),
+    'mean of the features': partial(mil.MeanPool, 6, None),
+    'max': partial(mil.MaxPool, 6, 8),
+    'ABMIL': partial(mil.ABMIL, 6, 8, 4, gated=False),
+    'gated ABMIL': partial(mil.ABMIL, 6, 8, 4),
+    'CLAM-SB': partial(mil.CLAM_SB, **CLAM),
     'CLAM-SB, CE': partial(
-        CLAM_SB, **CLAM, instance_loss='ce', exclusive_classes=False),
-    'CLAM-MB': partial(CLAM_MB, **CLAM), 'DSMIL': partial(DSMIL, 6, 3, 8, 4),
-    'DSMIL on the features': partial(DSMIL, 6, 2, None, 4),
-    'TransMIL': partial(TransMIL, **NYSTROM),
-    'MCAT': partial(MCAT, 6, 10, GENE_SETS, embed_dims=16, num_heads=2),
+        mil.CLAM_SB, **CLAM, instance_loss='ce', exclusive_classes=False),
+    'CLAM-MB': partial(mil.CLAM_MB, **CLAM),
+    'DSMIL': partial(mil.DSMIL, 6, 3, 8, 4),
+    'DSMIL on the features': partial(mil.DSMIL, 6, 2, None, 4),
+    'TransMIL': partial(mil.TransMIL, **NYSTROM),
+    'MCAT': partial(mil.MCAT, 6, 10, GENE_SETS, embed_dims=16, num_heads=2),
     'GiMP': partial(NystromAggregator, **NYSTROM),
     'GiMP with PPEG': partial(NystromAggregator, **NYSTROM, ppeg=True)}
 
