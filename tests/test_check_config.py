@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
+from refusals import refuses
 from shipped_configs import CONFIGS, load, read
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -636,13 +637,10 @@ def test_disk_of_a_run():
     assert costs.format_seconds(5400) == '90.0 minutes'
 
 
-@pytest.mark.parametrize(('options', 'match'), [
+test_refuses_bad_options = refuses(CheckOptions, [
     (dict(gpus=0), 'gpus must be positive, got 0'),
     (dict(steps=-1), 'steps must be positive, got -1'),
     (dict(time_limit=-1), 'time_limit must be at least 0, got -1')])
-def test_refuses_bad_options(options, match):
-    with pytest.raises(ValueError, match=match):
-        CheckOptions(**options)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The test of a pre-training: probes of its checkpoint."""
 
-import pytest
 from mmengine.runner import Runner
+from refusals import refuses
 from shipped_configs import load
 
 from mmmedmask.engine.probe_loop import ProbeLoop
@@ -36,12 +36,10 @@ def test_scores_are_those_of_the_probes(tmp_path):
     assert 'probe/gray/logistic' in logged
 
 
-@pytest.mark.parametrize(('options', 'message'), [
+test_what_nothing_would_use_is_refused = refuses(
+    lambda **options: ProbeLoop(runner=None, **options), [
     (dict(dataloader={}, evaluator={}), 'neither'),
     (dict(dataloader=dict(batch_size=2), evaluator={}, data='x'),
      'batch_size'),
     (dict(dataloader={}, evaluator=dict(type='Accuracy'), data='x'),
      'Accuracy')])
-def test_what_nothing_would_use_is_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        ProbeLoop(runner=None, **options)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from processes import evaluate_on_ranks
+from refusals import refuses
 
 from mmmedmask.evaluation.binary_segmentation import (
     LESION_SCORES,
@@ -220,13 +221,10 @@ def test_bad_samples_are_named(change, message):
         BinarySegMetric().process(None, [bad])
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
+test_bad_arguments = refuses(BinarySegMetric, [
     (dict(official_batch=0), 'at least 1, got 0'),
     (dict(official_size=(224, )), r'\(h, w\)'),
     (dict(official_size=(0, 224)), r'\(h, w\)')])
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        BinarySegMetric(**arguments)
 
 
 def test_two_processes_equal_one(tmp_path):

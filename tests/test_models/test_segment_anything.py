@@ -7,6 +7,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement, InstanceData
 from PIL import Image
+from refusals import refuses
 from shipped_configs import load
 
 from mmmedmask.datasets.coco_instances import CocoInstanceWriter
@@ -139,14 +140,11 @@ def test_weights_of_a_folder(tmp_path):
     assert torch.equal(first.masks, second.masks)
 
 
-@pytest.mark.parametrize(('settings', 'message'), [
+test_bad_arguments = refuses(build, [
     (dict(prompts='boxes'), "'boxes'"),
     (dict(points_per_side=0), 'points_per_side'),
     (dict(min_score=2.), 'min_score'),
     (dict(architecture=None), 'either weights or architecture')])
-def test_bad_arguments(settings, message):
-    with pytest.raises(ValueError, match=message):
-        build(**settings)
 
 
 def test_resized_images_are_refused():

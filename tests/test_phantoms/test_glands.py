@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as rle_tools
+from refusals import refuses
 
 from mmmedmask.datasets.image_io import read_image
 from mmmedmask.phantoms import gland_shapes, glands
@@ -103,12 +104,9 @@ def test_smooth_noise(length):
     assert step < 2.5 * noise.std() / length
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
+test_bad_arguments = refuses(glands.draw_gland_image, [
     ({'size': 63}, '63'), ({'size': (64, 32)}, '32'),
     ({'scale': 0.05}, '0.05'), ({'scale': 5}, '5')])
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        glands.draw_gland_image(**arguments)
 
 
 def test_data_set(tmp_path):

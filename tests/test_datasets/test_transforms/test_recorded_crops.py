@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from operator import call
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from mmengine.dataset import Compose
 from mmpretrain.models.utils import ClsDataPreprocessor
 from PIL import Image
+from refusals import refuses
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms import functional as TF  # noqa: N812
 
@@ -256,7 +258,7 @@ def test_crop_and_flip_are_independent():
         assert abs(np.mean(parts[0]) - np.mean(parts[1])) < .07
 
 
-@pytest.mark.parametrize(('build', 'message'), [
+test_bad_arguments = refuses(call, [
     (lambda: RandomResizedCrop(0), 'scale.*0'),
     (lambda: RandomResizedCrop((4, 5, 6)), r'scale.*\(4, 5, 6\)'),
     (lambda: RandomResizedCrop(8.5), r'scale.*8\.5'),
@@ -274,9 +276,6 @@ def test_crop_and_flip_are_independent():
     (lambda: RandomFlip([.5], ['horizontal', 'vertical']), r'\[0\.5\]'),
     (lambda: RandomFlip(.5, 'sideways'), "'sideways'"),
     (lambda: RandomFlip(.5, []), r'direction.*\[\]')])
-def test_bad_arguments(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()
 
 
 def test_reprs_tell_the_arguments():

@@ -17,6 +17,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import MODELS
+from refusals import refuses
 from shipped_configs import groups_of, rates_of, read
 from test_functional.test_affine import apply, cells
 from torch import nn
@@ -382,7 +383,7 @@ def test_features_for_other_tasks_are_the_plain_networks():
         assert torch.equal(one, other)
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
+test_bad_arguments_are_refused_by_value = refuses(tiny_model, [
     (dict(backbone=dict(mask_at='fc')), "'fc'"),
     (dict(data_preprocessor=dict(view_size=80)), r'\(80, 80\).*32'),
     (dict(neck=dict(out_stride=48)), 'out_stride 48'),
@@ -391,6 +392,3 @@ def test_features_for_other_tasks_are_the_plain_networks():
     (dict(head=dict(reduction='none')), "'none'"),
     (dict(backbone=dict(type='mmpretrain.ResNet')),
      'ResNet is not a CMIM encoder')])
-def test_bad_arguments_are_refused_by_value(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        tiny_model(**arguments)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from model_checks import assert_trained
+from refusals import refuses
 from torch import nn
 
 from mmmedmask.models.gimp import group_msa
@@ -261,7 +262,7 @@ class TestContract:
             build(name, **{**dict(num_genes=960), **arguments})
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
+test_group_msa_refuses = refuses(tiny, [
     (dict(num_groups=4), r'divide num_fragments 6, got 4; valid are '
                          r'\[1, 2, 3, 6\]'),
     (dict(num_groups=0), 'num_groups must be at least 1, got 0'),
@@ -273,14 +274,9 @@ class TestContract:
     (dict(projection='both'), "one of .*'shared', 'separate'.*'both'"),
     (dict(gene_drop_rate=-1), r'gene_drop_rate must be in \[0, 1\)'),
 ])
-def test_group_msa_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        tiny(**arguments)
 
 
-@pytest.mark.parametrize(('arguments', 'message'), [
+test_snn_refuses = refuses(
+    lambda **arguments: build('SNN', num_genes=5, **arguments), [
     (dict(hidden_dims=(4, 0)), 'hidden_dims must be at least 1, got 0'),
     (dict(activation='relu'), "one of .*'elu', 'selu'.*'relu'")])
-def test_snn_refuses(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        build('SNN', num_genes=5, **arguments)
