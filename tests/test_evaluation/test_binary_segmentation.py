@@ -52,46 +52,32 @@ def random_samples(count, seed=0):
 
 
 def naive(samples):
-    """Every score by loops over pixels."""
-    rows, total, false, normal = [], [0, 0, 0], [], 0
-    for one in samples:
-        predicted = one['pred_sem_seg']['data'][0].tolist()
-        lesion = one['gt_sem_seg']['data'][0].tolist()
-        shared = only_predicted = only_lesion = pixels = 0
-        for predicted_row, lesion_row in zip(predicted, lesion, strict=True):
-            for p, t in zip(predicted_row, lesion_row, strict=True):
-                shared += p == 1 and t == 1
-                only_predicted += p == 1 and t == 0
-                only_lesion += p == 0 and t == 1
-                pixels += 1
-        total[0] += shared
-        total[1] += only_predicted
-        total[2] += only_lesion
-        if shared + only_lesion == 0:
-            normal += 1
-            false.append(only_predicted / pixels)
-            continue
-        found = shared + only_predicted
-        rows.append((shared / (found + only_lesion),
-                     2 * shared / (2 * shared + only_predicted + only_lesion),
-                     shared / found if found else 0,
-                     shared / (shared + only_lesion)))
-    shared, only_predicted, only_lesion = total
-    mean = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    """Every score from sums over pixels."""
+    shared, predicted, lesion, pixels = np.array([
+        [(one['pred_sem_seg']['data'] * one['gt_sem_seg']['data']).sum(),
+         one['pred_sem_seg']['data'].sum(), one['gt_sem_seg']['data'].sum(),
+         one['gt_sem_seg']['data'].numel()] for one in samples]).T
+
+    def scores(shared, predicted, lesion):
+        return dict(iou=shared / (predicted + lesion - shared),
+                    dice=2 * shared / (predicted + lesion),
+                    f1=2 * shared / (predicted + lesion),
+                    precision=shared / np.maximum(predicted, 1),
+                    recall=shared / lesion)
+
+    some = lesion > 0
+    counts = shared, predicted, lesion
+    false = predicted[~some] / pixels[~some]
     return dict(
-        iou=mean[0], dice=mean[1], f1=mean[1], precision=mean[2],
-        recall=mean[3],
-        pooled_iou=shared / (shared + only_predicted + only_lesion),
-        pooled_dice=2 * shared / (2 * shared + only_predicted + only_lesion),
-        pooled_f1=2 * shared / (2 * shared + only_predicted + only_lesion),
-        pooled_precision=shared / (shared + only_predicted),
-        pooled_recall=shared / (shared + only_lesion),
-        num_lesion=len(rows), num_normal=normal,
-        normal_empty=sum(area == 0 for area in false) / normal,
-        normal_false_area=sum(false) / normal)
+        {name: value.mean() for name, value in scores(
+            *(one[some] for one in counts)).items()},
+        **{f'pooled_{name}': value for name, value in scores(
+            *(one.sum() for one in counts)).items()},
+        num_lesion=some.sum(), num_normal=(~some).sum(),
+        normal_empty=(false == 0).mean(), normal_false_area=false.mean())
 
 
-def test_equals_loops_over_pixels():
+def test_equals_sums_over_pixels():
     samples = random_samples(40)
     values = evaluate(samples)
     expected = naive(samples)
@@ -228,7 +214,6 @@ test_bad_arguments = refuses(BinarySegMetric, [
 
 
 def test_two_processes_equal_one(tmp_path):
-
     def evaluate_share(rank):
         samples = random_samples(7)
         # DefaultSampler's share of two processes, filled up with the first.

@@ -1,4 +1,4 @@
-"""Scores against loops and textbook formulas, intervals, files, processes."""
+"""Scores against scikit-learn and by hand, intervals, files, runs."""
 
 import json
 from functools import partial
@@ -8,9 +8,8 @@ import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
-from naive_scores import draw_predictions, evaluate_by, naive_scores
+from naive_scores import draw_predictions, evaluate_by, expected_scores
 from PIL import Image
-from sklearn import metrics as sklearn_metrics
 
 from mmmedmask.apis import build_runner, load_config, set_work_dir
 from mmmedmask.evaluation import DiseaseClassification
@@ -31,11 +30,11 @@ evaluate = partial(evaluate_by, 'DiseaseClassification', classes=CLASSES)
 
 @pytest.mark.parametrize('digits', [1, 8])
 @pytest.mark.parametrize('num_classes', [2, 5])
-def test_scores_equal_loops(num_classes, digits):
+def test_scores_equal_scikit_learn(num_classes, digits):
     labels, scores = draw_predictions(40, num_classes, digits=digits)
     ties = sum(len(column) - len(set(column)) for column in scores.T)
     assert (ties > 10) == (digits == 1)
-    expected = naive_scores(labels, scores)
+    expected = expected_scores(labels, scores)
     found = classification_scores(labels, scores, kappa='quadratic')
     assert tuple(found) == GRADED_NAMES
     assert found == pytest.approx(expected, abs=1e-12)
@@ -50,7 +49,7 @@ def test_classes_without_samples_count_in_no_mean():
     labels[labels == 2] = 1
     assert 2 in scores.argmax(axis=1)
     assert classification_scores(labels, scores, 'quadratic') == pytest.approx(
-            naive_scores(labels, scores), abs=1e-12)
+            expected_scores(labels, scores), abs=1e-12)
 
 
 def test_known_answers():
@@ -91,19 +90,7 @@ def test_resamples_equal_scikit_learn():
     found = resampled_scores(labels, scores, counts, 'quadratic')
     for draw, count in enumerate(counts):
         indices = np.repeat(np.arange(50), count.astype(int))
-        true, score = labels[indices], scores[indices]
-        guess, present = score.argmax(axis=1), np.unique(true)
-        means = dict(labels=present, average='macro', zero_division=0)
-        expected = dict(
-            top1=sklearn_metrics.accuracy_score(true, guess),
-            balanced_accuracy=sklearn_metrics.recall_score(
-                true, guess, **means),
-            auc=np.mean([
-                sklearn_metrics.roc_auc_score(true == index, score[:, index])
-                for index in present]),
-            f1=sklearn_metrics.f1_score(true, guess, **means),
-            kappa=sklearn_metrics.cohen_kappa_score(
-                true, guess, weights='quadratic'))
+        expected = expected_scores(labels[indices], scores[indices])
         for name, value in expected.items():
             assert found[name][draw] == pytest.approx(value, abs=1e-12), name
 
@@ -193,7 +180,7 @@ def test_metric_from_data_samples(tmp_path):
     scores = scores.astype(np.float64)
     draws = bootstrap_scores(labels, scores, 200, 5, groups, 'quadratic')
     expected = {}
-    for name, value in naive_scores(labels, scores).items():
+    for name, value in expected_scores(labels, scores).items():
         expected[f'disease/{name}'] = value
         low, high = np.percentile(draws[name], [2.5, 97.5])
         assert low < value < high

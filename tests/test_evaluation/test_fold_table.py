@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from naive_scores import draw_probabilities, naive_auc
+from naive_scores import draw_probabilities
+from sklearn.metrics import roc_auc_score
 
 from mmmedmask.evaluation import fold_table
 from mmmedmask.evaluation.patient_tables import PatientPredictions
@@ -23,7 +24,7 @@ def test_folds_spread_and_pool():
         ('fold 0', 30), ('fold 1', 20), ('mean', None), ('sd', None),
         ('pooled', 50), ('pooled low', 50), ('pooled high', 50)]
     by_name = {row.name: row.scores for row in rows}
-    areas = [naive_auc(run.labels == 1, run.scores[:, 1])
+    areas = [roc_auc_score(run.labels == 1, run.scores[:, 1])
              for run in runs.values()]
     assert [by_name[f'fold {fold}']['auc'] for fold in range(2)
             ] == pytest.approx(areas)
@@ -33,7 +34,7 @@ def test_folds_spread_and_pool():
     labels = np.concatenate([run.labels for run in runs.values()])
     scores = np.concatenate([run.scores for run in runs.values()])
     assert by_name['pooled']['auc'] == pytest.approx(
-        naive_auc(labels == 1, scores[:, 1]))
+        roc_auc_score(labels == 1, scores[:, 1]))
     for name, value in by_name['pooled'].items():
         assert by_name['pooled low'][name] < value or name == 'ece'
         assert value < by_name['pooled high'][name]

@@ -1,4 +1,4 @@
-"""Nyström attention as it is written: kernels in memory, loops, float64."""
+"""Nyström attention as it is written: kernels in memory, float64."""
 
 import math
 
@@ -6,40 +6,20 @@ import torch
 
 
 def naive_softmax_kernel(query, key):
-    """softmax(q k^T / sqrt(C)) of one head, (n, C) and (m, C), by loops."""
-    kernel = torch.zeros(len(query), len(key), dtype=torch.float64)
-    for i, one in enumerate(query.tolist()):
-        logits = [sum(a * b for a, b in zip(one, other, strict=True)) /
-                  math.sqrt(len(one)) for other in key.tolist()]
-        top = max(logits)
-        powers = [math.exp(logit - top) for logit in logits]
-        for j, power in enumerate(powers):
-            kernel[i, j] = power / sum(powers)
-    return kernel
-
-
-def naive_runs(count, num_landmarks):
-    """Ranges of token numbers that share a landmark."""
-    runs, start = [], 0
-    for index in range(num_landmarks):
-        left, places = count - start, num_landmarks - index
-        stop = start + math.ceil(left / places)
-        runs.append(range(start, stop))
-        start = stop
-    return runs
+    """softmax(q k^T / sqrt(C)) of one head, (n, C) and (m, C)."""
+    return (query @ key.t() / math.sqrt(query.shape[1])).softmax(dim=1)
 
 
 def naive_landmarks(tokens, num_landmarks):
-    """Means over runs of (n, C)."""
-    return torch.stack([sum(tokens[i] for i in run) / len(run)
-                        for run in naive_runs(len(tokens), num_landmarks)])
+    """Means over runs of (n, C), of which the first ones are longer."""
+    return torch.stack([
+        run.mean(dim=0) for run in tokens.tensor_split(num_landmarks)])
 
 
 def naive_pseudo_inverse(matrix, iterations):
     """Equation 7 of the Nyströmformer for one matrix."""
-    rows = [sum(abs(x) for x in row) for row in matrix.tolist()]
-    columns = [sum(abs(x) for x in row) for row in matrix.t().tolist()]
-    inverse = matrix.t() / (max(rows) * max(columns))
+    inverse = matrix.t() / (matrix.abs().sum(dim=1).max()
+                            * matrix.abs().sum(dim=0).max())
     eye = torch.eye(len(matrix), dtype=matrix.dtype)
     for _ in range(iterations):
         inverse = 0.25 * inverse @ (

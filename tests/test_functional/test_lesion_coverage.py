@@ -3,6 +3,7 @@
 import math
 from operator import call
 
+import numpy as np
 import pytest
 import torch
 from refusals import refuses
@@ -24,34 +25,24 @@ def draw_masks(size, number=3, seed=0):
     return torch.rand(number, *size, generator=generator) < 0.3
 
 
-def naive_shares(mask, rows, columns):
-    """Overlap of each cell with each pixel, in units of the image."""
-    height, width = mask.shape
-
-    def overlap(cell, cells, pixel, pixels):
-        start = max(cell / cells, pixel / pixels)
-        end = min((cell + 1) / cells, (pixel + 1) / pixels)
-        return max(end - start, 0.0)
-
-    return [[
-        sum(
-            overlap(row, rows, y, height) * overlap(column, columns, x, width)
-            for y in range(height) for x in range(width) if mask[y, x]) *
-        rows * columns for column in range(columns)] for row in range(rows)]
+def naive_shares(mask, *grid):
+    """Overlap of each cell with each pixel, in units of the cell."""
+    rows, columns = (cells * np.clip(
+        np.minimum.outer(1 + np.arange(cells), (
+            1 + np.arange(pixels)) * cells / pixels)
+        - np.maximum.outer(np.arange(cells), np.arange(
+            pixels) * cells / pixels), 0, None) / cells
+        for cells, pixels in zip(grid, mask.shape, strict=True))
+    return rows @ mask.numpy() @ columns.T
 
 
-def naive_hits(mask, rows, columns):
+def naive_hits(mask, *grid):
     """Whether each centre is in a lesion pixel's closed square."""
-    height, width = mask.shape
-
-    def inside(cell, cells, pixel, pixels):
-        return pixel <= (cell + 0.5) * pixels / cells <= pixel + 1
-
-    return [[
-        any(
-            inside(row, rows, y, height) and inside(column, columns, x, width)
-            for y in range(height) for x in range(width) if mask[y, x])
-        for column in range(columns)] for row in range(rows)]
+    centres = [((np.arange(cells) + .5) * pixels / cells)[:, None]
+               - np.arange(pixels)
+               for cells, pixels in zip(grid, mask.shape, strict=True)]
+    rows, columns = ((0 <= one) & (one <= 1) for one in centres)
+    return rows @ mask.numpy() @ columns.T > 0
 
 
 @pytest.mark.parametrize(('size', 'grid'), [
@@ -59,15 +50,16 @@ def naive_hits(mask, rows, columns):
 def test_cells_equal_loops(size, grid):
     """Their shares, and the hits of their centres."""
     masks = draw_masks(size)
-    expected = torch.tensor([naive_shares(mask, *grid) for mask in masks],
-                            dtype=torch.float64)
+    expected = torch.tensor(np.stack([
+        naive_shares(mask, *grid) for mask in masks]))
     for given in (masks, masks.float(), masks.long()):
         torch.testing.assert_close(
             cell_shares(given, grid), expected, rtol=0, atol=1e-12)
     full = cell_shares(torch.ones(1, *size), grid)
     assert torch.equal(full, torch.ones_like(full))
     masks = draw_masks(size, seed=1) & draw_masks(size, seed=2)
-    expected = torch.tensor([naive_hits(mask, *grid) for mask in masks])
+    expected = torch.tensor(np.stack([
+        naive_hits(mask, *grid) for mask in masks]))
     assert torch.equal(centre_hits(masks, grid), expected)
 
 
@@ -76,18 +68,12 @@ def test_attention_equals_loops():
     generator = torch.Generator().manual_seed(4)
     maps = torch.rand(3, 4, 3, generator=generator)
     found = attention_on_lesion(maps, masks)
-    for index in range(3):
-        shares = naive_shares(masks[index], 4, 3)
-        hits = naive_hits(masks[index], 4, 3)
-        cells = [(row, column) for row in range(4) for column in range(3)]
-        weight = {cell: maps[index][cell].item() for cell in cells}
-        mass = sum(weight.values())
-        on_lesion = sum(
-            weight[row, column] * shares[row][column] for row, column in cells)
-        row, column = max(cells, key=weight.get)
-        area = masks[index].double().mean().item()
-        expected = [on_lesion / mass, area, on_lesion / mass / area,
-                    float(hits[row][column]), sum(map(sum, hits)) / 12]
+    for index, mask in enumerate(masks):
+        weight, hits = maps[index].double().numpy(), naive_hits(mask, 4, 3)
+        share = (weight * naive_shares(mask, 4, 3)).sum() / weight.sum()
+        area = mask.double().mean().item()
+        expected = [share, area, share / area,
+                    hits.flat[weight.argmax()], hits.mean()]
         values = [value[index].item() for value in found.values()]
         assert values == pytest.approx(expected, abs=1e-12)
 

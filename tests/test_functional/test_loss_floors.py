@@ -32,14 +32,10 @@ def draw(count, seed, places=36):
 
 def naive_error(targets, guess, criterion):
     """Mean over all places and channels that count; guess (N, C)."""
-    error = counted = 0.0
-    for (sample, place), share in np.ndenumerate(targets.weight.numpy()):
-        for channel in range(3):
-            value = float(targets.values[sample, place, channel])
-            error += share * ERRORS[criterion](
-                value - float(guess[sample][channel]))
-            counted += share
-    return error / counted
+    error = ERRORS[criterion](
+        targets.values - torch.as_tensor(np.array(guess))[:, None])
+    return float((targets.weight[..., None] * error).sum()
+                 / targets.weight.sum() / 3)
 
 
 def floors(fit, held_out, criterion):

@@ -1,15 +1,17 @@
 """Conversions between MAE's names and MSMAE's lose and invent nothing.
 
 The key tables are written out, and features of converted weights are compared
-with a vision transformer in loops, in float64, that reads MAE's names.
+with those of timm's vision transformer, in float64, which has MAE's names.
 """
 
-import math
+from functools import partial
 
+import cv2
 import pytest
 import torch
 from mmpretrain.registry import MODELS
-from test_models.test_msmae.naive_msmae import layer, layer_norm, linear
+from timm.models import vision_transformer as timm
+from torch import nn
 
 import mmmedmask  # noqa: F401  (registers the models)
 from mmmedmask.engine.checkpoint.mae_conversion import (
@@ -181,50 +183,35 @@ def test_mmpretrains_mae_keeps_its_names(ours):
     assert set(report.anew) == {'head.fc.weight', 'head.fc.bias'}
 
 
-def _naive_layers(tokens, tensors, name, count, heads):
-    """Layers by MAE's names, whose parts do what ours do."""
-    for theirs, ours in (('norm', 'ln'), ('mlp.fc1', 'ffn.layers.0.0'),
-                         ('mlp.fc2', 'ffn.layers.1')):
-        tensors = {key.replace(theirs, ours): value
-                   for key, value in tensors.items()}
-    for number in range(count):
-        tokens = layer(tokens, tensors, f'{name}.{number}', heads)
-    return tokens
-
-
-def _naive_encoder(tensors, image, visible):
-    """MAE's encoder on the visible patches of one image (C, H, W)."""
-    columns = image.shape[2] // 4
-    tokens = [tensors['cls_token'][0, 0] + tensors['pos_embed'][0, 0]]
-    for patch in visible:
-        row, column = divmod(patch, columns)
-        pixels = image[:, 4 * row:4 * row + 4, 4 * column:4 * column + 4]
-        weight = tensors['patch_embed.proj.weight']
-        tokens.append((weight * pixels).sum(dim=(1, 2, 3)) +
-                      tensors['patch_embed.proj.bias'] +
-                      tensors['pos_embed'][0, 1 + patch])
-    tokens = _naive_layers(
-        torch.stack(tokens), tensors, 'blocks', LAYERS, HEADS)
-    return layer_norm(tokens, tensors, 'norm')
-
-
-def _naive_decoder(tensors, latent, visible, masked):
-    """MAE's decoder without thrown tokens; returns the masked patches."""
+def _by_timm(tensors, image, visible, masked):
+    """Latent and predictions of an image by timm, which has MAE's names."""
+    vit = timm.VisionTransformer(16, 4, num_classes=0, embed_dim=DIMS,
+                                 depth=LAYERS, num_heads=HEADS)
+    norm = partial(nn.LayerNorm, eps=1e-6)
+    decoder = nn.ModuleDict(dict(
+        decoder_embed=nn.Linear(DIMS, DECODER_DIMS),
+        decoder_blocks=nn.Sequential(timm.Block(
+            DECODER_DIMS, DECODER_HEADS, qkv_bias=True, norm_layer=norm)),
+        decoder_norm=norm(DECODER_DIMS),
+        decoder_pred=nn.Linear(DECODER_DIMS, 48)))
+    for part in (vit.double(), decoder.double()):
+        part.load_state_dict({name: tensors[name]
+                              for name in part.state_dict()})
+    patches = vit.patch_embed(image[None])[0] + tensors['pos_embed'][0, 1:]
+    tokens = torch.cat([(tensors['cls_token'] + tensors['pos_embed'][:, :1])[
+        0], patches[visible]])
+    latent = vit.norm(vit.blocks(tokens[None]))[0]
     positions = tensors['decoder_pos_embed'][0]
-    embedded = linear(latent, tensors, 'decoder_embed')
-    tokens = [embedded[0] + positions[0]]
-    tokens += [token + positions[1 + patch]
-               for token, patch in zip(embedded[1:], visible, strict=True)]
-    tokens += [tensors['mask_token'][0, 0] + positions[1 + patch]
-               for patch in masked]
-    tokens = _naive_layers(torch.stack(tokens), tensors, 'decoder_blocks',
-                           DECODER_LAYERS, DECODER_HEADS)
-    return linear(layer_norm(tokens[1 + len(visible):], tensors,
-                             'decoder_norm'), tensors, 'decoder_pred')
+    tokens = torch.cat([
+        decoder.decoder_embed(latent), tensors['mask_token'][0].expand(
+            len(masked), -1)]) + positions[[
+                0, *(1 + place for place in [*visible, *masked])]]
+    decoded = decoder.decoder_blocks(tokens[None])[0, 1 + len(visible):]
+    return latent, decoder.decoder_pred(decoder.decoder_norm(decoded))
 
 
 def test_converted_weights_compute_what_maes_names_say(official):
-    """Encoder and decoder, read by their official names, in loops."""
+    """Encoder and decoder, read by their official names."""
     generator = torch.Generator().manual_seed(1)
     tensors = {name: torch.randn(value.shape, generator=generator,
                                  dtype=torch.float64) * .3
@@ -244,11 +231,9 @@ def test_converted_weights_compute_what_maes_names_say(official):
     for index, image in enumerate(images):
         visible = partition.visible[index].tolist()
         masked = partition.masked[index].tolist()
-        expected = _naive_encoder(tensors, image, visible)
-        torch.testing.assert_close(latent[index], expected)
         torch.testing.assert_close(
-            prediction[index],
-            _naive_decoder(tensors, expected, visible, masked))
+            (latent[index], prediction[index]),
+            _by_timm(tensors, image, visible, masked))
     assert latent.std() > .1
     assert prediction.std() > .1
 
@@ -370,42 +355,17 @@ def test_a_fine_tuned_model_goes_back(official):
     _assert_equal(back, dict(tensors))
 
 
-def _naive_bicubic(grid, rows, columns):
-    """Keys' cubic convolution with a = -0.75 and clamped borders."""
-
-    def weight(x, a=-.75):
-        x = abs(x)
-        if x <= 1:
-            return (a + 2) * x**3 - (a + 3) * x**2 + 1
-        if x < 2:
-            return a * (x**3 - 5 * x**2 + 8 * x - 4)
-        return 0.
-
-    height, width = grid.shape
-    result = torch.zeros(rows, columns, dtype=torch.float64)
-    for row in range(rows):
-        for column in range(columns):
-            y = (row + .5) * height / rows - .5
-            x = (column + .5) * width / columns - .5
-            for i in range(math.floor(y) - 1, math.floor(y) + 3):
-                for j in range(math.floor(x) - 1, math.floor(x) + 3):
-                    result[row, column] += (
-                        weight(y - i) * weight(x - j) *
-                        grid[min(max(i, 0), height - 1),
-                             min(max(j, 0), width - 1)])
-    return result
-
-
 def test_positions_are_interpolated_bicubically(official):
     positions = official['pos_embed']
     resized = resize_positions(positions, (4, 4), (6, 3))
     assert resized.shape == (1, 19, DIMS)
     assert torch.equal(resized[:, 0], positions[:, 0])
     for channel in range(DIMS):
-        expected = _naive_bicubic(
-            positions[0, 1:, channel].double().view(4, 4), 6, 3)
-        torch.testing.assert_close(resized[0, 1:, channel].view(6, 3).double(),
-                                   expected, atol=1e-5, rtol=1e-5)
+        expected = cv2.resize(positions[0, 1:, channel].view(4, 4).numpy(),
+                              (3, 6), interpolation=cv2.INTER_CUBIC)
+        torch.testing.assert_close(
+            resized[0, 1:, channel].view(6, 3), torch.from_numpy(expected),
+            atol=1e-5, rtol=1e-5)
     assert torch.equal(resize_positions(positions, (4, 4), (4, 4)), positions)
     assert resize_positions(positions.half(), (4, 4),
                             (2, 2)).dtype == torch.float16

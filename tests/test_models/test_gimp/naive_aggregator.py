@@ -5,16 +5,6 @@ import torch.nn.functional as F
 from test_functional.naive_nystrom import naive_attention_matrix
 
 
-def naive_norm(tokens, norm):
-    """LayerNorm over the last dimension."""
-    if isinstance(norm, torch.nn.Identity):
-        return tokens
-    mean = tokens.mean(dim=1, keepdim=True)
-    variance = (tokens - mean).square().mean(dim=1, keepdim=True)
-    return ((tokens - mean) / (variance + norm.eps).sqrt() * norm.weight +
-            norm.bias)
-
-
 def naive_value_conv(value, kernel, slides, with_class_token):
     """Each token's neighbours on its slide, weighed by one head's kernel.
 
@@ -35,7 +25,7 @@ def naive_value_conv(value, kernel, slides, with_class_token):
 
 def naive_layer(layer, tokens, slides=None):
     """One layer, head by head; ``slides`` are patches of each slide."""
-    normed = naive_norm(tokens, layer.norm)
+    normed = layer.norm(tokens)
     dims = tokens.shape[1] // layer.num_heads
     heads, matrices = [], []
     for head in range(layer.num_heads):
@@ -50,9 +40,7 @@ def naive_layer(layer, tokens, slides=None):
                 slides or [len(tokens) - 1], layer.value_conv.with_class_token)
         heads.append(output)
         matrices.append(matrix)
-    tokens = tokens + torch.cat(heads, 1) @ layer.proj.weight.t() + \
-        layer.proj.bias
-    return tokens, torch.stack(matrices)
+    return (tokens + layer.proj(torch.cat(heads, 1)), torch.stack(matrices))
 
 
 def naive_positions(positions, tokens, cells):
@@ -72,20 +60,12 @@ def naive_positions(positions, tokens, cells):
 
 @torch.no_grad()
 def naive_aggregator(model, patches, mask=None, cells=None, slides=None):
-    """Run a float64 model's equations on one bag.
+    """A float64 model's equations on one bag (N, D), ``slides`` patches each.
 
-    Args:
-        model: A NystromAggregator in float64.
-        patches: Shape (N, D).
-        mask: Shape (N, ), bool.
-        cells: Shape (N, 2).
-        slides: Patches of each slide; None: one slide.
-
-    Returns:
-        The slide's vector (d, ), tokens (N, d), and of each layer the dense
-        matrices (H, 1 + N, 1 + N).
+    The slide's vector (d, ), tokens (N, d), and of each layer the dense
+    matrices (H, 1 + N, 1 + N).
     """
-    tokens = patches @ model.embed[0].weight.t() + model.embed[0].bias
+    tokens = model.embed[0](patches)
     if len(model.embed) > 1:
         tokens = tokens.clamp(min=0)
     if mask is not None:
@@ -99,5 +79,5 @@ def naive_aggregator(model, patches, mask=None, cells=None, slides=None):
         if index == 0 and model.positions is not None:
             tokens = torch.cat([tokens[:1], naive_positions(
                 model.positions, tokens[1:], cells)])
-    tokens = naive_norm(tokens, model.norm)
+    tokens = model.norm(tokens)
     return tokens[0], tokens[1:], matrices

@@ -48,7 +48,6 @@ def gradients(model, inputs, samples):
 
 
 def work(rank, folder):
-    """One rank, with half of the patients."""
     found = {}
     for name, arguments in HEADS.items():
         # A frozen encoder needs no search for unused parameters.

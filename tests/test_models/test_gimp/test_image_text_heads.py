@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from model_checks import assert_near_in_bfloat16, assert_trained
 
 from mmmedmask.functional.contrastive_losses import (
@@ -12,13 +13,7 @@ from mmmedmask.functional.contrastive_losses import (
 )
 from mmmedmask.models.layers.data_samples import draw_for_samples
 
-from .naive_aggregator import naive_norm
-from .naive_group_msa import (
-    naive_gelu,
-    naive_groups,
-    naive_inside,
-    naive_linear,
-)
+from .naive_group_msa import naive_groups, naive_inside
 from .tiny_gimp import GENES, GROUPS, NYSTROM, batch, tiny_gimp, total
 
 DOUBLE = torch.float64
@@ -57,58 +52,44 @@ def lacking():
 
 
 def unit(vector):
-    return vector / sum(one**2 for one in vector).sqrt()
+    return vector / vector.square().sum().sqrt()
 
 
+@torch.no_grad()
 def naive_contrast(rows, columns, temperature, row_share=.5):
-    """InfoNCE of paired vectors, one exponential at a time."""
-    rows, columns = ([unit(one) for one in half] for half in (rows, columns))
-    loss = 0.
-    for own in range(len(rows)):
-        match = math.exp(rows[own] @ columns[own] / temperature)
-        loss -= row_share * math.log(match / sum(
-            math.exp(rows[own] @ other / temperature) for other in columns))
-        loss -= (1 - row_share) * math.log(match / sum(
-            math.exp(other @ columns[own] / temperature) for other in rows))
-    return loss / len(rows)
+    """InfoNCE of paired vectors."""
+    rows, columns = (torch.stack([unit(one) for one in half])
+                     for half in (rows, columns))
+    powers = (rows @ columns.T / temperature).exp()
+    matches = powers.diag()
+    return -(row_share * (matches / powers.sum(dim=1)).log()
+             + (1 - row_share) * (matches / powers.sum(dim=0)).log()).mean()
 
 
 def projected(head, image, genes):
-    return ([half @ layer.weight.T for half in one] for layer, one in zip(
+    return (layer(half) for layer, half in zip(
         head.project, (image, genes), strict=True))
 
 
+@torch.no_grad()
 def naive_errors(encoder, token, norm, fragment, genes):
     """Squared errors of the genes of one fragment, from its token."""
-    token, weight = naive_norm(token[None], norm)[0], encoder.embed.weight
-    errors = []
-    for place, gene in enumerate(genes.tolist()):
-        by_dim = weight[:, place] if isinstance(
-            encoder.embed, torch.nn.Linear) else weight[fragment, place]
-        decoded = sum(one * other for one, other in zip(
-            token.tolist(), by_dim.tolist(), strict=True))
-        errors.append((decoded - gene)**2)
-    return errors
+    weight = encoder.embed.weight.T if isinstance(
+        encoder.embed, torch.nn.Linear) else encoder.embed.weight[fragment]
+    decoded = weight[:len(genes)] @ norm(token)
+    return (decoded - genes).square().tolist()
 
 
 def naive_cross(module, query, keys):
-    scores = [float((query @ module.query.weight.T) @ (
-        key @ module.key.weight.T)) / math.sqrt(len(query)) for key in keys]
-    whole = sum(math.exp(one) for one in scores)
-    return sum(math.exp(one) / whole * (key @ module.value.weight.T)
-               for one, key in zip(scores, keys, strict=True)
-               ) @ module.out.weight.T
+    keys = torch.stack([*keys])
+    scores = module.key(keys) @ module.query(query) / math.sqrt(len(query))
+    return module.out(scores.softmax(dim=0) @ module.value(keys))
 
 
 def naive_regions(tokens, count):
     """Means of consecutive runs, the longer ones first."""
-    means, start = [], 0
-    for left in range(min(count, len(tokens)), 0, -1):
-        length = math.ceil((len(tokens) - start) / left)
-        run = tokens[start:start + length]
-        means.append(sum(run) / len(run))
-        start += length
-    return means
+    return [run.mean(dim=0)
+            for run in tokens.tensor_split(min(count, len(tokens)))]
 
 
 @pytest.mark.parametrize(('samples', 'prototypes'), [(6, 3), (3, 7), (1, 2)])
@@ -183,7 +164,7 @@ def test_biovil_equals_loops(encoder):
                               groups, hidden, head.mask_token)
         tokens = [token for group in inside for token in group[1:]]
         for number in hidden:
-            token = naive_gelu(naive_linear(tokens[number], head.transform[0]))
+            token = F.gelu(head.transform[0](tokens[number]))
             errors += naive_errors(genes, token, head.transform[2], number,
                                    inputs['genes'][row, fragments[number]])
     assert losses['loss_genes'].item() == pytest.approx(
@@ -206,8 +187,7 @@ def test_mgca_equals_loops():
     assert losses['loss_nce'].item() == pytest.approx(
         float(naive_contrast(seen, read, .07)), abs=1e-12)
     assert losses['loss_proto'].item() == pytest.approx(
-        3 * prototype_contrast(torch.stack(seen), torch.stack(read),
-                               head.prototypes).item(), abs=1e-12)
+        3 * prototype_contrast(seen, read, head.prototypes).item(), abs=1e-12)
     local = 0.
     for row in PAIRS:
         patches = tokens[row][inputs['valid'][row]]
@@ -237,13 +217,12 @@ def test_refers_equals_loops(encoder):
         GENES, 6, 2, encoder.get('gene_sets')) for part in group]
     errors = []
     for row in PAIRS:
-        memory = [naive_linear(one, head.memory) for one in
+        memory = [head.memory(one) for one in
                   (image[row], *naive_regions(tokens[row], 5))]
         for number, part in enumerate(fragments):
             query = genes.position[number]
             token = query + naive_cross(head.read, query, memory)
-            token = naive_gelu(naive_linear(naive_norm(
-                token[None], head.transform[0])[0], head.transform[1]))
+            token = F.gelu(head.transform[1](head.transform[0](token)))
             errors += naive_errors(genes, token, head.transform[3], number,
                                    inputs['genes'][row, part])
     assert losses['loss_genes'].item() == pytest.approx(

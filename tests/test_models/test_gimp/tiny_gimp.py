@@ -72,5 +72,4 @@ def batch(dtype=torch.float32, labels=LABELS, length=12, rows=None, seed=0):
 
 
 def total(losses):
-    """What MMEngine goes back from."""
     return sum(value for name, value in losses.items() if 'loss' in name)

@@ -7,180 +7,115 @@ gives the vector and the weights of the patches, one row per class.
 import math
 
 import torch
-from test_gimp.naive_aggregator import (
-    naive_layer,
-    naive_norm,
-    naive_positions,
-)
-from test_gimp.naive_group_msa import naive_attention, naive_linear
-
-
-def linear(layer, vector):
-    """One vector through a linear layer."""
-    return naive_linear(
-        torch.as_tensor(vector, dtype=layer.weight.dtype), layer)
+import torch.nn.functional as F
+from test_gimp.naive_aggregator import naive_layer, naive_positions
+from test_gimp.naive_group_msa import naive_attention
 
 
 def embedded(model, patches):
-    """Tokens of the patches, one by one."""
     if len(model.embed) == 1:
-        return list(patches)
-    return [linear(model.embed[0], patch).clamp(min=0) for patch in patches]
-
-
-def softmax(values):
-    """Weights of a list of scores."""
-    powers = [math.exp(value) for value in values]
-    return [power / sum(powers) for power in powers]
+        return patches
+    return model.embed[0](patches).clamp(min=0)
 
 
 def mean(model, patches):
     tokens = embedded(model, patches)
-    share = 1 / len(tokens)
-    return sum(tokens) * share, [[share] * len(tokens)]
+    return tokens.mean(dim=0), torch.full((1, len(tokens)), 1 / len(tokens))
 
 
 def largest(model, patches):
     tokens = embedded(model, patches)
-    places = [max(range(len(tokens)), key=lambda n: float(tokens[n][dim]))
-              for dim in range(len(tokens[0]))]
-    vector = torch.stack([tokens[place][dim]
-                          for dim, place in enumerate(places)])
-    weights = [0.0] * len(tokens)
-    for dim in range(len(vector)):
-        ties = [n for n in range(len(tokens)) if tokens[n][dim] == vector[dim]]
-        for tie in ties:
-            weights[tie] += 1 / len(ties) / len(vector)
-    return vector, [weights]
+    vector = tokens.amax(dim=0)
+    ties = (tokens == vector).double()
+    return vector, (ties / ties.sum(dim=0)).mean(dim=1)[None]
 
 
-def scores(network, token):
-    """Ilse et al., equations 8 and 9, all scores of a patch."""
-    hidden = [math.tanh(value) for value in linear(network.hidden, token)]
+def scores(network, tokens):
+    """Ilse et al., equations 8 and 9, all scores of the patches, (N, K)."""
+    hidden = network.hidden(tokens).tanh()
     if network.gate is not None:
-        hidden = [one / (1 + math.exp(-gate)) for one, gate in zip(
-            hidden, linear(network.gate, token), strict=True)]
-    return linear(network.score, hidden)
+        hidden = hidden / (1 + (-network.gate(tokens)).exp())
+    return network.score(hidden)
+
+
+def look(query, keys):
+    """Attention of each query to the keys, one row each."""
+    return (query @ keys.T / math.sqrt(query.shape[1])).softmax(dim=1)
 
 
 def attention(model, patches):
-    """ABMIL and CLAM."""
     tokens = embedded(model, patches)
-    by_patch = [scores(model.scores, token) for token in tokens]
-    rows = [softmax(row) for row in zip(*by_patch, strict=True)]
-    vectors = [sum(weight * token for weight, token in zip(
-        row, tokens, strict=True)) for row in rows]
-    return (torch.stack(vectors) if model.class_wise else vectors[0]), rows
+    rows = scores(model.scores, tokens).T.softmax(dim=1)
+    vectors = rows @ tokens
+    return (vectors if model.class_wise else vectors[0]), rows
 
 
 def dsmil(model, patches):
     tokens = embedded(model, patches)
-    instance = [linear(model.instance_fc, token) for token in tokens]
-    queries = [linear(model.query, token) for token in tokens]
-    vectors, rows = [], []
-    for label in range(model.num_classes):
-        critical = max(range(len(tokens)),
-                       key=lambda n, c=label: float(instance[n][c]))
-        row = softmax([float((query * queries[critical]).sum()) /
-                       math.sqrt(len(query)) for query in queries])
-        vectors.append(sum(
-            weight * linear(model.value, token)
-            for weight, token in zip(row, tokens, strict=True)))
-        rows.append(row)
-    return torch.stack(vectors), rows
+    critical = model.instance_fc(tokens).argmax(dim=0)
+    queries = model.query(tokens)
+    rows = look(queries[critical], queries)
+    return rows @ model.value(tokens), rows
 
 
 def transmil(model, patches, cells):
-    tokens = torch.stack([
-        linear(model.embed[0], patch).clamp(min=0) for patch in patches])
-    tokens = torch.cat([model.cls_token, tokens])
+    tokens = torch.cat([model.cls_token, embedded(model, patches)])
     for index, layer in enumerate(model.layers):
         tokens, matrix = naive_layer(layer, tokens)
         if index == 0:
             tokens = torch.cat([tokens[:1], naive_positions(
                 model.positions, tokens[1:], cells)])
     row = matrix[:, 0, 1:].mean(dim=0).clamp(min=0)
-    return naive_norm(tokens, model.norm)[0], [(row / row.sum()).tolist()]
-
-
-def heads_of(layer, tokens):
-    """Multi-head attention of a transformer layer."""
-    attention = layer.self_attn
-    query, key, value = (tokens @ attention.in_proj_weight.t() +
-                         attention.in_proj_bias).chunk(3, dim=1)
-    mixed = naive_attention(query, key, value, attention.num_heads)
-    return mixed @ attention.out_proj.weight.t() + attention.out_proj.bias
+    return model.norm(tokens)[0], (row / row.sum())[None]
 
 
 def pooled_transformer(model, tokens):
     for layer in model.layers:
-        tokens = naive_norm(tokens + heads_of(layer, tokens), layer.norm1)
-        hidden = torch.stack([
-            linear(layer.linear2, linear(layer.linear1, token).clamp(min=0))
-            for token in tokens])
-        tokens = naive_norm(tokens + hidden, layer.norm2)
-    row = softmax([scores(model.scores, token)[0] for token in tokens])
-    pooled = sum(weight * token
-                 for weight, token in zip(row, tokens, strict=True))
-    return linear(model.out[0], pooled).clamp(min=0)
-
-
-def elu(values):
-    return torch.stack([value if value > 0 else value.exp() - 1
-                        for value in values])
+        heads = layer.self_attn
+        mixed = naive_attention(*F.linear(
+            tokens, heads.in_proj_weight, heads.in_proj_bias).chunk(3, dim=1),
+            heads.num_heads)
+        tokens = layer.norm1(tokens + heads.out_proj(mixed))
+        hidden = layer.linear2(layer.linear1(tokens).clamp(min=0))
+        tokens = layer.norm2(tokens + hidden)
+    row = scores(model.scores, tokens)[:, 0].softmax(dim=0)
+    return model.out[0](row @ tokens).clamp(min=0)
 
 
 def mcat(model, patches, genes, gene_sets):
     """``genes`` (G, ), or None for a patient without."""
     tokens = embedded(model, patches)
-    sets = []
-    for network, places in zip(model.gene_tokens.networks, gene_sets,
-                               strict=True):
-        if genes is None:
-            sets.append(model.missing_genes)
-            continue
-        part = torch.stack([genes[place] for place in places])
-        sets.append(elu(linear(network[3], elu(linear(network[0], part)))))
-    seen, rows = [], []
-    for one in sets:
-        query = linear(model.query, one)
-        if not tokens:
-            seen.append(torch.zeros_like(query))
-            rows.append([])
-            continue
-        row = softmax([
-            float((query * linear(model.key, token)).sum()) /
-            math.sqrt(len(query)) for token in tokens])
-        seen.append(sum(
-            weight * linear(model.value, token)
-            for weight, token in zip(row, tokens, strict=True)))
-        rows.append(row)
-    joined = torch.cat([
-        pooled_transformer(model.slide_transformer, torch.stack(seen)),
-        pooled_transformer(model.gene_transformer, torch.stack(sets))])
-    hidden = linear(model.join[0], joined).clamp(min=0)
-    return linear(model.join[2], hidden).clamp(min=0), rows
+    sets = torch.stack([
+        model.missing_genes if genes is None else
+        F.elu(network[3](F.elu(network[0](genes[places]))))
+        for network, places in zip(model.gene_tokens.networks, gene_sets,
+                                   strict=True)])
+    rows = look(model.query(sets), model.key(tokens))
+    seen = rows @ model.value(tokens)
+    joined = torch.cat([pooled_transformer(model.slide_transformer, seen),
+                        pooled_transformer(model.gene_transformer, sets)])
+    hidden = model.join[0](joined).clamp(min=0)
+    return model.join[2](hidden).clamp(min=0), rows
 
 
 def instance_losses(model, patches, label):
     """CLAM: the loss of each classifier that a bag teaches."""
     tokens = embedded(model, patches)
-    by_patch = [scores(model.scores, token) for token in tokens]
+    by_patch = scores(model.scores, tokens)
     size = min(model.num_instances, len(tokens) // 2)
     losses = []
     for one in range(model.num_classes):
         if one != label and not model.exclusive_classes:
             continue
-        branch = one if model.class_wise else 0
-        order = sorted(range(len(tokens)),
-                       key=lambda n, b=branch: -float(by_patch[n][b]))
-        chosen = [(place, int(one == label)) for place in order[:size]]
+        order = by_patch[:, one if model.class_wise else 0].argsort(
+            descending=True)
+        chosen, targets = order[:size], [int(one == label)] * size
         if one == label:
-            chosen += [(place, 0) for place in order[-size:]]
+            chosen, targets = torch.cat([chosen, order[-size:]]), [
+                *targets, *[0] * size]
+        pairs = model.instance_fc(tokens[chosen])[:, 2 * one:2 * one + 2]
         total = 0.0
-        for place, target in chosen:
-            pair = linear(model.instance_fc, tokens[place])[
-                2 * one:2 * one + 2]
+        for pair, target in zip(pairs, targets, strict=True):
             gap = float(pair[1 - target] - pair[target])
             if model.instance_loss == 'svm':
                 gap += 1

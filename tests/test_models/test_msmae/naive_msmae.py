@@ -4,137 +4,93 @@ Written from the description of the method alone: equations 1 to 7 of the
 paper and MAE's decoder. Only the weights come from the model under test.
 """
 
+import copy
+
 import torch
+import torch.nn.functional as F
 
 
-def to_double(module):
-    return {name: value.detach().double()
-            for name, value in module.state_dict().items()}
-
-
-def layer_norm(x, state, name):
-    mean = x.mean(dim=-1, keepdim=True)
-    variance = ((x - mean)**2).mean(dim=-1, keepdim=True)
-    return ((x - mean) / (variance + 1e-6).sqrt() * state[f'{name}.weight'] +
-            state[f'{name}.bias'])
-
-
-def linear(x, state, name):
-    return x @ state[f'{name}.weight'].T + state[f'{name}.bias']
-
-
-def attention_of_heads(x, state, name, num_heads):
+def attention_of_heads(layer, x):
     """Yield each head's attention matrix and values."""
-    dims = x.shape[1]
-    size = dims // num_heads
-    qkv = linear(x, state, f'{name}.attn.qkv')
-    for head in range(num_heads):
-        query, key, value = (
-            qkv[:, part * dims + head * size:part * dims + (head + 1) * size]
-            for part in range(3))
-        logits = query @ key.T / size**0.5
-        weights = logits.exp() / logits.exp().sum(dim=1, keepdim=True)
-        yield weights, value
+    qkv = layer.attn.qkv(layer.ln1(x)).chunk(3, dim=1)
+    for query, key, value in zip(*(
+            part.chunk(layer.attn.num_heads, dim=1) for part in qkv),
+            strict=True):
+        yield (query @ key.T / query.shape[1]**0.5).softmax(dim=1), value
 
 
-def layer(x, state, name, num_heads):
+def transformer_layer(layer, x):
     """One pre-norm transformer layer on tokens (N, C)."""
-    normed = layer_norm(x, state, f'{name}.ln1')
-    heads = [weights @ value for weights, value in attention_of_heads(
-        normed, state, name, num_heads)]
-    x = x + linear(torch.cat(heads, dim=1), state, f'{name}.attn.proj')
-    hidden = linear(layer_norm(x, state, f'{name}.ln2'), state,
-                    f'{name}.ffn.layers.0.0')
-    hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
-    return x + linear(hidden, state, f'{name}.ffn.layers.1')
+    x = x + layer.attn.proj(torch.cat(
+        [weights @ value for weights, value in attention_of_heads(layer, x)],
+        dim=1))
+    return x + layer.ffn.layers[1](F.gelu(
+        layer.ffn.layers[0][0](layer.ln2(x))))
 
 
 def patches_of(image, size):
-    """Yield the patches of an image (C, H, W), row by row."""
-    for top in range(0, image.shape[1], size):
-        for left in range(0, image.shape[2], size):
-            yield image[:, top:top + size, left:left + size]
+    """The patches of an image (C, H, W), row by row."""
+    return [image[:, top:top + size, left:left + size]
+            for top in range(0, image.shape[1], size)
+            for left in range(0, image.shape[2], size)]
 
 
-def embed(image, state, size):
+def embed(backbone, image):
     """Class token and all patch tokens with positions, (1 + L, C)."""
-    weight = state['backbone.patch_embed.projection.weight'].flatten(1)
-    bias = state['backbone.patch_embed.projection.bias']
-    tokens = [state['backbone.cls_token'][0, 0]]
-    tokens += [weight @ patch.flatten() + bias
-               for patch in patches_of(image, size)]
-    return torch.stack(tokens) + state['backbone.pos_embed'][0]
+    convolution = backbone.patch_embed.projection
+    weight = convolution.weight.flatten(1)
+    tokens = [weight @ patch.flatten() + convolution.bias
+              for patch in patches_of(image, backbone.patch_size[0])]
+    return torch.stack([backbone.cls_token[0, 0], *tokens]) + \
+        backbone.pos_embed[0]
 
 
-def encode(tokens, state, num_heads):
-    depth = 0
-    while f'backbone.layers.{depth}.ln1.weight' in state:
-        tokens = layer(tokens, state, f'backbone.layers.{depth}', num_heads)
-        depth += 1
-    return layer_norm(tokens, state, 'backbone.ln1')
-
-
-def training_step(model, images, labels, flags, num_heads, decoder_heads):
+def training_step(model, images, labels, flags):
     """Reconstruction loss and cross-entropy, given where tokens go.
 
-    Args:
-        model: A tiny MSMAE.
-        images: (B, C, H, W).
-        labels: One class per image.
-        flags: (B, L), 1 = masked, -1 = thrown, 0 = visible.
-        num_heads: Heads of the encoder.
-        decoder_heads: Heads of the decoder.
-
-    Returns:
-        The two losses and, per image, the predictions for all tokens.
+    ``images`` are (B, C, H, W), with one label each; ``flags`` (B, L) are 1
+    where a token is masked, -1 where it is thrown, 0 where it is visible.
     """
-    state = to_double(model)
-    size = model.backbone.patch_size[0]
+    model = copy.deepcopy(model).double()
+    backbone, neck = model.backbone, model.neck
     errors, entropies = [], []
     for image, label, flag in zip(images.double(), labels, flags.tolist(),
                                   strict=True):
-        tokens = embed(image, state, size)
+        tokens = embed(backbone, image)
         visible = [n for n, one in enumerate(flag) if one == 0]
-        latent = encode(tokens[[0] + [n + 1 for n in visible]], state,
-                        num_heads)
-        logits = linear(latent[0], state, 'head.fc')
+        latent = tokens[[0] + [n + 1 for n in visible]]
+        for layer in backbone.layers:
+            latent = transformer_layer(layer, latent)
+        latent = backbone.ln1(latent)
+        logits = model.head.fc(latent[0])
         entropies.append(logits.exp().sum().log() - logits[label])
-        latent = linear(latent, state, 'neck.decoder_embed')
-        positions = state['neck.decoder_pos_embed'][0]
+        latent = neck.decoder_embed(latent)
+        positions = neck.decoder_pos_embed[0]
         # Raster order, thrown tokens left out, positions added.
         decoded, places = [latent[0] + positions[0]], []
         for n, one in enumerate(flag):
-            if one == -1:
-                continue
-            token = (latent[1 + visible.index(n)]
-                     if one == 0 else state['neck.mask_token'][0, 0])
-            decoded.append(token + positions[n + 1])
-            places.append(n)
+            if one != -1:
+                token = (latent[1 + visible.index(n)]
+                         if one == 0 else neck.mask_token[0, 0])
+                decoded.append(token + positions[n + 1])
+                places.append(n)
         decoded = torch.stack(decoded)
-        depth = 0
-        while f'neck.decoder_blocks.{depth}.ln1.weight' in state:
-            decoded = layer(decoded, state, f'neck.decoder_blocks.{depth}',
-                            decoder_heads)
-            depth += 1
-        decoded = linear(layer_norm(decoded, state, 'neck.ln1'), state,
-                         'neck.decoder_pred')
-        targets = list(patches_of(image, size))
-        for token, n in zip(decoded[1:], places, strict=True):
-            if flag[n] == 1:
-                target = targets[n].permute(1, 2, 0).flatten()
-                errors.append(((token - target)**2).mean())
+        for layer in neck.decoder_blocks:
+            decoded = transformer_layer(layer, decoded)
+        decoded = neck.decoder_pred(neck.decoder_norm(decoded))
+        targets = patches_of(image, backbone.patch_size[0])
+        errors += [((token - targets[n].permute(1, 2, 0).flatten())**2).mean()
+                   for token, n in zip(decoded[1:], places, strict=True)
+                   if flag[n] == 1]
     return torch.stack(errors).mean(), torch.stack(entropies).mean()
 
 
-def class_token_map(model, image, num_heads):
+def class_token_map(model, image):
     """Attention of the class token per head in the last layer, (h, L)."""
-    state = to_double(model)
-    tokens = embed(image.double(), state, model.backbone.patch_size[0])
-    depth = 0
-    while f'backbone.layers.{depth + 1}.ln1.weight' in state:
-        tokens = layer(tokens, state, f'backbone.layers.{depth}', num_heads)
-        depth += 1
-    name = f'backbone.layers.{depth}'
-    normed = layer_norm(tokens, state, f'{name}.ln1')
-    return torch.stack([weights[0, 1:] for weights, _ in attention_of_heads(
-        normed, state, name, num_heads)])
+    backbone = copy.deepcopy(model.backbone).double()
+    tokens = embed(backbone, image.double())
+    *layers, last = backbone.layers
+    for layer in layers:
+        tokens = transformer_layer(layer, tokens)
+    return torch.stack([
+        weights[0, 1:] for weights, _ in attention_of_heads(last, tokens)])

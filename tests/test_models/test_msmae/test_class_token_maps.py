@@ -16,7 +16,7 @@ def test_map_equals_the_naive_attention():
         attention = class_token_attention(model.backbone, images)
     assert attention.shape == (4, ARCH['num_heads'], *GRID)
     for image, heads in zip(images, attention, strict=True):
-        want = class_token_map(model, image, ARCH['num_heads'])
+        want = class_token_map(model, image)
         assert (heads.flatten(1) - want).abs().max() < 1e-6
 
 

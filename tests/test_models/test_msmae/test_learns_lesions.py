@@ -27,7 +27,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
-from mmengine.runner import Runner
+from test_engine.tiny_runs import META_KEYS, image_runner
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.attention.whole_images import collate_whole
@@ -43,7 +43,6 @@ BEGIN, FOLLOWING = 8, 1
 # one half; the paper's ratio is looked at apart.
 MASK_RATIO, THROW_RATIO = 0.25, 0.3
 PAPER_RATIO = 0.45
-META_KEYS = ('img_path', 'sample_idx', 'crop_box', 'flip', 'flip_direction')
 
 
 class OnesHook(AttentionMaskHook):
@@ -116,60 +115,40 @@ def train(root, work_dir, seed=0, hook_type=AttentionMaskHook, resume=None):
         begin=BEGIN, interval=1, batch_size=128,
         pipeline=[load, dict(type='mmmedmask.ResizeImage', scale=SIZE), pack])
     record = MaskedLesions()
-    runner = Runner(
-        model=dict(
+    runner = image_runner(
+        work_dir, dict(
             type='mmmedmask.MSMAE',
             data_preprocessor=dict(type='ClsDataPreprocessor',
                                    mean=[150.0, 100.0, 80.0], std=[45.0] * 3),
             backbone=dict(
-                type='mmmedmask.MSMAEViT',
-                img_size=SIZE,
-                patch_size=PATCH,
+                type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=PATCH,
                 arch=dict(embed_dims=64, num_layers=1, num_heads=2,
                           feedforward_channels=256)),
             neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=32,
                       num_layers=1, num_heads=4),
             head=dict(type='mmmedmask.MSMAEHead',
                       num_classes=1 + len(LESION_CLASSES), cls_weight=1.0),
-            mask_ratio=MASK_RATIO,
-            throw_ratio=THROW_RATIO,
-            random_mask_ratio=0.5,
-            init_cfg=[
+            mask_ratio=MASK_RATIO, throw_ratio=THROW_RATIO,
+            random_mask_ratio=0.5, init_cfg=[
                 dict(type='Xavier', layer='Linear', distribution='uniform'),
                 dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0)]),
-        work_dir=str(work_dir),
-        train_dataloader=dict(
-            batch_size=16,
-            num_workers=0,
-            sampler=dict(type='DefaultSampler', shuffle=True),
-            collate_fn=dict(type='default_collate'),
-            dataset=dict(
-                type='mmmedmask.LabelledImages',
-                data_root=str(root),
-                serialize_data=False,
-                pipeline=[load,
-                          dict(type='mmmedmask.RandomResizedCrop', scale=SIZE,
-                               crop_ratio_range=(0.6, 1.0)),
-                          dict(type='mmmedmask.RandomFlip'),
-                          pack])),
-        train_cfg=dict(by_epoch=True, max_epochs=epochs),
-        optim_wrapper=dict(
-            optimizer=dict(type='AdamW', lr=3e-3, betas=(0.9, 0.95),
-                           weight_decay=0.05)),
+        dict(type='mmmedmask.LabelledImages', data_root=str(root),
+             serialize_data=False, pipeline=[
+                 load, dict(type='mmmedmask.RandomResizedCrop', scale=SIZE,
+                            crop_ratio_range=(0.6, 1.0)),
+                 dict(type='mmmedmask.RandomFlip'), pack]),
+        [dict(type='mmmedmask.TransformEpochHook'), masks, record], epochs,
+        batch_size=16, loader=dict(collate_fn=dict(type='default_collate')),
+        optim_wrapper=dict(optimizer=dict(
+            type='AdamW', lr=3e-3, betas=(0.9, 0.95), weight_decay=0.05)),
         param_scheduler=[dict(type='LinearLR', start_factor=0.01, end=1,
                               convert_to_iter_based=True),
                          dict(type='CosineAnnealingLR', begin=1, end=epochs,
                               convert_to_iter_based=True)],
         default_hooks=dict(
             checkpoint=dict(type='CheckpointHook', interval=BEGIN)),
-        custom_hooks=[
-            dict(type='mmmedmask.TransformEpochHook'), masks, record],
-        load_from=resume,
-        resume=resume is not None,
-        randomness=dict(seed=seed),
-        default_scope='mmpretrain',
-        log_level='WARNING',
-        experiment_name=f'{hook_type.__name__}_{work_dir}')
+        load_from=resume, resume=resume is not None,
+        randomness=dict(seed=seed))
     runner.train()
     return runner, masks, record
 

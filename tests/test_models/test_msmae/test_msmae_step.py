@@ -37,8 +37,7 @@ def test_step_equals_the_naive_one(maps):
     want_counts = (10, 8, 6) if maps else (18, 0, 6)
     assert counts == [[count] * 4 for count in want_counts]
     labels = [int(sample.gt_label) for sample in samples]
-    want_rec, want_cls = training_step(model, images, labels, flags,
-                                       ARCH['num_heads'], 2)
+    want_rec, want_cls = training_step(model, images, labels, flags)
     wants = dict(loss_rec=want_rec, cross_entropy=want_cls,
                  loss_cls=0.1 * want_cls)
     assert set(losses) == {*wants, *SHARES}

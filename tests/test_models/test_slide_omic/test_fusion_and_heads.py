@@ -79,18 +79,15 @@ def test_modality_dropout_takes_one_of_two_in_training_alone():
 
 
 def naive_gated(module, vector, other, gate):
-    """A vector made smaller and gated, entry by entry."""
-    reduced = (module.reduce.weight @ vector + module.reduce.bias).clamp(min=0)
+    """A vector made smaller and gated."""
+    reduced = module.reduce(vector).clamp(min=0)
     if gate == 'linear':
-        opened = module.gate.weight @ torch.cat([vector, other]) + \
-            module.gate.bias
+        opened = module.gate(torch.cat([vector, other]))
     elif gate == 'bilinear':
-        opened = torch.stack([
-            vector @ weight @ other for weight in module.gate.weight
-        ]) + module.gate.bias
+        opened = F.bilinear(vector, other, *module.gate.parameters())
     if gate != 'none':
         reduced = reduced / (1 + (-opened).exp())
-    return (module.out.weight @ reduced + module.out.bias).clamp(min=0)
+    return module.out(reduced).clamp(min=0)
 
 
 @pytest.mark.parametrize('gate', ['linear', 'bilinear', 'none'])
@@ -107,13 +104,11 @@ def test_kronecker_product_equals_its_definition(gate, skip):
             two = naive_gated(fusion.genes, right, left, gate).tolist() + [1]
             product = torch.tensor([x * y for x in one for y in two],
                                    dtype=DOUBLE)
-            layer = fusion.product[0]
-            hidden = (layer.weight @ product + layer.bias).clamp(min=0)
+            hidden = fusion.product[0](product).clamp(min=0)
             if skip:
                 hidden = torch.cat([hidden, torch.tensor(one + two,
                                                          dtype=DOUBLE)])
-            layer = fusion.mix[0]
-            expected = (layer.weight @ hidden + layer.bias).clamp(min=0)
+            expected = fusion.mix[0](hidden).clamp(min=0)
             torch.testing.assert_close(row, expected)
 
 
