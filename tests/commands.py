@@ -48,16 +48,11 @@ def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
          fork: bool = False, **environment: str) -> str:
     """Run a tool's ``main`` in this process; return what it printed.
 
-    Afterwards the process is what it was before: folder, variables, streams,
-    logging, random state, threads, and the global objects of MMEngine.
-
-    Args:
-        tool: The file, relative ones from ``tools/``: ``'train.py'``.
-        status: The exit status that it has to end with.
-        fork: Whether to run it in a copy of this process, which may be
-            killed by signal N: status -N.
-        environment: Variables to set, besides those of this process. Those
-            that libraries read while they are imported come too late.
+    The tool, a file below ``tools/`` or any, has to end with ``status``. The
+    process is afterwards what it was before: folder, variables, streams,
+    logging, random state, threads, and MMEngine's global objects; with
+    ``fork`` a copy runs, which signal N may end: status -N. Variables of the
+    ``environment`` that libraries read when imported come too late.
     """
     words = [str(word) for word in arguments]
 

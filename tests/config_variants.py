@@ -33,7 +33,6 @@ def families():
 
 
 def loaders(cfg):
-    """The loaders that a config has."""
     return [cfg[name] for name in LOADERS if cfg.get(name)]
 
 

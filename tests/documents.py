@@ -39,7 +39,6 @@ class Block:
 
 
 def read_blocks(text):
-    """Find the code blocks of a page."""
     blocks = []
     for found in _FENCE.finditer(text):
         indent = len(found['indent'])
@@ -55,7 +54,6 @@ def prose(text):
 
 
 def read_links(text):
-    """Targets of links and pictures, in order."""
     return re.findall(r'\]\(([^)\s]+)\)', _FENCE.sub('', text))
 
 
@@ -288,7 +286,6 @@ def check_code(code):
 
 
 def is_config(code):
-    """Whether a block of Python is a config that inherits."""
     return re.search(r'^_base_ = ', code, re.MULTILINE) is not None
 
 

@@ -42,7 +42,6 @@ addEventListener('load', () => setTimeout(() => {
 
 
 class _Page(HTMLParser):
-
     def __init__(self):
         super().__init__()
         self.open, self.sources, self.text = [], [], []

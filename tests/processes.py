@@ -19,9 +19,8 @@ from collections.abc import Callable
 def run_forked(*works: Callable[[], int | None]) -> list[int]:
     """Call functions at the same time, each in a copy of this process.
 
-    Returns:
-        Their exit statuses: what they return (0 for None), 1 after an
-        exception, which is printed, and -N if signal N ended them.
+    Their exit statuses are what they return (0 for None), 1 after an
+    exception, which is printed, and -N if signal N ended them.
     """
     processes = [_start(work) for work in works]
     statuses = []
@@ -102,7 +101,6 @@ def run_ranks(work: Callable[[int], None], folder, size: int = 2) -> None:
     """
 
     def rank_of(rank):
-
         def join():
             from torch import distributed
 

@@ -27,7 +27,6 @@ def _paths():
 
 
 def find(name):
-    """Where a config with a bare name lies."""
     return _paths()[name]
 
 
@@ -50,7 +49,6 @@ def read(name):
 
 
 def load(name):
-    """A copy of a config, for a test to change."""
     return copy.deepcopy(read(name))
 
 
@@ -63,7 +61,6 @@ def write_shrunk(name, folder, data=None):
 
 
 def stem(path):
-    """Name of a parametrised test."""
     return path.stem
 
 
@@ -132,14 +129,12 @@ def rates_of(cfg, iterations_per_epoch, scales=(1., )):
 
 
 def without_tests(cfg):
-    """Leave validation and test out."""
     for name in LOOPS:
         cfg[name] = None
     return cfg
 
 
 def pretrained(checkpoint, prefix='backbone.'):
-    """A part's ``init_cfg``."""
     return dict(type='Pretrained', checkpoint=str(checkpoint), prefix=prefix)
 
 
@@ -162,11 +157,7 @@ class Start(Hook):
 
 
 def train(cfg, *hooks):
-    """Train a shrunk config.
-
-    Returns:
-        The runner, its Start hook, and what was logged as information.
-    """
+    """Train a shrunk config: the runner, its Start, and what was logged."""
     start, messages = Start(), []
     runner = Runner.from_cfg(cfg)
     for hook in (start, *hooks):

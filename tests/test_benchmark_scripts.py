@@ -82,7 +82,6 @@ def test_start_is_measured_until_a_line():
 
 @pytest.fixture
 def benchmarks(monkeypatch):
-    """The command that runs all, without running them."""
     tool = load('analysis_tools/run_benchmarks.py')
     values = dict(cmim=1.5, msmae=.8, gimp=None, tile_loader=1, extraction=2,
                   start=9)

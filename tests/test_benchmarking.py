@@ -93,7 +93,6 @@ class Timed(nn.Module):
         clock = self.clock
 
         class Work(torch.autograd.Function):
-
             @staticmethod
             def forward(ctx, tensor):
                 return tensor.clone()
@@ -140,7 +139,6 @@ def test_parts_that_follow_one_another(clock):
     """A part's input that is another part's result, in lists and dicts."""
 
     class Chain:
-
         def __init__(self):
             self.first, self.second = (
                 Timed(clock, 1, 10), Timed(clock, 2, 20))

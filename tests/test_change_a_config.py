@@ -76,8 +76,6 @@ def test_without_hooks(tmp_path):
 
 def test_gray_tiles_of_16_bits(tmp_path):
     class Look(Hook):
-        """Looks at the training's batches."""
-
         def before_train_iter(self, runner, batch_idx, data_batch=None):
             assert {len(one) for one in data_batch['inputs']} == {1}
             assert max(one.max() for one in data_batch['inputs']) > 255

@@ -22,7 +22,6 @@ DETECTOR = 'mask-rcnn_cmim-resnet18-fpn_1xb4-100i_gland-phantoms'
 
 
 def red(findings):
-    """Message and mend of what is red."""
     return [f'{finding.message} -> {finding.mend}' for finding in findings
             if finding.status == 'red']
 

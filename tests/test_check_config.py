@@ -40,19 +40,16 @@ from mmmedmask.inspection.weights import (
 
 @pytest.fixture
 def tiny(tiny_classification):
-    """A config that trains, to be broken."""
     return Config.fromfile(tiny_classification)
 
 
 def broken(config, key, value):
-    """Return a copy of a config with one setting changed."""
     config = copy.deepcopy(config)
     config.merge_from_dict({key: value})
     return config
 
 
 def texts(findings, *statuses):
-    """Return place, message and mend of findings as one text each."""
     return [f'{finding.where}: {finding.message} -> {finding.mend}'
             for finding in findings if finding.status in (
                 statuses or ('red', 'yellow'))]

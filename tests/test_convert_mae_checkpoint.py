@@ -32,7 +32,6 @@ model = dict(
 
 
 def convert(*arguments, status=0):
-    """Call the tool in the folder of the test."""
     return call('model_converters/convert_mae_checkpoint.py', *arguments,
                 status=status)
 

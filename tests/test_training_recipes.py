@@ -18,8 +18,6 @@ SHARDED = 'mae_fsdp_vit-small-p16_8xb32-coslr-800e_nct'
 
 
 class Steps(Hook):
-    """Copy the weights after each iteration."""
-
     priority = 'VERY_LOW'
 
     def __init__(self):

@@ -35,12 +35,10 @@ DATA_SETS = ('glas', 'crag')
 
 
 def detection(method, dataset):
-    """Load a detector's config."""
     return load(f'mask-rcnn_{method}-vit-small-sfp_8xb2-1x_{dataset}')
 
 
 def pretraining(method):
-    """Load the config that a detector's weights come from."""
     return load(PRETRAINING[method])
 
 

@@ -30,8 +30,6 @@ HOOKS = ('seeded_draws', 'sampler_seed', 'transform_epoch', 'content_crop')
 
 
 class Batches(Hook):
-    """Keep all tensors of all batches."""
-
     def __init__(self):
         self.seen = []
 

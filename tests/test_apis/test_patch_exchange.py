@@ -59,7 +59,6 @@ def test_a_list_sorted_by_class_has_many_givers():
 
 def test_a_model_in_training_mode_answers_as_one_at_rest():
     class Drops(ReadsPlaces):
-
         def predict(self, inputs):
             dropped = nn.functional.dropout(
                 inputs['patches'], training=self.training)

@@ -83,7 +83,6 @@ def test_two_processes_equal_one_with_all_the_data(tmp_path, capfd):
         port = free.getsockname()[1]
 
     def rank_of(rank):
-
         def train():
             os.environ.update(
                 RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2',

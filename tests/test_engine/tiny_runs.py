@@ -165,8 +165,6 @@ def image_runner(work_dir, model, data, hooks=(), epochs=2, batch_size=3,
 
 
 class Losses(Hook):
-    """Write down the losses."""
-
     def __init__(self):
         self.losses = []
 
@@ -215,7 +213,6 @@ def pictures_in(work_dir):
 
 
 # Trainings of MSMAE with attention masking.
-
 SIZE = (16, 24)
 GRID = (4, 6)
 CLASSES = ('benign', 'malignant')
@@ -303,13 +300,11 @@ class RefreshRecorder(Losses):
 
 
 def the_hook(runner: Runner, kind: type) -> Hook:
-    """The hook under test."""
     hook, = (hook for hook in runner.hooks if isinstance(hook, kind))
     return hook
 
 
 def mask_hook(runner: Runner) -> AttentionMaskHook:
-    """That of attention maps."""
     return the_hook(runner, AttentionMaskHook)
 
 
@@ -354,7 +349,6 @@ def mask_runner(work_dir: Path, data: dict, mask=None, epochs: int = 4,
 
 
 # Trainings with ContrastiveCrop.
-
 CROP_SIZE = (40, 64)
 THRESHOLD = 0.6
 PACK = dict(type='PackInputs', meta_keys=('img_path', 'sample_idx'))
@@ -394,7 +388,6 @@ class Siamese(BaseModel):
 
 
 def crop_hook(runner: Runner) -> ContrastiveCropHook:
-    """That of regions."""
     return the_hook(runner, ContrastiveCropHook)
 
 

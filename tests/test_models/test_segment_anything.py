@@ -181,7 +181,6 @@ def test_coco_metric(shift, precision, glands, tmp_path, monkeypatch):
 
     @MODELS.register_module(force=True)
     class KnowsTheTruth(SegmentAnything):
-
         def segment_boxes(self, image, boxes):
             # Red, if the image comes as RGB.
             squares = SQUARES[image[0, 0, 0]]

@@ -42,8 +42,6 @@ def read_rows(root):
 
 
 class TestSlide:
-    """One drawn slide."""
-
     def test_classes_differ_in_the_region_and_not_in_the_mean(self):
         for seed in SEEDS:
             first, second = (draw_slide(STYLE, label, 200, rng(seed))
@@ -135,8 +133,6 @@ class TestSlide:
 
 
 class TestExpression:
-    """The genes of one patient."""
-
     def test_classes_differ_in_planted_genes_alone(self):
         planted = GENES.pathways[:4]
         for seed in SEEDS:
@@ -171,8 +167,6 @@ class TestExpression:
 
 
 class TestCohort:
-    """What is written."""
-
     def test_same_seed_same_bytes(self, tmp_path):
         sizes = dict(num_cases=6, patches=(20, 30), num_genes=60)
         for name in ('one', 'two'):

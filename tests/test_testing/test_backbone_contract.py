@@ -67,7 +67,6 @@ class Network(nn.Module):
 
 
 class Good(cmim.MaskedBackbone, Network):
-
     def forward_stem(self, images):
         return self.stem(images)
 
@@ -84,7 +83,6 @@ def test_a_small_network_fulfils_the_contract():
 
 
 class NoStages(cmim.MaskedBackbone, Network):
-
     def forward_stem(self, images):
         return self.stem(images)
 
@@ -110,7 +108,6 @@ class OtherStages(Good):
 
 
 class StagesShort(Good):
-
     def forward_stages(self, embedding):
         return (self.first(embedding), )
 
@@ -148,7 +145,6 @@ class SelfishToken(Good):
 
 
 class LosingALevel(Good):
-
     def forward(self, x, mask=None, mask_tokens=()):
         output = super().forward(x, mask, mask_tokens)
         return output if mask is None else output[1:]
@@ -167,13 +163,11 @@ class ExtraParameter(Good):
 
 
 class WrongOffset(Good):
-
     def receptive_field_offset(self, stride):
         return (stride - 1) / 2
 
 
 class BadGradient(Good):
-
     def forward_stages(self, embedding):
         first, second = super().forward_stages(embedding)
         zero = self.second.bias - self.second.bias.detach()

@@ -57,7 +57,6 @@ def other_cohort(folder):
 
 
 class TestPorpoise:
-
     def test_becomes_a_cohort_and_a_table(self, tmp_path):
         write_table(tmp_path / 'in/deep')
         conversion = convert(find_tables(tmp_path / 'in'))
@@ -182,7 +181,6 @@ def barcode(case, kind='01', aliquot='11R'):
 
 
 class TestCounts:
-
     def test_becomes_one_cohort_of_tumours(self, tmp_path):
         acc = write_counts(tmp_path, 'ACC', [
             barcode('TCGA-OR-0002'), barcode('TCGA-OR-0001', '11'),

@@ -54,7 +54,6 @@ def table(values, genes=None, cases=None, unit='fpkm', **extra):
 
 def write_matrix(path, values, names, cases, corner='', across='samples',
                  separator='\t'):
-    """Write a matrix by hand, so that names may repeat."""
     if across == 'samples':
         head, rows = cases, zip(names, values.T, strict=True)
     else:
@@ -75,12 +74,10 @@ def write_matrix(path, values, names, cases, corner='', across='samples',
 
 
 def read(path, **options):
-    """Load what is in FPKM, unless told otherwise."""
     return load_expression(path, **{'unit': 'fpkm', **options})
 
 
 def check(loaded, values=FPKM, genes=GENES, cases=SAMPLES):
-    """Check all that is in a table."""
     assert loaded.case_ids == tuple(cases)
     assert loaded.gene_ids == tuple(genes)
     assert np.array_equal(loaded.values, values)
@@ -91,8 +88,6 @@ def noted(loaded, text):
 
 
 class TestGeneNames:
-    """The same gene under the names of different releases."""
-
     def test_versions_copies_and_summaries(self):
         names = GeneNames([
             'ENSG00000000003.13', 'ENSGR0000002586.16',
@@ -132,8 +127,6 @@ class TestGeneNames:
 
 
 class TestLayouts:
-    """One table in all the files that it may come in."""
-
     @pytest.mark.parametrize('name', ['x.tsv', 'x.tsv.gz', 'x.zip'])
     @pytest.mark.parametrize('across', ['samples', 'genes'])
     @pytest.mark.parametrize('separator', ['\t', ','])
@@ -490,8 +483,6 @@ def full_size(unit, seed=0):
 
 
 class TestUnits:
-    """What values and names tell, and when they do not."""
-
     @pytest.mark.parametrize(('name', 'unit'), [
         ('TCGA-LUAD.htseq_fpkm.tsv.gz', 'fpkm'),
         ('TCGA-LUAD.htseq_fpkm-uq.tsv.gz', 'fpkm_uq'),
@@ -585,8 +576,6 @@ class TestUnits:
 
 
 class TestSamples:
-    """Which aliquot is whose."""
-
     def test_tcga_case(self):
         for name in ('TCGA-OR-A5L9-01A-11R-A29S-07', 'TCGA-OR-A5L9',
                      'TCGA.OR.A5L9.01A', 'tcga-or-a5l9-01a'):
@@ -632,8 +621,6 @@ class TestSamples:
 
 
 class TestAlignment:
-    """Genes by name, never by place."""
-
     def test_same_vector_whatever_the_file(self, tmp_path):
         """Check 19: order, versions, copies, summaries, extra genes."""
         order = np.random.default_rng(0).permutation(600)
@@ -705,8 +692,6 @@ def fitted(*args, clip=10., **options):
 
 
 class TestScale:
-    """log2(x + 1) and z-scores from the training cases."""
-
     def test_against_naive(self):
         training = draw_fpkm(40, 30, 1)
         training[:, 3] = 2.5
@@ -779,8 +764,6 @@ def counts(data_root):
 
 
 class TestRealTables:
-    """Tables as their authors publish them."""
-
     def test_60483_genes(self, counts):
         assert counts.unit == 'counts'
         # 60,483 rows, 50 of them copies on chromosome Y.

@@ -30,8 +30,6 @@ def many_cases(**counts):
 
 
 class TestCohort:
-    """The csv with a line per slide."""
-
     def test_all_columns(self, tmp_path):
         path = write(
             tmp_path / 'a.csv',
@@ -101,8 +99,6 @@ COHORT = [Case('p1', 'x', (Slide('s1.a'), Slide('s2'))),
 
 
 class TestReadSplit:
-    """Splits by names of patients or slides, as lists or as truths."""
-
     def test_names_that_the_cohort_lacks(self, tmp_path):
         path = write(tmp_path / 'splits_0.csv', ',train,val,test',
                      '0,p1,p2,p3', '1,p9,,')
@@ -139,8 +135,6 @@ class TestReadSplit:
 
 
 class TestDrawFolds:
-    """Folds by patient."""
-
     def test_shares_and_classes(self):
         cases = many_cases(LUAD=470, LUSC=476)
         folds = draw_folds(cases, 5, seed=3)
@@ -216,8 +210,6 @@ class TestDrawFolds:
 
 
 class TestRealCohort:
-    """PORPOISE's tables and splits."""
-
     def test_cohort_and_splits(self, data_root):
         root = data_root / 'tcga_porpoise'
         cases = read_cohort(there(

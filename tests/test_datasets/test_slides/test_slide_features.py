@@ -370,8 +370,6 @@ def test_handles_do_not_travel(tmp_path, layout):
 
 
 class TestCache:
-    """The one-time copy in fp16."""
-
     def test_same_rows_rounded_once(self, tmp_path, layout, monkeypatch):
         features, coords = draw_bag(50, 8)
         path = write_features(tmp_path / 'a', layout, features, coords)
@@ -458,8 +456,6 @@ def test_a_full_disk_reads_on_without_a_copy(tmp_path, limited_files):
 
 
 class TestNames:
-    """Endings are taken off as a whole."""
-
     @pytest.mark.parametrize(('name', 'expected'), [
         ('slide.svs', 'slide'), ('a.svs.svs', 'a'), ('A.SVS', 'A'),
         ('b.ome.tiff', 'b'), (' c.mrxs ', 'c'),
@@ -502,8 +498,6 @@ class TestNames:
 
 
 class TestRealFiles:
-    """Features that others extracted."""
-
     def test_feats_and_coords(self, data_root):
         path = _mopadi(data_root, 'TCGA-AD-6964-01Z-00-DX1')
         slide = SlideFeatures(path, dims=512)

@@ -103,8 +103,6 @@ def all_of(dataset, key):
 
 
 class TestList:
-    """What the list holds."""
-
     def test_samples(self, cohort):
         dataset = cohort.build()
         assert isinstance(dataset, SlideOmicDataset)
@@ -211,8 +209,6 @@ class TestList:
 
 
 class TestMissing:
-    """Nothing is left out in silence."""
-
     def test_slides(self, cohort, log_lines):
         (cohort.root / 'features/s2.h5').unlink()
         (cohort.root / 'features/s3.h5').unlink()
@@ -327,8 +323,6 @@ class TestMissing:
 
 
 class TestWhole:
-    """Whole bags, as for fine-tuning."""
-
     @pytest.mark.parametrize('mode', ['lazy', 'all'])
     @pytest.mark.parametrize('cache', [None, 'cache'])
     def test_slides_one_behind_the_other(self, cohort, mode, cache):
@@ -424,7 +418,6 @@ class TestSubsequence:
         (ContiguousSubsequence(length=5), 'patches'),
         (RandomSubsample(5), 'patches'), (GenerateSequenceMask(), 'mask')])
     def test_epoch_seed_and_sample(self, tmp_path, transform, key):
-
         def drawn(epoch, seed, sample_idx):
             transform.set_epoch(epoch, seed)
             results = transform(
@@ -493,8 +486,6 @@ class TestSubsequence:
 
 
 class TestMaskAndSubsample:
-    """Draws beside the run's."""
-
     def test_share_of_different_patches_is_exact(self, tmp_path):
         results = ContiguousSubsequence(length=100)(loaded_bag(tmp_path, 30))
         mask = GenerateSequenceMask(0.3)(results)['mask']
@@ -534,8 +525,6 @@ class TestMaskAndSubsample:
 
 
 class TestWorkers:
-    """The same seed gives the same run for any number of workers."""
-
     def test_same_for_0_2_and_4_workers(self, cohort):
         tensors = {}
         for workers in (0, 2, 4):
@@ -577,8 +566,6 @@ class TestWorkers:
 
 
 class TestPack:
-    """The packed sample."""
-
     def test_meta_keys(self):
         with pytest.raises(KeyError, match=r"\['case_id', 'slide_ids', "):
             PackSlideOmicInputs()(dict(sample_idx=0))

@@ -47,8 +47,6 @@ def cohort(tmp_path):
 
 
 class TestBadInput:
-    """Each has its error, and nothing is dropped in silence."""
-
     def test_truncated_while_it_is_used(self, cohort):
         dataset = build(cohort)
         assert len(dataset) == 6
@@ -80,8 +78,6 @@ class TestBadInput:
 
 
 class TestRealFiles:
-    """What others published, from the file to a sample."""
-
     def test_genes_and_folds_of_porpoise(self, data_root):
         root = there(data_root / 'tcga_porpoise')
         table = str(root / 'datasets_csv_mutsig/tcga_brca_all_clean.csv.zip')

@@ -76,8 +76,6 @@ def train(*arguments, naive=True, **options):
 
 
 # Check 15.
-
-
 def refresh_epochs(begin, interval, max_epochs):
     return [epoch for epoch in range(max_epochs)
             if is_refresh_epoch(epoch, begin, interval)]
@@ -200,8 +198,6 @@ def test_a_refresh_leaves_no_trace(data, tmp_path, num_workers):
 
 
 # Check 16.
-
-
 def assert_same_maps(attached, expected):
     """The same samples had the same maps, or none, at the same times."""
     for (*place, one), (*other_place, other) in zip(attached, expected,
@@ -366,8 +362,6 @@ def test_auto_resume_finds_the_side_file(side_file_run, data, warnings):
 
 
 # Check 17, in one process.
-
-
 def test_persistent_workers_use_the_new_maps(whole_run, data, tmp_path):
     """Workers that never start anew, also for the refreshes' own loader."""
     _, recorder = train(tmp_path, dataset(data), mask=dict(num_workers=1),
@@ -376,9 +370,6 @@ def test_persistent_workers_use_the_new_maps(whole_run, data, tmp_path):
     assert recorder.losses == expected.losses
     assert list(recorder.stores) == [1, 3]
     assert_same_maps(recorder.attached, expected.attached)
-
-
-# Data sets.
 
 
 @pytest.fixture(scope='module')
@@ -481,7 +472,6 @@ def test_the_fingerprint_is_that_of_the_relative_paths(data, tmp_path):
 
 def test_paths_of_other_spelling_and_outside_the_root():
     class Mixed(BaseDataset):
-
         def load_data_list(self):
             return [dict(img_path=path) for path in (
                 'root/a.png', './root/b/../c.png', '/outside/a.png',
@@ -505,7 +495,6 @@ def test_data_sets_that_cannot_be_listed():
         whole_images.ImageIndex(Subset(categories(), []))
 
     class InMemory(BaseDataset):
-
         def load_data_list(self):
             return [dict(img=np.zeros((2, 2, 3)))]
 
@@ -536,9 +525,6 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
         train(tmp_path / 'raise', dataset(root), epochs=1, mask=dict(begin=0))
 
 
-# Precision and averages.
-
-
 def test_maps_under_bfloat16(data, tmp_path, whole_run):
     """The autocast of training is used, and the maps are as good."""
     _, recorder = train(
@@ -563,9 +549,6 @@ def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
     ema, = (hook for hook in runner.hooks if type(hook).__name__ == 'EMAHook')
     assert not any('attention_m' in name
                    for name in ema.ema_model.state_dict())
-
-
-# Errors.
 
 
 def without(key):

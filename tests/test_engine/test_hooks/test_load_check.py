@@ -14,7 +14,6 @@ from mmmedmask.engine.hooks import LoadCheckHook
 
 
 class Backbone(BaseModule):
-
     def __init__(self, width=4, depth=2, init_cfg=None):
         super().__init__(init_cfg)
         self.stem = nn.Conv2d(3, width, 3, padding=1)
@@ -27,14 +26,12 @@ class Backbone(BaseModule):
 
 
 class Head(BaseModule):
-
     def __init__(self, init_cfg=None):
         super().__init__(init_cfg)
         self.top = nn.Conv2d(4, 4, 1)
 
 
 class Detector(BaseModel):
-
     def __init__(self, head_cfg=None, **backbone):
         super().__init__(data_preprocessor=BaseDataPreprocessor())
         self.backbone = Backbone(**backbone)
@@ -216,7 +213,6 @@ def test_wrapped_model(tmp_path, pretrained):
     model.init_weights()
 
     class Wrapper(nn.Module):
-
         def __init__(self, module):
             super().__init__()
             self.module = module

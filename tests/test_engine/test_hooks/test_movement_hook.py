@@ -115,7 +115,6 @@ def test_parameters_are_sorted_by_stages():
 
 
 def test_a_model_without_an_encoder_is_named(tmp_path):
-
     class Bare(tiny_runs.TinyModel):
         def __init__(self):
             super().__init__()

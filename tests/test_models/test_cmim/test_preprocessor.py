@@ -360,7 +360,6 @@ test_bad_arguments_are_refused_by_value = refuses(build, [
 
 
 def per_tile(change):
-    """Change every tile."""
     def work(tiles, samples):
         tiles[:] = map(change, tiles)
     return work

@@ -68,6 +68,5 @@ def batch(indices, **tile):
 
 
 def drawn_inputs(model, indices=(0, 1, 2, 3), **tile):
-    """The inputs of one training step."""
     return model.data_preprocessor(
         batch(indices, **tile), training=True)['inputs']

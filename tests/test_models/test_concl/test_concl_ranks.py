@@ -32,7 +32,6 @@ def steps(model, shares):
 
 
 def work(rank, folder):
-    """One rank, with its half of the tiles."""
     shares = range(4 * rank, 4 * rank + 4)
     model = tiny_model(concept_weight=.7, momentum=.3)
     found = steps(nn.parallel.DistributedDataParallel(model), shares)

@@ -36,7 +36,6 @@ def tiny_model(seed=0, dtype=torch.float64, **arguments):
 
 
 def drawn(model, indices=(0, 1, 2, 3), **tile):
-    """Inputs and data samples of one training step."""
     data = model.data_preprocessor(batch(indices, **tile), training=True)
     dtype = model.instance_queue.keys.dtype
     inputs = {

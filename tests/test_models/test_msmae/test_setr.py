@@ -29,7 +29,6 @@ from mmmedmask.shrinking.shrink import shrink_config
 MAIN = 'setr-pup_msmae-vit-base-p16_1xb8-200e_busi'
 
 
-# --------------------------------------------------------------- the loss
 def naive_loss(scores, label, weight=None, ignore_index=255):
     """Equation 9, pixel by pixel, in Python's floats."""
     dice, entropy, counted = 0.0, 0.0, 0.0
@@ -150,7 +149,6 @@ test_bad_loss_arguments = refuses(BCEDiceLoss, [
     (dict(bce_weight=0, dice_weight=0), 'sum .* must be positive, got 0')])
 
 
-# --------------------------------------------------------------- the head
 def plain_head(**arguments):
     from mmmedmask.models.msmae.setr_head import PlainSETRHead
     return PlainSETRHead(norm_cfg=dict(type='BN'), **arguments)
@@ -204,7 +202,6 @@ def test_bad_head_arguments(arguments):
         plain_head(**arguments)
 
 
-# --------------------------------------------------------- the whole model
 def test_settings_of_the_reference():
     cfg = read(MAIN)
     assert dict(cfg.optim_wrapper.optimizer) == dict(

@@ -11,7 +11,6 @@ from mmmedmask.registry import MODELS
 
 
 def patients(*follow_up):
-    """Samples of (months, censorship)."""
     samples = []
     for place, (months, censorship) in enumerate(follow_up):
         meta = dict(case_id=f'case-{place}')

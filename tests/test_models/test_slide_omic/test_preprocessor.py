@@ -187,7 +187,6 @@ test_refuses_incomplete_scales = refuses(
 
 
 class TestCheckpoint:
-
     def test_without_a_scale_there_is_nothing_in_it(self):
         assert not build().state_dict()
 
