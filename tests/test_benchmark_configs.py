@@ -16,10 +16,8 @@ from shipped_configs import (
     read,
     source_of,
     train,
-    without_tests,
 )
 
-from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.shrinking.shrink import shrink_config
 
 BENCHMARKS = CONFIGS / 'cmim' / 'benchmarks'
@@ -199,27 +197,3 @@ def test_a_checkpoint_of_another_depth_ends_the_run(tmp_path, drawn_data):
     cfg = _with_checkpoint(cfg, tmp_path / 'epoch_800.pth')
     with pytest.raises(ValueError, match='of a deeper network'):
         train(cfg)
-
-
-def test_pretrain_export_detect(tmp_path, drawn_data):
-    """CMIM's own run, exported, is what Mask R-CNN starts from."""
-    pretraining, _, _ = train(shrink_config(
-        read('cmim_resnet18_8xb32-coslr-800e_nct'), tmp_path / 'pretrain',
-        drawn_data))
-    trained = pretraining.model.backbone.state_dict()
-    source = tmp_path / 'pretrain' / 'run' / 'epoch_1.pth'
-    export_backbone(source, tmp_path / 'backbone.pth')
-
-    # Straight from the run, and by way of the exported file.
-    for checkpoint in (source, tmp_path / 'backbone.pth'):
-        cfg = shrink_config(
-            load(MAIN.format('1x', 'glas')), tmp_path / 'detect', drawn_data)
-        cfg.default_hooks.checkpoint = None
-        cfg.experiment_name = checkpoint.stem
-        _, start, _ = train(_with_checkpoint(without_tests(cfg), checkpoint))
-        loaded = {key.removeprefix('backbone.'): value
-                  for key, value in start.tensors.items()
-                  if key.startswith('backbone.')}
-        assert set(loaded) == set(trained)
-        for name, value in loaded.items():
-            assert torch.equal(value, trained[name]), name
