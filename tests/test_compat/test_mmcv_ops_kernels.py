@@ -115,24 +115,14 @@ def naive_roi_align_weights(shape, rois, size, scale, sampling_ratio, aligned):
 
 def naive_focal_loss(logits, target, gamma, alpha, weight=None):
     """Loss and derivative of each element, by the equation."""
-    loss = torch.zeros_like(logits, dtype=torch.float64)
-    gradient = torch.zeros_like(loss)
-    for n, row in enumerate(logits.tolist()):
-        for c, x in enumerate(row):
-            is_target = int(target[n]) == c
-            sign = 1 if is_target else -1
-            factor = alpha if is_target else 1 - alpha
-            if weight is not None:
-                factor *= float(weight[int(target[n])])
-
-            def value(z, sign=sign, factor=factor):
-                p = 1 / (1 + math.exp(-sign * z))
-                return -factor * (1 - p)**gamma * math.log(p)
-
-            step = 1e-5
-            loss[n, c] = value(x)
-            gradient[n, c] = (value(x + step) - value(x - step)) / (2 * step)
-    return loss, gradient
+    logits = logits.detach().double().requires_grad_()
+    hit = torch.nn.functional.one_hot(
+        target, 1 + logits.shape[1])[:, :-1].double()
+    p = ((2 * hit - 1) * logits).sigmoid()
+    loss = -(alpha * hit + (1 - alpha) * (1 - hit)) * (1 - p)**gamma * p.log()
+    if weight is not None:
+        loss = loss * weight[target][:, None]
+    return loss.detach(), torch.autograd.grad(loss.sum(), logits)[0]
 
 
 # -------------------------------------------------------------------- nms

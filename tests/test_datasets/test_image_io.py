@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from mmmedmask.datasets.image_io import (
     ImageFileError,
@@ -215,27 +215,6 @@ def test_a_header_that_claims_too_much(tmp_path, tag):
         read_image(path)
 
 
-def turned(image, orientation):
-    """TIFF 6.0, page 36: where row 0 and column 0 of the file are shown."""
-    row, column = {
-        1: ('top', 'left'), 2: ('top', 'right'), 3: ('bottom', 'right'),
-        4: ('bottom', 'left'), 5: ('left', 'top'), 6: ('right', 'top'),
-        7: ('right', 'bottom'), 8: ('left', 'bottom')}[orientation]
-    height, width = image.shape[:2]
-    shown = np.zeros(
-        (height, width, *image.shape[2:]) if row in ('top', 'bottom')
-        else (width, height, *image.shape[2:]), image.dtype)
-    for y in range(height):
-        for x in range(width):
-            place = {row: y, column: x}
-            down = (place['top'] if 'top' in place
-                    else len(shown) - 1 - place['bottom'])
-            right = (place['left'] if 'left' in place
-                     else shown.shape[1] - 1 - place['right'])
-            shown[down, right] = image[y, x]
-    return shown
-
-
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('suffix', ['tif', 'big.tif', 'png', 'webp', 'jpg'])
 def test_orientation_is_applied_in_every_format(tmp_path, pixels, suffix,
@@ -254,7 +233,9 @@ def test_orientation_is_applied_in_every_format(tmp_path, pixels, suffix,
             dict(lossless=True) if suffix == 'webp'
             else dict(subsampling=0) if suffix == 'jpg' else {}))
     read = read_image(path).astype(int)
-    expected = turned(image, orientation)
+    shown = Image.fromarray(image)
+    shown.getexif()[274] = orientation
+    expected = np.array(ImageOps.exif_transpose(shown), int)
     assert read.shape == expected.shape
     assert abs(read - expected).max() <= (8 if suffix == 'jpg' else 0)
 

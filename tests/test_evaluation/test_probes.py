@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from sklearn.metrics.pairwise import cosine_similarity
 
 from mmmedmask.evaluation import probes
 
@@ -18,15 +19,11 @@ def planted(count, seed, strength, dims=12, classes=3):
 
 def naive_votes(train, labels, test, classes, neighbors, temperature):
     rows = []
-    for one in test:
-        similar = [float(one @ other) /
-                   (float(one @ one)**0.5 * float(other @ other)**0.5)
-                   for other in train]
-        nearest = sorted(range(len(train)), key=lambda i: -similar[i])
-        votes = [0.0] * classes
-        for place in nearest[:neighbors]:
-            votes[labels[place]] += np.exp(similar[place] / temperature)
-        rows.append([vote / sum(votes) for vote in votes])
+    for similar in cosine_similarity(test, train):
+        nearest = np.argsort(-similar, kind='stable')[:neighbors]
+        votes = np.bincount(labels[nearest], np.exp(
+            similar[nearest] / temperature), classes)
+        rows.append(votes / votes.sum())
     return np.array(rows)
 
 

@@ -11,59 +11,39 @@ def unit(vector):
 
 def kmeans(features, start, iterations):
     """Labels and centroids of one image's features (N, C)."""
-    features = [unit(feature) for feature in features]
-    centroids = [features[index] for index in start]
-
-    def nearest(feature):
-        similarities = [feature @ centroid for centroid in centroids]
-        best = max(similarities)
-        return similarities.index(best), best
-
+    features = np.array([unit(feature) for feature in features])
+    centroids = features[start]
     for _ in range(iterations):
-        found = [nearest(feature) for feature in features]
-        worst = sorted(range(len(features)), key=lambda n: found[n][1])
-        moved = []
-        for cluster in range(len(centroids)):
-            members = [feature for feature, (label, _) in
-                       zip(features, found, strict=True) if label == cluster]
-            if not members:
-                members = [features[worst.pop(0)]]
-            moved.append(unit(sum(members) / len(members)))
-        centroids = moved
-    return [nearest(feature)[0] for feature in features], centroids
+        similar = features @ centroids.T
+        labels = similar.argmax(1)
+        worst = iter(np.argsort(similar.max(1), kind='stable'))
+        centroids = np.array([unit(
+            features[labels == cluster].mean(0) if cluster in labels
+            else features[next(worst)]) for cluster in range(len(start))])
+    return (features @ centroids.T).argmax(1).tolist(), centroids
 
 
 def carry(labels, num_labels, theta, size):
     """Labels of one image's map on the grid of a view, by areas."""
-    height, width = labels.shape
-    carried = np.full(size, -1)
-    for row in range(size[0]):
-        for column in range(size[1]):
-            # The cell's corners, in cells of the reference.
-            x = sorted((theta[0, 0] * (2 * edge / size[1] - 1) +
-                        theta[0, 2] + 1) / 2 * width
-                       for edge in (column, column + 1))
-            y = sorted((theta[1, 1] * (2 * edge / size[0] - 1) +
-                        theta[1, 2] + 1) / 2 * height
-                       for edge in (row, row + 1))
-            area = [0.] * num_labels
-            for i in range(height):
-                for j in range(width):
-                    inside_y = min(y[1], i + 1) - max(y[0], i)
-                    inside_x = min(x[1], j + 1) - max(x[0], j)
-                    if inside_x > 0 and inside_y > 0:
-                        area[labels[i, j]] += inside_x * inside_y
-            if max(area) > 1e-9:
-                carried[row, column] = area.index(max(area))
-    return carried
+    shares = []
+    for axis, (count, cells) in enumerate(zip(labels.shape, size,
+                                              strict=True)):
+        # The edges of the view's cells, in cells of the reference.
+        scale, shift = theta[1 - axis, 1 - axis], theta[1 - axis, 2]
+        edges = (scale * np.linspace(-1, 1, cells + 1) + shift + 1) / 2 * count
+        low, high = np.sort([edges[:-1], edges[1:]], axis=0)[..., None]
+        places = np.arange(count)
+        shares.append((np.minimum(high, places + 1)
+                       - np.maximum(low, places)).clip(0))
+    areas = np.stack([shares[0] @ (labels == label) @ shares[1].T
+                      for label in range(num_labels)])
+    return np.where(areas.max(0) > 1e-9, areas.argmax(0), -1)
 
 
 def pool(features, labels, label):
     """Mean of one image's features (C, H, W) with a label, or None."""
-    found = [features[:, row, column] for row in range(labels.shape[0])
-             for column in range(labels.shape[1])
-             if labels[row, column] == label]
-    return sum(found) / len(found) if found else None
+    found = features[:, np.asarray(labels) == label]
+    return found.mean(1) if found.size else None
 
 
 def contrast(query, key, queue, temperature):

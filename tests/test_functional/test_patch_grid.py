@@ -1,5 +1,6 @@
 """Grids of patches, the curve through them and convolutions on them."""
 
+from itertools import product
 from operator import call
 
 import pytest
@@ -77,20 +78,13 @@ def test_order_of_patches_at_one_place_is_kept():
 
 def naive_grid_convolution(features, cells, weight, bias):
     """Loops over patches and kernel places, means at shared cells."""
-    places = {}
-    for index, cell in enumerate(cells.tolist()):
-        places.setdefault(tuple(cell), []).append(index)
-    means = {cell: features[indices].mean(dim=0)
-             for cell, indices in places.items()}
     radius = weight.shape[-1] // 2
     output = bias.expand(len(features), -1).clone()
-    for index, (row, column) in enumerate(cells.tolist()):
-        for i in range(-radius, radius + 1):
-            for j in range(-radius, radius + 1):
-                mean = means.get((row + i, column + j))
-                if mean is not None:
-                    output[index] += mean * weight[:, 0, i + radius,
-                                                   j + radius]
+    for i, j in product(range(-radius, radius + 1), repeat=2):
+        # Which patches are at a patch's neighbouring cell.
+        near = (cells[:, None] + torch.tensor([i, j]) == cells).all(2).double()
+        output += weight[:, 0, i + radius, j + radius] * (
+            near @ features / near.sum(1, keepdim=True).clamp(min=1))
     return output
 
 
