@@ -16,9 +16,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 from processes import run_forked
 
@@ -30,7 +28,7 @@ _STDOUT, _STDERR = (
          closefd=False) for number in (1, 2))
 
 
-def load(tool: str | Path) -> ModuleType:
+def load(tool):
     """Import a tool, a file below ``tools/`` or any, with its folder."""
     path = TOOLS / tool
     name = f'tool_{path.stem}'
@@ -44,8 +42,7 @@ def load(tool: str | Path) -> ModuleType:
     return module
 
 
-def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
-         fork: bool = False, **environment: str) -> str:
+def call(tool, *arguments, status=0, cwd=None, fork=False, **environment):
     """Run a tool's ``main`` in this process; return what it printed.
 
     The tool, a file below ``tools/`` or any, has to end with ``status``. The
@@ -56,7 +53,7 @@ def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
     """
     words = [str(word) for word in arguments]
 
-    def main() -> int:
+    def main():
         return _status_of(lambda: load(tool).main(words))
 
     with _same_process(), tempfile.TemporaryFile() as output:
@@ -72,7 +69,7 @@ def call(tool: str | Path, *arguments, status: int = 0, cwd=None,
     return printed
 
 
-def _status_of(function: Callable[[], int | None]) -> int:
+def _status_of(function):
     """Call a function as Python does with a script: its exit status."""
     try:
         return function() or 0
@@ -86,7 +83,7 @@ def _status_of(function: Callable[[], int | None]) -> int:
 
 
 @contextlib.contextmanager
-def _streams_into(target: int) -> Iterator[None]:
+def _streams_into(target):
     """Lead both streams into a file: Python's, compiled code's, children's."""
     streams = sys.stdout, sys.stderr
     for stream in streams:
@@ -116,7 +113,7 @@ def _streams_into(target: int) -> Iterator[None]:
             os.close(copy)
 
 
-def _managed_classes(base: type | None = None) -> Iterator[type]:
+def _managed_classes(base=None):
     """All classes whose instances MMEngine keeps by name."""
     if base is None:
         from mmengine.utils import ManagerMixin as base  # noqa: N813
@@ -125,7 +122,7 @@ def _managed_classes(base: type | None = None) -> Iterator[type]:
         yield from _managed_classes(child)
 
 
-def forget_mmengine_state(loggers: bool) -> None:
+def forget_mmengine_state(loggers):
     """Forget MMEngine's global objects: scopes, visualizers, maybe loggers."""
     if 'mmengine.utils.manager' not in sys.modules:
         return
@@ -141,7 +138,7 @@ def forget_mmengine_state(loggers: bool) -> None:
 
 
 @contextlib.contextmanager
-def _same_process() -> Iterator[None]:
+def _same_process():
     """Undo what a tool does to the process that it runs in."""
     import numpy as np
     import torch
@@ -200,7 +197,7 @@ def _same_process() -> Iterator[None]:
         os.chdir(folder)
 
 
-def run(*command, status: int = 0, cwd=None, **environment: str) -> str:
+def run(*command, status=0, cwd=None, **environment):
     """Run a command, which has to end with a status; return what it printed.
 
     The programs beside this Python come first on the ``PATH``.

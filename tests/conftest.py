@@ -4,7 +4,6 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 # Before anything imports torch; subprocesses inherit it. Tests run side by
@@ -25,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope='session')
-def data_root() -> Path:
+def data_root():
     """The folder with real data sets, which are not part of the project.
 
     ``MMMEDMASK_DATA`` names it, else it is ``../shared/data`` beside the
@@ -41,7 +40,7 @@ def data_root() -> Path:
 
 
 @pytest.fixture(scope='session')
-def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def drawn_data(tmp_path_factory):
     """Where shrunk configs find their data: each set is drawn once."""
     return tmp_path_factory.mktemp('drawn_data')
 
@@ -60,7 +59,7 @@ def limited_files():
 
 
 @pytest.fixture(scope='session', autouse=True)
-def _no_waiting() -> Iterator[None]:
+def _no_waiting():
     """Leave out what takes time in every short run, and tests nothing.
 
     yapf formats each config. A loader whose workers persist and that the
@@ -75,7 +74,7 @@ def _no_waiting() -> Iterator[None]:
         yield
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+def pytest_runtest_setup(item):
     """Skip GPU tests without a GPU, and slow recipes unless asked for."""
     if item.get_closest_marker('slow_recipes') \
             and os.environ.get('MMMEDMASK_SLOW_RECIPES') != '1':
@@ -86,7 +85,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip('needs a CUDA device')
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items):
     """Begin with files that have slow tests.
 
     The end of a run is then made of short tests, and no worker waits for
@@ -136,7 +135,7 @@ randomness = dict(seed=0)
 
 
 @pytest.fixture(scope='session')
-def tiny_classification(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_classification(tmp_path_factory):
     """A config of mmpretrain's scope that trains in a second, on 8 images.
 
     They are drawn: bright discs on dark ground, and the other way round.
@@ -163,7 +162,7 @@ def tiny_classification(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='module', autouse=True)
-def _light_garbage_collection() -> None:
+def _light_garbage_collection():
     """Let the collector walk no more than what a file's tests have made.
 
     Each data set that MMEngine builds asks for a whole collection, which
@@ -174,7 +173,7 @@ def _light_garbage_collection() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_mmengine_state() -> Iterator[None]:
+def _fresh_mmengine_state():
     """Forget MMEngine's global objects after every test.
 
     The default scope and the visualizer of one run would otherwise decide

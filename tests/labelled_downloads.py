@@ -4,7 +4,7 @@ For tests of the converters: a few small images per class, in the folders,
 with the file names and the tables of the real thing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from mmmedmask.util.atomic_files import write_csv
 _CELLS = 24
 
 
-def draw_scan(seed: int, size: tuple[int, int] = (72, 96),
-              channels: int = 3) -> np.ndarray:
+def draw_scan(seed, size=(72, 96), channels=3):
     """Draw an image that no image with another seed resembles.
 
     uint8 of shape (h, w, channels), 1 or 3 of them.
@@ -33,7 +32,7 @@ def draw_scan(seed: int, size: tuple[int, int] = (72, 96),
     return image.reshape(*size, channels)
 
 
-def write_brain_download(root: str | Path, per_class: int = 4) -> None:
+def write_brain_download(root, per_class=4):
     """Write Brain Tumor MRI: ``Training`` and ``Testing``, a folder a class.
 
     Every second image is gray, as in the release. Testing has half as many
@@ -49,8 +48,7 @@ def write_brain_download(root: str | Path, per_class: int = 4) -> None:
                 seed += 1
 
 
-def write_ham_download(root: str | Path, counts: Mapping[str, int],
-                       images_per_lesion: int = 2, masks: bool = True) -> None:
+def write_ham_download(root, counts, images_per_lesion=2, masks=True):
     """Write HAM10000: two folders of images, masks, the metadata.
 
     ``counts`` are numbers of images by diagnosis; the last lesion may have
@@ -76,7 +74,7 @@ def write_ham_download(root: str | Path, counts: Mapping[str, int],
          'localization'], rows)
 
 
-def write_busi_download(root: str | Path, counts: Mapping[str, int]) -> None:
+def write_busi_download(root, counts):
     """Write BUSI: a folder a class, a mask an image, some with several.
 
     The second image of a class with lesions has two masks; the third one's
@@ -98,8 +96,7 @@ def write_busi_download(root: str | Path, counts: Mapping[str, int]) -> None:
             number += 1
 
 
-def write_messidor_download(root: str | Path, counts: Sequence[int],
-                            ungraded: int = 1, pairs: bool = True) -> None:
+def write_messidor_download(root, counts, ungraded=1, pairs=True):
     """Write Messidor-2: images in two folders, grades, pairs of eyes.
 
     Files are PNG, and JPEG with the ending ``.JPG``, which the grades call
@@ -134,7 +131,7 @@ def write_messidor_download(root: str | Path, counts: Sequence[int],
             '\r\n'.join(['left;right', *lines]) + '\r\n')
 
 
-SMALL_DOWNLOADS: Mapping[str, Callable[[Path], None]] = {
+SMALL_DOWNLOADS = {
     'messidor2': partial(write_messidor_download, counts=(10, 4, 7, 4, 4)),
     'brain_tumor_mri': write_brain_download,
     'ham10000': partial(
@@ -147,7 +144,7 @@ SOURCES = {'brain_tumor_mri': BRAIN_TUMOR_MRI, 'ham10000': HAM10000,
            'busi': BUSI, 'messidor2': MESSIDOR2}
 
 
-def draw_mask(seed: int, size: tuple[int, int] = (72, 96)) -> np.ndarray:
+def draw_mask(seed, size=(72, 96)):
     """Draw a lesion mask: one filled ellipse, uint8 (h, w), 255 on it."""
     rng = np.random.default_rng(seed)
     height, width = size

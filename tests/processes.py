@@ -13,10 +13,9 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from collections.abc import Callable
 
 
-def run_forked(*works: Callable[[], int | None]) -> list[int]:
+def run_forked(*works):
     """Call functions at the same time, each in a copy of this process.
 
     Their exit statuses are what they return (0 for None), 1 after an
@@ -36,7 +35,7 @@ def run_forked(*works: Callable[[], int | None]) -> list[int]:
     return statuses
 
 
-def _start(work: Callable[[], int | None]) -> int:
+def _start(work):
     process = os.fork()
     if process:
         return process
@@ -58,7 +57,7 @@ def _start(work: Callable[[], int | None]) -> int:
         os._exit(status)
 
 
-def _hide_gpus() -> None:
+def _hide_gpus():
     """A copy cannot use a GPU that the process has used before."""
     if torch := sys.modules.get('torch'):
         torch.cuda.is_available = lambda: False
@@ -82,8 +81,7 @@ for code in {codes!r}:
 """
 
 
-def run_fresh(*codes: str, before: str = '', arguments=()
-              ) -> subprocess.CompletedProcess:
+def run_fresh(*codes, before='', arguments=()):
     """Run pieces of code, each in a process that has imported no host.
 
     ``before`` runs once, before anything is imported. The first that fails
@@ -96,7 +94,7 @@ def run_fresh(*codes: str, before: str = '', arguments=()
          *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
-def run_ranks(work: Callable[[int], None], folder, size: int = 2) -> None:
+def run_ranks(work, folder, size=2):
     """Call ``work(rank)`` in the processes of a group, which meet in a folder.
     """
 
@@ -115,7 +113,7 @@ def run_ranks(work: Callable[[int], None], folder, size: int = 2) -> None:
     assert run_forked(*map(rank_of, range(size))) == [0] * size
 
 
-def evaluate_on_ranks(work: Callable[[int], dict], folder) -> list[dict]:
+def evaluate_on_ranks(work, folder):
     """Call ``work(rank)`` as two ranks; return what they returned.
 
     They work in ``folder``, where MMEngine's results of ranks meet.

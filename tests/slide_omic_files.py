@@ -1,22 +1,20 @@
 """Draw bags and expression, and write them as the GDC's downloads."""
 
 import gzip
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 
-def there(path: Path) -> Path:
+def there(path):
     """Skip a test whose real data is not there."""
     if not path.exists():
         pytest.skip(f'{path} is not there')
     return path
 
 
-def draw_bag(num_patches: int, dims: int, seed: int = 0,
-             patch_size: int = 256) -> tuple[np.ndarray, np.ndarray]:
+def draw_bag(num_patches, dims, seed=0, patch_size=256):
     """Draw the features and the coordinates of a slide.
 
     Patches fill a grid about as wide as high, row by row. Returns float32
@@ -30,7 +28,7 @@ def draw_bag(num_patches: int, dims: int, seed: int = 0,
     return features, coords * patch_size
 
 
-def draw_fpkm(num_samples: int, num_genes: int, seed: int = 0) -> np.ndarray:
+def draw_fpkm(num_samples, num_genes, seed=0):
     """Draw expression, float32 (S, G), as skewed as FPKM, a tenth of zeros."""
     random = np.random.default_rng(seed)
     values = np.exp2(random.normal(1, 3, (num_samples, num_genes)))
@@ -38,9 +36,7 @@ def draw_fpkm(num_samples: int, num_genes: int, seed: int = 0) -> np.ndarray:
     return values.round(4).astype(np.float32)
 
 
-def write_htseq_folder(folder: str | Path, samples: Sequence[str],
-                       genes: Sequence[str], values: np.ndarray,
-                       kind: str = 'FPKM') -> Path:
+def write_htseq_folder(folder, samples, genes, values, kind='FPKM'):
     """Write a GDC download of HTSeq: a folder per file and a sample sheet.
 
     Values are (S, G), whole numbers for ``kind='counts'``, which adds the
@@ -63,9 +59,7 @@ def write_htseq_folder(folder: str | Path, samples: Sequence[str],
     return _write_sheet(Path(folder), files)
 
 
-def write_star_folder(folder: str | Path, samples: Sequence[str],
-                      genes: Sequence[str], symbols: Sequence[str],
-                      units: Mapping[str, np.ndarray]) -> Path:
+def write_star_folder(folder, samples, genes, symbols, units):
     """Write a GDC download of STAR: a folder per file and a sample sheet.
 
     Genes are Ensembl ids with version. ``units`` are ``'counts'``, ``'tpm'``,
@@ -92,14 +86,14 @@ def write_star_folder(folder: str | Path, samples: Sequence[str],
     return _write_sheet(Path(folder), files)
 
 
-def _write_text(path: Path, lines: Sequence[str]) -> None:
+def _write_text(path, lines):
     path.parent.mkdir(parents=True, exist_ok=True)
     content = ('\n'.join(lines) + '\n').encode()
     path.write_bytes(
         gzip.compress(content) if path.suffix == '.gz' else content)
 
 
-def _write_sheet(folder: Path, files: Mapping[str, tuple[str, str]]) -> Path:
+def _write_sheet(folder, files):
     rows = ['File ID\tFile Name\tData Category\tData Type\tProject ID\t'
             'Case ID\tSample ID\tSample Type']
     rows += ['\t'.join([

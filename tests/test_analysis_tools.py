@@ -1,7 +1,6 @@
 """The scripts that summarise runs."""
 
 import json
-from pathlib import Path
 
 from commands import call
 from mmengine.runner import Runner
@@ -10,7 +9,7 @@ from shipped_configs import load, without_tests
 from mmmedmask.shrinking.shrink import shrink_config
 
 
-def write_run(folder: Path, keys: list[str], *values: list[float]) -> None:
+def write_run(folder, keys, *values):
     """Write a log as MMEngine does: losses, evaluations, losses."""
     log = folder / '20260101_000000/vis_data/scalars.json'
     log.parent.mkdir(parents=True)

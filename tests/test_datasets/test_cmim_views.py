@@ -11,7 +11,7 @@ from mmmedmask.functional.views import VIEW_DRAWS
 from mmmedmask.models.cmim import CMIMDataPreprocessor
 
 
-def tissue(size: int, index: int) -> np.ndarray:
+def tissue(size, index):
     """A piece of a real section, uint8 (size, size, 3)."""
     picture = data.immunohistochemistry()
     top, left = 31 * index, 43 * index

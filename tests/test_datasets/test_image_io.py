@@ -21,7 +21,7 @@ from mmmedmask.datasets.image_io import (
 
 
 @pytest.fixture
-def pixels() -> np.random.Generator:
+def pixels():
     return np.random.default_rng(0)
 
 

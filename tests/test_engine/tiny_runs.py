@@ -30,7 +30,7 @@ NUMBERS = itertools.count()
 class TinyImages(Dataset):
     """Images drawn from the index; the same index is the same image."""
 
-    def __init__(self, length: int):
+    def __init__(self, length):
         self.length = length
 
     def __len__(self):
@@ -226,7 +226,7 @@ TRAIN_PIPELINE = (dict(type='mmmedmask.LoadTile'),
                   dict(type='mmmedmask.PackTile', meta_keys=META_KEYS))
 
 
-def write_images(root: Path, count: int = 7, seed: int = 0) -> Path:
+def write_images(root, count=7, seed=0):
     """Draw a labelled data set: noise, and one bright patch per image."""
     random = np.random.default_rng(seed)
     (root / 'splits' / 'paper').mkdir(parents=True)
@@ -245,7 +245,7 @@ def write_images(root: Path, count: int = 7, seed: int = 0) -> Path:
     return root
 
 
-def dataset(root: Path, pipeline=TRAIN_PIPELINE, **arguments) -> dict:
+def dataset(root, pipeline=TRAIN_PIPELINE, **arguments):
     """Config of the data set that :func:`write_images` drew."""
     return dict(
         type='mmmedmask.LabelledImages', data_root=str(root),
@@ -254,7 +254,7 @@ def dataset(root: Path, pipeline=TRAIN_PIPELINE, **arguments) -> dict:
         pipeline=[dict(step) for step in pipeline], **arguments)
 
 
-def msmae_config(drop_rate: float = 0.) -> dict:
+def msmae_config(drop_rate=0.):
     """A tiny MSMAE."""
     return dict(
         type='mmmedmask.MSMAE',
@@ -270,7 +270,7 @@ def msmae_config(drop_rate: float = 0.) -> dict:
         head=dict(type='mmmedmask.MSMAEHead', num_classes=2))
 
 
-def msmae_model(drop_rate: float = 0.) -> torch.nn.Module:
+def msmae_model(drop_rate=0.):
     """Build an MSMAE; in runners of one seed always with the same weights."""
     torch.manual_seed(1)
     return MODELS.build(msmae_config(drop_rate))
@@ -299,12 +299,12 @@ class RefreshRecorder(Losses):
                 for sample in data_batch['data_samples']]
 
 
-def the_hook(runner: Runner, kind: type) -> Hook:
+def the_hook(runner, kind):
     hook, = (hook for hook in runner.hooks if isinstance(hook, kind))
     return hook
 
 
-def mask_hook(runner: Runner) -> AttentionMaskHook:
+def mask_hook(runner):
     return the_hook(runner, AttentionMaskHook)
 
 
@@ -318,7 +318,7 @@ def whole_images(runner, hook, size):
 
 
 @torch.no_grad()
-def naive_maps(runner: Runner) -> torch.Tensor:
+def naive_maps(runner):
     """Maps of all whole images, one after the other, in float32."""
     model = getattr(runner.model, 'module', runner.model)
     modes = [(module, module.training) for module in model.modules()]
@@ -330,9 +330,8 @@ def naive_maps(runner: Runner) -> torch.Tensor:
     return torch.stack(maps)
 
 
-def mask_runner(work_dir: Path, data: dict, mask=None, epochs: int = 4,
-                hooks=(), model=None, transform_hook=True,
-                **arguments) -> tuple[Runner, RefreshRecorder]:
+def mask_runner(work_dir, data, mask=None, epochs=4, hooks=(), model=None,
+                transform_hook=True, **arguments):
     """Build a runner that records its maps."""
     recorder = RefreshRecorder(
         AttentionMaskHook, lambda hook: hook.store.values, naive_maps)
@@ -387,7 +386,7 @@ class Siamese(BaseModel):
                     - 0.1 * first.var(dim=0).mean())
 
 
-def crop_hook(runner: Runner) -> ContrastiveCropHook:
+def crop_hook(runner):
     return the_hook(runner, ContrastiveCropHook)
 
 

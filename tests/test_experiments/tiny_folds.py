@@ -92,7 +92,7 @@ class NoteCases(Hook):
             stream.writelines(f'{line}\n' for line in lines)
 
 
-def write_stages(folder: Path, num_cases: int = 24) -> list[Path]:
+def write_stages(folder, num_cases=24):
     """Draw a cohort; write the configs of the stages."""
     write_slide_omic_cohort(
         folder / 'data', num_cases=num_cases, patches=(4, 8), dims=8,

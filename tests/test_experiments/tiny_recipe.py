@@ -148,27 +148,26 @@ write(args[1], 'exported ' + read(args[0]))
 '''
 
 
-def tiny_recipe(ours=None, **changes) -> dict:
+def tiny_recipe(ours=None, **changes):
     """The recipe as a dict, with other stages of ours and other keys."""
     recipe = copy.deepcopy({**RECIPE, **changes})
     recipe['rows'][0]['stages'].update(ours or {})
     return recipe
 
 
-def pretrain(checkpoint='last', **options) -> dict:
+def pretrain(checkpoint='last', **options):
     """The first stage of ours, with options."""
     return dict(pretrain=dict(config='tiny_pretrain', checkpoint=checkpoint,
                               options=options))
 
 
-def classify(checkpoint='last', **options) -> dict:
+def classify(checkpoint='last', **options):
     """The second stage of ours, with options."""
     return dict(classify=dict(config='tiny_downstream', checkpoint=checkpoint,
                               options=options))
 
 
-def write_recipe(folder: Path, content: dict | None = None,
-                 name: str | None = None) -> Path:
+def write_recipe(folder, content=None, name=None):
     """Write the recipe and its configs."""
     folder = Path(folder) / 'family' / 'recipes'
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,7 +181,7 @@ def write_recipe(folder: Path, content: dict | None = None,
     return path
 
 
-def write_data(folder: Path) -> Path:
+def write_data(folder):
     """Write the files that the configs name."""
     for name in ('tiles/a/1.png', 'tiles/b/2.png', 'images/test.json'):
         path = Path(folder) / name
@@ -191,7 +190,7 @@ def write_data(folder: Path) -> Path:
     return Path(folder)
 
 
-def write_tools(folder: Path) -> Path:
+def write_tools(folder):
     """Write tools that leave files as the real ones do, at once."""
     folder = Path(folder)
     (folder / 'model_converters').mkdir(parents=True)

@@ -45,7 +45,7 @@ from mmmedmask.registry import DATASETS, TRANSFORMS
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory) -> Path:
+def data(tmp_path_factory):
     return write_images(tmp_path_factory.mktemp('data') / 'images_a')
 
 
@@ -57,7 +57,7 @@ def whole_run(data, tmp_path_factory):
 
 
 @pytest.fixture
-def warnings(monkeypatch) -> list[str]:
+def warnings(monkeypatch):
     """What is logged as a warning."""
     seen = []
     monkeypatch.setattr(
@@ -373,7 +373,7 @@ def test_persistent_workers_use_the_new_maps(whole_run, data, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def second_data(tmp_path_factory) -> Path:
+def second_data(tmp_path_factory):
     """Other images under the same names."""
     return write_images(
         tmp_path_factory.mktemp('data') / 'images_b', count=4, seed=5)

@@ -51,7 +51,7 @@ from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 
 
-def draw_disc(file: Path, bright: bool, random: np.random.Generator) -> None:
+def draw_disc(file, bright, random):
     """A disc on a ground, of equal mean colour for both classes."""
     rows, columns = np.mgrid[:32, :32]
     row, column = random.integers(10, 22, 2)
