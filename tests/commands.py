@@ -143,7 +143,6 @@ def _same_process():
     import numpy as np
     import torch
     from torch import multiprocessing
-
     folder, environment = os.getcwd(), dict(os.environ)
     words, path = list(sys.argv), list(sys.path)
     hook = sys.excepthook

@@ -142,7 +142,6 @@ def tiny_classification(tmp_path_factory):
     """
     import numpy as np
     from PIL import Image
-
     folder = tmp_path_factory.mktemp('tiny_classification')
     rows, columns = np.mgrid[:32, :32]
     random = np.random.default_rng(0)

@@ -101,7 +101,6 @@ def run_ranks(work, folder, size=2):
     def rank_of(rank):
         def join():
             from torch import distributed
-
             distributed.init_process_group(
                 'gloo', init_method=f'file://{folder}/store', rank=rank,
                 world_size=size)

@@ -686,12 +686,10 @@ def test_tool_reports_and_exits(tiny_classification, tmp_path):
     written = json.loads(file.read_text())
     assert written['status'] in ('green', 'yellow')
     assert written['numbers']['memory']['parameters'] > 0
-
     assert ('[FAIL] key           model.backbone.depht: ResNet takes no'
             ) in call(tool, tiny_classification, '--no-step', '--json', file,
                       '--cfg-options', 'model.backbone.depht=3', status=1)
     assert json.loads(file.read_text())['status'] == 'red'
-
     bad = tmp_path / 'bad.py'
     bad.write_text('model = dict(\n')
     assert '[FAIL] config' in call(tool, bad, status=1)

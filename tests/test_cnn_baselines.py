@@ -279,7 +279,6 @@ def test_sparse_norms_survive_on_one_device(tmp_path, drawn_data):
     )
     assert not isinstance(revert_sync_batchnorm(SparseSyncBatchNorm2d(4)),
                           SparseSyncBatchNorm2d)
-
     cfg = shrink_config(load(PRETRAINING['spark']), tmp_path, drawn_data)
     model = revert_sync_batchnorm(build(cfg))
     encoder = model.backbone

@@ -105,7 +105,6 @@ def test_runs_their_data_and_their_weights(demo):
                 'gimp/slides', 'gimp/slides_and_genes'):
         logged, = (out / run).rglob('vis_data/scalars.json')
         assert '"loss"' in logged.read_text()
-
     train, held_out = (
         [int(file.stem.split('_')[2])
          for file in (out / 'data' / 'ihc_tiles' / split).iterdir()]
@@ -113,7 +112,6 @@ def test_runs_their_data_and_their_weights(demo):
     assert len(train) > 100
     assert len(held_out) > 10
     assert max(train) + 96 <= min(held_out), 'they share pixels'
-
     exported = torch.load(
         out / 'cmim' / 'backbone.pth', weights_only=True)['state_dict']
     trained = read_checkpoint(
@@ -155,7 +153,6 @@ def test_configs_read_what_the_demo_writes(tmp_path):
     # And nothing that is held out.
     assert config.train_dataloader.dataset.data_root == str(
         tmp_path / 'data' / 'ihc_tiles' / 'train')
-
     fine_tuning = CONFIGS / ('msmae/demo/vit-micro-p8_msmae-random-tokens_'
                              '1xb32-6e_lesion-phantoms.py')
     folder = tmp_path / 'msmae' / 'pretraining'

@@ -109,7 +109,6 @@ def test_a_full_sampler_takes_all_that_it_may():
     from mmdet.models.task_modules import AssignResult
     from mmdet.registry import TASK_UTILS
     from mmengine.structures import InstanceData
-
     sampler = TASK_UTILS.build(dict(
         type=load(TOOL).register_full_sampler(), num=16, pos_fraction=0.25))
     boxes = torch.tensor([[0., 0, 9, 9]]).repeat(40, 1)

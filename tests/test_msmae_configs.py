@@ -556,7 +556,6 @@ def test_the_how_to_on_masking_strategies_works(tmp_path, drawn_data):
                     if type(hook).__name__ == 'AttentionMaskHook')
         # Lengths of tokens are not in [0, 1], as attention is.
         assert hook.store.values.max() > 1
-
         cfg = shrink_config(load(MAIN), tmp_path, drawn_data)
         cfg.default_hooks.attention_mask = dict(
             type='mmmedmask.CentreMaskHook')

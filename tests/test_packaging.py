@@ -225,7 +225,6 @@ def test_wheel_content(source, wheel):
         assert packed == expected | {'model-index.yml'}
     # A left-over of the build would make bare config names ambiguous.
     assert not (source / 'build' / 'lib').exists()
-
     required = [
         Requirement(line.partition(': ')[2])
         for line in message.splitlines() if line.startswith('Requires-Dist')]
@@ -301,7 +300,6 @@ def test_mim_trains_by_bare_config_name(request, tmp_path, tiles, kind):
     here = tmp_path / 'empty'
     here.mkdir()
     config = next((ROOT / 'configs/cmim/small').glob('cmim_resnet18_*.py'))
-
     output = run(
         python, '-m', 'mim', 'train', 'mmmedmask', config.name, '--gpus', '0',
         '--work-dir', here / 'run', '--cfg-options',
@@ -314,7 +312,6 @@ def test_mim_trains_by_bare_config_name(request, tmp_path, tiles, kind):
         request.getfixturevalue('source'))
     assert f'will use {root}' in output
     assert (here / 'run' / 'epoch_1.pth').is_file(), output
-
     # The same configs can be inherited, from anywhere.
     child = here / 'child.py'
     child.write_text(f"_base_ = 'mmmedmask::cmim/small/{config.name}'\n")
@@ -376,11 +373,9 @@ def test_make_installs_once_and_again_after_a_change(checkout):
     assert '--requirements requirements/lock.txt' in steps[1]
     assert '--compile-bytecode' in steps[1]
     assert '--editable .' in steps[2]
-
     log.unlink()
     run_make(checkout, 'demo')
     assert log.read_text() == 'python tools/demo.py\n'
-
     stamp = checkout / '.venv' / 'mmmedmask-installed'
     later = stamp.stat().st_mtime + 10
     os.utime(checkout / 'requirements' / 'lock.txt', (later, later))

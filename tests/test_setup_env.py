@@ -34,6 +34,5 @@ def test_registering_sets_a_scope_only_on_demand(scopes):
     for name in ('MODELS', 'DATASETS', 'TRANSFORMS', 'HOOKS'):
         assert len(getattr(registry, name)) > 0, name
     assert dict(DefaultScope._instance_dict) == scopes
-
     setup_env.register_all_modules(init_default_scope=True)
     assert DefaultScope.get_current_instance().scope_name == 'mmmedmask'

@@ -72,7 +72,6 @@ def snapshot():
 def test_a_called_tool_leaves_the_process_as_it_was(tmp_path, end, status,
                                                     last):
     import matplotlib.pyplot as plt
-
     tool = tmp_path / 'messy.py'
     tool.write_text(MESSY.replace('{end}', end))
     logger = MMLogger.get_instance('mine')

@@ -33,7 +33,6 @@ def test_train_then_resume(tiny_classification, tmp_path):
     work_dir = tmp_path / 'work dir'
     command = ('train.py', tiny_classification, '--work-dir', work_dir,
                '--resume', 'auto')
-
     # Both spellings of the rank: PyTorch's launchers use one or the other.
     call(*command, '--local_rank=0', '--auto-scale-lr', '--cfg-options',
          'train_cfg.max_epochs=1')
@@ -44,7 +43,6 @@ def test_train_then_resume(tiny_classification, tmp_path):
     assert training[0]['lr'] == pytest.approx(0.005)
     assert 'accuracy/top1' in rows[-1]
     assert (work_dir / 'epoch_1.pth').is_file()
-
     # The same command goes on where the first stopped.
     output = call(*command, '--local-rank=0', '--no-validate')
     assert f'Load checkpoint from {work_dir / "epoch_1.pth"}' in output
@@ -99,7 +97,6 @@ def test_mmdet_config_trains_and_tests(tmp_path):
     work_dir = tmp_path / 'run'
     call('train.py', config, '--work-dir', work_dir, '--no-validate')
     assert [row for row in read_log(work_dir) if 'loss_mask' in row]
-
     out, pictures = work_dir / 'out.pkl', work_dir / 'pictures'
     output = run(sys.executable, TOOLS / 'test.py', config,
                  work_dir / 'iter_2.pth', '--work-dir', work_dir / 'test',

@@ -122,7 +122,6 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     assert 'no tile has enough tissue: b' in printed
     assert 'min_tissue must be in (0, 1], got 0.0' in call(
         *command, '--min-tissue', 0, status=1)
-
     (tmp_path / 'model.py').write_text(MODEL)
     config = Config.fromfile(tmp_path / 'model.py')
     init_default_scope('mmpretrain')

@@ -236,14 +236,12 @@ def test_pretrained_weights_arrive_whole(method, tmp_path, drawn_data):
             # A running count of use, which nothing reads.
             if name != 'quantize.cluster_size':
                 assert torch.equal(teacher[name], value), name
-
     cfg = shrink_config(detection(method, 'glas'), tmp_path / 'b', drawn_data)
     cfg.train_cfg.max_iters = 1
     cfg.default_hooks.checkpoint = None
     cfg.model.backbone.init_cfg = pretrained(tmp_path / 'a/run/epoch_1.pth')
     cfg.default_hooks.load_check.allow_scratch = False
     runner, start, messages = train(without_tests(cfg))
-
     weights = {name.removeprefix('backbone.'): value
                for name, value in start.tensors.items()
                if name.startswith('backbone.')}

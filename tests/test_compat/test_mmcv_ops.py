@@ -68,7 +68,6 @@ def test_environment_is_reported():
     import mmcv.utils
     import torchvision
     from mmengine.utils import dl_utils
-
     environment = mmcv.utils.collect_env()
     expected = f'not compiled, ops from torchvision {torchvision.__version__}'
     assert environment['MMCV Compiler'] == expected
@@ -82,7 +81,6 @@ def test_deformable_attention_is_usable():
     # Off the GPU mmcv has it in Python, but it imports the compiled op.
     import torch
     from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttention
-
     attention = MultiScaleDeformableAttention(
         16, num_heads=2, num_levels=1, batch_first=True)
     tokens = torch.randn(1, 12, 16)
@@ -149,7 +147,6 @@ def test_compiled_ops_are_left_alone(extensions):
 def test_other_ops_import_but_say_how_to_get_them():
     import torch
     from mmcv import ops
-
     with pytest.raises(RuntimeError, match="'softnms'.*no-build-isolation"):
         ops.soft_nms(torch.zeros(1, 4), torch.zeros(1))
     with pytest.raises(RuntimeError, match="'roi_pool_forward'"):
@@ -159,7 +156,6 @@ def test_other_ops_import_but_say_how_to_get_them():
 @stand_in_only
 def test_stand_in_is_a_proper_module():
     import mmcv._ext
-
     assert mmcv._ext.__spec__.name == 'mmcv._ext'
     assert 'mmmedmask' in repr(mmcv._ext)
     assert mmcv._ext.knn_forward is mmcv._ext.knn_forward

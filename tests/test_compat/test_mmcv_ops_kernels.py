@@ -245,7 +245,6 @@ def test_roi_align_equals_the_naive_one(device, aligned, sampling_ratio, size,
     incoming = torch.randn(
         expected.shape, generator=generator, dtype=torch.float64)
     expected_gradient = torch.einsum('khwbyx,kchw->bcyx', weights, incoming)
-
     for dtype, tolerance in [(torch.float64, 1e-6), (torch.float32, 1e-4)]:
         leaf = make_leaf(features, device, dtype)
         output = ops.roi_align(leaf, ROIS.to(device, dtype), size, scale,
@@ -333,7 +332,6 @@ def test_sigmoid_focal_loss_equals_the_naive_one(device, gamma, alpha,
     else:
         target[5:7] = 4  # background
     loss, gradient = naive_focal_loss(logits, target, gamma, alpha, weight)
-
     for dtype, tolerance in [(torch.float64, 1e-8), (torch.float32, 1e-5)]:
         leaf = make_leaf(logits, device, dtype)
         actual = focal_loss(

@@ -25,7 +25,6 @@ def glands(tmp_path_factory):
 @pytest.mark.parametrize('name', ['glas', 'crag'])
 def test_masks_arrive_in_mmdet_pixel_by_pixel(name, glands):
     import mmdet.datasets  # noqa: F401
-
     config = Config.fromfile(BASES / f'{name}_instance.py')
     settings = config.train_dataloader.dataset
     settings.data_root = str(glands)
@@ -72,7 +71,6 @@ def test_tests_see_every_image(name):
 
 def test_mmdets_inferencer_takes_the_place_of_the_loader(glands):
     from mmdet.apis import DetInferencer
-
     config = Config.fromfile(BASES / 'glas_instance.py')
     config.test_dataloader.dataset.data_root = str(glands)
     with DefaultScope.overwrite_default_scope('mmdet'):
@@ -85,7 +83,6 @@ def test_mmdets_inferencer_takes_the_place_of_the_loader(glands):
 
 def test_a_damaged_image_ends_a_detection_with_its_name(tmp_path):
     import mmdet.datasets  # noqa: F401
-
     root = write_gland_dataset(tmp_path, 2, 1, size=SIZE)
     for path in (root / 'images/train').iterdir():
         path.write_bytes(path.read_bytes()[:-200])

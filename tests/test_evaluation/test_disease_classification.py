@@ -187,7 +187,6 @@ def test_metric_from_data_samples(tmp_path):
         expected[f'disease/{name}_low'] = low
         expected[f'disease/{name}_high'] = high
     assert found == pytest.approx(expected, abs=1e-12)
-
     table = read_predictions(tmp_path / 'predictions.csv')
     assert table.paths == [f'images/{index}.png' for index in range(50)]
     assert tuple(table.classes) == CLASSES
@@ -257,7 +256,6 @@ def test_says_what_is_left_out(tmp_path, warnings_logged):
     assert "['moderate, or worse']" in warnings_logged[0]
     content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
     assert content['absent_classes'] == ['moderate, or worse']
-
     warnings_logged.clear()
     found = evaluate(make_samples(np.zeros(5, int), np.tile([.9, .1], (5, 1))),
                      classes=('a', 'b'), graded=True, num_bootstrap=9,
@@ -269,14 +267,12 @@ def test_says_what_is_left_out(tmp_path, warnings_logged):
     assert any('Kappa is NaN' in message for message in warnings_logged)
     content = json.loads((tmp_path / 'confusion_matrix.json').read_text())
     assert content['scores']['auc'] is None
-
     # Of two images of two classes, half of the resamples have one alone.
     warnings_logged.clear()
     found = evaluate(make_samples(np.array([0, 1]), np.eye(2)),
                      classes=('a', 'b'), num_bootstrap=100)
     assert found['disease/auc_low'] == 1
     assert 'auc is not defined in' in warnings_logged[0]
-
     warnings_logged.clear()
     samples = make_samples(*draw_predictions(20))
     evaluate(samples + samples[:3], num_bootstrap=0)

@@ -87,7 +87,6 @@ def test_stages_of_a_fold(drawn, stages, tmp_path, monkeypatch):
         cases = set((run.folder / 'cases.txt').read_text().split())
         assert cases == names['train'] | names['val']
         assert not cases & names['test']
-
     file, = (both.folder / 'test_best').glob('*/patients.csv')
     table = read_patients(file)
     assert set(table.case_ids) == names['test']
@@ -105,7 +104,6 @@ def test_stages_of_a_fold(drawn, stages, tmp_path, monkeypatch):
     assert len(compared) > 2
     for name in compared:
         assert torch.equal(first[name], second[name]), name
-
     # Other settings are another folder; another split is refused.
     other = make_plan(tmp_path / 'runs', stages, {1: folds[1]}, options={
         '1:optim_wrapper.optimizer.lr': .5})

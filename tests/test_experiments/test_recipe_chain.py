@@ -104,7 +104,6 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     os.killpg(int(holder[1]), signal.SIGKILL)
     process.join()
     assert not (pretrain / f'epoch_{EPOCHS}.pth').exists()
-
     assert execute(plan) == 0
     assert find_failures(plan) == {}
     first, second = read_manifest(pretrain), read_manifest(fine_tuned)
@@ -129,7 +128,6 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     page, sheet = table_of(plan)
     assert f'| Ours | 50.0 / {accuracy:.1f} (1) / {accuracy - 50:+.1f} |' in \
         page
-
     # The table is that of a chain that nothing has disturbed.
     other = plan_in(tmp_path / 'undisturbed', recipe)
     assert execute(other) == 0
@@ -139,7 +137,6 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
             'state_dict'] for one in (run, same)]
         assert all(torch.equal(weights[0][name], value)
                    for name, value in weights[1].items())
-
     # Nothing is left to do; the same commands are what --dry-run shows.
     assert execute(plan) == 0
     assert read_manifest(pretrain) == first

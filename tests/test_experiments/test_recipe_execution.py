@@ -61,7 +61,6 @@ def test_a_chain_is_run_once(place):
     weights = (plan.runs[1].folder / 'epoch_2.pth').read_bytes()
     assert b'tiny_downstream seed 0 from exported tiny_pretrain seed 0+++++' \
         in weights
-
     assert place.run(plan) == {}
     assert len(place.tools_called()) == 12
     more = place.plan((0, 1, 2), ('ours', 'scratch'))
@@ -202,7 +201,6 @@ def test_a_folder_of_something_else_is_refused(place):
     assert 'changed in data/images.' in problem
     assert 'other data' in place.run(plan)[downstream]
     (place.data / 'images' / 'new.png').unlink()
-
     file = downstream.folder / MANIFEST_FILE
     manifest = json.loads(file.read_text())
     for changed, message in (
@@ -213,7 +211,6 @@ def test_a_folder_of_something_else_is_refused(place):
         problem, = find_problems(plan)
         assert message in problem
     file.write_text(json.dumps(manifest))
-
     # A source that has been made anew.
     shutil.rmtree(pretrain.folder)
     assert find_problems(plan) == []

@@ -75,7 +75,6 @@ def test_floors_are_those_of_loops(criterion):
         naive_error(held_out, own, criterion), rel=1e-6)
     assert found['median_patch'] == pytest.approx(
         naive_error(held_out, held_out.guess, criterion), rel=1e-6)
-
     # One row per place, without any sum per sample.
     rows = np.repeat(fit.features.numpy(), values.shape[1], axis=0)
     guess = np.empty((7, 3))

@@ -49,7 +49,6 @@ def test_equals_lifelines():
     """At the coefficients that lifelines finds, the likelihood is its own."""
     pandas = pytest.importorskip('pandas')
     from lifelines import CoxPHFitter
-
     _, times, events = draw(60, months=12)
     features = np.random.default_rng(1).normal(size=(60, 2))
     table = pandas.DataFrame(features, columns=['x', 'y'])

@@ -184,7 +184,6 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
         one = store.lookup(f'{folder}/images/{number}.png').double()
         shares.append(one[top:top + 2, left:left + 2].sum() / one.sum())
     assert gains[1] == pytest.approx(np.mean(shares) * GRID**2 / 4, rel=1e-5)
-
     (log, ) = tmp_path.glob('*/vis_data/scalars.json')
     logged = [json.loads(line) for line in log.read_text().splitlines()]
     logged = [line for line in logged if 'lesion_coverage/pointing' in line]

@@ -517,7 +517,6 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
         store.gather([str(root / 'images' / '2.png')])
     assert len(recorder.attached) == 7
     assert all(one.isfinite().all() for _, _, one in recorder.attached)
-
     # A subset does not read the broken one.
     train(tmp_path / 'strict', dataset(root, indices=[0, 1, 3]), epochs=1,
           mask=dict(begin=0), naive=False)

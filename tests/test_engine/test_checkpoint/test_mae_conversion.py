@@ -220,7 +220,6 @@ def test_converted_weights_compute_what_maes_names_say(official):
     model = _build().double().eval()
     missing, unexpected = model.load_state_dict(converted, strict=False)
     assert (missing, unexpected) == (['head.fc.weight', 'head.fc.bias'], [])
-
     images = torch.randn(2, 3, 16, 16, generator=generator,
                          dtype=torch.float64)
     noise = torch.rand(2, 16, generator=generator) + .1

@@ -301,7 +301,6 @@ def test_scores_do_not_depend_on_what_else_is_probed(discs, squares, tmp_path):
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(target)
     torch.manual_seed(0)
     encoder = resnet18(weights=None)
-
     units = SimpleNamespace(mean=torch.full((3, ), 120.),
                             std=torch.full((3, ), 60.))
 

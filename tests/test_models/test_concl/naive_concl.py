@@ -35,7 +35,6 @@ def naive_step(model, inputs, samples, step=0):
         instance.append(naive.contrast(
             query, key, inputs['instance_queue'].numpy(), temperature))
         instance_keys.append(key)
-
         height, width = references.shape[2:]
         uniform = per_sample_uniform(stream_seed(0, 'concepts'), step,
                                      [sample.sample_idx], height * width)

@@ -41,7 +41,6 @@ def test_losses_are_those_of_the_equations():
     assert len(errors) == 6 * 6 * DIMS
     assert losses['loss_rec'].item() == pytest.approx(
         sum(errors) / len(errors), rel=1e-12)
-
     model.gene_encoder.eval()
     patients = torch.cat([image, model.gene_encoder(inputs['genes'])], dim=1)
     hinges = []

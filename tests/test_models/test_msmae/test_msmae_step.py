@@ -89,7 +89,6 @@ def test_the_released_codes_step_draws_by_chance_and_softmaxes_twice():
         assert (share - chance).abs().max() < limit
     _, bare = batch(count=256, maps=False)
     assert ((model.partition(images, bare).flags() == 1).sum(1) == 18).all()
-
     token, labels = torch.rand(3, ARCH['embed_dims']), [0, 1, 2]
     got = model.head.classification_loss(token, samples[:3])
     want = 0.0
