@@ -73,7 +73,7 @@ def test_attention_equals_loops():
         share = (weight * naive_shares(mask, 4, 3)).sum() / weight.sum()
         area = mask.double().mean().item()
         expected = [share, area, share / area,
-                    hits.flat[weight.argmax()], hits.mean()]
+                    float(hits.flat[weight.argmax()]), hits.mean()]
         values = [value[index].item() for value in found.values()]
         assert values == pytest.approx(expected, abs=1e-12)
 

@@ -33,7 +33,7 @@ def draw(count, seed, places=36):
 def naive_error(targets, guess, criterion):
     """Mean over all places and channels that count; guess (N, C)."""
     error = ERRORS[criterion](
-        targets.values - torch.as_tensor(np.array(guess))[:, None])
+        targets.values - torch.as_tensor(np.asarray(guess))[:, None])
     return float((targets.weight[..., None] * error).sum()
                  / targets.weight.sum() / 3)
 
