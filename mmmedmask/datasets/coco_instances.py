@@ -143,15 +143,13 @@ class SplitTotals:
         """Say what was decided on the way, a sentence each."""
         lines = []
         if self.binary_masks:
-            lines.append(
-                f'WARNING: {len(self.binary_masks)} of {self.images} masks '
-                'are binary. Their instances are connected parts: glands '
-                'that touch became one.')
+            lines.append(f'WARNING: {len(self.binary_masks)} of {self.images} '
+                         'masks are binary. Their instances are connected '
+                         'parts: glands that touch became one.')
         if (self.in_several_parts and self.images > 1
                 and self.zero_one_masks == self.images):
-            lines.append(
-                'WARNING: no mask holds a number above 1. If they only say '
-                'gland or not, use --mask-kind binary.')
+            lines.append('WARNING: no mask holds a number above 1. If they '
+                         'only say gland or not, use --mask-kind binary.')
         for number, remark in (
                 (self.in_several_parts, 'instances consist of several parts '
                  '(--split-components separates them)'),
@@ -176,10 +174,9 @@ class CocoInstanceWriter:
                  description: str = '') -> None:
         self.options = options or InstanceOptions()
         self.totals = SplitTotals()
-        self._content = {
-            'info': {'description': description}, 'licenses': [],
-            'categories': [{'id': 1, 'name': category}],
-            'images': [], 'annotations': []}
+        self._content = {'info': {'description': description}, 'licenses': [],
+                         'categories': [{'id': 1, 'name': category}],
+                         'images': [], 'annotations': []}
 
     def add(self, file_name: str, labels: np.ndarray) -> None:
         """Add an image, named relative to the data root with forward slashes.
@@ -188,9 +185,8 @@ class CocoInstanceWriter:
         """
         totals, (height, width) = self.totals, labels.shape
         image_id = len(self._content['images']) + 1
-        self._content['images'].append({
-            'id': image_id, 'file_name': file_name, 'height': height,
-            'width': width})
+        self._content['images'].append({'id': image_id, 'file_name': file_name,
+                                        'height': height, 'width': width})
         totals.images += 1
         if self.options.mask_kind == 'auto' and is_binary_mask(labels):
             totals.binary_masks.append(file_name)
@@ -210,14 +206,10 @@ class CocoInstanceWriter:
         self.totals.tiny += area < TINY_AREA
         self.totals.in_several_parts += count_components(instance)[0] > 1
         rle = encode_mask(instance)
-        self._content['annotations'].append({
-            'id': len(self._content['annotations']) + 1,
-            'image_id': image_id,
-            'category_id': 1,
-            'bbox': rle_tools.toBbox(rle).tolist(),
-            'area': area,
-            'iscrowd': 0,
-            'segmentation': rle})
+        self._content['annotations'].append(
+            {'id': len(self._content['annotations']) + 1, 'image_id': image_id,
+             'category_id': 1, 'bbox': rle_tools.toBbox(rle).tolist(),
+             'area': area, 'iscrowd': 0, 'segmentation': rle})
 
     def write(self, path: str | Path) -> None:
         """Write the COCO file; its folder is made if need be."""

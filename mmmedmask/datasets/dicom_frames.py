@@ -17,16 +17,10 @@ from pydicom.pixels import get_decoder
 if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import DecodeRunner
 
-_CODECS = {
-    uid.JPEGExtended12Bit: 'jpeg8',
-    uid.JPEGLossless: 'jpegsof3',
-    uid.JPEGLosslessSV1: 'jpegsof3',
-    uid.JPEGLSLossless: 'jpegls',
-    uid.JPEGLSNearLossless: 'jpegls',
-    uid.HTJ2K: 'htj2k',
-    uid.HTJ2KLossless: 'htj2k',
-    uid.HTJ2KLosslessRPCL: 'htj2k',
-}
+_CODECS = {uid.JPEGExtended12Bit: 'jpeg8', uid.JPEGLossless: 'jpegsof3',
+           uid.JPEGLosslessSV1: 'jpegsof3', uid.JPEGLSLossless: 'jpegls',
+           uid.JPEGLSNearLossless: 'jpegls', uid.HTJ2K: 'htj2k',
+           uid.HTJ2KLossless: 'htj2k', uid.HTJ2KLosslessRPCL: 'htj2k'}
 # pydicom asks a module of decoders for both.
 DECODER_DEPENDENCIES = dict.fromkeys(_CODECS, ('imagecodecs', ))
 

@@ -89,10 +89,9 @@ class ImageFileDataset(BaseDataset):
             except ImageFileError as error:
                 last_error = error
                 self._skipped[idx] = 1
-                print_log(
-                    f'Skipped {int(self._skipped.sum())} of {length} files '
-                    f'so far. {error}', logger='current',
-                    level=logging.WARNING)
+                print_log(f'Skipped {int(self._skipped.sum())} of {length} '
+                          f'files so far. {error}', logger='current',
+                          level=logging.WARNING)
         raise ImageFileError(
             f'None of the {length} files can be used, the last error was: '
             f'{last_error or "logged before"}')

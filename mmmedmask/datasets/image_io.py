@@ -85,8 +85,7 @@ def read_image(path: str | Path,
             return decode_image(stream, path, part, window)
     except OSError as error:
         raise ImageFileError(
-            f'Cannot open image {name}: {error.strerror or error}'
-        ) from error
+            f'Cannot open image {name}: {error.strerror or error}') from error
 
 
 def decode_image(stream: BinaryIO,
@@ -114,9 +113,8 @@ def decode_image(stream: BinaryIO,
             read = read_dicom if kind == 'DICOM' else read_nifti
             image = read(stream, part).show(window)
         if image.dtype.kind in 'fc' and not np.isfinite(image).all():
-            raise ValueError(
-                f'{np.count_nonzero(~np.isfinite(image))} of its '
-                f'{image.size} values are NaN or infinite')
+            raise ValueError(f'{np.count_nonzero(~np.isfinite(image))} of its '
+                             f'{image.size} values are NaN or infinite')
     except ModuleNotFoundError:
         raise
     # A broken file can make a decoder fail in any way.
@@ -159,9 +157,8 @@ def encode_image(extension: str, image: np.ndarray) -> bytes:
         '.png', '.tif', '.tiff') else ('uint8', )
     counts = (1, 2, 3, 4) if extension == '.png' else (1, 3, 4)
     if image.dtype.name not in types or channels not in counts:
-        raise OSError(
-            f'{extension} holds {counts} channels of {" or ".join(types)}, '
-            f'got {channels} of {image.dtype}')
+        raise OSError(f'{extension} holds {counts} channels of '
+                      f'{" or ".join(types)}, got {channels} of {image.dtype}')
     if channels == 2:
         import imagecodecs
         return bytes(imagecodecs.png_encode(np.ascontiguousarray(image)))
@@ -201,9 +198,8 @@ def _decode(encoded: bytes) -> np.ndarray:
     elif not encoded:
         raise ValueError('the file is empty')
     else:
-        raise ValueError(
-            'it is neither TIFF nor PNG, JPEG, BMP, WebP, DICOM or NIfTI, and '
-            f'begins with {encoded[:16]!r}')
+        raise ValueError('it is neither TIFF nor PNG, JPEG, BMP, WebP, DICOM '
+                         f'or NIfTI, and begins with {encoded[:16]!r}')
     if image.ndim == 2:
         image = image[..., None]
     return _turn_upright(image, orientation_of(exif))
@@ -380,7 +376,6 @@ def _read_with_opencv(encoded: bytes) -> np.ndarray:
     if image is None:
         raise ValueError('the file is broken or truncated')
     if image.ndim == 3:
-        image = cv2.cvtColor(
-            image, cv2.COLOR_BGR2RGB if image.shape[2] == 3
-            else cv2.COLOR_BGRA2RGBA)
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB if image.shape[2] == 3
+                             else cv2.COLOR_BGRA2RGBA)
     return image

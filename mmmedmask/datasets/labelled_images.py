@@ -84,9 +84,8 @@ class LabelledImages(ImageFileDataset):
         classes = read_classes(self.root)
         declared = self._metainfo.get('classes')
         if declared is not None and tuple(declared) != classes:
-            raise ValueError(
-                f'metainfo has the classes {tuple(declared)}, but '
-                f'{self.root / CLASS_FILE} has {classes}')
+            raise ValueError(f'metainfo has the classes {tuple(declared)}, '
+                             f'but {self.root / CLASS_FILE} has {classes}')
         self._metainfo['classes'] = classes
         rows = read_split_file(self.split_file, self.root, classes)
         self._compare_parts(rows)
@@ -113,19 +112,17 @@ class LabelledImages(ImageFileDataset):
                         ', too; an image belongs to one part of a split')
                 shared |= groups & {row['group']}
             if shared:
-                print_log(
-                    f'{self.split_file}: {len(shared)} of {len(groups)} '
-                    f'groups are in {file.name}, too, such as {min(shared)}: '
-                    'scores say little about new ones', logger='current',
-                    level=logging.WARNING)
+                print_log(f'{self.split_file}: {len(shared)} of {len(groups)} '
+                          f'groups are in {file.name}, too, such as '
+                          f'{min(shared)}: scores say little about new ones',
+                          logger='current', level=logging.WARNING)
 
 
 def read_classes(data_root: Path) -> tuple[str, ...]:
     """Read ``classes.txt``; a class's position is its label."""
     if not data_root.is_dir():
-        raise FileNotFoundError(
-            f'The data set folder {data_root} does not exist or is not a '
-            'folder')
+        raise FileNotFoundError(f'The data set folder {data_root} does not '
+                                'exist or is not a folder')
     path = data_root / CLASS_FILE
     if not path.is_file():
         raise FileNotFoundError(
@@ -148,12 +145,10 @@ def read_split_file(path: Path, data_root: Path,
         empty if there is none.
     """
     if not path.is_file():
-        present = sorted(
-            file.relative_to(data_root).as_posix()
-            for file in data_root.glob('splits/*/*.csv'))
-        raise FileNotFoundError(
-            f'The split file {path} does not exist; {data_root} has '
-            f'{present or "no splits"}')
+        present = sorted(file.relative_to(data_root).as_posix()
+                         for file in data_root.glob('splits/*/*.csv'))
+        raise FileNotFoundError(f'The split file {path} does not exist; '
+                                f'{data_root} has {present or "no splits"}')
     table = read_table(path, REQUIRED_COLUMNS)
     unknown = set(table.names) - {*REQUIRED_COLUMNS, *OPTIONAL_COLUMNS}
     if unknown:
@@ -171,8 +166,7 @@ def read_split_file(path: Path, data_root: Path,
         file = os.path.normpath(data_root / row['path'])
         before = lines.setdefault(file, where)
         if before != where:
-            raise ValueError(
-                f'{where}: {row["path"]} is listed in '
-                f'{before.rpartition(", ")[2]} already')
+            raise ValueError(f'{where}: {row["path"]} is listed in '
+                             f'{before.rpartition(", ")[2]} already')
         rows.append({**row, 'mask': row.get('mask', '')})
     return rows

@@ -51,9 +51,8 @@ def mask_to_binary(image: np.ndarray) -> np.ndarray:
     if brightest <= 1:
         return values == 1
     if brightest <= 127:
-        raise ValueError(
-            f'the largest value of the mask is {brightest}; expected 0 and '
-            '255, or 0 and 1')
+        raise ValueError(f'the largest value of the mask is {brightest}; '
+                         'expected 0 and 255, or 0 and 1')
     between = ((values > 63) & (values < 192)).mean()
     if between > 0.05:
         raise ValueError(

@@ -32,6 +32,5 @@ class LesionSegmentation(LabelledImages):
         self._metainfo.update(classes=PIXEL_CLASSES,
                               palette=[list(color) for color in PALETTE],
                               image_classes=image_classes)
-        return [{**sample,
-                 'class_name': image_classes[sample['gt_label']],
+        return [{**sample, 'class_name': image_classes[sample['gt_label']],
                  'seg_fields': []} for sample in samples]

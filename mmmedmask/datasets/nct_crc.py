@@ -117,9 +117,8 @@ def parse_list_line(line: str, with_label: bool) -> tuple[str, int | None]:
             f'expected CLASS/NAME{" LABEL" * with_label}, got {line!r}')
     class_name = name.split('/')[0]
     if '/' not in name or class_name not in NCT_CLASSES:
-        raise ValueError(
-            f'expected a path that starts with one of {NCT_CLASSES}, got '
-            f'{line!r}')
+        raise ValueError('expected a path that starts with one of '
+                         f'{NCT_CLASSES}, got {line!r}')
     if not with_label:
         return name, None
     expected = NCT_CLASSES.index(class_name)

@@ -21,10 +21,8 @@ from mmmedmask.datasets.tiles import walk_files
 from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.util.nearest import did_you_mean
 
-SPLIT_NAMES = {
-    'train': ('train', 'training', 'Training'),
-    'test': ('test', 'Test', 'Testing', 'val', 'validation'),
-}
+SPLIT_NAMES = {'train': ('train', 'training', 'Training'),
+               'test': ('test', 'Test', 'Testing', 'val', 'validation')}
 """Folders that hold the splits, the first one that exists is taken."""
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 JITTER = 0.4
@@ -102,9 +100,8 @@ def read_probe_sets(source: str | Path,
     train, test = (_split_folder(source, name) for name in SPLIT_NAMES)
     sets = _read_classes(train), _read_classes(test)
     if sets[0].classes != sets[1].classes:
-        raise ValueError(
-            f'{train} has the classes {list(sets[0].classes)}, {test} has '
-            f'{list(sets[1].classes)}')
+        raise ValueError(f'{train} has the classes {list(sets[0].classes)}, '
+                         f'{test} has {list(sets[1].classes)}')
     return sets
 
 
@@ -137,12 +134,10 @@ def _read_listed(source: Path, split_folder: str, split: str) -> ProbeSet:
     rows = read_split_file(source / split_folder / f'{split}.csv', source,
                            classes)
     return ProbeSet(
-        paths=tuple(source / row['path'] for row in rows),
-        classes=classes,
+        paths=tuple(source / row['path'] for row in rows), classes=classes,
         labels=np.array([classes.index(row['label']) for row in rows]),
-        groups=tuple(row['group'] for row in rows),
-        masks=tuple(source / row['mask'] if row['mask'] else None
-                    for row in rows))
+        groups=tuple(row['group'] for row in rows), masks=tuple(
+            source / row['mask'] if row['mask'] else None for row in rows))
 
 
 def _read_coco(file: Path, source: Path) -> ProbeSet:
@@ -214,9 +209,8 @@ def load_image(path: Path, size: int | None = None, color: str = 'rgb',
                          'channel_statistics makes one')
     image = read_image(path)
     if image.dtype != np.uint8 or image.shape[2] not in (1, 3):
-        raise ValueError(
-            f'{path} must have 8 bits and one or three channels, got '
-            f'{image.dtype} and {image.shape[2]} channels')
+        raise ValueError(f'{path} must have 8 bits and one or three channels, '
+                         f'got {image.dtype} and {image.shape[2]} channels')
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
     pixels = pixels.expand(3, -1, -1).float()
     pixels = resize_square(pixels, size)

@@ -45,10 +45,9 @@ class Window(NamedTuple):
         least = 1 if self.function == 'LINEAR' else np.finfo(float).tiny
         if not (self.width >= least and np.isfinite(self.center)
                 and self.function in VOI_FUNCTIONS):
-            raise ValueError(
-                f'a window has a center, a width of at least 1 (more than 0 '
-                f'if its function is not LINEAR) and one of {VOI_FUNCTIONS}, '
-                f'got {tuple(self)}')
+            raise ValueError('a window has a center, a width of at least 1 '
+                             '(more than 0 if its function is not LINEAR) and '
+                             f'one of {VOI_FUNCTIONS}, got {tuple(self)}')
         values = values.astype(np.float64)
         if self.function == 'SIGMOID':
             steps = np.clip(4 * (values - self.center) / self.width, -99, 99)
@@ -157,8 +156,7 @@ def stored_kind(head: bytes) -> str | None:
     return None
 
 
-def read_dicom(stream: BinaryIO,
-               part: tuple[str, int] | None) -> StoredImage:
+def read_dicom(stream: BinaryIO, part: tuple[str, int] | None) -> StoredImage:
     """Read one image of a DICOM file, or its ``('frame', number)``."""
     pixels = import_extra('pydicom.pixels', 'radiology', 'a DICOM')
     pydicom = import_extra('pydicom', 'radiology', 'a DICOM')
@@ -171,8 +169,7 @@ def read_dicom(stream: BinaryIO,
     frame = _number(part, 'frame', int(data.get('NumberOfFrames') or 1))
     colours = data.get('PhotometricInterpretation', '')
     if colours == 'PALETTE COLOR':
-        raise ValueError(
-            'its colours are a palette: convert it to RGB first')
+        raise ValueError('its colours are a palette: convert it to RGB first')
     values = pixels.pixel_array(data, index=frame)
     if values.ndim == 3:
         return StoredImage(values)
@@ -209,17 +206,14 @@ def read_dicom(stream: BinaryIO,
     window = None
     if header('WindowCenter') is not None:
         # Several are alternatives, the first is the default.
-        center, width = (
-            float(np.atleast_1d(header(name))[0])
-            for name in ('WindowCenter', 'WindowWidth'))
+        center, width = (float(np.atleast_1d(header(name))[0])
+                         for name in ('WindowCenter', 'WindowWidth'))
         window = Window(center, width, header('VOILUTFunction', 'LINEAR'))
-    return StoredImage(
-        _plain_type(values)[..., None], window,
-        float(ends.sum()) if colours == 'MONOCHROME1' else None)
+    return StoredImage(_plain_type(values)[..., None], window,
+                       float(ends.sum()) if colours == 'MONOCHROME1' else None)
 
 
-def read_nifti(stream: BinaryIO,
-               part: tuple[str, int] | None) -> StoredImage:
+def read_nifti(stream: BinaryIO, part: tuple[str, int] | None) -> StoredImage:
     """Read one slice of a NIfTI volume, oriented by its affine.
 
     Axial and coronal slices have the patient's right on the left, as
@@ -254,17 +248,15 @@ def read_nifti(stream: BinaryIO,
     if values.ndim == 2:
         values = values[..., None]
     limits = float(volume.header['cal_min']), float(volume.header['cal_max'])
-    window = Window(
-        (limits[0] + limits[1]) / 2, limits[1] - limits[0],
-        'LINEAR_EXACT') if limits[1] > limits[0] else None
+    window = Window((limits[0] + limits[1]) / 2, limits[1] - limits[0],
+                    'LINEAR_EXACT') if limits[1] > limits[0] else None
     return StoredImage(np.ascontiguousarray(_plain_type(values)), window)
 
 
 def _read_header(stream: BinaryIO) -> object:
     pydicom = import_extra('pydicom', 'radiology', 'a DICOM')
-    return pydicom.dcmread(
-        stream, stop_before_pixels=True,
-        specific_tags=['NumberOfFrames', 'PatientID', 'StudyInstanceUID'])
+    return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=[
+        'NumberOfFrames', 'PatientID', 'StudyInstanceUID'])
 
 
 def _open_nifti(stream: BinaryIO) -> object:
@@ -308,9 +300,8 @@ def _number(part: tuple[str, int] | None, kind: str, count: int) -> int:
         return 0
     if part is None or part[0] != kind or part[1] >= count:
         got = 'none' if part is None else '#{}={}'.format(*part)
-        raise ValueError(
-            f'it holds {count} pictures: name one behind the file, #{kind}=0 '
-            f'to #{kind}={count - 1}, got {got}')
+        raise ValueError(f'it holds {count} pictures: name one behind the '
+                         f'file, #{kind}=0 to #{kind}={count - 1}, got {got}')
     return part[1]
 
 

@@ -46,16 +46,12 @@ class ShardedTiles(ImageFileDataset):
         FileNotFoundError: If there is no index.
     """
 
-    def __init__(self,
-                 data_root: str,
-                 index_dir: str | None = None,
-                 backend_args: dict | None = None,
-                 **base: object) -> None:
+    def __init__(self, data_root: str, index_dir: str | None = None,
+                 backend_args: dict | None = None, **base: object) -> None:
         is_remote = '://' in str(data_root)
         if is_remote and index_dir is None:
-            raise ValueError(
-                f'shards at {data_root} need index_dir, a local folder to '
-                'map the index from')
+            raise ValueError(f'shards at {data_root} need index_dir, a local '
+                             'folder to map the index from')
         if not is_remote and backend_args:
             raise ValueError(
                 f'backend_args are for an address such as s3://..., got '

@@ -55,19 +55,17 @@ class ShardIndex(Sequence):
                 'index_shards` writes it')
         content = json.loads(path.read_text(encoding='utf-8'))
         if content.get('format') != INDEX_FORMAT:
-            raise ValueError(f'{path} has the format '
-                             f'{content.get("format")}, expected '
-                             f'{INDEX_FORMAT}: write it anew')
+            raise ValueError(f'{path} has the format {content.get("format")}, '
+                             f'expected {INDEX_FORMAT}: write it anew')
         self.shards = [shard['name'] for shard in content['shards']]
         self.sizes = [shard['bytes'] for shard in content['shards']]
         self.classes = tuple(content['classes'])
         expected = content['samples'] * ENTRY.itemsize
         found = (folder / ENTRIES_FILE).stat().st_size
         if found != expected or not expected:
-            raise ValueError(
-                f'{folder / ENTRIES_FILE} has {found} bytes, expected '
-                f'{expected} for {content["samples"]} samples: write the '
-                'index anew')
+            raise ValueError(f'{folder / ENTRIES_FILE} has {found} bytes, '
+                             f'expected {expected} for {content["samples"]} '
+                             'samples: write the index anew')
         self._place = folder, root
         self.root = str(folder if root is None else root)
         self.entries = np.memmap(folder / ENTRIES_FILE, ENTRY, mode='r')
@@ -141,15 +139,13 @@ def _samples_of(path: Path, num_classes: int
                 if kind == '.cls':
                     text = tar.extractfile(member).read().decode().strip()
                     if not text.isdecimal() or int(text) > last:
-                        raise ValueError(
-                            f'{path}, {member.name}: the label {text!r} is '
-                            f'not one of 0 to {last}')
+                        raise ValueError(f'{path}, {member.name}: the label '
+                                         f'{text!r} is not one of 0 to {last}')
                     label = int(text)
                 elif kind in _PICTURES:
                     if picture is not None:
-                        raise ValueError(
-                            f'{path}: the sample {key} has a second picture '
-                            f'{member.name}')
+                        raise ValueError(f'{path}: the sample {key} has a '
+                                         f'second picture {member.name}')
                     picture = member.offset_data, member.size
             if picture is None:
                 raise ValueError(f'{path}: the sample {key} has no picture '

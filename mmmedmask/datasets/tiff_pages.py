@@ -170,9 +170,8 @@ def _read_with_tifffile(encoded: bytes, max_pixels: int) -> np.ndarray:
             if length > 1 or axis in 'YX']
     others = [axis for axis in keep if axis not in 'YX']
     if 'Y' not in keep or 'X' not in keep or len(others) > 1:
-        raise ValueError(
-            f'axes {axes} of shape {series.shape}; expected height, width '
-            'and at most one axis of channels')
+        raise ValueError(f'axes {axes} of shape {series.shape}; expected '
+                         'height, width and at most one axis of channels')
     image = image.squeeze(tuple(
         place for place, axis in enumerate(axes) if axis not in keep))
     if not others:

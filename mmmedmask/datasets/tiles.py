@@ -48,26 +48,20 @@ class TileFolder(ImageFileDataset):
             root holds no image.
     """
 
-    def __init__(self,
-                 data_root: str | Sequence[str],
-                 ann_file: str = '',
-                 axis: str = 'axial',
-                 **base: object) -> None:
+    def __init__(self, data_root: str | Sequence[str], ann_file: str = '',
+                 axis: str = 'axial', **base: object) -> None:
         self.axis = check_choice('axis', axis, AXES)
         roots = [data_root] if isinstance(
             data_root, (str, os.PathLike)) else list(data_root)
         if not roots or not all(str(root) for root in roots):
-            raise ValueError(
-                'data_root must name at least one folder, got '
-                f'{data_root!r}')
+            raise ValueError('data_root must name at least one folder, got '
+                             f'{data_root!r}')
         resolved = [Path(root).resolve() for root in roots]
         if len(set(resolved)) < len(resolved):
-            raise ValueError(
-                f'data_root names a folder twice: {roots}')
+            raise ValueError(f'data_root names a folder twice: {roots}')
         if ann_file and len(roots) > 1:
-            raise ValueError(
-                f'ann_file {ann_file!r} needs a single data_root, got '
-                f'{len(roots)}: {roots}')
+            raise ValueError(f'ann_file {ann_file!r} needs a single '
+                             f'data_root, got {len(roots)}: {roots}')
         self.roots = [Path(root) for root in roots]
         super().__init__(ann_file=ann_file, **base)
 
@@ -75,9 +69,8 @@ class TileFolder(ImageFileDataset):
         """List the tiles."""
         for root in self.roots:
             if not root.is_dir():
-                raise FileNotFoundError(
-                    f'The tile folder {root} does not exist or is not a '
-                    'folder')
+                raise FileNotFoundError(f'The tile folder {root} does not '
+                                        'exist or is not a folder')
         if self.ann_file:
             (root, ) = self.roots
             names = read_list_file(find_list_file(self.ann_file, root))
@@ -100,10 +93,8 @@ class TileFolder(ImageFileDataset):
                 f'The tile folder {root} holds no image with one of the '
                 f'extensions {IMAGE_EXTENSIONS + SCAN_EXTENSIONS}; other '
                 f'files: {dict(others) or "none"}')
-        print_log(
-            f'{root}: {len(tiles)} tiles, {sum(others.values())} other '
-            f'files {dict(others) or ""}'.rstrip(),
-            logger='current')
+        print_log(f'{root}: {len(tiles)} tiles, {sum(others.values())} other '
+                  f'files {dict(others) or ""}'.rstrip(), logger='current')
         return tiles
 
 
@@ -123,9 +114,8 @@ def walk_files(root: Path) -> list[Path]:
         # Sorted in place, so that which of two links comes first is fixed.
         subfolders[:] = sorted(
             name for name in subfolders if not name.startswith('.'))
-        paths.extend(
-            Path(folder, name) for name in files
-            if not name.startswith('.'))
+        paths.extend(Path(folder, name) for name in files
+                     if not name.startswith('.'))
     return sorted(paths, key=lambda path: path.relative_to(root).parts)
 
 

@@ -155,9 +155,8 @@ def _paint_stroma(canvas: _Canvas, labels: np.ndarray, outside: np.ndarray,
     angle = _fibre_directions(outside, scale, rng)
     fibre = _along_fibres(angle, scale, rng)
     dense = smooth_noise(shape, 60 * scale, rng)
-    canvas.eosin[:] = np.maximum(
-        0.45 + 0.10 * dense + 0.09 * style.fibres * fibre
-        + 0.04 * canvas.grain, 0.04)
+    canvas.eosin[:] = np.maximum(0.45 + 0.10 * dense + 0.09 * style.fibres
+                                 * fibre + 0.04 * canvas.grain, 0.04)
     canvas.haematoxylin[:] = (
         0.10 + 0.03 * dense + 0.02 * fibre + 0.03 * canvas.grain)
     # Loose places, where the fibres part.
@@ -266,12 +265,10 @@ def _paint_stroma_cells(canvas: _Canvas, stroma: np.ndarray,
     here = crowd[index[:, 1], index[:, 0]]
     chance = 0.06 * style.cellularity + 0.8 * _ramp(here - limit, 0.25)
     points = points[rng.random(len(points)) < chance]
-    canvas.nuclei(
-        points,
-        scale * rng.uniform(2.7, 4.0, (len(points), 1))
-        * rng.uniform(0.85, 1.1, (len(points), 2)),
-        rng.uniform(0, np.pi, len(points)),
-        rng.uniform(0.7, 1.0, len(points)))
+    canvas.nuclei(points, scale * rng.uniform(2.7, 4.0, (len(points), 1))
+                  * rng.uniform(0.85, 1.1, (len(points), 2)),
+                  rng.uniform(0, np.pi, len(points)),
+                  rng.uniform(0.7, 1.0, len(points)))
 
 
 def _paint_vessel(canvas: _Canvas, outside: np.ndarray,
@@ -304,11 +301,10 @@ def _paint_vessel(canvas: _Canvas, outside: np.ndarray,
                               [-np.sin(turn), np.cos(turn)]])
     tangent = turn + np.arctan2(
         axes[1] * np.cos(phase), -axes[0] * np.sin(phase))
-    canvas.nuclei(
-        centre + turned,
-        scale * np.stack([rng.uniform(4, 6.5, number),
-                          rng.uniform(1.2, 1.9, number)], axis=1),
-        tangent, rng.uniform(0.6, 0.9, number))
+    canvas.nuclei(centre + turned,
+                  scale * np.stack([rng.uniform(4, 6.5, number),
+                                    rng.uniform(1.2, 1.9, number)], axis=1),
+                  tangent, rng.uniform(0.6, 0.9, number))
 
 
 def _paint_gland(canvas: _Canvas, mask: np.ndarray,
@@ -324,11 +320,10 @@ def _paint_gland(canvas: _Canvas, mask: np.ndarray,
 
     purple = rng.uniform(0.12, 0.3) + 0.12 * style.malignant
     apical = np.clip(depth / thickness, 0, 1)
-    canvas.mix(
-        mask.astype(np.float32),
-        np.maximum(purple * (1.25 - 0.5 * apical)
-                   + 0.05 * canvas.grain, 0.02),
-        np.maximum(rng.uniform(0.38, 0.55) + 0.05 * canvas.grain, 0.05))
+    canvas.mix(mask.astype(np.float32),
+               np.maximum(purple * (1.25 - 0.5 * apical) + 0.05 * canvas.grain,
+                          0.02),
+               np.maximum(rng.uniform(0.38, 0.55) + 0.05 * canvas.grain, 0.05))
 
     ragged = thickness * (1 + 0.10 * smooth_noise(shape, 14 * scale, rng))
     ragged += 0.8 * scale * smooth_noise(shape, 3 * scale, rng)
@@ -410,10 +405,8 @@ def _paint_epithelial_nuclei(canvas: _Canvas, depth: np.ndarray,
         size = scale * np.clip(
             1 + spread * rng.standard_normal((len(points), 2)), 0.5, 1.7)
         canvas.nuclei(
-            points, size * half_axes,
-            inward[index[:, 1], index[:, 0]]
-            + (0.2 + 0.2 * style.malignant)
-            * rng.standard_normal(len(points)),
+            points, size * half_axes, inward[index[:, 1], index[:, 0]]
+            + (0.2 + 0.2 * style.malignant) * rng.standard_normal(len(points)),
             rng.uniform(*darkness, len(points)))
 
 
@@ -442,10 +435,9 @@ def _to_image(canvas: _Canvas, style: TissueStyle) -> np.ndarray:
     rng = canvas.rng
     stains = np.array([HAEMATOXYLIN, EOSIN, BLOOD], np.float32)
     stains *= rng.uniform(0.88, 1.12, stains.shape).astype(np.float32)
-    density = (
-        style.haematoxylin * canvas.haematoxylin[..., None] * stains[0]
-        + style.eosin * canvas.eosin[..., None] * stains[1]
-        + canvas.blood[..., None] * stains[2])
+    density = (style.haematoxylin * canvas.haematoxylin[..., None] * stains[0]
+               + style.eosin * canvas.eosin[..., None] * stains[1]
+               + canvas.blood[..., None] * stains[2])
     light = rng.uniform(0.93, 1.0, 3).astype(np.float32)
     light = light * (1 + 0.02 * smooth_noise(
         canvas.shape, max(canvas.shape) / 2, rng)[..., None])

@@ -116,9 +116,8 @@ def write_slide_omic_cohort(
     for name, (least, most) in (('patches', patches),
                                 ('slides_per_case', slides_per_case)):
         if not 1 <= least <= most:
-            raise ValueError(
-                f'{name} must be a least number of 1 or more and a largest, '
-                f'got {(least, most)}')
+            raise ValueError(f'{name} must be a least number of 1 or more and '
+                             f'a largest, got {(least, most)}')
     check_range('silent_share', silent_share, 0, 1)
     lacking = _lacking(num_cases, cases_without_genes, cases_without_slides)
     splits = _splits(labels, split_shares)
@@ -202,9 +201,8 @@ def _lacking(num_cases: int, genes: int, slides: int) -> dict[int, str]:
     count = genes + slides
     places = [num_cases * place // count for place in range(count)]
     # Bit by bit in turns, so that both are spread.
-    kinds = [('genes' if (place + 1) * genes // count
-              > place * genes // count else 'slides')
-             for place in range(count)]
+    kinds = [('genes' if (place + 1) * genes // count > place * genes // count
+              else 'slides') for place in range(count)]
     return dict(zip(places, kinds, strict=True))
 
 

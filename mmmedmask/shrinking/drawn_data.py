@@ -207,15 +207,12 @@ def draw_gene_sets(model: dict, folder: Path) -> None:
 
 
 DRAWN: dict[str, Callable[[dict, Path, DrawnKind], None]] = {
-    'CocoDataset': _draw_glands,
-    'CustomDataset': _draw_class_folders,
+    'CocoDataset': _draw_glands, 'CustomDataset': _draw_class_folders,
     'mmmedmask.LabelledImages': _draw_labelled,
     'mmmedmask.LesionSegmentation': _draw_segmented,
-    'mmmedmask.NCTCRC': _draw_nct,
-    'mmmedmask.ShardedTiles': _draw_shards,
+    'mmmedmask.NCTCRC': _draw_nct, 'mmmedmask.ShardedTiles': _draw_shards,
     'mmmedmask.SlideOmicDataset': _draw_cohort,
-    'mmmedmask.TileFolder': _draw_tiles,
-}
+    'mmmedmask.TileFolder': _draw_tiles}
 
 
 def draw_teachers(model: dict, folder: Path, clip_width: int = 64,

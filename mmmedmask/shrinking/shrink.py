@@ -29,8 +29,7 @@ FEW = (1, 5, 20, None)
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
-def shrink_config(cfg: Config,
-                  work_dir: str | Path,
+def shrink_config(cfg: Config, work_dir: str | Path,
                   data_dir: str | Path | None = None,
                   sources: Mapping[tuple, str | Path] | None = None,
                   iterations: int = ITERATIONS) -> Config:
@@ -124,9 +123,8 @@ def _shrink_probes(probes: dict, data_dir: Path) -> None:
         most = max(count or 0 for count in probes.get('few', FEW))
         write_lesion_dataset(folder, num_train=max(most, BATCH_SIZE),
                              num_val=BATCH_SIZE, size=(32, 32))
-    probes.update(split_folder=SPLIT_FOLDER,
-                  **{key: str(folder) for key in ('data', 'dense')
-                     if probes.get(key)})
+    probes.update(split_folder=SPLIT_FOLDER, **{
+        key: str(folder) for key in ('data', 'dense') if probes.get(key)})
 
 
 def _shrink_loader(loader: dict) -> None:

@@ -28,12 +28,10 @@ from mmmedmask.datasets.conversion.labelled_conversion import (
 
 BRAIN_CLASSES = ('glioma', 'meningioma', 'notumor', 'pituitary')
 PARTS = ('Training', 'Testing')
-OFFICIAL_COUNTS = {
-    'Training/glioma': 1321, 'Training/meningioma': 1339,
-    'Training/notumor': 1595, 'Training/pituitary': 1457,
-    'Testing/glioma': 300, 'Testing/meningioma': 306,
-    'Testing/notumor': 405, 'Testing/pituitary': 300
-}
+OFFICIAL_COUNTS = {'Training/glioma': 1321, 'Training/meningioma': 1339,
+                   'Training/notumor': 1595, 'Training/pituitary': 1457,
+                   'Testing/glioma': 300, 'Testing/meningioma': 306,
+                   'Testing/notumor': 405, 'Testing/pituitary': 300}
 """Images in the release: 5,712 and 1,311."""
 
 NEAR_THRESHOLD = 0.87
@@ -82,15 +80,13 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
 
     Nothing is drawn at random: ``seed`` plays no part.
     """
-    train, test = (
-        [image for image in images if image.path.split('/')[1] == part]
-        for part in PARTS)
+    train, test = ([image for image in images
+                    if image.path.split('/')[1] == part] for part in PARTS)
     labels = {image.path: image.label for image in images}
     contradictory = {record.name for group in copies.identical
                      if len({labels[record.name] for record in group}) > 1
                      for record in group}
-    clean_train = [
-        image for image in train if image.path not in contradictory]
+    clean_train = [image for image in train if image.path not in contradictory]
     in_test = set(test)
     clean_test, other_train, other_test = [], [], []
     for members in by_attribute(images, 'group').values():

@@ -57,10 +57,9 @@ def find_images(download: Path) -> FoundImages:
                 source, path, folder.name, path, tuple(masks[stem]),
                 f'masks/{folder.name}/{stem}.png'))
     counts = Counter(image.label for image in images)
-    notices = check_parts(
-        'BUSI', root, counts, OFFICIAL_COUNTS,
-        "PNG such as 'benign/benign (1).png' with "
-        "'benign/benign (1)_mask.png'", ignored)
+    notices = check_parts('BUSI', root, counts, OFFICIAL_COUNTS,
+                          "PNG such as 'benign/benign (1).png' with "
+                          "'benign/benign (1)_mask.png'", ignored)
     joined = sum(len(image.masks) > 1 for image in images)
     if joined:
         notices.append(

@@ -112,9 +112,8 @@ def _normalise(fine: np.ndarray | None) -> np.ndarray | None:
 def make_record(name: str, split: str, encoded: bytes, image: np.ndarray,
                 fingerprint_of: Fingerprint = fingerprint) -> ImageRecord:
     """Summarise an image, (H, W, C) uint8 or uint16, and its file's bytes."""
-    pixels = hashlib.sha256(
-        f'{image.shape}{image.dtype}'.encode()
-        + np.ascontiguousarray(image).data.tobytes())
+    pixels = hashlib.sha256(f'{image.shape}{image.dtype}'.encode()
+                            + np.ascontiguousarray(image).data.tobytes())
     return ImageRecord(name, split, hashlib.sha256(encoded).digest(),
                        pixels.digest(), fingerprint_of(image))
 
@@ -144,8 +143,7 @@ class Copies:
         return {name: group[0] for group in self.groups for name in group}
 
 
-def find_copies(records: Sequence[ImageRecord],
-                threshold: float,
+def find_copies(records: Sequence[ImageRecord], threshold: float,
                 within_splits: bool = True) -> Copies:
     """Compare all images with all others.
 
@@ -185,8 +183,7 @@ def same_what(group: Sequence[ImageRecord]) -> str:
             else 'same pixels')
 
 
-def report_copies(report: CheckReport,
-                  records: Sequence[ImageRecord],
+def report_copies(report: CheckReport, records: Sequence[ImageRecord],
                   threshold: float = NEAR_THRESHOLD,
                   within_splits: bool = True) -> None:
     """Put the copies among images into a report, see :func:`find_copies`.
@@ -241,9 +238,8 @@ def _orientations(prints: np.ndarray) -> Iterator[np.ndarray]:
             yield np.rot90(view, turns, axes=(1, 2)).reshape(len(prints), -1)
 
 
-def _blocks(
-        records: Sequence[ImageRecord], within_splits: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(records: Sequence[ImageRecord],
+            within_splits: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield pairs of index arrays that cover all pairs to compare.
 
     Blocks, so that 100,000 tiles need no matrix of 40 GB.

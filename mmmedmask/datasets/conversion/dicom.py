@@ -33,9 +33,8 @@ def dicom_source(root: Path) -> LabelledSource:
         if path.suffix.lower() != SCAN_EXTENSIONS[0] or len(name.parts) < 2:
             others += 1
             continue
-        images.append(LabelledImage(
-            path, f'images/{name.as_posix()}', name.parts[0],
-            patient_of(path)))
+        images.append(LabelledImage(path, f'images/{name.as_posix()}',
+                                    name.parts[0], patient_of(path)))
     classes = tuple(sorted({image.label for image in images}))
     patients = {image.group for image in images}
     for noun, found in (('classes', classes), ('patients', patients)):

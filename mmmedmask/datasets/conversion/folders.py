@@ -25,10 +25,9 @@ def only_folder(root: Path, patterns: Sequence[str], expected: str) -> Path:
         expected: What the folder holds, for the message.
     """
     _check_folder(root)
-    folders = [
-        place for place in (root, *sorted(root.glob('*')),
-                            *sorted(root.glob('*/*')))
-        if all(any(place.glob(pattern)) for pattern in patterns)]
+    folders = [place for place in (root, *sorted(root.glob('*')),
+                                   *sorted(root.glob('*/*')))
+               if all(any(place.glob(pattern)) for pattern in patterns)]
     if len(folders) != 1:
         raise LayoutError(
             f'{root} must hold exactly one folder with {expected}; found '
@@ -120,9 +119,8 @@ def check_same_names(images: Collection[str], masks: Collection[str],
                                   (masks, images, 'image')):
         lonely = sorted(set(present) - set(absent))
         if lonely:
-            raise LayoutError(
-                f'{len(lonely)} names in {folder} have no {lack}, the first '
-                f'is {lonely[0]!r}')
+            raise LayoutError(f'{len(lonely)} names in {folder} have no '
+                              f'{lack}, the first is {lonely[0]!r}')
 
 
 def check_parts(name: str, root: Path, counts: Mapping[str, int],

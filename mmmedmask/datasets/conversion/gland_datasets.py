@@ -90,11 +90,10 @@ def find_glas(data_root: Path) -> Splits:
                          'train_1.bmp, train_1_anno.bmp, ...')
     files = [path for path in image_files(folder, _IMAGE_SUFFIXES)[0]
              if re.fullmatch(r'(train|testA|testB)_\d+(_anno)?', path.stem)]
-    images, masks = (
-        index_files([path for path in files
-                     if path.stem.endswith('_anno') == is_mask],
-                    lambda path: path.stem.removesuffix('_anno'))
-        for is_mask in (False, True))
+    images, masks = (index_files([path for path in files
+                                  if path.stem.endswith('_anno') == is_mask],
+                                 lambda path: path.stem.removesuffix('_anno'))
+                     for is_mask in (False, True))
     splits: Splits = {'train': [], 'test': []}
     for pair in _pair_up(images, masks, folder, data_root):
         splits['train' if pair.part == 'train' else 'test'].append(pair)
@@ -122,9 +121,8 @@ def find_crag(data_root: Path) -> Splits:
     tests = [name for name in ('valid', 'test')
              if (folder / name / 'Images').is_dir()]
     if len(tests) != 1:
-        raise LayoutError(
-            f'{folder} must hold either valid/Images or test/Images, found '
-            f'{tests or "neither"}')
+        raise LayoutError(f'{folder} must hold either valid/Images or '
+                          f'test/Images, found {tests or "neither"}')
     splits = {}
     for split, part in (('train', 'train'), ('test', tests[0])):
         images, masks = (
@@ -266,16 +264,14 @@ def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
 def _add_shared_patients(splits: Splits, patients: dict[str, str],
                          report: CheckReport) -> None:
     """Report how many test images are of patients of the training set."""
-    train, test = (
-        Counter(patients[pair.image.stem] for pair in splits[split]
-                if pair.image.stem in patients) for split in splits)
+    train, test = (Counter(patients[pair.image.stem] for pair in splits[split]
+                           if pair.image.stem in patients) for split in splits)
     shared = sorted(set(train) & set(test))
     if shared:
-        report.add_notice(
-            'shared_patient',
-            *(f'patient {patient}' for patient in shared),
-            detail=f'{sum(test[patient] for patient in shared)} of '
-            f'{len(splits["test"])} test images')
+        report.add_notice('shared_patient',
+                          *(f'patient {patient}' for patient in shared),
+                          detail=f'{sum(test[patient] for patient in shared)} '
+                          f'of {len(splits["test"])} test images')
 
 
 def _written_masks(path: Path) -> dict[str, tuple] | None:
@@ -328,8 +324,7 @@ def _check_annotations(pair: ImageWithMask, labels: np.ndarray,
     for mask, annotation in zip(masks, annotations, strict=True):
         if annotation['area'] != mask.sum():
             wrong.append(f'area of annotation {annotation["id"]}')
-        if annotation['bbox'] != list(
-                cv2.boundingRect(mask.astype(np.uint8))):
+        if annotation['bbox'] != list(cv2.boundingRect(mask.astype(np.uint8))):
             wrong.append(f'box of annotation {annotation["id"]}')
     if wrong:
         report.add_problem(

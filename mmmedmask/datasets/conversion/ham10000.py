@@ -24,10 +24,8 @@ from mmmedmask.datasets.conversion.labelled_conversion import (
 )
 from mmmedmask.util.table_files import check_cell, read_table
 
-OFFICIAL_COUNTS = {
-    'akiec': 327, 'bcc': 514, 'bkl': 1099, 'df': 115, 'mel': 1113,
-    'nv': 6705, 'vasc': 142
-}
+OFFICIAL_COUNTS = {'akiec': 327, 'bcc': 514, 'bkl': 1099, 'df': 115,
+                   'mel': 1113, 'nv': 6705, 'vasc': 142}
 """Images per diagnosis, 10,015 together."""
 
 NEAR_THRESHOLD = 0.75
@@ -54,31 +52,28 @@ def find_images(download: Path) -> FoundImages:
     pictures, twice = _by_stem(
         path for path in files
         if path.suffix.lower() == '.jpg' and path.stem.startswith('ISIC_'))
-    masks, _ = _by_stem(
-        path for path in files if path.suffix.lower() == '.png'
-        and path.stem.endswith(_MASK_ENDING))
+    masks, _ = _by_stem(path for path in files if path.suffix.lower() == '.png'
+                        and path.stem.endswith(_MASK_ENDING))
     known = sorted(set(pictures) & set(metadata))
     if not known:
         raise LayoutError(
             f'{download} holds no image ISIC_*.jpg that the metadata list')
     without_mask = [stem for stem in known if stem + _MASK_ENDING not in masks]
     if masks and without_mask:
-        raise LayoutError(
-            f'{len(without_mask)} of {len(known)} images have no lesion mask '
-            f'in {download}, the first is {without_mask[0]}; keep all masks '
-            'or none')
+        raise LayoutError(f'{len(without_mask)} of {len(known)} images have '
+                          f'no lesion mask in {download}, the first is '
+                          f'{without_mask[0]}; keep all masks or none')
     images = [LabelledImage(
         pictures[stem], f'images/{stem}.jpg', *metadata[stem],
         *(((masks[stem + _MASK_ENDING], ), f'masks/{stem}.png')
           if masks else ())) for stem in known]
     notices = compare_counts(
         'HAM10000', Counter(image.label for image in images), OFFICIAL_COUNTS)
-    for names, what in (
-            (metadata.keys() - pictures.keys(),
-             'listed in the metadata are not there'),
-            (pictures.keys() - metadata.keys(),
-             'are left out, for the metadata do not list them'),
-            (twice, 'are there twice with the same bytes')):
+    for names, what in ((metadata.keys() - pictures.keys(),
+                         'listed in the metadata are not there'),
+                        (pictures.keys() - metadata.keys(),
+                         'are left out, for the metadata do not list them'),
+                        (twice, 'are there twice with the same bytes')):
         notices += name_images(names, what)
     if not masks:
         notices.append('There are no lesion masks.')
@@ -91,9 +86,8 @@ def _read_metadata(path: Path) -> dict[str, tuple[str, str]]:
     for where, row in read_table(path, _COLUMNS).rows(*_COLUMNS):
         check_cell(where, 'dx', row['dx'], OFFICIAL_COUNTS)
         if not row['lesion_id'] or row['image_id'] in rows:
-            raise LayoutError(
-                f'{where}: image {row["image_id"]!r} has no lesion or is '
-                'listed twice')
+            raise LayoutError(f'{where}: image {row["image_id"]!r} has no '
+                              'lesion or is listed twice')
         rows[row['image_id']] = (row['dx'], row['lesion_id'])
     return rows
 
@@ -106,9 +100,8 @@ def _by_stem(paths) -> tuple[dict[str, Path], list[str]]:
     for first, *others in grouped.values():
         for other in others:
             if other.read_bytes() != first.read_bytes():
-                raise LayoutError(
-                    f'{first} and {other} have one name and differ; keep '
-                    'one of them')
+                raise LayoutError(f'{first} and {other} have one name and '
+                                  'differ; keep one of them')
     return ({stem: same[0] for stem, same in grouped.items()},
             [stem for stem, same in grouped.items() if len(same) > 1])
 

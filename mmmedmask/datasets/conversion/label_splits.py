@@ -94,9 +94,8 @@ def draw_by_group(images: Sequence[LabelledImage], seed: int) -> Split:
     train, val = [], []
     for index in rng.permutation(len(groups)):
         counts = Counter(image.label for image in groups[index])
-        gain = sum(
-            abs(lacking[label]) - abs(lacking[label] - number)
-            for label, number in counts.items())
+        gain = sum(abs(lacking[label]) - abs(lacking[label] - number)
+                   for label, number in counts.items())
         if gain > 0:
             lacking.subtract(counts)
             val += groups[index]

@@ -50,10 +50,9 @@ class _Checker:
         self.classes = conversion.source.classes
         self.labels = {image.path: image.label for image in conversion.images}
         # Of each split, the paths of train and of val.
-        self.paths = {
-            name: [{image.path for image in images}
-                   for images in split.parts().values()]
-            for name, split in conversion.splits.items()}
+        self.paths = {name: [{image.path for image in images}
+                             for images in split.parts().values()]
+                      for name, split in conversion.splits.items()}
         self.report = CheckReport(
             checked=describe_splits(conversion.splits, self.classes))
         for notice in conversion.notices:
@@ -90,10 +89,9 @@ class _Checker:
                         'missing_class', file, detail=', '.join(missing))
                 written = LabelledImages(
                     str(out), part, f'splits/{name}', serialize_data=False)
-                read = [
-                    (sample['img_path'], self.classes[sample['gt_label']],
-                     sample['group']) for sample in map(
-                         written.get_data_info, range(len(written)))]
+                read = [(sample['img_path'], self.classes[sample['gt_label']],
+                         sample['group']) for sample in map(
+                             written.get_data_info, range(len(written)))]
                 if read != [(str(out / image.path), image.label, image.group)
                             for image in images]:
                     self.report.add_problem('written_mismatch', file)
@@ -112,9 +110,8 @@ class _Checker:
     def add_copies(self) -> None:
         """Report groups of identical and of nearly identical images."""
         copies = self.conversion.copies
-        identical = [
-            (tuple(record.name for record in group), same_what(group))
-            for group in copies.identical]
+        identical = [(tuple(record.name for record in group), same_what(group))
+                     for group in copies.identical]
         for kind, groups in (('identical', identical),
                              ('near_identical', self._near_groups())):
             self._count_groups(kind, [group for group, _ in groups])
@@ -158,15 +155,13 @@ class _Checker:
 
     def _add_group(self, kind: str, group: Group, detail: str) -> None:
         """Report one group of copies, as a problem or a notice."""
-        both = sorted(
-            name for name in self.conversion.splits
-            if not any(part.isdisjoint(group) for part in self.paths[name]))
+        both = sorted(name for name in self.conversion.splits if not any(
+            part.isdisjoint(group) for part in self.paths[name]))
         mixed = self._is_mixed(group)
         if mixed:
-            self.report.add_problem(
-                f'{kind}_across_classes',
-                *(f'{name} ({self.labels[name]})' for name in group),
-                detail=detail)
+            self.report.add_problem(f'{kind}_across_classes',
+                                    *(f'{name} ({self.labels[name]})'
+                                      for name in group), detail=detail)
         if both:
             self.report.add_problem(
                 f'{kind}_across_splits', *group,
@@ -197,8 +192,7 @@ class _Checker:
 
     def check_lesions(self) -> None:
         """See that masks are empty in the classes without a lesion only."""
-        masked = [image for image in self.conversion.images
-                  if image.mask_path]
+        masked = [image for image in self.conversion.images if image.mask_path]
         for image in masked:
             marked = self.conversion.masks[image.mask_path].marked
             if marked == (image.label in self.conversion.source.lesion_free):
@@ -207,6 +201,5 @@ class _Checker:
                     image.mask_path, detail=image.label)
         if masked:
             joined = sum(len(image.masks) > 1 for image in masked)
-            self.report.checked.append(
-                f'{len(masked)} lesion masks, {joined} of them joined from '
-                'several')
+            self.report.checked.append(f'{len(masked)} lesion masks, {joined} '
+                                       'of them joined from several')

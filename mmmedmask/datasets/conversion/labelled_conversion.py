@@ -138,18 +138,16 @@ class LabelledConversion(Conversion):
         Returns how many images were ``linked``, ``copied`` and ``kept``.
         """
         write_text(out / CLASS_FILE, _class_text(self.source.classes))
-        written = Counter(
-            _place(image.source, out / image.path, self.copy)
-            for image in self.images)
+        written = Counter(_place(image.source, out / image.path, self.copy)
+                          for image in self.images)
         for name, mask in self.masks.items():
             write_bytes(out / name, mask.encoded, durable=False)
         columns = REQUIRED_COLUMNS + OPTIONAL_COLUMNS * bool(self.masks)
         for name, split in self.splits.items():
             for part, images in split.parts().items():
-                write_csv(
-                    out / 'splits' / name / f'{part}.csv', columns,
-                    [(image.path, image.label, image.group,
-                      image.mask_path)[:len(columns)] for image in images])
+                write_csv(out / 'splits' / name / f'{part}.csv', columns, [
+                    (image.path, image.label, image.group,
+                     image.mask_path)[:len(columns)] for image in images])
         return written
 
     def check(self, out: Path) -> CheckReport:
@@ -178,9 +176,8 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
     found = source.find(download)
     images, notices = found.images, found.notices
     records, shapes, masks = read_all(images, source.fingerprint_of)
-    copies = find_copies(
-        records,
-        source.near_threshold if threshold is None else threshold)
+    copies = find_copies(records, source.near_threshold if threshold is None
+                         else threshold)
     # A download that names no groups has one for each image.
     if source.groups_are_copies or len(
             {image.group for image in images}) < len(images):
@@ -199,17 +196,15 @@ def _check_out_folder(download: Path, out: Path,
     """See that a data set can be written to a folder."""
     inner, outer = download.resolve(), out.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
-        raise LayoutError(
-            f'{out} must be apart from the download {download}, neither in '
-            'it nor around it')
+        raise LayoutError(f'{out} must be apart from the download {download}, '
+                          'neither in it nor around it')
     if out.exists() and not out.is_dir():
         raise LayoutError(f'{out} is not a folder')
     path = out / CLASS_FILE
     if path.is_file() and (found := path.read_text('utf-8')) != _class_text(
             classes):
-        raise LayoutError(
-            f'{out} holds another data set: {CLASS_FILE} names '
-            f'{found.split()}, expected {list(classes)}')
+        raise LayoutError(f'{out} holds another data set: {CLASS_FILE} names '
+                          f'{found.split()}, expected {list(classes)}')
 
 
 def read_all(
@@ -232,9 +227,8 @@ def read_all(
                 'wrong_shape', str(image.source),
                 detail=f'{pixels.dtype}, expected uint8 or uint16')
             continue
-        records.append(make_record(
-            image.path, '', image.source.read_bytes(), pixels,
-            fingerprint_of))
+        records.append(make_record(image.path, '', image.source.read_bytes(),
+                                   pixels, fingerprint_of))
         shapes.append((pixels.shape, str(pixels.dtype)))
         if image.mask_path:
             mask = join_masks(image, pixels.shape[:2], report)

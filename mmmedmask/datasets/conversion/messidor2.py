@@ -34,10 +34,8 @@ from mmmedmask.util.table_files import read_table
 GRADES = ('no_dr', 'mild', 'moderate', 'severe', 'proliferative')
 """Diabetic retinopathy; a grade's number is its place."""
 
-OFFICIAL_COUNTS = {
-    'no_dr': 1017, 'mild': 270, 'moderate': 347, 'severe': 75,
-    'proliferative': 35
-}
+OFFICIAL_COUNTS = {'no_dr': 1017, 'mild': 270, 'moderate': 347, 'severe': 75,
+                   'proliferative': 35}
 """Images per grade, 1,744 together."""
 
 NEAR_THRESHOLD = 0.87
@@ -68,10 +66,9 @@ def find_images(download: Path) -> FoundImages:
         raise LayoutError(
             f'{download} holds no image that {GRADE_FILE} grades; it has '
             f'{len(pictures)} images and {len(grades)} names are listed')
-    images = [
-        LabelledImage(
-            pictures[key], f'images/{pictures[key].name}',
-            GRADES[grades[key]], patients.get(key, key)) for key in usable]
+    images = [LabelledImage(pictures[key], f'images/{pictures[key].name}',
+                            GRADES[grades[key]], patients.get(key, key))
+              for key in usable]
     notices = compare_counts(
         'Messidor-2', Counter(image.label for image in images),
         OFFICIAL_COUNTS)
@@ -87,9 +84,8 @@ def find_images(download: Path) -> FoundImages:
              'were matched by their stem'),
             ([key for key in usable if pairs and key not in patients],
              f'are in no pair of {PAIR_FILE} and count as a patient each')):
-        notices += name_images(
-            [pictures[key].name if key in pictures else names[key]
-             for key in keys], what)
+        notices += name_images([pictures[key].name if key in pictures
+                                else names[key] for key in keys], what)
     if not pairs:
         notices.append(
             f'There is no {PAIR_FILE}, so patients are not known: there is '
@@ -129,9 +125,8 @@ def _parse_grade(text: str, where: str) -> int | None:
     except ValueError:
         grade = -1.0
     if grade not in range(len(GRADES)):
-        raise LayoutError(
-            f'{where}: adjudicated_dr_grade must be 0 to 4 or empty, got '
-            f'{text!r}')
+        raise LayoutError(f'{where}: adjudicated_dr_grade must be 0 to 4 or '
+                          f'empty, got {text!r}')
     return int(grade)
 
 

@@ -40,9 +40,8 @@ def read_molecules(path: Path) -> list[Molecule]:
     """
     table = read_table(path, header=False)
     if len(table.names) != NUM_FEATURES + 2:
-        raise LayoutError(
-            f'{path} has {len(table.names)} columns, expected label, '
-            f'molecule and {NUM_FEATURES} features')
+        raise LayoutError(f'{path} has {len(table.names)} columns, expected '
+                          f'label, molecule and {NUM_FEATURES} features')
     values = table.numbers(range(2, len(table.names)))
     labels, shapes = {}, defaultdict(list)
     for number, (where, row) in enumerate(table.rows('0', '1')):
@@ -82,18 +81,16 @@ class MuskConversion(Conversion):
         """Write ``features/NAME.npy``, ``cohort.csv`` and ``folds/``."""
         cases = [Case(molecule.name, molecule.label)
                  for molecule in self.molecules]
-        folds = [
-            {case: 'train' if split == 'val' else split
-             for case, split in fold.items()}
-            for fold in draw_folds(cases, self.num_folds, self.seed)]
+        folds = [{case: 'train' if split == 'val' else split
+                  for case, split in fold.items()}
+                 for fold in draw_folds(cases, self.num_folds, self.seed)]
         write_folds(out / 'folds', folds, dict(seed=self.seed, source='musk'))
         for molecule in self.molecules:
             with atomic_path(out / 'features' / f'{molecule.name}.npy',
                              durable=False) as temporary:
                 np.save(temporary, molecule.shapes)
         write_csv(out / 'cohort.csv', ('case_id', 'slide_id', 'label'),
-                  [(case.case_id, case.case_id, case.label)
-                   for case in cases])
+                  [(case.case_id, case.case_id, case.label) for case in cases])
         sizes = [len(molecule.shapes) for molecule in self.molecules]
         counts = dict(Counter(case.label for case in cases))
         return [f'{out / "cohort.csv"}: {len(cases)} molecules {counts} of '

@@ -33,23 +33,20 @@ from mmmedmask.util.atomic_files import write_text
 from mmmedmask.util.checks import check_range
 
 TILE_SHAPE = (224, 224, 3)
-NCT_CLASS_TOTALS = {
-    'BACK': 10566, 'ADI': 10407, 'DEB': 11512, 'LYM': 11557, 'MUC': 8896,
-    'MUS': 13536, 'NORM': 8763, 'STR': 10446, 'TUM': 14317
-}
+NCT_CLASS_TOTALS = {'BACK': 10566, 'ADI': 10407, 'DEB': 11512, 'LYM': 11557,
+                    'MUC': 8896, 'MUS': 13536, 'NORM': 8763, 'STR': 10446,
+                    'TUM': 14317}
 """Tiles per class in the official download, 100,000 together."""
 
-LIST_NAMES = tuple(
-    f'{split}{suffix}.txt'
-    for split in NCT_SPLIT_SIZES for suffix in ('', '_labeled'))
+LIST_NAMES = tuple(f'{split}{suffix}.txt' for split in NCT_SPLIT_SIZES
+                   for suffix in ('', '_labeled'))
 
 
 def list_tiles(image_folder: Path) -> list[str]:
     """List the tiles ``CLASS/NAME.tif`` of a folder of classes, sorted."""
-    return sorted(
-        f'{folder.name}/{path.name}'
-        for folder in class_folders(image_folder, NCT_CLASSES)
-        for path in image_files(folder, ('.tif', ))[0])
+    return sorted(f'{folder.name}/{path.name}'
+                  for folder in class_folders(image_folder, NCT_CLASSES)
+                  for path in image_files(folder, ('.tif', ))[0])
 
 
 def copy_lists(source: Path, meta: Path) -> None:
@@ -75,9 +72,8 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
                 open_high=True)
     number = round(len(names) * val_fraction)
     if not 0 < number < len(names):
-        raise ValueError(
-            f'val_fraction {val_fraction} of {len(names)} tiles leaves a '
-            'split empty')
+        raise ValueError(f'val_fraction {val_fraction} of {len(names)} tiles '
+                         'leaves a split empty')
     order = np.random.default_rng(seed).permutation(len(names))
     for split, chosen in (('val', order[:number]), ('train', order[number:])):
         tiles = [names[index] for index in sorted(chosen)]
@@ -97,14 +93,12 @@ def read_lists(meta: Path) -> dict[str, list[str]]:
     """
     splits = {}
     for split in NCT_SPLIT_SIZES:
-        plain, labelled = (
-            [name for name, _ in read_tile_list(
-                meta / f'{split}{"_labeled" * with_label}.txt', with_label)]
-            for with_label in (False, True))
+        plain, labelled = ([name for name, _ in read_tile_list(
+            meta / f'{split}{"_labeled" * with_label}.txt', with_label)]
+                           for with_label in (False, True))
         if plain != labelled:
-            raise LayoutError(
-                f'{split}.txt and {split}_labeled.txt in {meta} do not list '
-                'the same tiles')
+            raise LayoutError(f'{split}.txt and {split}_labeled.txt in {meta} '
+                              'do not list the same tiles')
         splits[split] = plain
     return splits
 
@@ -140,9 +134,8 @@ class NCTConversion(Conversion):
         present = [name for name in LIST_NAMES if (out / name).exists()]
         if present and not self.overwrite:
             if self.lists:
-                raise LayoutError(
-                    f'{out} has the list files {present}; --overwrite '
-                    'replaces them')
+                raise LayoutError(f'{out} has the list files {present}; '
+                                  '--overwrite replaces them')
             lines = [f'{out}: the list files that are there are used']
         elif self.lists:
             copy_lists(self.lists, out)
@@ -177,9 +170,8 @@ class NCTConversion(Conversion):
                 report.add_notice(
                     'unlisted_tile', str(self.image_folder / name))
         for split, tiles in splits.items():
-            records += [
-                _read_tile(self.image_folder / name, split, report)
-                for name in tiles if name in on_disk]
+            records += [_read_tile(self.image_folder / name, split, report)
+                        for name in tiles if name in on_disk]
             report.checked.append(f'{split}: {len(tiles)} tiles')
         report_copies(report, [record for record in records if record],
                       self.threshold, within_splits=False)

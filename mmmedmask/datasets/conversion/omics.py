@@ -65,9 +65,8 @@ class OmicConversion(Conversion):
         known = {line['label'] for line in self.lines}
         unknown = [name for name in classes if name not in known]
         if unknown:
-            raise ValueError(
-                f'there are no patients of {unknown}; the classes are '
-                f'{sorted(known)}')
+            raise ValueError(f'there are no patients of {unknown}; the '
+                             f'classes are {sorted(known)}')
         lines = tuple(line for line in self.lines if line['label'] in classes)
         cases = {line['case_id'] for line in lines}
         others = {line['case_id'] for line in self.lines} - cases

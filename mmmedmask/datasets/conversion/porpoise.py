@@ -79,9 +79,8 @@ def _read_lines(cohort: str, path: Path) -> list[dict]:
                 detail=f'{name} is {" and ".join(sorted(values))}')
     if report.problems:
         raise ConversionError(report)
-    return [
-        dict(zip(COLUMNS, (
-            row['case_id'], slide_name(row['slide_id']), row['oncotree_code'],
-            row['case_id'].split('-')[1], row['survival_months'],
-            row['censorship'].removesuffix('.0'), cohort), strict=True))
-        for row in rows]
+    return [dict(zip(COLUMNS, (
+        row['case_id'], slide_name(row['slide_id']), row['oncotree_code'],
+        row['case_id'].split('-')[1], row['survival_months'],
+        row['censorship'].removesuffix('.0'), cohort), strict=True))
+            for row in rows]

@@ -50,9 +50,8 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
             table.case_ids, dict.fromkeys(cases.values()))
         notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]
         tables.append(table.select(list(rows.values()), list(rows)))
-        lines += [
-            dict(zip(COLUMNS, (case, '', name, case.split('-')[1], '', '',
-                               name), strict=True)) for case in rows]
+        lines += [dict(zip(COLUMNS, (case, '', name, case.split('-')[1], '',
+                                     '', name), strict=True)) for case in rows]
     table = join_tables(tables).convert(unit)
     return OmicConversion(tuple(lines), replace(table, notes=()),
                           (*notices, *table.notes))

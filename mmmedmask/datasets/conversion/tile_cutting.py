@@ -56,10 +56,9 @@ class TileCutting(Conversion):
             # Some file systems take upper and lower case for the same.
             other = first.setdefault(path.stem.lower(), path)
             if other is not path:
-                raise ValueError(
-                    f'the tiles of {other.name} and {path.name} would have '
-                    'the same names: rename one, or leave it out with '
-                    '--exclude')
+                raise ValueError(f'the tiles of {other.name} and {path.name} '
+                                 'would have the same names: rename one, or '
+                                 'leave it out with --exclude')
 
     def write(self, out: Path) -> list[str]:
         """Write ``NAME_yTOP_xLEFT.png`` for each tile.
@@ -93,9 +92,8 @@ class TileCutting(Conversion):
         image = read_image(path)
         height, width = image.shape[:2]
         if min(height, width) < self.size:
-            raise ValueError(
-                f'it measures {height}x{width} pixels, less than --size '
-                f'{self.size}')
+            raise ValueError(f'it measures {height}x{width} pixels, less than '
+                             f'--size {self.size}')
         return {
             f'{path.stem}_y{top:05d}_x{left:05d}.png': encode_image(
                 '.png', np.ascontiguousarray(

@@ -21,12 +21,8 @@ from mmmedmask.datasets.expression.units import unit_in_name
 from mmmedmask.util.table_files import read_bytes, read_table
 
 # Column of STAR's files for each unit that they hold.
-_STAR_COLUMNS = {
-    'counts': 'unstranded',
-    'tpm': 'tpm_unstranded',
-    'fpkm': 'fpkm_unstranded',
-    'fpkm_uq': 'fpkm_uq_unstranded',
-}
+_STAR_COLUMNS = {'counts': 'unstranded', 'tpm': 'tpm_unstranded',
+                 'fpkm': 'fpkm_unstranded', 'fpkm_uq': 'fpkm_uq_unstranded'}
 _SHEET_COLUMNS = ('File ID', 'File Name', 'Case ID', 'Sample ID')
 _EXPRESSION = 'Gene Expression Quantification'
 # Older sheets have the first, newer ones the others.
@@ -63,9 +59,8 @@ def read_gdc_folder(folder: Path, unit: str | None, id_type: str | None,
     for file in others:
         names, row, hint = _parse(file, unit, id_type)
         if hint != unit_hint:
-            raise ValueError(
-                f'{file} holds {hint or "an unnamed unit"}, but {first} '
-                f'holds {unit_hint or "an unnamed unit"}')
+            raise ValueError(f'{file} holds {hint or "an unnamed unit"}, but '
+                             f'{first} holds {unit_hint or "an unnamed unit"}')
         if names != genes:
             row = _reordered(row, names, genes, f'{file} and {first}')
         values.append(row)

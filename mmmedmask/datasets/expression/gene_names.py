@@ -141,9 +141,8 @@ class GeneNames:
             elif self.id_type == 'ensembl' and _on_y(name, source):
                 self.par_rows.append(row)
             else:
-                self.gene_ids.append(
-                    name.partition('.')[0] if self.id_type == 'ensembl'
-                    else name)
+                self.gene_ids.append(name.partition('.')[0]
+                                     if self.id_type == 'ensembl' else name)
                 self.rows.append(row)
         self.notes = [
             f'left out {count} {what}'
@@ -181,9 +180,8 @@ def canonical_genes(names: Sequence[str], source: str) -> list[str]:
         raise ValueError(f'{source} names no gene')
     twice = genes.duplicates()
     if twice:
-        raise ValueError(
-            f'{source} names {len(twice)} genes more than once: '
-            f'{shown(list(twice))}')
+        raise ValueError(f'{source} names {len(twice)} genes more than once: '
+                         f'{shown(list(twice))}')
     return genes.gene_ids
 
 

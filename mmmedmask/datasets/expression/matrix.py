@@ -123,9 +123,8 @@ class _Matrix:
         across = self._named(_but(self.places, self.text))
         down = self.table.texts(self.text)
         rows = (any(ensembl_share(names) > 0.5 for names in down)
-                or _tcga_share(across) > 0.5
-                or any(self.lower[place] in _GENE_COLUMNS
-                       for place in self.text))
+                or _tcga_share(across) > 0.5 or any(
+                    self.lower[place] in _GENE_COLUMNS for place in self.text))
         columns = (ensembl_share(across) > 0.5
                    or any(_tcga_share(names) > 0.5 for names in down)
                    or any(self.lower[place] in _ROW_COLUMNS
@@ -145,9 +144,8 @@ class _Matrix:
         odd = _but(self.text, annotations)
         if odd:
             self._refuse_spoiled(odd)
-            raise ValueError(
-                f'{self.path}: genes are in rows, but the columns '
-                f'{shown(self._named(odd))} hold text')
+            raise ValueError(f'{self.path}: genes are in rows, but the '
+                             f'columns {shown(self._named(odd))} hold text')
         if len(annotations) > 1:
             self.notes.append('took no samples from the columns '
                               f'{shown(self._named(annotations[1:]))}')
@@ -200,8 +198,7 @@ class _Matrix:
             genes = [place for place in others
                      if _plain(self.names[place]) in asked]
         elif ensembl_share(names) > 0.5:
-            genes = [place for place in others
-                     if is_ensembl(self.names[place])
+            genes = [place for place in others if is_ensembl(self.names[place])
                      or is_summary(self.names[place])]
         else:
             check_no_dates(names, str(self.path))
@@ -228,10 +225,9 @@ class _Matrix:
     def porpoise(self) -> RawExpression:
         """Read a row per slide, with equal genes in all rows of a case."""
         if self.names.count('case_id') != 1:
-            raise ValueError(
-                f'{self.path} has columns that end with {_GENE_SUFFIX}, so it '
-                'must have one named case_id; it has '
-                f'{self.names.count("case_id")}')
+            raise ValueError(f'{self.path} has columns that end with '
+                             f'{_GENE_SUFFIX}, so it must have one named '
+                             f'case_id; it has {self.names.count("case_id")}')
         genes = [place for place, name in enumerate(self.names)
                  if name.endswith(_GENE_SUFFIX)]
         values = self.table.numbers(genes)
@@ -246,13 +242,11 @@ class _Matrix:
                     f'the case {case}, but their genes differ')
         if len(first) < len(cases):
             self.notes.append(f'{len(cases)} rows are of {len(first)} cases')
-        self.notes.append(
-            f'took no genes from {len(self.names) - len(genes)} columns that '
-            f'do not end with {_GENE_SUFFIX}')
-        return RawExpression(
-            values[list(first.values())], list(first),
-            [self.names[place].removesuffix(_GENE_SUFFIX) for place in genes],
-            self.path.name, self.notes)
+        self.notes.append(f'took no genes from {len(self.names) - len(genes)} '
+                          f'columns that do not end with {_GENE_SUFFIX}')
+        return RawExpression(values[list(first.values())], list(first),
+                             [self.names[place].removesuffix(_GENE_SUFFIX)
+                              for place in genes], self.path.name, self.notes)
 
 
 def _but(places: Iterable[int], left_out: Iterable[int]) -> list[int]:

@@ -54,9 +54,8 @@ def _load_array(path: Path) -> np.ndarray | None:
                          f'running code, or is damaged: {error}') from error
     if not is_numpy:
         if not isinstance(array, torch.Tensor):
-            raise ValueError(
-                f'{path} must hold a tensor, it holds a '
-                f'{type(array).__name__}')
+            raise ValueError(f'{path} must hold a tensor, it holds a '
+                             f'{type(array).__name__}')
         array = array.detach().float().numpy()
     if array.dtype.kind not in 'fiu':
         raise ValueError(f'{path} holds {array.dtype}, expected numbers')
@@ -94,9 +93,8 @@ def _read_vectors(files: Sequence[Path],
     for file in files:
         vector = np.squeeze(_load_array(file))
         if vector.ndim != 1 or vectors and len(vector) != len(vectors[0]):
-            raise ValueError(
-                f'{file} has the shape {vector.shape}, expected '
-                f'{vectors[0].shape if vectors else "(genes, )"}')
+            raise ValueError(f'{file} has the shape {vector.shape}, expected '
+                             f'{vectors[0].shape if vectors else "(genes, )"}')
         vectors.append(vector.astype(np.float32))
     genes = _listed(files[0], 'gene', gene_list, len(vectors[0]))
     return RawExpression(np.stack(vectors), [file.stem for file in files],

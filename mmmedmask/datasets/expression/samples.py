@@ -56,9 +56,8 @@ def match_samples(
             row_of[case] = rows[name]
             continue
         known = by_case.get(tcga_case(name), [])
-        usable = of_sheet.get(name) or [
-            sample for sample in known
-            if _fits(_spelled(sample), _spelled(name))]
+        usable = of_sheet.get(name) or [sample for sample in known if _fits(
+            _spelled(sample), _spelled(name))]
         if usable:
             row_of[case] = rows[usable[0]]
             if len(usable) > 1:
@@ -88,6 +87,5 @@ def check_different(sample_ids: Sequence[str], source: str) -> None:
     """Refuse samples that occur twice, by their names."""
     twice = [name for name, count in Counter(sample_ids).items() if count > 1]
     if twice:
-        raise ValueError(
-            f'{source} has {len(twice)} samples more than once: '
-            f'{shown(twice)}')
+        raise ValueError(f'{source} has {len(twice)} samples more than once: '
+                         f'{shown(twice)}')

@@ -60,10 +60,9 @@ class ExpressionTable:
     def __post_init__(self) -> None:
         expected = (len(self.case_ids), len(self.gene_ids))
         if self.values.shape != expected:
-            raise ValueError(
-                f'{self.source}: values have the shape {self.values.shape}, '
-                f'but there are {expected[0]} samples and {expected[1]} '
-                'genes')
+            raise ValueError(f'{self.source}: values have the shape '
+                             f'{self.values.shape}, but there are '
+                             f'{expected[0]} samples and {expected[1]} genes')
         self.values.setflags(write=False)
 
     def __deepcopy__(self, memo: dict) -> 'ExpressionTable':
@@ -119,10 +118,9 @@ class ExpressionTable:
         share = np.isnan(values).mean(axis=1)
         if (share > max_missing).any():
             worst = int(share.argmax())
-            raise ValueError(
-                f'{self.source}: case {self.case_ids[worst]} lacks '
-                f'{share[worst]:.1%} of {len(gene_ids)} genes, more than '
-                f'max_missing={max_missing:g}')
+            raise ValueError(f'{self.source}: case {self.case_ids[worst]} '
+                             f'lacks {share[worst]:.1%} of {len(gene_ids)} '
+                             f'genes, more than max_missing={max_missing:g}')
         notes = list(self.notes)
         if missing:
             notes.append(
@@ -257,11 +255,10 @@ def load_expression(
     if not isinstance(path, str | Path):
         if not path:
             raise ValueError('path must name a file, got an empty list')
-        return join_tables([
-            load_expression(part, unit, convert, log2_offset, id_type,
-                            genes_in, duplicates, sample_sheet,
-                            missing_files, gene_list, case_list)
-            for part in path])
+        return join_tables(
+            [load_expression(part, unit, convert, log2_offset, id_type,
+                             genes_in, duplicates, sample_sheet, missing_files,
+                             gene_list, case_list) for part in path])
     check_choice('id_type', id_type, (None, *ID_TYPES))
     check_choice('genes_in', genes_in, (None, 'rows', 'columns'))
     check_choice('duplicates', duplicates, ('error', 'mean'))
@@ -272,9 +269,8 @@ def load_expression(
     table = _read_saved(path)
     if table is not None:
         if unit not in (None, table.unit):
-            raise ValueError(
-                f'{path} holds {table.unit}, got unit={unit!r}; convert= '
-                'converts')
+            raise ValueError(f'{path} holds {table.unit}, got unit={unit!r}; '
+                             'convert= converts')
     else:
         raw = read_expression_files(path, unit, id_type, genes_in,
                                     sample_sheet, missing_files, gene_list,
@@ -305,10 +301,9 @@ def join_tables(tables: Sequence[ExpressionTable],
         return tables[0]
     first, source = tables[0], ' + '.join(table.source for table in tables)
     if first.unit == 'zscore' and not allow_zscores:
-        raise ValueError(
-            f'{source} were z-scored each by itself, so that differences '
-            'between them are lost and others appear: join the tables '
-            'before z-scores are taken')
+        raise ValueError(f'{source} were z-scored each by itself, so that '
+                         'differences between them are lost and others '
+                         'appear: join the tables before z-scores are taken')
     for table in tables[1:]:
         if (table.unit, table.log2_offset) != (first.unit, first.log2_offset):
             raise ValueError(
@@ -325,8 +320,7 @@ def join_tables(tables: Sequence[ExpressionTable],
     genes = tuple(gene for gene in first.gene_ids if gene in shared)
     notes = [note for table in tables for note in table.notes]
     if len(shared) < max(sizes):
-        notes.append(f'kept the {len(shared)} genes that all have, of '
-                     f'{sizes}')
+        notes.append(f'kept the {len(shared)} genes that all have, of {sizes}')
     values, cases, patients = [], [], []
     for table in tables:
         column = {gene: place for place, gene in enumerate(table.gene_ids)}

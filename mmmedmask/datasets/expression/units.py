@@ -38,10 +38,9 @@ class _ValueFacts:
             raise ValueError(f'{source} has no value')
         infinite = np.argwhere(np.isinf(values))
         if len(infinite):
-            raise ValueError(
-                f'{source} has {len(infinite)} infinite values, the first is '
-                f'of sample {infinite[0, 0]}, gene {infinite[0, 1]} '
-                '(counted from 0)')
+            raise ValueError(f'{source} has {len(infinite)} infinite values, '
+                             f'the first is of sample {infinite[0, 0]}, gene '
+                             f'{infinite[0, 1]} (counted from 0)')
         self.smallest = float(np.nanmin(values))
         self.largest = float(np.nanmax(values))
         known = values[~np.isnan(values)]
@@ -206,9 +205,8 @@ def convert_unit(values: np.ndarray, unit: str, target: str, source: str,
                 f'{_ALL_GENES} are needed')
         totals = np.nansum(linear, axis=1, keepdims=True)
         if not (totals > 0).all():
-            raise ValueError(
-                f'{source}: sample {int(np.argmin(totals))} (counted from 0) '
-                'has no expression at all')
+            raise ValueError(f'{source}: sample {int(np.argmin(totals))} '
+                             '(counted from 0) has no expression at all')
         linear *= _PER_MILLION / totals
     if target.startswith('log2_'):
         linear = np.log2(linear + 1)

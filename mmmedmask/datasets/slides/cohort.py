@@ -89,10 +89,9 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
         first = cases.setdefault(case.case_id, case)
         for name in ('label', *_PER_CASE):
             if getattr(first, name) != getattr(case, name):
-                raise ValueError(
-                    f'{where}: case {case.case_id} has {name} '
-                    f'{getattr(case, name)!r}, in a line before '
-                    f'{getattr(first, name)!r}')
+                raise ValueError(f'{where}: case {case.case_id} has {name} '
+                                 f'{getattr(case, name)!r}, in a line before '
+                                 f'{getattr(first, name)!r}')
         if first is case and case.rna_id:
             _check_new(where, 'rna_id', case.rna_id, seen)
         of_case = slides.setdefault(case.case_id, [])
@@ -145,9 +144,8 @@ def _read_case(where: str, line: Mapping[str, str], label_column: str) -> Case:
     check_choice(f'{where}: censorship', censorship, (None, 0, 1))
     return Case(case_id=line['case_id'], label=line[label_column],
                 split=line.get('split') or None, site=line.get('site') or None,
-                survival_months=months,
-                censorship=None if censorship is None else int(censorship),
-                rna_id=line.get('rna_id') or None)
+                survival_months=months, censorship=None if censorship is None
+                else int(censorship), rna_id=line.get('rna_id') or None)
 
 
 def _read_slide(where: str, line: Mapping[str, str]) -> Slide:
@@ -173,15 +171,13 @@ def read_split(path: str | Path,
     path = Path(path)
     if not path.is_file():
         present = sorted(file.name for file in path.parent.glob('*.csv'))
-        raise FileNotFoundError(
-            f'The split file {path} does not exist; its folder has '
-            f'{present[:10] or "no csv"}')
+        raise FileNotFoundError(f'The split file {path} does not exist; its '
+                                f'folder has {present[:10] or "no csv"}')
     table = read_table(path)
     columns = [name for name in SPLITS if name in table.names]
     if 'train' not in columns:
-        raise ValueError(
-            f'{path} must have the columns {SPLITS}, it has '
-            f'{list(table.names)}')
+        raise ValueError(f'{path} must have the columns {SPLITS}, it has '
+                         f'{list(table.names)}')
     for place, name in enumerate(table.names):
         if place or nearest_names(name, SPLITS):
             check_cell(str(path), 'the name of a column', name, SPLITS)
@@ -205,9 +201,8 @@ def read_split(path: str | Path,
                     f'{path}: case {case} is in {split_of[case]} and, by '
                     f'{name}, in {split}: a patient belongs to one split')
     if not split_of:
-        raise ValueError(
-            f'{path} names no case or slide of the cohort; it names '
-            f'{shown(unknown)}')
+        raise ValueError(f'{path} names no case or slide of the cohort; it '
+                         f'names {shown(unknown)}')
     notes = []
     if unknown:
         notes.append(f'{len(unknown)} names of {path.name} are not in the '

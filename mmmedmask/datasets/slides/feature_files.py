@@ -90,17 +90,15 @@ class FeatureFile(ABC):
                 f'{self.path} holds features of shape {tuple(shape)}, '
                 'expected (N, D) or (1, N, D)')
         if not is_float:
-            raise SlideFeatureError(
-                f'{self.path} holds features of type {kind}, expected '
-                'floating point numbers')
+            raise SlideFeatureError(f'{self.path} holds features of type '
+                                    f'{kind}, expected floating point numbers')
         self.shape = (int(shape[0]), int(shape[1]))
 
     def _set_side(self, side: float | None) -> None:
         """Accept a patch that is a pixel wide at least, or not known."""
         if side is not None and not 1 <= side < np.inf:
-            raise SlideFeatureError(
-                f'{self.path} says that a patch is {side:g} wide, expected 1 '
-                'or more')
+            raise SlideFeatureError(f'{self.path} says that a patch is '
+                                    f'{side:g} wide, expected 1 or more')
         self.patch_size = None if side is None else round(side)
 
     def _check_coords(self, shape: tuple[int, ...]) -> None:
@@ -132,9 +130,8 @@ class H5File(FeatureFile):
         keys = [key for key in _FEATURE_KEYS
                 if isinstance(self._file.get(key), h5py.Dataset)]
         if len(keys) != 1:
-            content = {
-                key: item.shape if isinstance(item, h5py.Dataset) else 'group'
-                for key, item in self._file.items()}
+            content = {key: item.shape if isinstance(item, h5py.Dataset)
+                       else 'group' for key, item in self._file.items()}
             raise SlideFeatureError(
                 f'{self.path} must have one data set named '
                 f'{" or ".join(_FEATURE_KEYS)}, it has {content}')
@@ -183,9 +180,8 @@ class H5File(FeatureFile):
                 f'{self.path}: the data of {key} are in other files, which '
                 'are not read: copy them into the file')
         if key == 'coords' and data.dtype.kind not in 'iuf':
-            raise SlideFeatureError(
-                f'{self.path}: {key} is of type {data.dtype}, expected '
-                'numbers')
+            raise SlideFeatureError(f'{self.path}: {key} is of type '
+                                    f'{data.dtype}, expected numbers')
         stored = data.id.get_storage_size()
         chunk = math.prod(data.chunks or (0, )) * data.dtype.itemsize
         if max(data.nbytes, chunk) > max(_BOMB_RATIO * stored, _BOMB_BYTES):
@@ -236,9 +232,8 @@ class TorchFile(FeatureFile):
             tensor = content[keys[0]]
             self.encoder = _encoder(content)
         if not isinstance(tensor, torch.Tensor):
-            raise SlideFeatureError(
-                f'{path} must hold a tensor, it holds a '
-                f'{type(content).__name__}')
+            raise SlideFeatureError(f'{path} must hold a tensor, it holds a '
+                                    f'{type(content).__name__}')
         if tensor.layout != torch.strided or tensor.is_meta:
             raise SlideFeatureError(
                 f'{path} must hold a dense tensor, it holds one of '
@@ -262,11 +257,9 @@ class TorchFile(FeatureFile):
             if zipfile.is_zipfile(self.path):
                 return torch.load(self.path, mmap=True, **options)
             # Files of torch before 1.6 cannot be mapped.
-            print_log(
-                f'{self.path} has the format of torch < 1.6, which has to be '
-                'read as a whole; a cache_dir makes later reads fast',
-                logger='current',
-                level=30)
+            print_log(f'{self.path} has the format of torch < 1.6, which has '
+                      'to be read as a whole; a cache_dir makes later reads '
+                      'fast', logger='current', level=30)
             return torch.load(self.path, **options)
         except Exception as error:
             # torch.load fails in many ways, among them pickle's own error
@@ -440,22 +433,19 @@ class FeatureFolder:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise FileNotFoundError(
-                f'The feature folder {self.folder} does not exist or is not '
-                'a folder')
+            raise FileNotFoundError(f'The feature folder {self.folder} does '
+                                    'not exist or is not a folder')
         self._files: dict[str, list[Path]] = {}
         for pattern in ('*', *(f'{name}/*' for name in _CLAM_FOLDERS)):
             for path in self._matches(pattern):
                 self._files.setdefault(slide_name(path.name), []).append(path)
         if not self._files:
-            below = sorted({
-                path.parent.relative_to(self.folder).as_posix()
-                for pattern in ('*/*', '*/*/*')
-                for path in self._matches(pattern)})
+            below = sorted({path.parent.relative_to(self.folder).as_posix()
+                            for pattern in ('*/*', '*/*/*')
+                            for path in self._matches(pattern)})
             hint = f'; its folders {below[:5]} have some' if below else ''
-            raise FileNotFoundError(
-                f'{self.folder} has no file that ends with '
-                f'{FEATURE_SUFFIXES}{hint}')
+            raise FileNotFoundError(f'{self.folder} has no file that ends '
+                                    f'with {FEATURE_SUFFIXES}{hint}')
 
     def _matches(self, pattern: str) -> list[Path]:
         return sorted(path for path in self.folder.glob(pattern)
@@ -467,10 +457,9 @@ class FeatureFolder:
         files = self._files.get(slide_name(slide_id), [])
         folders = [path.parent.name for path in files]
         if len(files) > 1 and folders != list(_CLAM_FOLDERS):
-            raise ValueError(
-                f'Several files may hold the features of slide {slide_id}: '
-                f'{[str(path) for path in files]}; name one in the column '
-                'features_path')
+            raise ValueError('Several files may hold the features of slide '
+                             f'{slide_id}: {[str(path) for path in files]}; '
+                             'name one in the column features_path')
         return files[0] if files else None
 
     def similar(self, slide_id: str) -> str | None:

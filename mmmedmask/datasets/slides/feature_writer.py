@@ -57,9 +57,8 @@ class FeatureWriter:
             raise ValueError(
                 f'coords must have the shape (N, 2), got {coords.shape}')
         if len(coords) and np.abs(coords).max() > np.iinfo(np.int32).max:
-            raise ValueError(
-                f'a coordinate of {np.abs(coords).max()} is too large for '
-                'int32')
+            raise ValueError(f'a coordinate of {np.abs(coords).max()} is too '
+                             'large for int32')
         self.path = path
         self._written = 0
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +94,8 @@ class FeatureWriter:
         NaN and infinite ones are a SlideFeatureError.
         """
         if start != self._written:
-            raise ValueError(
-                f'{self.path}: rows from {start} on, expected them from '
-                f'{self._written} on')
+            raise ValueError(f'{self.path}: rows from {start} on, expected '
+                             f'them from {self._written} on')
         if not np.isfinite(features).all():
             raise SlideFeatureError(
                 f'{self.path}: the encoder gave NaN or infinite features '
@@ -108,9 +106,8 @@ class FeatureWriter:
     def finish(self) -> Path:
         """Complete the file and give it its name."""
         if self._written != len(self._features):
-            raise ValueError(
-                f'{self.path}: {self._written} of {len(self._features)} rows '
-                'are written')
+            raise ValueError(f'{self.path}: {self._written} of '
+                             f'{len(self._features)} rows are written')
         self._file.close()
         with self._partial.open('rb+') as file:
             os.fsync(file.fileno())

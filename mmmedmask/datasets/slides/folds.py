@@ -52,10 +52,9 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
 def _check_counts(counts: Counter, text: str, num_folds: int) -> None:
     for label, count in sorted(counts.items()):
         if count < num_folds:
-            raise ValueError(
-                f'class {label!r} {text.format(count)}: {num_folds} folds '
-                f'need at least {num_folds}; merge it, leave it out or ask '
-                'for fewer folds')
+            raise ValueError(f'class {label!r} {text.format(count)}: '
+                             f'{num_folds} folds need at least {num_folds}; '
+                             'merge it, leave it out or ask for fewer folds')
 
 
 def _draw_parts(labels: Sequence[str], sites: Sequence[str] | None,
@@ -75,9 +74,8 @@ def _draw_parts(labels: Sequence[str], sites: Sequence[str] | None,
         pairs = set(zip(part.tolist(), labels, strict=True))
         if len(pairs) == num_folds * len(set(labels)):
             return part
-    raise ValueError(
-        f'found no {num_folds} folds that keep sites together and have every '
-        'class in every part: ask for fewer folds')
+    raise ValueError(f'found no {num_folds} folds that keep sites together '
+                     'and have every class in every part: ask for fewer folds')
 
 
 def _site(case: Case) -> str:
@@ -85,9 +83,8 @@ def _site(case: Case) -> str:
         return case.site
     name = tcga_case(case.case_id)
     if name is None:
-        raise ValueError(
-            f'case {case.case_id} has no site: add the column site (TCGA '
-            'barcodes tell it by themselves)')
+        raise ValueError(f'case {case.case_id} has no site: add the column '
+                         'site (TCGA barcodes tell it by themselves)')
     return name.split('-')[1]
 
 

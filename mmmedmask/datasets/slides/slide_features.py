@@ -167,9 +167,8 @@ class SlideFeatures:
                 stored = stored * self._scale
             if stored.is_floating_point():
                 if not bool(torch.isfinite(stored).all()):
-                    raise SlideFeatureError(
-                        f'{self.path} has coordinates that are NaN or '
-                        'infinite')
+                    raise SlideFeatureError(f'{self.path} has coordinates '
+                                            'that are NaN or infinite')
                 stored = stored.round()
             self._coords = stored.to(torch.int64)
         return self._coords
@@ -268,10 +267,9 @@ class FeatureCache:
             if error.errno not in NO_ROOM:
                 raise
             _FULL_FOLDERS.add(self.folder)
-            print_log(
-                f'{self.folder} has no room for a copy of {file.path} '
-                f'({error.strerror}): features are read from their own '
-                'files from here on', 'current', 30)
+            print_log(f'{self.folder} has no room for a copy of {file.path} '
+                      f'({error.strerror}): features are read from their own '
+                      'files from here on', 'current', 30)
             return file
         return NumpyFile(place, coordinates)
 
@@ -307,8 +305,7 @@ def _write_fp16(place: Path, file: FeatureFile) -> None:
             if largest > _FP16_MAX:
                 raise SlideFeatureError(
                     f'{file.path} has a feature of {largest:g}, fp16 ends at '
-                    f'{_FP16_MAX:g}: it cannot be cached, leave out '
-                    'cache_dir')
+                    f'{_FP16_MAX:g}: it cannot be cached, leave out cache_dir')
             stream.write(rows.numpy().astype('<f2').tobytes())
 
 

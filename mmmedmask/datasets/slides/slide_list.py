@@ -53,10 +53,9 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
             raise FileNotFoundError(f'{place} does not exist')
         files = [place]
         if place.is_dir():
-            files = sorted(
-                path for path in place.rglob('*') if path.is_file()
-                and (path.suffix.lower() in SLIDE_SUFFIXES
-                     or path.name in pictures))
+            files = sorted(path for path in place.rglob('*') if path.is_file()
+                           and (path.suffix.lower() in SLIDE_SUFFIXES
+                                or path.name in pictures))
         for path in files:
             if place.is_dir() and path.suffix.lower() == _BY_NAME_ONLY:
                 left_out.append(str(path))
@@ -64,18 +63,15 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
             name = slide_name(path.name)
             other = slides.setdefault(name, path)
             if other.resolve() != path.resolve():
-                raise ValueError(
-                    f'{other} and {path} are both called {name}: features '
-                    'would overwrite each other')
+                raise ValueError(f'{other} and {path} are both called {name}: '
+                                 'features would overwrite each other')
     if left_out:
-        notes.append(
-            f'{len(left_out)} DICOM files of folders are left out, name one '
-            f'file of each slide: {shown(left_out)}')
+        notes.append(f'{len(left_out)} DICOM files of folders are left out, '
+                     f'name one file of each slide: {shown(left_out)}')
     if csv is None:
         if not slides:
-            raise ValueError(
-                f'{shown([str(place) for place in inputs])}: no file ends '
-                f'with one of {SLIDE_SUFFIXES}')
+            raise ValueError(f'{shown([str(place) for place in inputs])}: no '
+                             f'file ends with one of {SLIDE_SUFFIXES}')
         return [SlideTask(name, path, mpp)
                 for name, path in sorted(slides.items())], notes
     others = sorted(set(slides) - set(listed))

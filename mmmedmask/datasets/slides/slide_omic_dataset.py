@@ -103,9 +103,8 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
                  unlisted_labels: str = 'raise', **base: object) -> None:
         if isinstance(modalities, str) or not modalities or not set(
                 modalities) <= set(MODALITIES):
-            raise ValueError(
-                f'modalities must be a list of {MODALITIES}, got '
-                f'{modalities!r}')
+            raise ValueError(f'modalities must be a list of {MODALITIES}, got '
+                             f'{modalities!r}')
         if 'genes' in modalities and expression is None:
             raise ValueError(
                 "modalities has 'genes': expression must tell where they "
@@ -158,9 +157,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                 'the scale of genes is fitted to training cases alone; this '
                 f'set (split {self.split!r}) has test_mode=True')
         if self.expression is None:
-            raise ValueError(
-                f'this set has no genes, its modalities are '
-                f'{self.modalities}')
+            raise ValueError('this set has no genes, its modalities are '
+                             f'{self.modalities}')
         return self.expression.select(self._gene_rows()).fit_scale(clip)
 
     def gene_cases(self) -> tuple[str, ...]:
@@ -209,9 +207,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         slides = self._find_slides(cases, folder) if has_slides else {}
         cases = [case for case in cases if self._is_kept(case, rows, slides)]
         if not cases:
-            raise ValueError(
-                f'{self.ann_file}: no case of the split {self.split!r} is '
-                'left')
+            raise ValueError(f'{self.ann_file}: no case of the split '
+                             f'{self.split!r} is left')
         self._report_classes(cases)
         samples = []
         for case in cases:
@@ -224,21 +221,17 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
 
     def _sample(self, case: Case, slides: list[dict], row: int | None) -> dict:
         # Slides of one encoder can be cut at different sizes: None then.
-        common = {
-            key: values.pop() if len(values) == 1 else None
-            for key, values in ((key, {slide[key] for slide in slides})
-                                for key in ('dims', 'encoder', 'patch_size',
-                                            'coord_unit'))}
+        common = {key: values.pop() if len(values) == 1 else None
+                  for key, values in ((key, {slide[key] for slide in slides})
+                                      for key in ('dims', 'encoder',
+                                                  'patch_size', 'coord_unit'))}
         lengths = [slide['num_patches'] for slide in slides]
         return {'case_id': case.case_id,
                 'slide_ids': [slide['slide_id'] for slide in slides],
-                'slides': slides,
-                'slide_lengths': lengths,
-                'num_patches': sum(lengths),
-                **common,
+                'slides': slides, 'slide_lengths': lengths,
+                'num_patches': sum(lengths), **common,
                 'gt_label': self._metainfo['classes'].index(case.label),
-                'rna_id': case.rna_id,
-                'gene_row': row,
+                'rna_id': case.rna_id, 'gene_row': row,
                 'survival_months': case.survival_months,
                 'censorship': case.censorship}
 
@@ -282,14 +275,12 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
             if len(split_of) < len(cases):
                 left = [case.case_id for case in cases
                         if case.case_id not in split_of]
-                self._note(f'{len(left)} cases are in no split: '
-                           f'{shown(left)}')
+                self._note(f'{len(left)} cases are in no split: {shown(left)}')
         kept = [case for case in cases
                 if split_of.get(case.case_id) == self.split]
         if not kept:
-            raise ValueError(
-                f'no case is in the split {self.split!r}; there are '
-                f'{dict(Counter(split_of.values()))}')
+            raise ValueError(f'no case is in the split {self.split!r}; there '
+                             f'are {dict(Counter(split_of.values()))}')
         return kept
 
     def _load_genes(self, cases: Sequence[Case]) -> dict[str, int]:
@@ -328,10 +319,9 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                 name = f'slide {slide.slide_id} of case {case.case_id}'
                 other = owner.setdefault((state.st_dev, state.st_ino), name)
                 if other != name:
-                    raise ValueError(
-                        f'{self.ann_file}: {other} and {name} share the '
-                        f'features {path}: one would count twice, or be in '
-                        'two splits')
+                    raise ValueError(f'{self.ann_file}: {other} and {name} '
+                                     f'share the features {path}: one would '
+                                     'count twice, or be in two splits')
 
     def _find_slides(self, cases: Sequence[Case],
                      folder: FeatureFolder | None) -> dict[str, list[dict]]:
@@ -371,9 +361,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
             path = self._path(slide.features_path)
             return path if path.is_file() else None
         if folder is None:
-            raise ValueError(
-                f'slide {slide.slide_id} has no features_path: give '
-                'feature_root, the folder with the features')
+            raise ValueError(f'slide {slide.slide_id} has no features_path: '
+                             'give feature_root, the folder with the features')
         return folder.find(slide.slide_id)
 
     def _apply(self, modality: str, note: str) -> None:
@@ -420,12 +409,9 @@ def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:
 def _look_into(path: Path, slide: Slide, dims: int | None) -> dict:
     """Open a file of features and note what is in it."""
     with SlideFeatures(path, dims, slide.mpp) as features:
-        return {'slide_id': slide.slide_id,
-                'path': str(path),
-                'num_patches': features.num_patches,
-                'mpp': slide.mpp,
-                'dims': features.dims,
-                'encoder': features.encoder,
+        return {'slide_id': slide.slide_id, 'path': str(path),
+                'num_patches': features.num_patches, 'mpp': slide.mpp,
+                'dims': features.dims, 'encoder': features.encoder,
                 'patch_size': features.patch_size,
                 'coord_unit': features.coord_unit}
 
@@ -443,9 +429,8 @@ def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:
     for key in _PATH_KEYS:
         if source.get(key) is not None:
             source[key] = str(resolve(source[key]))
-    stamp = tuple(
-        (path.stat().st_mtime_ns, path.stat().st_size)
-        for path in map(Path, source['path']) if path.exists())
+    stamp = tuple((path.stat().st_mtime_ns, path.stat().st_size)
+                  for path in map(Path, source['path']) if path.exists())
     return json.dumps(source, sort_keys=True), stamp
 
 

@@ -56,9 +56,8 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
         raise ValueError(f'{features.path} has no coordinates, so nothing '
                          'tells where its patches are')
     if features.coord_unit != 'level0':
-        raise ValueError(
-            f'{features.path} has coordinates in micrometres: give the '
-            'resolution of the slide with --slide-mpp')
+        raise ValueError(f'{features.path} has coordinates in micrometres: '
+                         'give the resolution of the slide with --slide-mpp')
     coords = coords.numpy()
     side = patch_size or features.patch_size or _distance(coords)
     if side is None:
@@ -75,21 +74,19 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
         path = thumbnail or _beside(features.path)
         picture = None if path is None or size is None else _read(path)
         if thumbnail is not None and size is None:
-            raise ValueError(
-                f'{features.path} does not tell how large the slide is, so '
-                f'{thumbnail} cannot be laid below its patches: give the '
-                'slide itself')
+            raise ValueError(f'{features.path} does not tell how large the '
+                             f'slide is, so {thumbnail} cannot be laid below '
+                             'its patches: give the slide itself')
         source = 'an empty canvas' if picture is None else str(path)
     if size is None:
         size = tuple(int(value) for value in coords.max(
             axis=0, initial=0) + side)
     if len(coords) and (coords.min() < 0
                         or (coords + side / 2 > np.array(size)).any()):
-        raise ValueError(
-            f'{features.path} has patches up to {coords.max(axis=0)}, '
-            f'outside of the slide of {size[0]} x {size[1]} pixels '
-            f'({source}): are they of one slide, and coordinates of its '
-            'finest level?')
+        raise ValueError(f'{features.path} has patches up to '
+                         f'{coords.max(axis=0)}, outside of the slide of '
+                         f'{size[0]} x {size[1]} pixels ({source}): are they '
+                         'of one slide, and coordinates of its finest level?')
     return SlidePicture(picture, size, int(side), source, origin)
 
 

@@ -74,9 +74,8 @@ class SlideReader(ABC):
             raise
         # Decoders fail in many ways on a damaged file.
         except Exception as error:
-            raise SlideError(
-                f'{self.path} is damaged at x {x}, y {y}, level {level} '
-                f'({error})') from error
+            raise SlideError(f'{self.path} is damaged at x {x}, y {y}, level '
+                             f'{level} ({error})') from error
 
     @abstractmethod
     def _read(self, level: int, x: int, y: int, width: int,
@@ -105,9 +104,8 @@ class SlideReader(ABC):
             return
         low, high = _PLAUSIBLE_MPP
         if not low <= across <= high or not low <= down <= high:
-            self.mpp_note = (
-                f'the file says {across:g} µm per pixel, which no '
-                'microscope has')
+            self.mpp_note = (f'the file says {across:g} µm per pixel, which '
+                             'no microscope has')
         elif abs(across - down) > .01 * across:
             self.mpp_note = (f'the file says {across:g} µm per pixel across '
                              f'and {down:g} down')
@@ -165,18 +163,16 @@ class TiffReader(SlideReader):
     def _check(self, pages: list):
         page = pages[0]
         if len(pages) != 1 or page is None or page.imagedepth != 1:
-            raise SlideError(
-                f'{self.path} has {len(pages)} planes, expected one of gray '
-                'or RGB')
+            raise SlideError(f'{self.path} has {len(pages)} planes, expected '
+                             'one of gray or RGB')
         if page.dtype not in (np.uint8, np.uint16) or \
                 page.samplesperpixel not in (1, 3, 4):
             raise SlideError(
                 f'{self.path} has {page.samplesperpixel} channels of '
                 f'{page.dtype}, expected gray or RGB of 8 or 16 bit')
         if page.photometric not in _GRAY_OR_RGB:
-            raise SlideError(
-                f'{self.path} has colours of the kind {page.photometric!r}, '
-                'expected gray or RGB')
+            raise SlideError(f'{self.path} has colours of the kind '
+                             f'{page.photometric!r}, expected gray or RGB')
         if _ASSOCIATED_ALPHA in page.extrasamples:
             raise SlideError(f'{self.path} has colours that are multiplied by '
                              'alpha: store them without')
@@ -329,9 +325,8 @@ def open_slide(path: str | Path) -> SlideReader:
     if is_tiff and kind is None:
         return TiffReader(path)
     if kind is None:
-        raise SlideError(
-            f'{path} can be read neither by OpenSlide nor by tifffile: it '
-            f'begins with {begin!r}')
+        raise SlideError(f'{path} can be read neither by OpenSlide nor by '
+                         f'tifffile: it begins with {begin!r}')
     try:
         return OpenSlideReader(path, openslide.OpenSlide(path))
     except openslide.OpenSlideError as error:

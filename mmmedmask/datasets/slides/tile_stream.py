@@ -101,8 +101,7 @@ def plan_slide(slide: SlideReader, options: TilingOptions,
     overview = read_overview(slide, min(coarse, fine))
     picture, thumbnail = (resize(overview, small_size(slide.size, downsample))
                           for downsample in (coarse, fine))
-    tissue = find_tissue(
-        picture, options.tissue, coarse * geometry.slide_mpp)
+    tissue = find_tissue(picture, options.tissue, coarse * geometry.slide_mpp)
     coords = tile_grid(slide.size, geometry)
     shares = tissue_shares(tissue, coords, geometry.side, slide.size)
     # A share that is met exactly must not fail by rounding.

@@ -53,10 +53,9 @@ def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
     slide_mpp = known_mpp(slide, slide_mpp)
     if slide_mpp is None:
         reason = slide.mpp_note or 'it does not say'
-        raise SlideError(
-            f'{slide.path}: how many µm a pixel is wide is not known '
-            f'({reason}); give it with --slide-mpp, or in the column mpp of '
-            'the csv')
+        raise SlideError(f'{slide.path}: how many µm a pixel is wide is not '
+                         f'known ({reason}); give it with --slide-mpp, or in '
+                         'the column mpp of the csv')
     factor = mpp / slide_mpp
     if factor * _MAX_ENLARGEMENT < 1 and not allow_enlarging:
         raise SlideError(
@@ -174,6 +173,5 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     smaller = image.shape[0] >= height and image.shape[1] >= width
-    return cv2.resize(
-        image, size, interpolation=cv2.INTER_AREA
-        if smaller else cv2.INTER_CUBIC)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller
+                      else cv2.INTER_CUBIC)

@@ -88,11 +88,10 @@ class ContrastiveCrop(RandomResizedCrop):
         mirrored is an error.
         """
         if results.get('crop_box', WHOLE) != WHOLE or results.get('flip'):
-            raise ValueError(
-                'ContrastiveCrop must come before other crops and flips, but '
-                f'{results["img_path"]} has crop_box '
-                f'{results.get("crop_box", WHOLE)} and flip '
-                f'{bool(results.get("flip"))}')
+            raise ValueError('ContrastiveCrop must come before other crops '
+                             f'and flips, but {results["img_path"]} has '
+                             f'crop_box {results.get("crop_box", WHOLE)} and '
+                             f'flip {bool(results.get("flip"))}')
         rows, columns = results['img'].shape[:2]
         draws = [BOX_DRAWS, 2 * BETA_DRAWS]
         box_uniform, place_uniform = self.draw(

@@ -28,12 +28,8 @@ DRAWS_PER_ATTEMPT = 4
 Box = tuple[float, float, float, float]
 WHOLE: Box = (0., 0., 1., 1.)
 # Mirrored left-right and top-bottom.
-FLIPS = {
-    None: (False, False),
-    'horizontal': (True, False),
-    'vertical': (False, True),
-    'diagonal': (True, True)
-}
+FLIPS = {None: (False, False), 'horizontal': (True, False),
+         'vertical': (False, True), 'diagonal': (True, True)}
 DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
 
 

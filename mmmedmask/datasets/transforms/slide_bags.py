@@ -82,10 +82,9 @@ slide_features.SlideBag`
         opened = SlideFeatures(
             slide['path'], mpp=slide.get('mpp'), cache_dir=cache)
         if len(opened) != slide['num_patches']:
-            raise ValueError(
-                f'{slide["path"]} has {len(opened)} patches, it had '
-                f'{slide["num_patches"]} when the data set was set up: it '
-                'was written anew')
+            raise ValueError(f'{slide["path"]} has {len(opened)} patches, it '
+                             f'had {slide["num_patches"]} when the data set '
+                             'was set up: it was written anew')
         self._slides[key] = opened
         while len(self._slides) > self.max_open:
             self._slides.popitem(last=False)[1].close()
@@ -192,9 +191,8 @@ class ContiguousSubsequence(BagTransform):
         """Rows in the order of the curve, slide after slide."""
         if 'patches' in results:
             if not places_known(results['coords']):
-                raise ValueError(
-                    f'case {results.get("case_id")}: the Hilbert order needs '
-                    'coordinates')
+                raise ValueError(f'case {results.get("case_id")}: the Hilbert '
+                                 'order needs coordinates')
             slides = results['coords'].split(_slide_counts(results))
         else:
             slides = results['bag'].coords()
@@ -227,9 +225,8 @@ class RandomSubsample(BagTransform):
     def change(self, results: dict) -> None:
         """Take the patches."""
         if 'unique_patches' in results:
-            raise ValueError(
-                'RandomSubsample must come before ContiguousSubsequence, '
-                'whose run it would break')
+            raise ValueError('RandomSubsample must come before '
+                             'ContiguousSubsequence, whose run it would break')
         count = _num_rows(results)
         if count <= self.max_patches:
             read_rows(results)
@@ -312,9 +309,8 @@ class PackSlideOmicInputs(BaseTransform):
         """Pack one sample."""
         missing = [key for key in META_KEYS if key not in results]
         if missing:
-            raise KeyError(
-                f'The sample lacks the meta keys {missing}; it has '
-                f'{sorted(results)}')
+            raise KeyError(f'The sample lacks the meta keys {missing}; it has '
+                           f'{sorted(results)}')
         if results.get('bag') is not None:
             read_rows(results)
             mask = results.get('mask')

@@ -56,22 +56,17 @@ class LoadTile(ShownTransform):
             scaled is then float32.
     """
 
-    def __init__(self,
-                 in_channels: int = 3,
-                 dtype: str = 'uint8',
-                 gray_to_rgb: bool = False,
-                 drop_alpha: bool = False,
+    def __init__(self, in_channels: int = 3, dtype: str = 'uint8',
+                 gray_to_rgb: bool = False, drop_alpha: bool = False,
                  window: str | Sequence[float] | None = None) -> None:
         self.in_channels = check_integer('in_channels', in_channels)
         self.dtype = check_choice('dtype', dtype, DTYPE_CHOICES)
         if gray_to_rgb and in_channels != 3:
-            raise ValueError(
-                'gray_to_rgb makes 3 channels, but in_channels is '
-                f'{in_channels}')
+            raise ValueError('gray_to_rgb makes 3 channels, but in_channels '
+                             f'is {in_channels}')
         if drop_alpha and in_channels not in (1, 3):
-            raise ValueError(
-                'drop_alpha leaves 3 or 1 channels, but in_channels is '
-                f'{in_channels}')
+            raise ValueError('drop_alpha leaves 3 or 1 channels, but '
+                             f'in_channels is {in_channels}')
         self.gray_to_rgb = gray_to_rgb
         self.drop_alpha = drop_alpha
         if window not in (None, 'header'):
@@ -129,9 +124,8 @@ class LoadTile(ShownTransform):
                 hint = '; set gray_to_rgb=True to repeat the gray channel'
             elif channels == self.in_channels + 1 and channels in (2, 4):
                 hint = '; set drop_alpha=True if the last one is alpha'
-            raise ImageFileError(
-                f'Image {path} has {channels} channels, expected '
-                f'{self.in_channels}{hint}')
+            raise ImageFileError(f'Image {path} has {channels} channels, '
+                                 f'expected {self.in_channels}{hint}')
         return image
 
     def _match_dtype(self, image: np.ndarray, path: str) -> np.ndarray:
@@ -179,9 +173,8 @@ class LoadImageFromFile(LoadTile):
     def _match_channels(self, image: np.ndarray, path: str) -> np.ndarray:
         if (image.shape[2] in (2, 4) and image.dtype == np.uint8
                 and image[..., -1].min() < 255):
-            raise ImageFileError(
-                f'Image {path} is transparent in places: lay it over a '
-                'background first')
+            raise ImageFileError(f'Image {path} is transparent in places: lay '
+                                 'it over a background first')
         return super()._match_channels(image, path)
 
 
@@ -202,10 +195,8 @@ class PackTile(ShownTransform):
         meta_keys: Keys that go into the data sample's meta information.
     """
 
-    def __init__(
-        self,
-        meta_keys: Sequence[str] = ('img_path', 'sample_idx', 'ori_shape')
-    ) -> None:
+    def __init__(self, meta_keys: Sequence[str] = ('img_path', 'sample_idx',
+                                                   'ori_shape')) -> None:
         if isinstance(meta_keys, str):
             raise ValueError(
                 f'meta_keys must be a list of names, got {meta_keys!r}')
@@ -215,9 +206,8 @@ class PackTile(ShownTransform):
         """Pack one sample."""
         missing = [key for key in self.meta_keys if key not in results]
         if missing:
-            raise KeyError(
-                f'The sample lacks the meta keys {missing}; it has '
-                f'{sorted(results)}')
+            raise KeyError(f'The sample lacks the meta keys {missing}; it has '
+                           f'{sorted(results)}')
         data_sample = DataSample()
         for key in self.meta_keys:
             # A constructor or set_metainfo would copy each value deeply.
@@ -245,8 +235,7 @@ def channels_first(image: np.ndarray) -> torch.Tensor:
     if image.dtype == np.uint16:
         image = image.astype(np.int32)
     if image.shape[2] > 4:
-        return torch.from_numpy(
-            np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
     # Three times as fast as a strided copy of numpy or torch, but OpenCV
     # limits the number of channels.
