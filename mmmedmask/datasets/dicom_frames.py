@@ -1,8 +1,7 @@
 """Compressed DICOM for pydicom, decoded by imagecodecs.
 
-pydicom decodes JPEG and JPEG 2000 through pillow. For these transfer syntaxes
-it wants libraries besides, of which that for lossless JPEG is under the GPL;
-imagecodecs decodes them, and is here anyway.
+For these transfer syntaxes pydicom wants libraries besides pillow, of which
+that for lossless JPEG is under the GPL; imagecodecs is here anyway.
 """
 
 from __future__ import annotations
@@ -34,15 +33,14 @@ def is_available(syntax: str) -> bool:
 def register_decoders() -> None:
     """Let pydicom decode these transfer syntaxes here, too."""
     for syntax in _CODECS:
-        get_decoder(syntax).add_plugin(
-            'imagecodecs', (__name__, 'decode_frame'))
+        get_decoder(syntax).add_plugin('imagecodecs',
+                                       (__name__, 'decode_frame'))
 
 
 def decode_frame(data: bytes, runner: DecodeRunner) -> bytearray:
-    """Decode a frame, as pydicom calls it.
+    """Decode a frame, for pydicom: by rows, a pixel's samples side by side.
 
-    ``runner`` has what the header says. The values are by rows, the samples
-    of a pixel side by side.
+    ``runner`` has what the header says.
     """
     import imagecodecs
 
@@ -50,8 +48,8 @@ def decode_frame(data: bytes, runner: DecodeRunner) -> bytearray:
     values = getattr(imagecodecs, f'{codec}_decode')(data)
     shape = runner.rows, runner.columns, runner.samples_per_pixel
     if values.size != np.prod(shape) or values.shape[:2] != shape[:2]:
-        raise ValueError(f'the frame is {values.shape}, the header says '
-                         f'{shape}')
+        raise ValueError(
+            f'the frame is {values.shape}, the header says {shape}')
     if runner.pixel_representation == 1 and values.dtype.kind == 'u':
         # Two's complement of the bits that are stored, without the sign's
         # copies in front.

@@ -4,15 +4,8 @@ from pathlib import Path
 
 from mmengine.fileio import get_file_backend
 
+from mmmedmask.datasets import shards
 from mmmedmask.datasets.image_files import ImageFileDataset
-from mmmedmask.datasets.shards import (
-    ENTRIES_FILE,
-    INDEX_FILE,
-    LocalShards,
-    RemoteShards,
-    ShardIndex,
-    read_picture,
-)
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.atomic_files import write_bytes
 from mmmedmask.util.file_locks import lock_file
@@ -64,15 +57,15 @@ class ShardedTiles(ImageFileDataset):
         # The index is no list to serialize.
         super().__init__(**{**base, 'serialize_data': False})
 
-    def load_data_list(self) -> ShardIndex:
+    def load_data_list(self) -> shards.ShardIndex:
         """Map the index."""
         if self.backend is not None:
             self._fetch_index()
-        index = ShardIndex(self.index_dir, self.address)
+        index = shards.ShardIndex(self.index_dir, self.address)
         if index.classes:
             self._metainfo.setdefault('classes', index.classes)
-        self._shards = LocalShards(
-            index) if self.backend is None else RemoteShards(
+        self._shards = shards.LocalShards(
+            index) if self.backend is None else shards.RemoteShards(
                 index, self.backend)
         return index
 
@@ -81,13 +74,13 @@ class ShardedTiles(ImageFileDataset):
         with lock_file(self.index_dir / 'index.lock',
                        waiting=lambda holder: None):
             # The json is last: where it is, the other is, too.
-            for name in (ENTRIES_FILE, INDEX_FILE):
-                if not (self.index_dir / INDEX_FILE).is_file():
+            for name in (shards.ENTRIES_FILE, shards.INDEX_FILE):
+                if not (self.index_dir / shards.INDEX_FILE).is_file():
                     write_bytes(self.index_dir / name,
                                 self.backend.get(f'{self.address}/{name}'))
 
     def prepare_data(self, idx: int) -> dict:
         """Read one tile and send it through the pipeline."""
         sample = self.get_data_info(idx)
-        sample['img_bytes'] = read_picture(sample, self._shards.read)
+        sample['img_bytes'] = shards.read_picture(sample, self._shards.read)
         return self.pipeline(sample)

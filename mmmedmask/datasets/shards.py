@@ -16,12 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.datasets import image_io
 from mmmedmask.datasets.fsspec_backend import FsspecBackend
-from mmmedmask.datasets.image_io import (
-    IMAGE_EXTENSIONS,
-    ImageFileError,
-    decode_image,
-)
 from mmmedmask.datasets.radiology import SCAN_EXTENSIONS
 from mmmedmask.util.atomic_files import atomic_path, write_json
 from mmmedmask.util.checks import check_integer, check_positive
@@ -34,7 +30,7 @@ ENTRY = np.dtype([('offset', '<u8'), ('size', '<u4'), ('shard', '<u4'),
 """Where a picture begins in its shard and its length, both in bytes; the
 number of the shard; the class, or -1."""
 TAR_BLOCK = 512
-_PICTURES = IMAGE_EXTENSIONS + SCAN_EXTENSIONS
+_PICTURES = image_io.IMAGE_EXTENSIONS + SCAN_EXTENSIONS
 
 
 class ShardIndex(Sequence):
@@ -245,9 +241,9 @@ def check_shards(index: ShardIndex) -> Iterator[str]:
     for place in range(len(index)):
         sample = index[place]
         try:
-            decode_image(io.BytesIO(read_picture(sample, read)),
+            image_io.decode_image(io.BytesIO(read_picture(sample, read)),
                          sample['img_path'])
-        except ImageFileError as error:
+        except image_io.ImageFileError as error:
             yield str(error)
 
 
@@ -267,11 +263,11 @@ def read_picture(sample: dict,
             raise ValueError(f'the member has {found} bytes and the index '
                              f'says {size}: it is not of this shard')
     except tarfile.HeaderError as error:
-        raise ImageFileError(
+        raise image_io.ImageFileError(
             f'Cannot read {sample["img_path"]}: there is no member of a tar, '
             f'the index is not of this shard ({error})') from error
     except (OSError, ValueError) as error:
-        raise ImageFileError(
+        raise image_io.ImageFileError(
             f'Cannot read {sample["img_path"]}: {error}') from error
     return content[TAR_BLOCK:]
 

@@ -7,14 +7,9 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
+from mmmedmask.datasets import radiology
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
-from mmmedmask.datasets.radiology import (
-    AXES,
-    SCAN_EXTENSIONS,
-    is_scan,
-    pictures_of,
-)
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.table_files import read_list_file
@@ -50,7 +45,7 @@ class TileFolder(ImageFileDataset):
 
     def __init__(self, data_root: str | Sequence[str], ann_file: str = '',
                  axis: str = 'axial', **base: object) -> None:
-        self.axis = check_choice('axis', axis, AXES)
+        self.axis = check_choice('axis', axis, radiology.AXES)
         roots = [data_root] if isinstance(
             data_root, (str, os.PathLike)) else list(data_root)
         if not roots or not all(str(root) for root in roots):
@@ -82,8 +77,8 @@ class TileFolder(ImageFileDataset):
         """Return the sorted images of one root; log what else is there."""
         tiles, others = [], Counter()
         for path in walk_files(root):
-            if is_scan(path):
-                tiles += pictures_of(path, self.axis)
+            if radiology.is_scan(path):
+                tiles += radiology.pictures_of(path, self.axis)
             elif path.suffix.lower() in IMAGE_EXTENSIONS:
                 tiles.append(path)
             else:
@@ -91,8 +86,8 @@ class TileFolder(ImageFileDataset):
         if not tiles:
             raise FileNotFoundError(
                 f'The tile folder {root} holds no image with one of the '
-                f'extensions {IMAGE_EXTENSIONS + SCAN_EXTENSIONS}; other '
-                f'files: {dict(others) or "none"}')
+                f'extensions {IMAGE_EXTENSIONS + radiology.SCAN_EXTENSIONS}; '
+                f'other files: {dict(others) or "none"}')
         print_log(f'{root}: {len(tiles)} tiles, {sum(others.values())} other '
                   f'files {dict(others) or ""}'.rstrip(), logger='current')
         return tiles

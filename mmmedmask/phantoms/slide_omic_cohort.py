@@ -12,15 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.phantoms import slide_omic_drawing
 from mmmedmask.phantoms.slide_files import draw_genes, write_features
-from mmmedmask.phantoms.slide_omic_drawing import (
-    PATCH_SIZE,
-    ExpressionStyle,
-    draw_expression,
-    draw_expression_style,
-    draw_slide,
-    draw_slide_style,
-)
 from mmmedmask.util.atomic_files import write_csv, write_json, write_text
 from mmmedmask.util.checks import check_integer, check_range
 
@@ -122,8 +115,8 @@ def write_slide_omic_cohort(
     lacking = _lacking(num_cases, cases_without_genes, cases_without_slides)
     splits = _splits(labels, split_shares)
     rng = np.random.default_rng((seed, 0))
-    slide_style = draw_slide_style(len(classes), dims, rng)
-    expression_style = draw_expression_style(
+    slide_style = slide_omic_drawing.draw_slide_style(len(classes), dims, rng)
+    expression_style = slide_omic_drawing.draw_expression_style(
         num_genes, len(classes), num_pathways, pathway_size, rng)
     suffix = {'clam-pt': '.pt', 'npy': '.npy'}.get(layout, '.h5')
     rows, columns, regions, distractors = [], {}, {}, {}
@@ -134,7 +127,8 @@ def write_slide_omic_cohort(
                    split=splits[number],
                    site=f'site_{rng.integers(_NUM_SITES)}',
                    **_draw_survival(label, rng))
-        expression = draw_expression(expression_style, label, rng, gene_signal)
+        expression = slide_omic_drawing.draw_expression(
+            expression_style, label, rng, gene_signal)
         if lacking.get(number) != 'genes':
             columns[case_id] = expression
         if lacking.get(number) == 'slides':
@@ -146,12 +140,13 @@ def write_slide_omic_cohort(
             # From a generator of its own: the other slides stay as they are.
             silent = (np.random.default_rng((seed, 2, number, part)).random()
                       < silent_share)
-            slide = draw_slide(slide_style, label,
+            slide = slide_omic_drawing.draw_slide(slide_style, label,
                                int(rng.integers(patches[0], patches[1] + 1)),
                                rng, region_share,
                                0.0 if silent else slide_signal, smoothness)
             write_features(root / 'features' / f'{slide_id}{suffix}', layout,
-                           slide.features, slide.coords, patch_size=PATCH_SIZE)
+                           slide.features, slide.coords,
+                           patch_size=slide_omic_drawing.PATCH_SIZE)
             for planted, mask in ((regions, slide.region),
                                   (distractors, slide.distractor)):
                 planted[slide_id] = (
@@ -230,7 +225,7 @@ def _draw_survival(label: int, rng: np.random.Generator) -> dict[str, object]:
                 censorship=int(contact < death))
 
 
-def _write_genes(root: Path, style: ExpressionStyle,
+def _write_genes(root: Path, style: slide_omic_drawing.ExpressionStyle,
                  columns: dict[str, np.ndarray],
                  seed: int) -> dict[str, list[str]]:
     """Write the expression and gene sets, those of planted ones first."""

@@ -13,14 +13,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
-from mmmedmask.shrinking.drawn_data import (
-    BATCH_SIZE,
-    ITERATIONS,
-    DrawnKind,
-    draw_dataset,
-    draw_gene_sets,
-    draw_teachers,
-)
+from mmmedmask.shrinking import drawn_data
 from mmmedmask.shrinking.model_sizes import kind_of, shrink_model
 from mmmedmask.util.nested import nested_dicts
 
@@ -32,7 +25,7 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def shrink_config(cfg: Config, work_dir: str | Path,
                   data_dir: str | Path | None = None,
                   sources: Mapping[tuple, str | Path] | None = None,
-                  iterations: int = ITERATIONS) -> Config:
+                  iterations: int = drawn_data.ITERATIONS) -> Config:
     """Return a copy of a config that trains within a second on a CPU.
 
     Handled are the pre-training of CMIM, MSMAE and GiMP, MSMAE's classifier
@@ -66,8 +59,9 @@ def shrink_config(cfg: Config, work_dir: str | Path,
         if cfg.get(name):
             old = cfg[name].dataset.get('data_root')
             _shrink_loader(cfg[name])
-            new = draw_dataset(cfg[name].dataset, data_dir,
-                               DrawnKind.wanted_by(cfg[name].dataset, model))
+            new = drawn_data.draw_dataset(
+                cfg[name].dataset, data_dir,
+                drawn_data.DrawnKind.wanted_by(cfg[name].dataset, model))
             if isinstance(old, str):
                 roots[old] = new
     if kind_of(cfg.get('test_cfg')) == 'ProbeLoop':
@@ -77,13 +71,14 @@ def shrink_config(cfg: Config, work_dir: str | Path,
         if kind_of(hook) == 'LossFloorsHook' and hook.get('held_out'):
             # Other splits are drawn, other folders are not.
             hook['held_out'].pop('data_root', None)
-            hook.update(num_fit=BATCH_SIZE, num_held_out=BATCH_SIZE)
+            hook.update(num_fit=drawn_data.BATCH_SIZE,
+                        num_held_out=drawn_data.BATCH_SIZE)
         if kind_of(hook) == 'ProbeHook' and not hook.get('bags'):
             _shrink_probes(hook, data_dir)
             hook['few'] = [None]
     shrink_model(cfg)
-    draw_teachers(cfg.model, data_dir / 'teachers')
-    draw_gene_sets(cfg.model, data_dir / 'gene_sets')
+    drawn_data.draw_teachers(cfg.model, data_dir / 'teachers')
+    drawn_data.draw_gene_sets(cfg.model, data_dir / 'gene_sets')
     for name in ('val_evaluator', 'test_evaluator'):
         for evaluator in nested_dicts(cfg.get(name)):
             if evaluator.get('ann_file'):
@@ -121,14 +116,15 @@ def _shrink_probes(probes: dict, data_dir: Path) -> None:
     folder = data_dir / 'probes'
     if not folder.exists():
         most = max(count or 0 for count in probes.get('few', FEW))
-        write_lesion_dataset(folder, num_train=max(most, BATCH_SIZE),
-                             num_val=BATCH_SIZE, size=(32, 32))
+        write_lesion_dataset(folder,
+                             num_train=max(most, drawn_data.BATCH_SIZE),
+                             num_val=drawn_data.BATCH_SIZE, size=(32, 32))
     probes.update(split_folder=SPLIT_FOLDER, **{
         key: str(folder) for key in ('data', 'dense') if probes.get(key)})
 
 
 def _shrink_loader(loader: dict) -> None:
-    loader.update(batch_size=min(BATCH_SIZE, loader['batch_size']),
+    loader.update(batch_size=min(drawn_data.BATCH_SIZE, loader['batch_size']),
                   num_workers=0, persistent_workers=False, pin_memory=False)
     loader.pop('prefetch_factor', None)
 

@@ -13,7 +13,7 @@ from torch import nn
 from mmmedmask.apis import slide_extraction as slide_features
 from mmmedmask.apis.slide_extraction import extract_slides
 from mmmedmask.apis.tile_bags import Tile, TileBag, encode_bags
-from mmmedmask.datasets.slides import tile_stream as slide_tiles
+from mmmedmask.datasets.slides import slide_readers
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_list import SlideTask, list_slides
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
@@ -202,7 +202,7 @@ def test_a_reader_process_that_dies_is_reported(slides, tmp_path, encoder,
     def die(path):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(slide_tiles, 'open_slide', die)
+    monkeypatch.setattr(slide_readers, 'open_slide', die)
     results = extract_slides([SlideTask('a', slides / 'a.tif')], tmp_path,
                              encoder, TILING, workers=1)
     assert results[0].status == 'failed'

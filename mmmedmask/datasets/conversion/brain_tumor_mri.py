@@ -9,13 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.datasets.conversion import folders
 from mmmedmask.datasets.conversion.copies import Copies
-from mmmedmask.datasets.conversion.folders import (
-    check_parts,
-    class_folders,
-    image_files,
-    only_folder,
-)
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
     Split,
@@ -50,18 +45,18 @@ def find_images(download: Path) -> FoundImages:
 
     ``download`` holds ``Training`` and ``Testing``, two levels down at most.
     """
-    root = only_folder(
+    root = folders.only_folder(
         download, [f'{part}/' for part in PARTS], ' and '.join(PARTS))
     images, ignored, counts = [], Counter(), Counter()
     for part in PARTS:
-        for folder in class_folders(root / part, BRAIN_CLASSES):
-            files, others = image_files(folder)
+        for folder in folders.class_folders(root / part, BRAIN_CLASSES):
+            files, others = folders.image_files(folder)
             ignored += others
             counts[f'{part}/{folder.name}'] = len(files)
             for source in files:
                 path = f'images/{part}/{folder.name}/{source.name}'
                 images.append(LabelledImage(source, path, folder.name, path))
-    return FoundImages(images, check_parts(
+    return FoundImages(images, folders.check_parts(
         'Brain Tumor MRI', root, counts, OFFICIAL_COUNTS,
         'such as Training/glioma/Tr-gl_0010.jpg and '
         'Testing/glioma/Te-gl_0010.jpg', ignored))

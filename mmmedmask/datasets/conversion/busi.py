@@ -8,14 +8,8 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from mmmedmask.datasets.conversion import folders
 from mmmedmask.datasets.conversion.copies import NEAR_THRESHOLD, fingerprint
-from mmmedmask.datasets.conversion.folders import (
-    check_parts,
-    check_same_names,
-    class_folders,
-    image_files,
-    only_folder,
-)
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
     draw_paper_and,
@@ -37,11 +31,11 @@ def find_images(download: Path) -> FoundImages:
     ``download`` holds the folders of the classes, two levels down at most.
     """
     classes = tuple(OFFICIAL_COUNTS)
-    root = only_folder(download, [f'{name}/' for name in classes],
+    root = folders.only_folder(download, [f'{name}/' for name in classes],
                        'benign, malignant and normal')
     images, ignored = [], Counter()
-    for folder in class_folders(root, classes):
-        files, others = image_files(folder, ('.png', ))
+    for folder in folders.class_folders(root, classes):
+        files, others = folders.image_files(folder, ('.png', ))
         ignored += others
         pictures, masks = {}, defaultdict(list)
         for path in files:
@@ -50,14 +44,14 @@ def find_images(download: Path) -> FoundImages:
                 masks[match[1]].append(path)
             else:
                 pictures[path.stem] = path
-        check_same_names(pictures, masks, folder)
+        folders.check_same_names(pictures, masks, folder)
         for stem, source in pictures.items():
             path = f'images/{folder.name}/{source.name}'
             images.append(LabelledImage(
                 source, path, folder.name, path, tuple(masks[stem]),
                 f'masks/{folder.name}/{stem}.png'))
     counts = Counter(image.label for image in images)
-    notices = check_parts('BUSI', root, counts, OFFICIAL_COUNTS,
+    notices = folders.check_parts('BUSI', root, counts, OFFICIAL_COUNTS,
                           "PNG such as 'benign/benign (1).png' with "
                           "'benign/benign (1)_mask.png'", ignored)
     joined = sum(len(image.masks) > 1 for image in images)

@@ -27,22 +27,15 @@ from mmmedmask.datasets.coco_instances import (
     mask_to_labels,
     split_instances,
 )
-from mmmedmask.datasets.conversion import Conversion, LayoutError
+from mmmedmask.datasets.conversion import (
+    Conversion,
+    LayoutError,
+    copies,
+    folders,
+)
 from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
-)
-from mmmedmask.datasets.conversion.copies import (
-    NEAR_THRESHOLD,
-    make_record,
-    report_copies,
-)
-from mmmedmask.datasets.conversion.folders import (
-    check_same_names,
-    compare_counts,
-    image_files,
-    index_files,
-    only_folder,
 )
 from mmmedmask.util.table_files import read_table
 
@@ -86,11 +79,11 @@ def find_glas(data_root: Path) -> Splits:
 
     They are BMP in the release; PNG does as well.
     """
-    folder = only_folder(data_root, ['train_*_anno.*'],
+    folder = folders.only_folder(data_root, ['train_*_anno.*'],
                          'train_1.bmp, train_1_anno.bmp, ...')
-    files = [path for path in image_files(folder, _IMAGE_SUFFIXES)[0]
+    files = [path for path in folders.image_files(folder, _IMAGE_SUFFIXES)[0]
              if re.fullmatch(r'(train|testA|testB)_\d+(_anno)?', path.stem)]
-    images, masks = (index_files([path for path in files
+    images, masks = (folders.index_files([path for path in files
                                   if path.stem.endswith('_anno') == is_mask],
                                  lambda path: path.stem.removesuffix('_anno'))
                      for is_mask in (False, True))
@@ -115,7 +108,7 @@ def find_crag(data_root: Path) -> Splits:
 
     The folders are ``train`` and ``valid``, in some copies ``test``.
     """
-    folder = only_folder(
+    folder = folders.only_folder(
         data_root, ['train/Images/'],
         'train/Images, train/Annotation, valid/Images, valid/Annotation')
     tests = [name for name in ('valid', 'test')
@@ -126,8 +119,9 @@ def find_crag(data_root: Path) -> Splits:
     splits = {}
     for split, part in (('train', 'train'), ('test', tests[0])):
         images, masks = (
-            index_files(image_files(folder / part / name, _IMAGE_SUFFIXES)[0],
-                        lambda path: path.stem)
+            folders.index_files(folders.image_files(folder / part / name,
+                                                    _IMAGE_SUFFIXES)[0],
+                                lambda path: path.stem)
             for name in ('Images', 'Annotation'))
         splits[split] = _pair_up(
             images, masks, folder / part, data_root, split)
@@ -137,7 +131,7 @@ def find_crag(data_root: Path) -> Splits:
 def _pair_up(images: dict[str, Path], masks: dict[str, Path], folder: Path,
              data_root: Path, part: str = '') -> list[ImageWithMask]:
     """Pair images and masks by name, in the order of the names' numbers."""
-    check_same_names(images, masks, folder)
+    folders.check_same_names(images, masks, folder)
     names = sorted(images, key=lambda name: [
         int(piece) if piece.isdigit() else piece
         for piece in re.split(r'(\d+)', name)])
@@ -187,7 +181,7 @@ class GlandConversion(Conversion):
     source: GlandSource
     splits: Splits
     options: InstanceOptions = field(default_factory=InstanceOptions)
-    threshold: float = NEAR_THRESHOLD
+    threshold: float = copies.NEAR_THRESHOLD
     totals: dict[str, SplitTotals] = field(default_factory=dict)
 
     @property
@@ -195,7 +189,8 @@ class GlandConversion(Conversion):
         """Whether the data set is complete."""
         counts = Counter(
             pair.part for pairs in self.splits.values() for pair in pairs)
-        return compare_counts(self.source.name, counts, self.source.official)
+        return folders.compare_counts(self.source.name, counts,
+                                      self.source.official)
 
     def write(self, out: Path) -> list[str]:
         """Write ``train.json`` and ``test.json``, see the base class."""
@@ -227,7 +222,7 @@ class GlandConversion(Conversion):
             for pair in pairs:
                 image, labels = read_pair(pair, report)
                 if image is not None:
-                    records.append(make_record(str(pair.image), split,
+                    records.append(copies.make_record(str(pair.image), split,
                                                pair.image.read_bytes(), image))
                 if labels is None:
                     continue
@@ -238,7 +233,7 @@ class GlandConversion(Conversion):
             report.checked.append(
                 f'{split}: {len(pairs)} images with masks'
                 + ('' if written is None else ', and their annotations'))
-        report_copies(report, records, self.threshold)
+        copies.report_copies(report, records, self.threshold)
         if self.source.patients:
             _add_shared_patients(
                 self.splits, self.source.patients(self.splits), report)
@@ -246,7 +241,7 @@ class GlandConversion(Conversion):
 
 
 def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
-            threshold: float = NEAR_THRESHOLD) -> GlandConversion:
+            threshold: float = copies.NEAR_THRESHOLD) -> GlandConversion:
     """Find the images of a data set in :data:`SOURCES`.
 
     ``data_root`` is or holds the unpacked download; ``threshold`` is the

@@ -7,13 +7,7 @@ al. 2018, doi:10.7910/DVN/DBW86T), with lesion masks by Tschandl et al. 2020.
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from mmmedmask.datasets.conversion import LayoutError
-from mmmedmask.datasets.conversion.folders import (
-    all_files,
-    compare_counts,
-    name_images,
-    only_file,
-)
+from mmmedmask.datasets.conversion import LayoutError, folders
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
     draw_paper_and,
@@ -47,8 +41,9 @@ def find_images(download: Path) -> FoundImages:
     It holds, at any depth, ``HAM10000_metadata`` (csv or tab), the images
     ``ISIC_*.jpg`` and, if there are any, masks ``ISIC_*_segmentation.png``.
     """
-    files = all_files(download)
-    metadata = _read_metadata(only_file(files, METADATA_FILES, download))
+    files = folders.all_files(download)
+    metadata = _read_metadata(folders.only_file(files, METADATA_FILES,
+                                                download))
     pictures, twice = _by_stem(
         path for path in files
         if path.suffix.lower() == '.jpg' and path.stem.startswith('ISIC_'))
@@ -67,14 +62,14 @@ def find_images(download: Path) -> FoundImages:
         pictures[stem], f'images/{stem}.jpg', *metadata[stem],
         *(((masks[stem + _MASK_ENDING], ), f'masks/{stem}.png')
           if masks else ())) for stem in known]
-    notices = compare_counts(
+    notices = folders.compare_counts(
         'HAM10000', Counter(image.label for image in images), OFFICIAL_COUNTS)
     for names, what in ((metadata.keys() - pictures.keys(),
                          'listed in the metadata are not there'),
                         (pictures.keys() - metadata.keys(),
                          'are left out, for the metadata do not list them'),
                         (twice, 'are there twice with the same bytes')):
-        notices += name_images(names, what)
+        notices += folders.name_images(names, what)
     if not masks:
         notices.append('There are no lesion masks.')
     return FoundImages(images, notices)

@@ -8,13 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmmedmask.datasets.conversion import label_splits
 from mmmedmask.datasets.conversion.check_report import CheckReport
 from mmmedmask.datasets.conversion.copies import same_what
-from mmmedmask.datasets.conversion.label_splits import (
-    by_attribute,
-    count_labels,
-    describe_splits,
-)
 from mmmedmask.datasets.labelled_images import LabelledImages
 
 if TYPE_CHECKING:
@@ -53,8 +49,8 @@ class _Checker:
         self.paths = {name: [{image.path for image in images}
                              for images in split.parts().values()]
                       for name, split in conversion.splits.items()}
-        self.report = CheckReport(
-            checked=describe_splits(conversion.splits, self.classes))
+        self.report = CheckReport(checked=label_splits.describe_splits(
+            conversion.splits, self.classes))
         for notice in conversion.notices:
             self.report.add_notice('download', detail=notice)
 
@@ -70,7 +66,7 @@ class _Checker:
         rest = f', {len(sizes) - 5} more sizes' if len(sizes) > 5 else ''
         self.report.checked += [
             f'sizes (h x w): {common}{rest}',
-            *(f'{kind}: {count_labels(images, self.classes)}'
+            *(f'{kind}: {label_splits.count_labels(images, self.classes)}'
               for kind, images in sorted(kinds.items()))]
 
     def compare_splits(self, out: Path) -> None:
@@ -177,8 +173,8 @@ class _Checker:
         """Report, for each split, the groups on both sides."""
         noun = self.conversion.source.group_noun
         for name, split in self.conversion.splits.items():
-            train = by_attribute(split.train, 'group')
-            val = by_attribute(split.val, 'group')
+            train = label_splits.by_attribute(split.train, 'group')
+            val = label_splits.by_attribute(split.val, 'group')
             shared = sorted(set(train) & set(val))
             images = sum(len(val[group]) for group in shared)
             self.report.checked.append(

@@ -10,15 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.datasets.conversion import LayoutError
+from mmmedmask.datasets.conversion import LayoutError, folders
 from mmmedmask.datasets.conversion.copies import Copies
-from mmmedmask.datasets.conversion.folders import (
-    all_files,
-    compare_counts,
-    index_files,
-    name_images,
-    only_file,
-)
 from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
     Split,
@@ -54,12 +47,13 @@ def find_images(download: Path) -> FoundImages:
     Names in the csv files are matched with image files by their stem in any
     case, since the grades say ``.jpg`` where files are called ``.JPG``.
     """
-    files = all_files(download)
-    pictures = index_files(
+    files = folders.all_files(download)
+    pictures = folders.index_files(
         [path for path in files if path.suffix.lower() in IMAGE_EXTENSIONS],
         lambda path: path.stem.lower())
-    names, grades = _read_grades(only_file(files, [GRADE_FILE], download))
-    pairs = only_file(files, [PAIR_FILE], download, needed=False)
+    names, grades = _read_grades(folders.only_file(files, [GRADE_FILE],
+                                                   download))
+    pairs = folders.only_file(files, [PAIR_FILE], download, needed=False)
     patients = _read_pairs(pairs) if pairs else {}
     usable = [key for key in sorted(pictures) if grades.get(key) is not None]
     if not usable:
@@ -69,7 +63,7 @@ def find_images(download: Path) -> FoundImages:
     images = [LabelledImage(pictures[key], f'images/{pictures[key].name}',
                             GRADES[grades[key]], patients.get(key, key))
               for key in usable]
-    notices = compare_counts(
+    notices = folders.compare_counts(
         'Messidor-2', Counter(image.label for image in images),
         OFFICIAL_COUNTS)
     for keys, what in (
@@ -84,7 +78,7 @@ def find_images(download: Path) -> FoundImages:
              'were matched by their stem'),
             ([key for key in usable if pairs and key not in patients],
              f'are in no pair of {PAIR_FILE} and count as a patient each')):
-        notices += name_images([pictures[key].name if key in pictures
+        notices += folders.name_images([pictures[key].name if key in pictures
                                 else names[key] for key in keys], what)
     if not pairs:
         notices.append(

@@ -11,19 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.conversion import Conversion, LayoutError
+from mmmedmask.datasets.conversion import (
+    Conversion,
+    LayoutError,
+    copies,
+    folders,
+)
 from mmmedmask.datasets.conversion.check_report import CheckReport
-from mmmedmask.datasets.conversion.copies import (
-    NEAR_THRESHOLD,
-    ImageRecord,
-    make_record,
-    report_copies,
-)
-from mmmedmask.datasets.conversion.folders import (
-    class_folders,
-    compare_counts,
-    image_files,
-)
 from mmmedmask.datasets.nct_crc import (
     NCT_CLASSES,
     NCT_SPLIT_SIZES,
@@ -45,8 +39,9 @@ LIST_NAMES = tuple(f'{split}{suffix}.txt' for split in NCT_SPLIT_SIZES
 def list_tiles(image_folder: Path) -> list[str]:
     """List the tiles ``CLASS/NAME.tif`` of a folder of classes, sorted."""
     return sorted(f'{folder.name}/{path.name}'
-                  for folder in class_folders(image_folder, NCT_CLASSES)
-                  for path in image_files(folder, ('.tif', ))[0])
+                  for folder in folders.class_folders(image_folder,
+                                                      NCT_CLASSES)
+                  for path in folders.image_files(folder, ('.tif', ))[0])
 
 
 def copy_lists(source: Path, meta: Path) -> None:
@@ -116,7 +111,7 @@ class NCTConversion(Conversion):
     val_fraction: float = 0.2
     seed: int = 0
     overwrite: bool = False
-    threshold: float = NEAR_THRESHOLD
+    threshold: float = copies.NEAR_THRESHOLD
 
     def __post_init__(self) -> None:
         self.names = list_tiles(self.image_folder)
@@ -124,7 +119,7 @@ class NCTConversion(Conversion):
     @property
     def notices(self) -> list[str]:
         """Whether all tiles of the download are there."""
-        return compare_counts(
+        return folders.compare_counts(
             'NCT-CRC-HE-100K-NONORM',
             Counter(name.split('/')[0] for name in self.names),
             NCT_CLASS_TOTALS, 'tiles')
@@ -173,13 +168,13 @@ class NCTConversion(Conversion):
             records += [_read_tile(self.image_folder / name, split, report)
                         for name in tiles if name in on_disk]
             report.checked.append(f'{split}: {len(tiles)} tiles')
-        report_copies(report, [record for record in records if record],
+        copies.report_copies(report, [record for record in records if record],
                       self.threshold, within_splits=False)
         return report
 
 
 def _read_tile(path: Path, split: str,
-               report: CheckReport) -> ImageRecord | None:
+               report: CheckReport) -> copies.ImageRecord | None:
     """Read one tile; report it if it is broken or of another shape."""
     tile = report.read_image(path)
     if tile is None:
@@ -189,4 +184,4 @@ def _read_tile(path: Path, split: str,
             'wrong_shape', str(path),
             detail=f'{tile.shape} {tile.dtype}, expected {TILE_SHAPE} uint8')
         return None
-    return make_record(str(path), split, path.read_bytes(), tile)
+    return copies.make_record(str(path), split, path.read_bytes(), tile)

@@ -5,14 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mmmedmask.datasets.conversion import omics
 from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
-)
-from mmmedmask.datasets.conversion.omics import (
-    COLUMNS,
-    OmicConversion,
-    choose_files,
 )
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
@@ -41,12 +37,12 @@ def find_tables(source: Path, cohorts: Sequence[str] = ()) -> dict[str, Path]:
     paths = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
     tables = {path.name.split('_')[1 if '_' in path.name else 0].lower(): path
               for path in paths}
-    return choose_files(
+    return omics.choose_files(
         tables, [name.lower() for name in cohorts], source, _PATTERN)
 
 
 def convert(tables: dict[str, Path],
-            classes: Sequence[str] | None = None) -> OmicConversion:
+            classes: Sequence[str] | None = None) -> omics.OmicConversion:
     """Convert tables to one cohort with one set of genes.
 
     The class is the OncoTree code. The site is that of the barcode: the
@@ -60,7 +56,7 @@ def convert(tables: dict[str, Path],
     table = join_tables(parts, allow_zscores=True)
     first = Z_SCORE_NOTICE if len(parts) == 1 else MIXED_NOTICE.format(
         cohorts=' and '.join(tables))
-    conversion = OmicConversion(tuple(lines), replace(table, notes=()),
+    conversion = omics.OmicConversion(tuple(lines), replace(table, notes=()),
                                 (first, *table.notes))
     return conversion.of_classes(classes) if classes else conversion
 
@@ -79,7 +75,7 @@ def _read_lines(cohort: str, path: Path) -> list[dict]:
                 detail=f'{name} is {" and ".join(sorted(values))}')
     if report.problems:
         raise ConversionError(report)
-    return [dict(zip(COLUMNS, (
+    return [dict(zip(omics.COLUMNS, (
         row['case_id'], slide_name(row['slide_id']), row['oncotree_code'],
         row['case_id'].split('-')[1], row['survival_months'],
         row['censorship'].removesuffix('.0'), cohort), strict=True))

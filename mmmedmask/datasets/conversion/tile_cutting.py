@@ -6,13 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmmedmask.datasets import image_io
 from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.conversion.folders import image_files
-from mmmedmask.datasets.image_io import (
-    ImageFileError,
-    encode_image,
-    read_image,
-)
 from mmmedmask.util.atomic_files import write_bytes
 from mmmedmask.util.checks import check_integer
 
@@ -72,7 +68,7 @@ class TileCutting(Conversion):
         for path in self.pictures:
             try:
                 tiles = self._cut(path)
-            except (ImageFileError, ValueError, OSError) as error:
+            except (image_io.ImageFileError, ValueError, OSError) as error:
                 problems.append(f'{path} was not cut: {error}')
                 continue
             for name, tile in tiles.items():
@@ -89,13 +85,13 @@ class TileCutting(Conversion):
 
     def _cut(self, path: Path) -> dict[str, bytes]:
         """Encode the tiles of a picture, by the names of their files."""
-        image = read_image(path)
+        image = image_io.read_image(path)
         height, width = image.shape[:2]
         if min(height, width) < self.size:
             raise ValueError(f'it measures {height}x{width} pixels, less than '
                              f'--size {self.size}')
         return {
-            f'{path.stem}_y{top:05d}_x{left:05d}.png': encode_image(
+            f'{path.stem}_y{top:05d}_x{left:05d}.png': image_io.encode_image(
                 '.png', np.ascontiguousarray(
                     image[top:top + self.size, left:left + self.size]))
             for top in self._starts(height) for left in self._starts(width)}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mmmedmask.datasets.expression import units
 from mmmedmask.datasets.expression.gene_names import (
     ID_TYPES,
     GeneNames,
@@ -19,11 +20,6 @@ from mmmedmask.datasets.expression.raw_files import read_expression_files
 from mmmedmask.datasets.expression.samples import (
     check_different,
     match_samples,
-)
-from mmmedmask.datasets.expression.units import (
-    check_unit,
-    convert_unit,
-    find_unit,
 )
 from mmmedmask.functional.gene_scaling import gene_statistics, is_linear_unit
 from mmmedmask.util.atomic_files import atomic_path
@@ -150,7 +146,7 @@ class ExpressionTable:
         """Convert to another unit, see :func:`convert_unit`."""
         if (unit, 1.0) == (self.unit, self.log2_offset):
             return self
-        values = convert_unit(self.values, self.unit, unit, self.source,
+        values = units.convert_unit(self.values, self.unit, unit, self.source,
                               self.log2_offset)
         return replace(self, values=values, unit=unit, log2_offset=1.0,
                        notes=(*self.notes, f'converted {self.unit} to {unit}'))
@@ -279,10 +275,10 @@ def load_expression(
         values, genes, notes = _merge_genes(raw.values, raw.gene_names,
                                             str(path), duplicates)
         if unit is None:
-            unit = find_unit(values, str(path), raw.unit_hint)
+            unit = units.find_unit(values, str(path), raw.unit_hint)
             notes.append(f'took the values to be {unit}')
         else:
-            check_unit(values, unit, str(path), log2_offset)
+            units.check_unit(values, unit, str(path), log2_offset)
         offset = log2_offset if unit.startswith('log2_') else 1.0
         table = ExpressionTable(values, tuple(raw.case_ids), tuple(genes),
                                 unit, str(path), offset, (*raw.notes, *notes),

@@ -22,12 +22,7 @@ from mmmedmask.datasets.slides.feature_files import (
     SlideFeatureError,
     open_feature_file,
 )
-from mmmedmask.util.atomic_files import (
-    NO_ROOM,
-    PART_PATTERN,
-    atomic_path,
-    write_bytes,
-)
+from mmmedmask.util import atomic_files
 from mmmedmask.util.checks import check_positive
 
 # Rows between two wanted ones that are cheaper to read than to skip.
@@ -264,7 +259,7 @@ class FeatureCache:
         try:
             self._make(place, coordinates, file)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in atomic_files.NO_ROOM:
                 raise
             _FULL_FOLDERS.add(self.folder)
             print_log(f'{self.folder} has no room for a copy of {file.path} '
@@ -274,18 +269,18 @@ class FeatureCache:
         return NumpyFile(place, coordinates)
 
     def _make(self, place: Path, coordinates: Path, file: FeatureFile) -> None:
-        for part in self.folder.glob(PART_PATTERN):
+        for part in self.folder.glob(atomic_files.PART_PATTERN):
             # Of a process that was killed: one that writes is faster.
             with suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > _DEAD_SECONDS:
                     part.unlink()
         # Coordinates are there before the features, and not without them.
-        with atomic_path(place) as temporary:
+        with atomic_files.atomic_path(place) as temporary:
             _write_fp16(temporary, file)
             if file.has_coords:
                 buffer = io.BytesIO()
                 np.save(buffer, file.coords().numpy())
-                write_bytes(coordinates, buffer.getbuffer())
+                atomic_files.write_bytes(coordinates, buffer.getbuffer())
         for old in self.folder.glob(f'{_prefix(file.path)}-*.npy'):
             if old not in (place, coordinates):
                 old.unlink(missing_ok=True)

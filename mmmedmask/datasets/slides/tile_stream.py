@@ -6,22 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
+from mmmedmask.datasets.slides import slide_readers, tiling
 from mmmedmask.datasets.slides.slide_list import SlideTask
-from mmmedmask.datasets.slides.slide_readers import (
-    SlideError,
-    SlideReader,
-    open_slide,
-)
-from mmmedmask.datasets.slides.tiling import (
-    TileGeometry,
-    plan_tiles,
-    read_overview,
-    read_tile,
-    resize,
-    small_size,
-    tile_grid,
-    tissue_shares,
-)
 from mmmedmask.datasets.slides.tissue import TissueOptions, find_tissue
 from mmmedmask.util.checks import check_integer, check_range
 
@@ -67,7 +53,7 @@ class SlidePlan:
     """
 
     coords: np.ndarray
-    geometry: TileGeometry
+    geometry: tiling.TileGeometry
     size: tuple[int, int]
     thumbnail: np.ndarray
     tissue: np.ndarray
@@ -90,20 +76,21 @@ class SlideEvent:
     error: str = ''
 
 
-def plan_slide(slide: SlideReader, options: TilingOptions,
+def plan_slide(slide: slide_readers.SlideReader, options: TilingOptions,
                slide_mpp: float | None = None) -> SlidePlan:
     """Choose the tiles of a slide, row by row; see :func:`plan_tiles`."""
-    geometry = plan_tiles(slide, options.tile_size, options.mpp,
+    geometry = tiling.plan_tiles(slide, options.tile_size, options.mpp,
                           options.overlap, slide_mpp, options.allow_enlarging)
     # One picture for both: a slide of one level is read as a whole for it.
     coarse = max(1.0, options.tissue.mpp / geometry.slide_mpp)
     fine = max(1.0, max(slide.size) / _THUMBNAIL_SIDE)
-    overview = read_overview(slide, min(coarse, fine))
-    picture, thumbnail = (resize(overview, small_size(slide.size, downsample))
-                          for downsample in (coarse, fine))
+    overview = tiling.read_overview(slide, min(coarse, fine))
+    picture, thumbnail = (
+        tiling.resize(overview, tiling.small_size(slide.size, downsample))
+        for downsample in (coarse, fine))
     tissue = find_tissue(picture, options.tissue, coarse * geometry.slide_mpp)
-    coords = tile_grid(slide.size, geometry)
-    shares = tissue_shares(tissue, coords, geometry.side, slide.size)
+    coords = tiling.tile_grid(slide.size, geometry)
+    shares = tiling.tissue_shares(tissue, coords, geometry.side, slide.size)
     # A share that is met exactly must not fail by rounding.
     kept = shares >= options.min_tissue - 1e-9
     return SlidePlan(coords[kept], geometry, slide.size, thumbnail, tissue,
@@ -134,19 +121,19 @@ class SlideTiles(IterableDataset):
     def _events(self, number: int) -> Iterator[SlideEvent]:
         task = self.tasks[number]
         try:
-            with open_slide(task.path) as slide:
+            with slide_readers.open_slide(task.path) as slide:
                 plan = plan_slide(slide, self.options, task.mpp)
                 yield SlideEvent(number, 'plan', plan=plan)
                 for start in range(0, len(plan.coords), self.batch_size):
                     batch = plan.coords[start:start + self.batch_size]
-                    tiles = [read_tile(slide, plan.geometry, int(x), int(y))
-                             for x, y in batch]
+                    tiles = [tiling.read_tile(slide, plan.geometry, int(x),
+                                              int(y)) for x, y in batch]
                     yield SlideEvent(number, 'tiles', start=start,
                                      tiles=np.stack(tiles))
         # Whatever is wrong with one slide, the others can be read.
         except Exception as error:
             text = str(error)
-            if not isinstance(error, SlideError | OSError):
+            if not isinstance(error, slide_readers.SlideError | OSError):
                 text = f'{task.path}: {type(error).__name__}: {text}'
             yield SlideEvent(number, 'failed', error=text)
         else:

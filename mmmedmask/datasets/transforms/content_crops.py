@@ -15,11 +15,7 @@ from mmmedmask.datasets.transforms.recorded_crops import (
     RandomResizedCrop,
     draw_crop,
 )
-from mmmedmask.functional.contrastive_crop import (
-    BETA_DRAWS,
-    place_crop,
-    symmetric_beta,
-)
+from mmmedmask.functional import contrastive_crop
 from mmmedmask.registry import TRANSFORMS
 from mmmedmask.util.checks import check_integer, check_range
 
@@ -93,7 +89,7 @@ class ContrastiveCrop(RandomResizedCrop):
                              f'crop_box {results.get("crop_box", WHOLE)} and '
                              f'flip {bool(results.get("flip"))}')
         rows, columns = results['img'].shape[:2]
-        draws = [BOX_DRAWS, 2 * BETA_DRAWS]
+        draws = [BOX_DRAWS, 2 * contrastive_crop.BETA_DRAWS]
         box_uniform, place_uniform = self.draw(
             results, sum(draws), f'contrastive crop {self.view}')[0].split(
                 draws)
@@ -103,8 +99,8 @@ class ContrastiveCrop(RandomResizedCrop):
         region = self.region(results['img_path'])
         if region is not None:
             x0, y0, x1, y1 = region
-            down, right = symmetric_beta(
+            down, right = contrastive_crop.symmetric_beta(
                 place_uniform.view(2, -1), self.alpha).tolist()
-            top = place_crop(down, rows, height, (y0, y1))
-            left = place_crop(right, columns, width, (x0, x1))
+            top = contrastive_crop.place_crop(down, rows, height, (y0, y1))
+            left = contrastive_crop.place_crop(right, columns, width, (x0, x1))
         return top, left, height, width

@@ -16,13 +16,7 @@ from mmmedmask.datasets.transforms.seeded import (
     SeededTransform,
     ShownTransform,
 )
-from mmmedmask.functional.bags import (
-    contiguous_run,
-    draw_sequence_mask,
-    lay_slides_apart,
-    places_known,
-    slide_lengths,
-)
+from mmmedmask.functional import bags
 from mmmedmask.functional.patch_grid import hilbert_order
 from mmmedmask.functional.randomness import sample_generator
 from mmmedmask.registry import TRANSFORMS
@@ -107,7 +101,7 @@ def read_rows(results: dict, rows: torch.Tensor | None = None) -> None:
     if rows is None:
         rows = torch.arange(len(bag))
     results['patches'] = bag.take(rows)
-    results['coords'] = lay_slides_apart(
+    results['coords'] = bags.lay_slides_apart(
         bag.coords() if bag.has_coords else
         [len(slide) for slide in bag.slides])[rows]
 
@@ -135,7 +129,7 @@ class BagTransform(SeededTransform):
 def _slide_counts(results: dict) -> list[int]:
     """Patches of each slide, of those that are left."""
     if 'patches' in results:
-        return slide_lengths(results['coords'])
+        return bags.slide_lengths(results['coords'])
     return [len(slide) for slide in results['bag'].slides]
 
 
@@ -178,7 +172,8 @@ class ContiguousSubsequence(BagTransform):
         while place >= counts[0]:
             first += counts[0]
             place -= counts.pop(0)
-        start, stop = contiguous_run(counts[0], self.length, place / counts[0])
+        start, stop = bags.contiguous_run(counts[0], self.length,
+                                          place / counts[0])
         rows = torch.arange(first + start, first + stop)
         if self.order == 'hilbert':
             rows = self._along_curve(results)[rows]
@@ -190,7 +185,7 @@ class ContiguousSubsequence(BagTransform):
     def _along_curve(self, results: dict) -> torch.Tensor:
         """Rows in the order of the curve, slide after slide."""
         if 'patches' in results:
-            if not places_known(results['coords']):
+            if not bags.places_known(results['coords']):
                 raise ValueError(f'case {results.get("case_id")}: the Hilbert '
                                  'order needs coordinates')
             slides = results['coords'].split(_slide_counts(results))
@@ -262,7 +257,7 @@ class GenerateSequenceMask(BagTransform):
         generator = sample_generator(
             self.current_seed('sequence mask'), int(self._state[0]),
             results['sample_idx'])
-        results['mask'] = draw_sequence_mask(
+        results['mask'] = bags.draw_sequence_mask(
             _num_rows(results), self.ratio, generator,
             results.get('unique_patches'))
 
