@@ -56,7 +56,6 @@ def read_cohort_truth(root: str | Path) -> CohortTruth:
 def write_slide_omic_cohort(
         root: str | Path, num_cases: int = 60,
         classes: Sequence[str] = COHORT_CLASSES,
-        class_sizes: Sequence[int] | None = None,
         patches: tuple[int, int] = (150, 300), dims: int = 32,
         slides_per_case: tuple[int, int] = (1, 1), num_genes: int = 400,
         num_pathways: int = 4, pathway_size: int = 5,
@@ -79,14 +78,12 @@ def write_slide_omic_cohort(
                                     many that tell nothing
             truth.json              see :class:`CohortTruth`
 
-    Each case is drawn from ``(seed, its number)``: without ``class_sizes``,
-    a larger cohort begins with the smaller one. Survival is exponential with
-    a mean that doubles from class to class, some of it censored. Sites do
-    not follow the classes.
+    Each case is drawn from ``(seed, its number)``, and classes take turns: a
+    larger cohort begins with the smaller one. Survival is exponential with a
+    mean that doubles from class to class, some of it censored. Sites do not
+    follow the classes.
 
     Args:
-        class_sizes: Number of cases of each class, ``num_cases`` in sum;
-            None for equal ones.
         patches: Least and largest number of patches of a slide.
         dims: Size of a feature D.
         slides_per_case: Least and largest number of slides of a case.
@@ -105,7 +102,12 @@ def write_slide_omic_cohort(
             tell the class. The truth gives them no rows.
     """
     root, classes = Path(root), tuple(classes)
-    labels = _labels(num_cases, classes, class_sizes)
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(
+            f'classes must be at least two different names, got {classes}')
+    # At least one of each class; they take turns.
+    check_integer('num_cases', num_cases, len(classes))
+    labels = [number % len(classes) for number in range(num_cases)]
     for name, (least, most) in (('patches', patches),
                                 ('slides_per_case', slides_per_case)):
         if not 1 <= least <= most:
@@ -166,25 +168,6 @@ def write_slide_omic_cohort(
          for number, name in enumerate(planted)})
     write_json(root / TRUTH_FILE, vars(truth))
     return root
-
-
-def _labels(num_cases: int, classes: Sequence[str],
-            class_sizes: Sequence[int] | None) -> list[int]:
-    """Class of each case; classes take turns as long as they last."""
-    if len(classes) < 2 or len(set(classes)) < len(classes):
-        raise ValueError(
-            f'classes must be at least two different names, got {classes}')
-    # At least one of each class.
-    check_integer('num_cases', num_cases, len(classes))
-    if class_sizes is None:
-        return [number % len(classes) for number in range(num_cases)]
-    if len(class_sizes) != len(classes) or min(class_sizes) < 1 or sum(
-            class_sizes) != num_cases:
-        raise ValueError(
-            f'class_sizes must be {len(classes)} numbers of at least 1 with '
-            f'the sum num_cases = {num_cases}, got {list(class_sizes)}')
-    return [label for turn in range(max(class_sizes))
-            for label, size in enumerate(class_sizes) if turn < size]
 
 
 def _lacking(num_cases: int, genes: int, slides: int) -> dict[int, str]:
