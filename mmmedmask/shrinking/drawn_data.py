@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -161,10 +162,6 @@ def _draw_labelled(dataset: dict, root: Path, kind: DrawnKind,
                              **{'size': (48, 56), **options})
 
 
-def _draw_segmented(dataset: dict, root: Path, kind: DrawnKind) -> None:
-    _draw_labelled(dataset, root, kind, size=(96, 112), normal=True)
-
-
 def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
     """Draw slides and genes, with the classes that the config names."""
     classes = kind.classes or COHORT_CLASSES
@@ -186,11 +183,7 @@ def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
 
 
 def draw_gene_sets(model: dict, folder: Path) -> None:
-    """Write genes of drawn cohorts and sets of them for gene encoders.
-
-    Two sets share genes, and leave genes for no set. The model's config is
-    changed in place to read them.
-    """
+    """Write genes and two sets that share some; let a model read them."""
     genes, part = draw_genes(COHORT_GENES), COHORT_GENES // 4
     sets = dict(first=genes[:2 * part], second=genes[part:3 * part])
     files = dict(
@@ -209,7 +202,8 @@ def draw_gene_sets(model: dict, folder: Path) -> None:
 DRAWN: dict[str, Callable[[dict, Path, DrawnKind], None]] = {
     'CocoDataset': _draw_glands, 'CustomDataset': _draw_class_folders,
     'mmmedmask.LabelledImages': _draw_labelled,
-    'mmmedmask.LesionSegmentation': _draw_segmented,
+    'mmmedmask.LesionSegmentation': partial(
+        _draw_labelled, size=(96, 112), normal=True),
     'mmmedmask.NCTCRC': _draw_nct, 'mmmedmask.ShardedTiles': _draw_shards,
     'mmmedmask.SlideOmicDataset': _draw_cohort,
     'mmmedmask.TileFolder': _draw_tiles}

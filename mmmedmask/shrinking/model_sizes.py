@@ -1,8 +1,4 @@
-"""Models that a test can afford: narrow and shallow, with all their parts.
-
-A pre-trained model and the one that starts from it get the same size, so that
-the checkpoint of one fits the other.
-"""
+"""Models that a test can afford: narrow and shallow, alike in all stages."""
 
 from collections.abc import Iterable, Mapping
 
@@ -43,16 +39,14 @@ SEGMENT_ANYTHING = dict(
         num_hidden_layers=2, iou_head_depth=2, iou_head_hidden_dim=DIMS))
 #: Codes of BEiT v2's tokenizer, and channels of CLIP's features.
 CODES, CLIP_DIMS = 32, 8
-#: Places in a queue: a multiple of a shrunk batch, and no fewer than the
-#: concepts of one.
-QUEUE_LEN = 64
 #: Width of the first stage of a ResNet or Swin transformer; the last has 8
 #: times as many, with bottlenecks (ResNet-50 and deeper) 32 times.
 STAGE_DIMS = dict(resnet=4, swin=8)
 #: Width of projections, and what comes out of them.
 HIDDEN, OUT = 16, 8
-#: What is known by its key; detectors have few RoIs and small linear layers.
-KEYS = dict(fc_out_channels=32, nms_pre=50, max_per_img=50,
+#: What is known by its key; detectors have few RoIs and small linear layers,
+#: a queue a multiple of a shrunk batch, and no fewer than the concepts of one.
+KEYS = dict(fc_out_channels=32, nms_pre=50, max_per_img=50, queue_len=64,
             view_size=VIEW_SIZE)
 #: Parts of models of slides and genes.
 SLIDE_OMIC = dict(
@@ -66,14 +60,25 @@ TRIPLET_BATCH = 4
 #: on.
 KINDS = dict(AttentionMaskHook=dict(begin=0, num_workers=0),
              AttentionPanelHook=dict(num_samples=1, min_side=32),
+             BEiTV2Head=dict(embed_dims=DIMS, num_embed=CODES),
+             ConCL=dict(warm_up_epochs=0),
              ContrastiveCropHook=dict(begin=0, num_workers=0),
              CrossFittedGenesHook=dict(num_folds=2, max_epochs=1),
              DenseCLHook=dict(start_iters=0),
+             # Its defaults need more genes.
+             GroupMSA=dict(num_fragments=8, num_groups=2),
              LesionCoverageHook=dict(num_images=2, num_draws=1),
              LoadCheckHook=dict(allow_scratch=True),
+             MAEPretrainDecoder=dict(
+                 embed_dim=DIMS, decoder_embed_dim=DIMS, decoder_depth=1,
+                 decoder_num_heads=HEADS),
              PreciseBNHook=dict(num_batches=2),
              RandomResize=dict(scale=[(128, 64), (128, 96)]),
-             Resize=dict(scale=RESIZE_SCALE))
+             Resize=dict(scale=RESIZE_SCALE),
+             SegmentAnything=dict(
+                 weights=None, architecture=SEGMENT_ANYTHING,
+                 points_per_side=4, min_score=0.0, min_stability=0.0),
+             SimpleFeaturePyramid=dict(in_channels=DIMS))
 
 
 def kind_of(node: Mapping | None) -> str:
@@ -112,9 +117,6 @@ def shrink_model(cfg: Config) -> None:
     hooks = [cfg.get('default_hooks'), cfg.get('custom_hooks')]
     if kind_of(backbone) == 'MSMAEViT':
         _shrink_msmae(model)
-    if kind == 'SegmentAnything':
-        model.update(weights=None, architecture=SEGMENT_ANYTHING,
-                     points_per_side=4, min_score=0.0, min_stability=0.0)
     if kind in MMPRETRAIN and kind_of(backbone) in TRANSFORMERS:
         _shrink_transformer(model)
     if kind == 'MoCoV3':
@@ -133,12 +135,8 @@ def shrink_model(cfg: Config) -> None:
         dims = STAGE_DIMS['resnet']
         backbone.update(stem_channels=dims, base_channels=dims)
         _set_width(model, dims * (8 if backbone.depth < 50 else 32))
-    if 'queue_len' in model:
-        model.queue_len = QUEUE_LEN
     if 'input_size' in model:
         model.input_size = VIEW_SIZE
-    if kind == 'ConCL':
-        model.warm_up_epochs = 0
     if kind in ('GiMP', 'SlideOmicClassifier'):
         _shrink_slide_omic(cfg)
     side = None
@@ -150,10 +148,7 @@ def shrink_model(cfg: Config) -> None:
 
 
 def _shrink_parts(parts: Iterable[dict], side: int | None) -> None:
-    """Shrink what is known by a key or by its type.
-
-    Without a side of images, grids and masks that depend on it stay.
-    """
+    """Shrink what is known by key or type, and images if there is a side."""
     for part in parts:
         kind = kind_of(part)
         part.update({key: size for key, size in KEYS.items() if key in part},
@@ -186,15 +181,8 @@ def _shrink_msmae(model: dict) -> None:
 def _shrink_transformer(model: dict) -> None:
     model.backbone.arch = tiny_arch()
     neck, head = model.get('neck') or {}, model.get('head') or {}
-    if neck.get('type') == 'MAEPretrainDecoder':
-        neck.update(embed_dim=DIMS, decoder_embed_dim=DIMS, decoder_depth=1,
-                    decoder_num_heads=HEADS)
     if neck.get('type') == 'BEiTV2Neck':
         neck.backbone_arch = tiny_arch()
-    if kind_of(neck) == 'SimpleFeaturePyramid':
-        neck.in_channels = DIMS
-    if head.get('type') == 'BEiTV2Head':
-        head.update(embed_dims=DIMS, num_embed=CODES)
     if 'in_channels' in head:
         head.in_channels = DIMS
     for node in nested_dicts(model):
@@ -222,9 +210,6 @@ def _set_width(model: dict, width: int) -> None:
 def _shrink_slide_omic(cfg: Config) -> None:
     """Make a model of slides and genes narrow, with short runs of patches."""
     for part in nested_dicts(cfg.model):
-        if kind_of(part) == 'GroupMSA':
-            # Its defaults need more genes.
-            part.update(num_fragments=8, num_groups=2)
         for key in SLIDE_OMIC.keys() & part.keys():
             size = part[key]
             if isinstance(size, (list, tuple)):

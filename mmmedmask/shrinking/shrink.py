@@ -1,9 +1,4 @@
-"""Shrink shipped configs, so that a test can take a training step.
-
-A shrunk config has the same parts in the same places, with less of
-everything: drawn images of about 100 pixels, batches of two, two
-iterations, no worker processes and no weights to load.
-"""
+"""Shrink shipped configs, so that a test can take a training step."""
 
 import copy
 import os
@@ -58,7 +53,10 @@ def shrink_config(cfg: Config, work_dir: str | Path,
         # That of probes is empty.
         if cfg.get(name):
             old = cfg[name].dataset.get('data_root')
-            _shrink_loader(cfg[name])
+            cfg[name].pop('prefetch_factor', None)
+            cfg[name].update(
+                batch_size=min(drawn_data.BATCH_SIZE, cfg[name]['batch_size']),
+                num_workers=0, persistent_workers=False, pin_memory=False)
             new = drawn_data.draw_dataset(
                 cfg[name].dataset, data_dir,
                 drawn_data.DrawnKind.wanted_by(cfg[name].dataset, model))
@@ -121,12 +119,6 @@ def _shrink_probes(probes: dict, data_dir: Path) -> None:
                              num_val=drawn_data.BATCH_SIZE, size=(32, 32))
     probes.update(split_folder=SPLIT_FOLDER, **{
         key: str(folder) for key in ('data', 'dense') if probes.get(key)})
-
-
-def _shrink_loader(loader: dict) -> None:
-    loader.update(batch_size=min(drawn_data.BATCH_SIZE, loader['batch_size']),
-                  num_workers=0, persistent_workers=False, pin_memory=False)
-    loader.pop('prefetch_factor', None)
 
 
 def _move(path: str, roots: Mapping[str, str]) -> str:
