@@ -1,8 +1,4 @@
-"""Turn instance masks into COCO annotations, without losing a pixel.
-
-Masks are written as compressed run-length encoding: polygons from contours
-lose half a pixel at every border, and holes.
-"""
+"""Turn instance masks into COCO's run lengths, which lose no pixel."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,12 +32,11 @@ class InstanceOptions:
     """How masks become instances.
 
     Attributes:
-        mask_kind: ``'instances'`` if the pixel values are instance numbers,
-            ``'binary'`` if they only say object or not, ``'auto'`` to
-            decide for each mask: one that holds no values but 0 and 255 is
-            binary.
-        split_components: Whether an instance number that occurs in several
-            places becomes one instance per place.
+        mask_kind: ``'instances'`` if pixels are instance numbers, ``'binary'``
+            if they say object or not; ``'auto'`` takes a mask of nothing but
+            0 and 255 as binary.
+        split_components: Whether each of several places with one number
+            becomes an instance.
         min_area: Instances with fewer pixels are left out (and counted).
     """
 
@@ -62,9 +57,8 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: If the values are not integers, or the colour channels
-            differ: colours are not instance numbers; or if there are many
-            numbers in scattered pixels, as compression with loss and
-            resizing with interpolation leave them.
+            differ; or if there are many numbers in scattered pixels, as
+            compression with loss and interpolation leave them.
     """
     if mask.dtype.kind not in 'ui' and mask.dtype != bool:
         raise ValueError(f'a mask holds integers, this one holds {mask.dtype}')
@@ -91,10 +85,7 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
 
 
 def is_binary_mask(labels: np.ndarray) -> bool:
-    """Say whether a mask (H, W) holds 255 and no value but 0 and 255.
-
-    A mask of zeros and ones is also the map of a single instance.
-    """
+    """Say whether a mask (H, W) holds 255, and else 0 alone; 1 is a number."""
     return set(np.unique(labels).tolist()) in ({255}, {0, 255})
 
 
@@ -102,10 +93,8 @@ def split_instances(labels: np.ndarray,
                     options: InstanceOptions) -> list[np.ndarray]:
     """List the instances of a mask (H, W), in which 0 is background.
 
-    Returns:
-        Boolean arrays of shape (H, W), in the order of their numbers, then
-        of their first row. Parts of a binary mask are 8-connected.
-        ``min_area`` plays no part here.
+    They are boolean (H, W), in the order of their numbers, then of their
+    first row. Parts are 8-connected. ``min_area`` plays no part here.
     """
     if options.mask_kind == 'binary' or (
             options.mask_kind == 'auto' and is_binary_mask(labels)):
@@ -165,10 +154,7 @@ class SplitTotals:
 
 
 class CocoInstanceWriter:
-    """Collect images with instance masks and write one COCO file.
-
-    It has one category, whose id is 1; ``description`` goes into ``info``.
-    """
+    """Collect images with masks of one category and write one COCO file."""
 
     def __init__(self, category: str, options: InstanceOptions | None = None,
                  description: str = '') -> None:
@@ -226,9 +212,7 @@ def decode_masks(
         content: dict) -> Iterator[tuple[dict, list[dict], list[np.ndarray]]]:
     """Decode the masks of a parsed COCO file, image by image.
 
-    Yields:
-        An entry of ``images``, its annotations, and their masks, boolean
-        arrays of shape (H, W).
+    Yields an entry of ``images``, its annotations, and masks, boolean (H, W).
     """
     by_image = {image['id']: [] for image in content['images']}
     for annotation in content['annotations']:

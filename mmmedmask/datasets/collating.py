@@ -17,11 +17,8 @@ def collate_tiles(samples: Sequence[Mapping]) -> dict[str, Any]:
 
     From a worker every tensor goes as a shared memory of its own, for whose
     handle the main process asks: more work than decoding a tile. So alike
-    tiles go in one, and others by value.
-
-    Returns:
-        ``inputs``: a tensor (B, ...), or a list of B tensors if their shapes
-        or types differ. All else as by MMEngine's ``pseudo_collate``.
+    tiles go in one, and others by value: ``inputs`` are a tensor (B, ...), or
+    a list of B. All else is as by MMEngine's ``pseudo_collate``.
     """
     batch = pseudo_collate(samples)
     tiles = batch['inputs']

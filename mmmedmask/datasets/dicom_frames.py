@@ -4,17 +4,12 @@ For these transfer syntaxes pydicom wants libraries besides pillow, of which
 that for lossless JPEG is under the GPL; imagecodecs is here anyway.
 """
 
-from __future__ import annotations
-
 import functools
-from typing import TYPE_CHECKING
 
 import numpy as np
 from pydicom import uid
 from pydicom.pixels import get_decoder
-
-if TYPE_CHECKING:
-    from pydicom.pixels.decoders.base import DecodeRunner
+from pydicom.pixels.decoders.base import DecodeRunner
 
 _CODECS = {uid.JPEGExtended12Bit: 'jpeg8', uid.JPEGLossless: 'jpegsof3',
            uid.JPEGLosslessSV1: 'jpegsof3', uid.JPEGLSLossless: 'jpegls',
@@ -38,10 +33,7 @@ def register_decoders() -> None:
 
 
 def decode_frame(data: bytes, runner: DecodeRunner) -> bytearray:
-    """Decode a frame, for pydicom: by rows, a pixel's samples side by side.
-
-    ``runner`` has what the header says.
-    """
+    """Decode a frame by rows, a pixel's samples side by side, for pydicom."""
     import imagecodecs
 
     codec = _CODECS[runner.transfer_syntax]

@@ -11,22 +11,17 @@ class FsspecBackend(BaseStorageBackend):
 
     ``backend_args=dict(backend='fsspec')`` selects it for addresses that
     other backends of MMEngine claim, such as ``s3://`` and ``https://``.
-    fsspec says which package a protocol needs, such as s3fs.
-
-    Args:
-        storage_options: What fsspec's file system takes, such as ``key``,
-            ``secret`` and ``endpoint_url`` of s3fs.
+    fsspec says which package a protocol needs, such as s3fs, whose ``key``,
+    ``secret`` and ``endpoint_url`` are among the ``storage_options``.
     """
 
     def __init__(self, **storage_options: object) -> None:
         self.storage_options = storage_options
 
     def get(self, filepath: str) -> bytes:
-        """Read a whole file."""
         return self._call('cat_file', filepath)
 
     def get_text(self, filepath: str, encoding: str = 'utf-8') -> str:
-        """Read a text."""
         return self.get(filepath).decode(encoding)
 
     def get_range(self, filepath: str, start: int, stop: int) -> bytes:

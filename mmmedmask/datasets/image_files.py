@@ -15,8 +15,7 @@ class ImageFileDataset(BaseDataset):
     """A list of image files with a policy for those that cannot be used.
 
     Subclasses write ``load_data_list``, which returns dicts with at least
-    ``img_path``. What goes into the pipeline also has ``sample_idx``, its
-    position in the list.
+    ``img_path``. The pipeline also gets ``sample_idx``, the position.
 
     Args:
         on_error: What to do at a file that cannot be used. ``'raise'``
@@ -36,19 +35,16 @@ class ImageFileDataset(BaseDataset):
         super().__init__(data_prefix={}, pipeline=list(pipeline), **base)
 
     def full_init(self) -> None:
-        """List the files and make room to mark the unusable ones."""
         if self._fully_initialized:
             return
         super().full_init()
         self._make_skip_marks()
 
     def get_subset_(self, indices: int | Sequence[int]) -> None:
-        """Keep a part of the list; the skip marks start anew."""
         super().get_subset_(indices)
         self._make_skip_marks()
 
     def get_subset(self, indices: int | Sequence[int]) -> 'ImageFileDataset':
-        """Return a part of the list with its own skip marks."""
         subset = super().get_subset(indices)
         subset._make_skip_marks()
         return subset
@@ -61,12 +57,7 @@ class ImageFileDataset(BaseDataset):
                 len(self), dtype=torch.uint8).share_memory_()
 
     def __getitem__(self, idx: int) -> dict:
-        """Return the sample at ``idx``, which may be negative.
-
-        Raises:
-            ImageFileError: If the file cannot be used and the policy is
-                ``'raise'``, or if no file of the list can be used.
-        """
+        """Return the sample at ``idx``, which may be negative."""
         self.full_init()
         length = len(self)
         if not -length <= idx < length:

@@ -95,8 +95,7 @@ def decode_image(stream: BinaryIO,
                  ) -> np.ndarray:
     """Read an image from an open file, see :func:`read_image`.
 
-    ``name`` is how errors call it, ``part`` the kind and number of a frame
-    or slice.
+    ``name`` is for errors, ``part`` the kind and number of a frame or slice.
     """
     head = stream.read(HEADER_BYTES)
     kind = stored_kind(head)
@@ -127,15 +126,10 @@ def decode_image(stream: BinaryIO,
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write an image, so that :func:`read_image` gives it back.
 
-    Args:
-        path: The file, whose extension says the format; its folder is made
-            if need be.
-        image: uint8 or, for PNG and TIFF, uint16; shape (H, W), or
-            (H, W, C) with one channel, RGB or RGBA, or for PNG gray with
-            alpha. TIFF takes float32 and any number of channels, too.
-
-    Raises:
-        OSError: If the format cannot hold the image.
+    It is uint8 or, for PNG and TIFF, uint16, (H, W), or (H, W, C) with one
+    channel, RGB or RGBA, or for PNG gray with alpha. TIFF takes float32 and
+    any number of channels, too. The extension says the format, which raises an
+    OSError if it cannot hold the image; the folder is made if need be.
     """
     path = Path(path)
     write_bytes(path, encode_image(path.suffix, image), durable=False)
@@ -144,17 +138,17 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 def encode_image(extension: str, image: np.ndarray) -> bytes:
     """Encode an image, see :func:`write_image`; the extension has a dot."""
     extension = extension.lower()
+    is_tiff = extension in ('.tif', '.tiff')
     channels = image.shape[2] if image.ndim == 3 else 1
-    if extension in ('.tif', '.tiff') and (
-            image.dtype == np.float32 or channels not in (1, 3, 4)
-            and image.dtype in (np.uint8, np.uint16)):
+    if is_tiff and (image.dtype == np.float32 or channels not in (1, 3, 4)
+                    and image.dtype in (np.uint8, np.uint16)):
         import tifffile
         buffer = io.BytesIO()
         tifffile.imwrite(buffer, image, photometric='minisblack',
                          planarconfig='contig' if channels > 1 else None)
         return buffer.getvalue()
-    types = ('uint8', 'uint16') if extension in (
-        '.png', '.tif', '.tiff') else ('uint8', )
+    types = ('uint8', 'uint16') if is_tiff or extension == '.png' else (
+        'uint8', )
     counts = (1, 2, 3, 4) if extension == '.png' else (1, 3, 4)
     if image.dtype.name not in types or channels not in counts:
         raise OSError(f'{extension} holds {counts} channels of '
@@ -236,11 +230,10 @@ def _read_jpeg(encoded: bytes) -> tuple[np.ndarray, bytes]:
 
 
 def _check_scans(encoded: bytes) -> bytes:
-    """See that no scan of a JPEG is missing; libjpeg would show the others.
+    """See that no scan of a JPEG is missing, and return its first EXIF.
 
-    Scans hold components, and in a progressive JPEG some of their 64
-    coefficients, to a bit that is 0 in the last. Returns what the first EXIF
-    segment on the way holds.
+    libjpeg would show the others. Scans hold components, and if progressive
+    some of their 64 coefficients, to a bit that is 0 in the last.
     """
     position, missing, exif = 2, {}, b''
     while marker := _MARKER.search(encoded, position):
@@ -311,9 +304,8 @@ def _unpacked_png(encoded: bytes, parts: list[tuple[int, int]]
     """The PNG with its pixels stored as they are, not compressed.
 
     libdeflate unpacks twice to three times as fast as the zlib inside of
-    libpng, which then has the filters to undo alone. ``parts`` are where the
-    IDAT chunks begin and end. A PNG that is interlaced or in any way odd is
-    returned as it is: libpng then says what is wrong.
+    libpng. ``parts`` are where the IDAT chunks begin and end. An interlaced
+    or odd PNG is returned as it is: libpng then says what is wrong.
     """
     import imagecodecs
     width, height, bits, colours, *_, interlaced = struct.unpack_from(

@@ -55,9 +55,8 @@ class LabelledImages(ImageFileDataset):
 
     Raises:
         ValueError: If the csv lacks a column or has an unknown one, a label
-            is not a class, a path occurs twice, in the csv or in another
-            part of the split (train, val, test), or an entry is empty; names
-            the line.
+            is not a class, a path occurs twice, in the csv or in another part
+            (train, val, test), or an entry is empty; names the line.
         FileNotFoundError: If ``data_root``, ``classes.txt`` or the csv is
             missing; says which splits there are.
     """
@@ -80,7 +79,6 @@ class LabelledImages(ImageFileDataset):
         return self.root / self.split_folder / f'{self.split}.csv'
 
     def load_data_list(self) -> list[dict]:
-        """Read the classes and the csv."""
         classes = read_classes(self.root)
         declared = self._metainfo.get('classes')
         if declared is not None and tuple(declared) != classes:
@@ -140,9 +138,7 @@ def read_split_file(path: Path, data_root: Path,
                     classes: Sequence[str]) -> list[dict[str, str]]:
     """Read the csv of a split and check it; see :class:`LabelledImages`.
 
-    Returns:
-        Dicts with ``path``, ``label``, ``group`` and ``mask``, which is
-        empty if there is none.
+    Dicts have ``path``, ``label``, ``group`` and ``mask``, which may be empty.
     """
     if not path.is_file():
         present = sorted(file.relative_to(data_root).as_posix()

@@ -16,17 +16,13 @@ class LesionSegmentation(LabelledImages):
     and arguments are those of :class:`LabelledImages`; images without a mask
     are all background. The mask is read by ``mmmedmask.LoadLesionMask``.
 
-    Samples have ``img_path``, ``group``, ``gt_label`` (int) and
-    ``class_name`` (str) of the whole image, ``seg_fields`` (empty) and, if
-    the mask column is filled, ``lesion_path``.
-
-    In ``metainfo`` the ``classes`` are those of pixels, ``background`` and
-    ``lesion``, with their ``palette``; ``image_classes`` are those of
-    ``classes.txt``.
+    Samples have, besides, ``class_name`` (str) of the whole image and
+    ``seg_fields`` (empty). In ``metainfo`` the ``classes`` are those of
+    pixels, ``background`` and ``lesion``, with their ``palette``;
+    ``image_classes`` are those of ``classes.txt``.
     """
 
     def load_data_list(self) -> list[dict]:
-        """Read the classes and the csv."""
         samples = super().load_data_list()
         image_classes = self._metainfo['classes']
         self._metainfo.update(classes=PIXEL_CLASSES,

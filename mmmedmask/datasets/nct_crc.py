@@ -1,8 +1,7 @@
 """NCT-CRC-HE-100K-NONORM, the tiles that CMIM and ConCL pre-train on.
 
-100,000 H&E tiles of colorectal tissue, 224 x 224 pixels at 0.5 um (Kather
-et al. 2018, doi:10.5281/zenodo.1214456). The lists of the split are those
-of ConCL (Yang et al., ECCV 2022).
+100,000 H&E tiles of colorectal tissue, 224 x 224 pixels at 0.5 um (Kather et
+al. 2018, doi:10.5281/zenodo.1214456). ConCL's lists: Yang et al., ECCV 2022.
 """
 
 import logging
@@ -65,7 +64,6 @@ class NCTCRC(ImageFileDataset):
         super().__init__(**base)
 
     def load_data_list(self) -> list[dict]:
-        """Read the list file."""
         if not self.root.is_dir():
             raise FileNotFoundError(
                 f'The folder of NCT-CRC {self.root} does not exist')
@@ -93,10 +91,7 @@ class NCTCRC(ImageFileDataset):
 
 def read_tile_list(path: Path,
                    with_label: bool) -> list[tuple[str, int | None]]:
-    """Read a list file; names its entry that is wrong.
-
-    See :func:`parse_list_line`.
-    """
+    """Read a list file of :func:`parse_list_line`; names a wrong entry."""
     tiles = []
     for number, line in enumerate(read_list_file(path), start=1):
         try:

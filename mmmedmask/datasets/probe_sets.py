@@ -119,14 +119,12 @@ def _split_folder(source: Path, split: str) -> Path:
 def _read_classes(folder: Path) -> ProbeSet:
     classes = tuple(
         sorted(path.name for path in folder.iterdir() if path.is_dir()))
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        files = walk_files(folder / name)
-        paths += files
-        labels += [label] * len(files)
-    if not paths:
+    found = [(path, label) for label, name in enumerate(classes)
+             for path in walk_files(folder / name)]
+    if not found:
         raise FileNotFoundError(f'{folder} has no folder with images')
-    return ProbeSet(tuple(paths), classes, np.array(labels))
+    paths, labels = zip(*found, strict=True)
+    return ProbeSet(paths, classes, np.array(labels))
 
 
 def _read_listed(source: Path, split_folder: str, split: str) -> ProbeSet:
@@ -154,10 +152,7 @@ def _read_coco(file: Path, source: Path) -> ProbeSet:
 
 
 def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
-    """Resize an image (C, H, W) to a square, antialiased; None keeps it.
-
-    The type stays; uint8 is rounded.
-    """
+    """Resize (C, H, W) to a square, antialiased, same type; None keeps it."""
     if size is None or image.shape[1:] == (size, size):
         return image
     resized = F.interpolate(image[None].float(), (size, size),
@@ -169,10 +164,7 @@ def resize_square(image: torch.Tensor, size: int | None) -> torch.Tensor:
 
 def channel_statistics(images: Iterable[torch.Tensor]
                        ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average the channels' means and deviations over images (C, H, W).
-
-    Returns two tensors (C, 1, 1); a deviation is that inside an image.
-    """
+    """Average means and deviations in images (C, H, W): two of (C, 1, 1)."""
     moments = [(image.float().mean(dim=(1, 2), keepdim=True),
                 image.float().std(dim=(1, 2), keepdim=True))
                for image in images]
@@ -200,8 +192,8 @@ def load_image(path: Path, size: int | None = None, color: str = 'rgb',
         reference: What :func:`channel_statistics` gives.
 
     Raises:
-        ValueError: If the image has another type than uint8, or neither one
-            nor three channels, or there is no reference to bring it to.
+        ValueError: If the image is not uint8 of one or three channels, or
+            there is no reference to bring it to.
     """
     check_choice('color', color, COLORS)
     if color == 'standardized' and reference is None:

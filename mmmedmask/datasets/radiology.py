@@ -1,9 +1,8 @@
 """DICOM images and slices of NIfTI volumes, for the one reader of pictures.
 
-A file may hold many pictures. ``scan.dcm#frame=3`` is the fourth frame of a
-DICOM, ``brain.nii.gz#axial=57`` a slice of a volume; ``sagittal`` and
-``coronal`` are the other two directions. Slices are counted from the left,
-from the back and from below.
+Of many in a file, ``scan.dcm#frame=3`` is the fourth frame of a DICOM, and
+``brain.nii.gz#axial=57`` a slice of a volume, also ``sagittal`` or
+``coronal``. Slices are counted from the left, from the back and from below.
 """
 
 from __future__ import annotations
@@ -62,12 +61,11 @@ class Window(NamedTuple):
 
 
 class StoredImage(NamedTuple):
-    """What a file holds.
+    """What a file holds, and the window of its header, if there is one.
 
     Attributes:
         values: Shape (H, W, C): uint8 or uint16 as stored, all else in the
             units of the header (HU in CT) as float32 or float64.
-        window: The window of the header, if there is one.
         inverted_sum: Least and largest possible value, added, if small
             values are bright (MONOCHROME1); else None.
     """
@@ -100,9 +98,8 @@ class StoredImage(NamedTuple):
 def split_part(path: str | Path) -> tuple[Path, tuple[str, int] | None]:
     """Take apart a file, ``'scan.dcm#frame=3'``, and its picture, if any."""
     match = _PART.fullmatch(str(path))
-    if match is None:
-        return Path(path), None
-    return Path(match[1]), (match[2], int(match[3]))
+    return (Path(match[1]), (match[2], int(match[3]))) if match else (
+        Path(path), None)
 
 
 def is_scan(path: Path) -> bool:
@@ -111,10 +108,7 @@ def is_scan(path: Path) -> bool:
 
 
 def pictures_of(path: Path, axis: str = 'axial') -> list[str]:
-    """List a DICOM's or NIfTI's pictures by its header, for ``read_image``.
-
-    ``axis`` says which slices of a volume, see :data:`AXES`.
-    """
+    """List the pictures of a DICOM, or of a NIfTI along an axis of `AXES`."""
     try:
         with path.open('rb') as stream:
             if path.suffix.lower() == SCAN_EXTENSIONS[0]:
@@ -218,9 +212,8 @@ def read_nifti(stream: BinaryIO, part: tuple[str, int] | None) -> StoredImage:
 
     Axial and coronal slices have the patient's right on the left, as
     radiologists look at them; sagittal ones have the front on the left. The
-    front, or the head, is above. An oblique volume is cut along its own
-    axes, each called as the nearest one of the body. Voxels are not
-    resampled. ``part`` is the direction and the number of the slice; the
+    front, or the head, is above. An oblique volume is cut along its own axes,
+    each called as the nearest one of the body. Voxels are not resampled. The
     fourth axis of a volume is its channels.
     """
     volume = _open_nifti(stream)
@@ -235,9 +228,7 @@ def read_nifti(stream: BinaryIO, part: tuple[str, int] | None) -> StoredImage:
     index = _number(part, part[0], volume.shape[place])
     if step < 0:
         index = volume.shape[place] - 1 - index
-    chosen = [slice(None)] * len(volume.shape)
-    chosen[place] = index
-    values = np.asarray(volume.dataobj[tuple(chosen)])
+    values = np.asarray(volume.dataobj[(slice(None), ) * place + (index, )])
     # The two other axes of the body; columns come first of x, y and z.
     columns, rows = (other for other in range(3) if other != across)
     steps = [axes[rows][1], axes[columns][1]]

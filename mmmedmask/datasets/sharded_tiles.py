@@ -15,10 +15,9 @@ from mmmedmask.util.file_locks import lock_file
 class ShardedTiles(ImageFileDataset):
     """Tiles in WebDataset tars, each reached by its number.
 
-    Nothing is listed at the start: the index is a file that all processes
-    of a machine map into memory. Use ``sampler=dict(type=
-    'mmmedmask.BlockShuffleSampler')``, which reads shards nearly
-    sequentially, and the usual pipeline from ``LoadTile`` on.
+    All processes of a machine map the index into memory. Use
+    ``sampler=dict(type='mmmedmask.BlockShuffleSampler')``, which reads shards
+    nearly sequentially, and the usual pipeline from ``LoadTile`` on.
 
     ``tools/dataset_converters/convert.py pack_tiles`` packs a folder, and
     ``index_shards`` writes the index of tars that exist.
@@ -58,7 +57,6 @@ class ShardedTiles(ImageFileDataset):
         super().__init__(**{**base, 'serialize_data': False})
 
     def load_data_list(self) -> shards.ShardIndex:
-        """Map the index."""
         if self.backend is not None:
             self._fetch_index()
         index = shards.ShardIndex(self.index_dir, self.address)
@@ -80,7 +78,6 @@ class ShardedTiles(ImageFileDataset):
                                 self.backend.get(f'{self.address}/{name}'))
 
     def prepare_data(self, idx: int) -> dict:
-        """Read one tile and send it through the pipeline."""
         sample = self.get_data_info(idx)
         sample['img_bytes'] = shards.read_picture(sample, self._shards.read)
         return self.pipeline(sample)

@@ -1,9 +1,8 @@
 """Tiles in WebDataset tars, and an index that makes them a map.
 
-A shard is a plain tar. Its members belong to one sample as long as their
-names agree up to the first dot of the file's name: ``a/1.jpg`` and
-``a/1.cls``, the number of a class. Other members are left alone. The index
-says for every sample where its picture is, in 20 bytes.
+Members of a plain tar are one sample as long as their names agree up to the
+first dot of the file's name: ``a/1.jpg`` and ``a/1.cls``, the number of a
+class. The index says for every sample where its picture is, in 20 bytes.
 """
 
 import io
@@ -36,10 +35,8 @@ _PICTURES = image_io.IMAGE_EXTENSIONS + SCAN_EXTENSIONS
 class ShardIndex(Sequence):
     """The samples of a shard set, memory-mapped: processes share one copy.
 
-    Args:
-        folder: Holds ``index.json`` and ``index.bin``.
-        root: Where the shards are; None: in the folder.
-        rows: Numbers of the samples to take; None: all.
+    ``folder`` holds ``index.json`` and ``index.bin``, ``root`` the shards,
+    unless they are there too; ``rows`` are the samples to take, None for all.
     """
 
     def __init__(self, folder: Path, root: str | None = None,
@@ -93,11 +90,8 @@ def index_shards(folder: Path, classes: Sequence[str] = (),
     """Read the headers of all tars of a folder and write their index.
 
     ``folder`` holds ``*.tar``, taken in the order of their names, with labels
-    if there are ``classes``; ``progress`` is called with a line for each.
-
-    Raises:
-        FileNotFoundError: If there is no tar.
-        ValueError: If a shard cannot be indexed; names shard and member.
+    if there are ``classes``; ``progress`` is called with a line for each. A
+    ValueError names a shard and a member that cannot be indexed.
     """
     paths = sorted(folder.glob('*.tar'))
     if not paths:
@@ -249,11 +243,7 @@ def check_shards(index: ShardIndex) -> Iterator[str]:
 
 def read_picture(sample: dict,
                  read: Callable[[int, int, int], bytes]) -> bytes:
-    """Read the bytes of a picture, and see that the index is its shard's.
-
-    ``read`` gives the bytes of a shard from one place to before another. An
-    :class:`ImageFileError` names the shard and the place.
-    """
+    """Read a picture's bytes, and see that the index is of its shard."""
     offset, size = sample['offset'], sample['size']
     try:
         content = read(sample['shard'], offset - TAR_BLOCK, offset + size)

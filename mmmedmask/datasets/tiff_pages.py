@@ -59,10 +59,7 @@ def read_tiff(encoded: bytes, max_pixels: int) -> np.ndarray:
 
 
 def orientation_of(encoded: bytes) -> int:
-    """Read the orientation, 1 to 8, of a TIFF or of EXIF, built alike.
-
-    It is 1, upright, if there is no tag, or EXIF that is broken.
-    """
+    """Read the orientation, 1 to 8, of a TIFF or EXIF; 1 if it tells none."""
     try:
         tags, _ = read_tags(encoded)
     except (struct.error, ValueError):
@@ -84,13 +81,9 @@ def orientation_of(encoded: bytes) -> int:
 def read_tags(encoded: bytes) -> tuple[dict | None, int]:
     """Parse the first page's header of a classic TIFF.
 
-    Bytes behind the header may be missing; a truncated header raises a
-    struct.error.
-
-    Returns:
-        Tag values of the first page: integers (the first one where a tag
-        holds several) and texts; None for BigTIFF. And the offset of the
-        next page, 0 if there is none.
+    Gives its tags' values, integers (the first of several) and texts, or None
+    for BigTIFF; and the offset of the next page, 0 if there is none. A
+    truncated header is a struct.error; what is behind it may be missing.
     """
     order = {b'II': '<', b'MM': '>'}.get(encoded[:2])
     if order is None:
@@ -127,18 +120,19 @@ def read_tags(encoded: bytes) -> tuple[dict | None, int]:
 def _warnings_are_errors() -> Iterator[None]:
     """Raise what tifffile would only log, such as frames of zeros."""
     records: list[str] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = lambda record: records.append(record.getMessage())
+
+    def keep(record: logging.LogRecord) -> bool:
+        records.append(record.getMessage())
+        return False  # It goes to no handler.
+
     logger = logging.getLogger('tifffile')
-    before = logger.propagate, logger.level
-    logger.propagate = False
+    level = logger.level
     logger.setLevel(logging.WARNING)
-    logger.addHandler(handler)
+    logger.addFilter(keep)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate, level = before
+        logger.removeFilter(keep)
         logger.setLevel(level)
     if records:
         raise ValueError(records[0])
@@ -201,10 +195,7 @@ def _check_colours(page) -> None:
 
 
 def _check_segments(page, encoded: bytes) -> None:
-    """See that no strip or tile of a page is missing.
-
-    tifffile would fill what is missing with zeros.
-    """
+    """See that no strip or tile is missing: tifffile would give zeros."""
     if page is None:
         raise ValueError('pages are missing that its description names')
     offsets, sizes = page.dataoffsets, page.databytecounts
@@ -218,12 +209,7 @@ def _check_segments(page, encoded: bytes) -> None:
 
 
 def _decode_jpegs(page, encoded: bytes) -> np.ndarray | None:
-    """Decode the JPEGs of a page strictly: a warning of libjpeg is an error.
-
-    Returns:
-        The page as tifffile shapes it; None if it is no page of JPEGs of 8
-        bits, or its colours are not those that a JPEG has by itself.
-    """
+    """Decode a page of 8-bit JPEGs strictly, of usual colours, else None."""
     frame = page.keyframe
     if frame.compression not in (_JPEG, _ALT_JPEG) or frame.bitspersample != 8:
         return None

@@ -27,12 +27,10 @@ class TileFolder(ImageFileDataset):
 
     Args:
         data_root: A folder, or a list of folders.
-        ann_file: Optional text file with one path per line, relative to
-            ``data_root``; then only these files are used, in this order.
-            The file itself is looked up as given, then below
-            ``data_root``. Needs a single ``data_root``.
-        axis: Which slices of NIfTI volumes: ``'axial'``, ``'coronal'`` or
-            ``'sagittal'``.
+        ann_file: Optional text file with one path per line, relative to the
+            only ``data_root``; then these files are used, in this order. It
+            is looked up as given, then below ``data_root``.
+        axis: Slices of NIfTI: ``'axial'``, ``'coronal'`` or ``'sagittal'``.
         base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
             and ``on_error``.
 
@@ -61,7 +59,6 @@ class TileFolder(ImageFileDataset):
         super().__init__(ann_file=ann_file, **base)
 
     def load_data_list(self) -> list[dict]:
-        """List the tiles."""
         for root in self.roots:
             if not root.is_dir():
                 raise FileNotFoundError(f'The tile folder {root} does not '
@@ -94,11 +91,7 @@ class TileFolder(ImageFileDataset):
 
 
 def walk_files(root: Path) -> list[Path]:
-    """List all files below a folder, sorted by the parts of their paths.
-
-    Follows linked folders, each real folder once, so a link to a parent
-    does no harm. Names that start with a dot are left out.
-    """
+    """List files below a folder and links, by path parts; no dot names."""
     paths, visited = [], set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -120,5 +113,5 @@ def find_list_file(name: str, data_root: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    places = ' or '.join(str(path) for path in dict.fromkeys(candidates))
+    places = ' or '.join(map(str, dict.fromkeys(candidates)))
     raise FileNotFoundError(f'List file not found: {places}')

@@ -1,7 +1,4 @@
-"""Turn official downloads into our layouts, and say what is wrong in them.
-
-``tools/dataset_converters/convert.py`` is thin; what it does is here.
-"""
+"""Turn official downloads into our layouts, and say what is wrong in them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,8 +17,7 @@ class LayoutError(ValueError):
 class Conversion(ABC):
     """A download that was found, and can be written in our layout.
 
-    Attributes:
-        notices: What should be known about the download, a sentence each.
+    ``notices`` say what should be known about it, a sentence each.
     """
 
     notices: Sequence[str]
@@ -31,10 +27,9 @@ class Conversion(ABC):
         """Write the data set, and say in lines what was written and decided.
 
         Raises:
-            ConversionError: If files cannot be converted; nothing is
-                written, and the error holds a report that names them all.
-            ValueError: If the download is not as released, or an argument
-                is out of range.
+            ConversionError: If files cannot be converted; nothing is written,
+                and its report names them all.
+            ValueError: If the download is not as released.
         """
 
     def check(self, out: Path) -> CheckReport:

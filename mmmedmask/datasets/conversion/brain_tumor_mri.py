@@ -1,8 +1,7 @@
 """Brain Tumor MRI: the official split, and two without copies across it.
 
-7,023 slices in four classes by Nickparvar (Kaggle,
-doi:10.34740/kaggle/dsv/2645886). Three quarters of its test images are copies
-of training images.
+7,023 slices in four classes (Nickparvar, doi:10.34740/kaggle/dsv/2645886).
+Three quarters of its test images are copies of training images.
 """
 
 from collections import Counter
@@ -66,14 +65,12 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
                 seed: int) -> dict[str, Split]:
     """Make the official split and those without copies across it.
 
-    ``official`` is as released. ``clean`` trains on the same images, but
-    for those that have an identical twin of another class; a group of
-    copies with an image in Training, or with several classes, loses its
-    test images, and of any other group one test image is kept.
-    ``clean-train`` keeps one test image of each group instead, and removes
-    from Training what has a copy in Testing, and further copies.
-
-    Nothing is drawn at random: ``seed`` plays no part.
+    ``official`` is as released. ``clean`` trains on the same images, but for
+    those that have an identical twin of another class; a group of copies with
+    an image in Training, or with several classes, loses its test images, and
+    of any other group one test image is kept. ``clean-train`` keeps one test
+    image of each group instead, and removes from Training what has a copy in
+    Testing, and further copies. ``seed`` plays no part.
     """
     train, test = ([image for image in images
                     if image.path.split('/')[1] == part] for part in PARTS)

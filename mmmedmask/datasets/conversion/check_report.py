@@ -86,8 +86,7 @@ ADVICE = {
     'bad_lesion_mask': 'These masks are not black and white.',
     'unexpected_lesion':
     'The class has no lesion, but the mask marks one: label or mask is '
-    'wrong.',
-}
+    'wrong.'}
 
 
 @dataclass
@@ -130,10 +129,7 @@ class CheckReport:
             return None
 
     def to_text(self, max_lines: int | None = None) -> str:
-        """Return the report for reading.
-
-        ``max_lines`` is the most findings of a kind to show; None shows all.
-        """
+        """Return the report; at most ``max_lines`` of a kind, None for all."""
         lines = [f'Checked: {line}' for line in self.checked]
         for title, findings in (('PROBLEMS', self.problems),
                                 ('Notices', self.notices)):

@@ -1,9 +1,8 @@
 """Find images that occur twice: same bytes, same pixels, nearly the same.
 
 Nearly the same is decided on fingerprints: gray, 32 x 32, with the coarse
-brightness removed. The correlation of two fingerprints, the best of the
-eight flips and quarter turns, is compared with a threshold. Measured on
-public data:
+brightness removed. The correlation of two fingerprints, the best of the eight
+flips and quarter turns, is compared with a threshold. Measured on public data:
 
 - different images: at most 0.18 (GlaS, 496 pairs) and 0.27 (LC25000 lung,
   404,000 pairs of different sources);
@@ -19,14 +18,14 @@ there is :func:`local_fingerprint`, 64 x 64 with the local contrast removed
 too; with it, in Brain Tumor MRI, neighbouring slices of a patient reach 0.857
 and the copies of slices with a tumour begin at 0.91.
 
-A data set may hold thousands of pairs of copies. Images that a chain of
-copies connects are one group.
+Images that a chain of copies connects are one group.
 """
 
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, combinations_with_replacement
 
 import cv2
 import numpy as np
@@ -67,12 +66,7 @@ class ImageRecord:
 
 
 def fingerprint(image: np.ndarray) -> np.ndarray | None:
-    """Reduce an image (H, W, C), uint8 or uint16, to its structure.
-
-    Returns:
-        float32 array of shape (32, 32), mean 0 and length 1, or None if
-        there is almost no structure.
-    """
+    """Reduce (H, W, C) to structure: float32 (32, 32), length 1, or None."""
     return _normalise(_fine_structure(image, _SIDE, _COARSE))
 
 
@@ -145,12 +139,10 @@ class Copies:
 
 def find_copies(records: Sequence[ImageRecord], threshold: float,
                 within_splits: bool = True) -> Copies:
-    """Compare all images with all others.
+    """Compare all images, whose names differ within a split, with all others.
 
-    Args:
-        records: The images; their names differ within a split.
-        threshold: Least correlation of near copies, in (0, 1].
-        within_splits: Whether to look for near copies within a split too.
+    ``threshold`` is the least correlation of near copies, in (0, 1], which
+    are looked for within a split too, or not.
     """
     check_range('threshold', threshold, 0, 1, open_low=True)
     same_pixels: dict[bytes, list[ImageRecord]] = defaultdict(list)
@@ -186,10 +178,7 @@ def same_what(group: Sequence[ImageRecord]) -> str:
 def report_copies(report: CheckReport, records: Sequence[ImageRecord],
                   threshold: float = NEAR_THRESHOLD,
                   within_splits: bool = True) -> None:
-    """Put the copies among images into a report, see :func:`find_copies`.
-
-    Copies in different splits are problems, within one split notices.
-    """
+    """Report copies: in different splits problems, within one notices."""
     copies = find_copies(records, threshold, within_splits)
     groups = [('identical', group, same_what(group))
               for group in copies.identical]
@@ -240,22 +229,18 @@ def _orientations(prints: np.ndarray) -> Iterator[np.ndarray]:
 
 def _blocks(records: Sequence[ImageRecord],
             within_splits: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs of index arrays that cover all pairs to compare.
-
-    Blocks, so that 100,000 tiles need no matrix of 40 GB.
-    """
+    """Yield pairs of index arrays that cover all pairs to compare."""
+    # In blocks, so that 100,000 tiles need no matrix of 40 GB.
     splits = np.array([record.split for record in records])
     members = {split: np.flatnonzero(splits == split)
                for split in dict.fromkeys(splits.tolist())}
-    names = list(members)
-    for index, first in enumerate(names):
-        for second in names[index if within_splits else index + 1:]:
-            for top in range(0, len(members[first]), _BLOCK):
-                # Within a split the matrix is symmetric.
-                start = top if first == second else 0
-                for left in range(start, len(members[second]), _BLOCK):
-                    yield (members[first][top:top + _BLOCK],
-                           members[second][left:left + _BLOCK])
+    pairs = combinations_with_replacement if within_splits else combinations
+    for first, second in pairs(members.values(), 2):
+        for top in range(0, len(first), _BLOCK):
+            # Within a split the matrix is symmetric.
+            start = top if first is second else 0
+            for left in range(start, len(second), _BLOCK):
+                yield first[top:top + _BLOCK], second[left:left + _BLOCK]
 
 
 def connected(groups: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:

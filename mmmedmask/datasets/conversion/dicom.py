@@ -1,7 +1,4 @@
-"""DICOM images in one folder per class, split by patient.
-
-No download of its own: any folder whose sub-folders are the classes.
-"""
+"""DICOM images in a folder per class, from anywhere, split by patient."""
 
 from pathlib import Path
 

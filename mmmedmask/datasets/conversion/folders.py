@@ -19,10 +19,8 @@ from mmmedmask.datasets.tiles import walk_files
 def only_folder(root: Path, patterns: Sequence[str], expected: str) -> Path:
     """Return the one folder, at most two levels down, with certain files.
 
-    Args:
-        patterns: Each has to match something in the folder; one that ends
-            with a slash, a folder.
-        expected: What the folder holds, for the message.
+    Each of ``patterns`` has to match something in the folder; one that ends
+    with a slash, a folder. ``expected`` is what it holds, for the message.
     """
     _check_folder(root)
     folders = [place for place in (root, *sorted(root.glob('*')),
@@ -65,12 +63,9 @@ def image_files(
 ) -> tuple[list[Path], Counter]:
     """List the images of one folder; folders in it are not searched.
 
-    Args:
-        extensions: Extensions that count, lower case, with the dot.
-
-    Returns:
-        Sorted images, and how many other files there are by extension, and
-        how many folders. Names that begin with a dot are neither.
+    Gives the sorted images with one of ``extensions`` (lower case), and how
+    many other files there are by extension, and how many folders. Names that
+    begin with a dot are neither.
     """
     _check_folder(folder)
     images, others = [], Counter()
@@ -88,10 +83,7 @@ def image_files(
 
 def only_file(files: Sequence[Path], names: Collection[str], root: Path,
               needed: bool = True) -> Path | None:
-    """Return the one file below ``root`` with one of several names.
-
-    None if there is none, and it is not needed.
-    """
+    """Return the one file with one of the names, or None if not needed."""
     matching = [path for path in files if path.name in names]
     if len(matching) > 1 or (needed and not matching):
         raise LayoutError(
@@ -128,13 +120,9 @@ def check_parts(name: str, root: Path, counts: Mapping[str, int],
                 others: Mapping[str, int]) -> list[str]:
     """See that no part is empty, and say what else differs from a release.
 
-    What is trained on an empty part, or tested, would say nothing of it.
-
-    Args:
-        counts: Number of images by class, or by another part.
-        official: The numbers of the release.
-        examples: Files that are expected, for the message.
-        others: Number of other files by extension.
+    ``counts`` and ``official`` are numbers of images by class, or by another
+    part, here and in the release; ``others`` those of other files by
+    extension; ``examples`` are files that are expected, for the message.
     """
     empty = [part for part in official if not counts.get(part)]
     if empty:

@@ -1,9 +1,8 @@
 """GlaS and CRAG: find the files, convert the masks, check the result.
 
-GlaS is the MICCAI 2015 challenge's set (Sirinukunwattana et al. 2017,
-doi:10.1016/j.media.2016.08.008), CRAG that of Graham et al. 2019
-(doi:10.1016/j.media.2018.12.001). The splits are those of ConCL: GlaS tests
-on A and B together.
+GlaS (Sirinukunwattana et al. 2017, doi:10.1016/j.media.2016.08.008), CRAG
+(Graham et al. 2019, doi:10.1016/j.media.2018.12.001). The splits are those of
+ConCL: GlaS tests on A and B together.
 """
 
 import json
@@ -45,11 +44,7 @@ _IMAGE_SUFFIXES = ('.bmp', '.png', '.tif', '.tiff')
 
 @dataclass(frozen=True)
 class ImageWithMask:
-    """An image and its mask.
-
-    ``file_name`` is relative to the data root, with forward slashes; ``part``
-    is the official part that the image belongs to, such as ``testA``.
-    """
+    """An image and its mask; ``part`` is official, such as ``testA``."""
 
     image: Path
     mask: Path
@@ -75,10 +70,7 @@ class GlandSource:
 
 
 def find_glas(data_root: Path) -> Splits:
-    """Find ``train_N``, ``testA_N``, ``testB_N`` and their ``*_anno``.
-
-    They are BMP in the release; PNG does as well.
-    """
+    """Find ``train_N``, ``testA_N``, ``testB_N``, ``*_anno``, BMP or PNG."""
     folder = folders.only_folder(data_root, ['train_*_anno.*'],
                          'train_1.bmp, train_1_anno.bmp, ...')
     files = [path for path in folders.image_files(folder, _IMAGE_SUFFIXES)[0]
@@ -94,8 +86,7 @@ def find_glas(data_root: Path) -> Splits:
 
 
 def glas_patients(splits: Splits) -> dict[str, str]:
-    """Read patients by name, such as ``testA_1``, from ``Grade.csv``, if any.
-    """
+    """Read patients by name, as ``testA_1``, from ``Grade.csv``, if any."""
     path = splits['train'][0].image.parent / 'Grade.csv'
     if not path.is_file():
         return {}
@@ -151,9 +142,8 @@ def read_pair(
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Read an image with its mask and report what is wrong with them.
 
-    Returns:
-        The image, (H, W, C), and the labels, (H, W). None for what cannot be
-        read, and for labels that do not fit the image.
+    Gives image (H, W, C) and labels (H, W), or None for what cannot be read,
+    and for labels that do not fit the image.
     """
     image, mask = report.read_image(pair.image), report.read_image(pair.mask)
     if mask is None:
@@ -173,10 +163,7 @@ def read_pair(
 
 @dataclass(frozen=True)
 class GlandConversion(Conversion):
-    """A download of glands, to be written as one COCO file per split.
-
-    ``totals`` says what each file holds, by split, once they are written.
-    """
+    """A download of glands, and ``totals`` of each COCO file once written."""
 
     source: GlandSource
     splits: Splits
@@ -242,11 +229,7 @@ class GlandConversion(Conversion):
 
 def prepare(name: str, data_root: Path, options: InstanceOptions | None = None,
             threshold: float = copies.NEAR_THRESHOLD) -> GlandConversion:
-    """Find the images of a data set in :data:`SOURCES`.
-
-    ``data_root`` is or holds the unpacked download; ``threshold`` is the
-    correlation of near copies, for the check.
-    """
+    """Find a set of :data:`SOURCES` in an unpacked download, to be checked."""
     source = SOURCES[name]
     splits = source.find(data_root)
     empty = [split for split, pairs in splits.items() if not pairs]

@@ -1,8 +1,7 @@
 """Splits of labelled images: drawn by image, or with groups kept whole.
 
-All published counts of MSMAE (arXiv 2305.05871) are met by one rule, which the
-paper does not state: three tenths of each class, rounded down, go to ``val``.
-The same seed and images give the same split.
+MSMAE's published counts (arXiv 2305.05871) are met by one rule, which it does
+not state: three tenths of each class, rounded down, go to ``val``.
 """
 
 from collections import Counter, defaultdict

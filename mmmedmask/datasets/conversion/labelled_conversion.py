@@ -1,8 +1,7 @@
 """Convert a download of labelled images: find, read, compare, split, write.
 
-What differs between data sets is in a :class:`LabelledSource`; the steps are
-the same for all. The layout is that of
-:class:`mmmedmask.datasets.labelled_images.LabelledImages`.
+What differs between data sets is in a :class:`LabelledSource`. The layout is
+that of :class:`mmmedmask.datasets.labelled_images.LabelledImages`.
 """
 
 import filecmp
@@ -55,10 +54,7 @@ from mmmedmask.util.atomic_files import (
 
 
 class LesionMask(NamedTuple):
-    """A joined lesion mask, 255 on the lesion, and whether it marks anything.
-
-    It is a PNG, since thousands of masks in pixels would need gigabytes.
-    """
+    """A joined mask as PNG (pixels take gigabytes); if it marks anything."""
 
     encoded: bytes
     marked: bool
@@ -81,9 +77,7 @@ class LabelledSource:
 
     Attributes:
         classes: Classes in the order of their labels.
-        near_threshold: Correlation from which on two of its images are near
-            copies.
-        find: Finds the images of a download.
+        near_threshold: Least correlation of near copies.
         make_splits: Makes the splits, by name, from the images, the copies
             among them and a seed.
         groups_are_copies: Whether copies make the groups of images; False
@@ -151,7 +145,6 @@ class LabelledConversion(Conversion):
         return written
 
     def check(self, out: Path) -> CheckReport:
-        """Read back what was written; see :mod:`labelled_check`."""
         return check(self, out)
 
 
@@ -160,11 +153,9 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
             copy: bool = False) -> LabelledConversion:
     """Find the images of a download, read and compare them, and split them.
 
-    Args:
-        out: Where it will be written to; only looked at.
-        seed: Of the drawn splits.
-        threshold: Correlation of near copies; None takes the data set's.
-        copy: Whether to copy images that could be hard-linked.
+    ``out``, where it will be written to, is only looked at. ``seed`` is of
+    the drawn splits, ``threshold`` the correlation of near copies, None for
+    the data set's; ``copy`` says not to hard-link images.
 
     Raises:
         LayoutError: If the download is not as released, or ``out`` cannot
@@ -210,12 +201,7 @@ def _check_out_folder(download: Path, out: Path,
 def read_all(
     images: Sequence[LabelledImage], fingerprint_of: Fingerprint
 ) -> tuple[list[ImageRecord], list[tuple], dict[str, LesionMask]]:
-    """Read all images and masks.
-
-    Returns:
-        Records to compare the images, named as their paths; then ``shapes``
-        and ``masks`` of :class:`LabelledConversion`.
-    """
+    """Read all images: their records, shapes and types, and joined masks."""
     report, records, shapes, masks = CheckReport(), [], [], {}
     for image in images:
         pixels = report.read_image(image.source)
@@ -241,10 +227,7 @@ def read_all(
 
 def join_masks(image: LabelledImage, size: tuple[int, int],
                report: CheckReport) -> LesionMask | None:
-    """Read the masks of an image of ``size`` (h, w) and join them by OR.
-
-    None if one cannot be used; the report says why.
-    """
+    """Join masks of an image (h, w) by OR; None, reported, if one is bad."""
     joined, problems = np.zeros(size, np.uint8), len(report.problems)
     for path in image.masks:
         pixels = report.read_image(path)

@@ -1,9 +1,8 @@
 """Messidor-2 with the adjudicated grades; splits by image and patient.
 
-1,748 fundus photographs of 874 examinations, kindly provided by the Messidor
-program partners (Decenciere et al. 2014, doi:10.5566/ias.1155; Abramoff et
-al. 2013), graded by three retina specialists (Krause et al. 2018,
-doi:10.1016/j.ophtha.2018.01.034). Four images have no grade.
+1,748 fundus photographs of 874 examinations by the Messidor program partners
+(Decenciere et al. 2014, doi:10.5566/ias.1155; Abramoff et al. 2013), all but
+four graded (Krause et al. 2018, doi:10.1016/j.ophtha.2018.01.034).
 """
 
 from collections import Counter
@@ -125,11 +124,7 @@ def _parse_grade(text: str, where: str) -> int | None:
 
 
 def _read_pairs(path: Path) -> dict[str, str]:
-    """Return the patient of each image, by lower-case stem.
-
-    A patient is called as the left image of the pair, or the right one if
-    there is no left.
-    """
+    """Return the patient of each image by lower-case stem: the left one's."""
     patients = {}
     for where, row in read_table(path, header=False).rows():
         cells = list(row.values())

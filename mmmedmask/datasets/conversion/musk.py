@@ -1,8 +1,7 @@
 """Musk: molecules as bags of their shapes, the oldest test of bag learning.
 
-Dietterich et al., "Solving the multiple instance problem with axis-parallel
-rectangles", Artificial Intelligence 1997: a molecule is musk if one of its
-shapes is. A shape has 166 features, distances in hundredths of an angstrom.
+Dietterich et al., Artificial Intelligence 1997: a molecule is musk if one of
+its shapes is, of 166 features each, distances in hundredths of an angstrom.
 """
 
 from collections import Counter, defaultdict
@@ -35,8 +34,7 @@ class Molecule:
 def read_molecules(path: Path) -> list[Molecule]:
     """Read the molecules, by number, of a table with a shape in each line.
 
-    Columns are the label of the molecule (0 or 1), its number, and the 166
-    features.
+    Columns are the molecule's label (0 or 1) and number, and 166 features.
     """
     table = read_table(path, header=False)
     if len(table.names) != NUM_FEATURES + 2:
@@ -67,9 +65,8 @@ def read_molecules(path: Path) -> list[Molecule]:
 class MuskConversion(Conversion):
     """Molecules, to be written as bags.
 
-    Fold k tests on part k and trains on all others, as published results on
-    this set do: there is no validation split, and nothing to choose an epoch
-    by.
+    Fold k tests on part k and trains on all others, as published results do:
+    there is no validation split, and nothing to choose an epoch by.
     """
 
     molecules: list[Molecule]

@@ -47,8 +47,8 @@ def list_tiles(image_folder: Path) -> list[str]:
 def copy_lists(source: Path, meta: Path) -> None:
     """Copy ConCL's four list files; ``meta`` is made if need be."""
     if source.resolve() == meta.resolve():
-        raise LayoutError(
-            f'{source} is where the list files go; nothing to copy')
+        raise LayoutError(f'{source} is where the list files go; nothing to '
+                          'copy')
     missing = [name for name in LIST_NAMES if not (source / name).is_file()]
     if missing:
         raise LayoutError(f'{source} lacks the list files {missing}')
@@ -59,10 +59,7 @@ def copy_lists(source: Path, meta: Path) -> None:
 
 def draw_lists(names: list[str], meta: Path, val_fraction: float,
                seed: int) -> None:
-    """Draw a random split of tiles and write its four list files.
-
-    The same seed and tiles give the same split.
-    """
+    """Draw a split of tiles by the seed, and write its four list files."""
     check_range('val_fraction', val_fraction, 0, 1, open_low=True,
                 open_high=True)
     number = round(len(names) * val_fraction)
@@ -80,12 +77,7 @@ def draw_lists(names: list[str], meta: Path, val_fraction: float,
 
 
 def read_lists(meta: Path) -> dict[str, list[str]]:
-    """Read the tiles of each split; the labelled lists must say the same.
-
-    Raises:
-        FileNotFoundError: If a list is missing.
-        ValueError: If an entry is wrong, or two lists differ.
-    """
+    """Read the tiles of each split; the labelled lists must say the same."""
     splits = {}
     for split in NCT_SPLIT_SIZES:
         plain, labelled = ([name for name, _ in read_tile_list(
@@ -100,11 +92,7 @@ def read_lists(meta: Path) -> dict[str, list[str]]:
 
 @dataclass
 class NCTConversion(Conversion):
-    """The tiles on disk, and where their lists come from.
-
-    Attributes:
-        lists: Folder with ConCL's list files; None draws a split.
-    """
+    """Tiles on disk, and ConCL's lists for them; None draws a split."""
 
     image_folder: Path
     lists: Path | None = None
@@ -146,10 +134,7 @@ class NCTConversion(Conversion):
             for split, tiles in read_lists(out).items()]
 
     def check(self, out: Path) -> CheckReport:
-        """Compare the lists with the disk, and read every listed tile.
-
-        Near copies are looked for across the splits only.
-        """
+        """Compare lists and disk, read tiles, seek copies across splits."""
         report, records = CheckReport(), []
         splits = read_lists(out)
         on_disk = set(self.names)

@@ -1,8 +1,4 @@
-"""Patients with gene expression, converted to one cohort csv and one table.
-
-A converter of a download makes an :class:`OmicConversion`; writing and
-checking are the same for all.
-"""
+"""Patients with gene expression, converted to one cohort csv and one table."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -32,10 +28,7 @@ _FEW_CASES = 3
 
 def choose_files(files: Mapping[str, Path], wanted: Sequence[str],
                  source: Path, pattern: str) -> dict[str, Path]:
-    """Choose the ``wanted`` files, or all, named by what they are of.
-
-    ``source`` is where they were looked for by ``pattern``, for the message.
-    """
+    """Choose the ``wanted`` files, or all; ``pattern`` found them."""
     if not files:
         raise LayoutError(f'{source} has no {pattern}')
     missing = [name for name in wanted if name not in files]
@@ -49,10 +42,8 @@ def choose_files(files: Mapping[str, Path], wanted: Sequence[str],
 class OmicConversion(Conversion):
     """What a download becomes.
 
-    Attributes:
-        lines: Lines of the cohort csv with the keys ``COLUMNS``, one per
-            slide, or per patient without slides.
-        table: Expression; rows are named by patient.
+    ``lines`` are those of the cohort csv with the keys ``COLUMNS``, one per
+    slide, or per patient without slides; rows of ``table`` are patients.
     """
 
     lines: tuple[Mapping[str, str], ...]
@@ -60,8 +51,7 @@ class OmicConversion(Conversion):
     notices: tuple[str, ...] = ()
 
     def of_classes(self, classes: Sequence[str]) -> 'OmicConversion':
-        """Keep the patients of some classes; each must have some.
-        """
+        """Keep the patients of some classes; each must have some."""
         known = {line['label'] for line in self.lines}
         unknown = [name for name in classes if name not in known]
         if unknown:

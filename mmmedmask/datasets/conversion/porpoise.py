@@ -29,11 +29,7 @@ _SOURCE_COLUMNS = ('case_id', 'slide_id', 'oncotree_code', 'survival_months',
 
 
 def find_tables(source: Path, cohorts: Sequence[str] = ()) -> dict[str, Path]:
-    """Find the csv or zip of each cohort, by its name.
-
-    ``source`` is a table, or a folder with tables at any depth; ``cohorts``
-    are those to take, such as ``'brca'``, or none for all.
-    """
+    """Find each cohort's csv or zip; all, if no ``cohorts`` are named."""
     paths = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
     tables = {path.name.split('_')[1 if '_' in path.name else 0].lower(): path
               for path in paths}

@@ -19,11 +19,8 @@ class TileCutting(Conversion):
 
     The last row and column are moved inwards, so that nothing is lost and no
     tile is padded. Tiles are PNG and hold what the picture holds: up to four
-    channels of 8 or 16 bits. ``size`` and ``stride`` are in pixels.
-
-    Raises:
-        ValueError: If ``size`` or ``stride`` is not positive, no picture
-            matches, or the tiles of two would have the same names.
+    channels of 8 or 16 bits. ``size`` and ``stride`` are in pixels. It is an
+    error if no picture matches, or tiles of two would have the same names.
     """
 
     source: Path
@@ -59,9 +56,8 @@ class TileCutting(Conversion):
     def write(self, out: Path) -> list[str]:
         """Write ``NAME_yTOP_xLEFT.png`` for each tile.
 
-        Raises:
-            OSError: If pictures could not be cut, or tiles not be written;
-                says how many, and why the first. The others are there.
+        An OSError says how many pictures could not be cut, or tiles not be
+        written, and why the first. The others are there.
         """
         out.mkdir(parents=True, exist_ok=True)
         written, problems = 0, []

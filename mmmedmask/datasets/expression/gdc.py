@@ -1,8 +1,7 @@
 """Expression downloaded from the Genomic Data Commons: a file per sample.
 
-Formats: HTSeq (GENCODE v22, retired 2022), two columns without header, and
-STAR ``augmented_star_gene_counts`` (v36), a comment line, a header and nine
-columns. A sample sheet tells which file is whose.
+HTSeq (GENCODE v22, retired 2022) has two columns without header, STAR's
+``augmented_star_gene_counts`` (v36) a comment, a header and nine columns.
 """
 
 from collections.abc import Mapping
@@ -35,11 +34,7 @@ _NAME_COLUMNS = {'ensembl': 'gene_id', 'symbol': 'gene_name'}
 def read_gdc_folder(folder: Path, unit: str | None, id_type: str | None,
                     sample_sheet: str | Path | None,
                     missing_files: str) -> RawExpression:
-    """Read all files of a sample sheet; see ``load_expression``.
-
-    Genes are put into the order of the first file, by name: not all files
-    have the same order. All files must have the same genes.
-    """
+    """Read a sample sheet's files, genes by name; see ``load_expression``."""
     sheet_path = _find_sheet(folder, sample_sheet)
     sheet, notes = _read_sheet(sheet_path)
     files = {row['Sample ID']: _locate(folder, row) for row in sheet}
@@ -130,10 +125,7 @@ def _find_sheet(folder: Path, sample_sheet: str | Path | None) -> Path:
 
 
 def _read_sheet(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Read the rows of a sample sheet that are about expression.
-
-    Of several files of one sample the first by name is taken.
-    """
+    """Read the rows about expression, of a sample the first file by name."""
     sheet = [row for _, row in read_table(path, _SHEET_COLUMNS).rows()]
     kept = [row for row in sheet if row.get('Data Type', _EXPRESSION)
             == _EXPRESSION]
@@ -165,8 +157,6 @@ def _patient(row: Mapping[str, str]) -> str:
 
 def _locate(folder: Path, row: Mapping[str, str]) -> Path | None:
     name = row['File Name']
-    for place in (folder / row['File ID'], folder):
-        for candidate in (name, name.removesuffix('.gz')):
-            if (place / candidate).is_file():
-                return place / candidate
-    return None
+    return next((place / file for place in (folder / row['File ID'], folder)
+                 for file in (name, name.removesuffix('.gz'))
+                 if (place / file).is_file()), None)

@@ -1,8 +1,7 @@
 """Names of genes: which kind they are, and which of them are the same gene.
 
-Formats of the Genomic Data Commons: GENCODE v22 tables of HTSeq, with
-``ENSGR...`` for the copies of the pseudo-autosomal genes on chromosome Y, and
-v36 tables of STAR, where these copies end with ``_PAR_Y``.
+Copies of the pseudo-autosomal genes on chromosome Y are ``ENSGR...`` in
+GENCODE v22 (HTSeq), and end with ``_PAR_Y`` in v36 (STAR).
 """
 
 import hashlib
@@ -171,10 +170,7 @@ def _on_y(name: str, source: str) -> bool:
 
 
 def canonical_genes(names: Sequence[str], source: str) -> list[str]:
-    """Clean a list of genes: Ensembl ids, with or without version, or symbols.
-
-    A list that is empty or names a gene twice is an error.
-    """
+    """Clean a list of Ensembl ids or symbols, each named once at most."""
     genes = GeneNames(names, source)
     if not genes.gene_ids:
         raise ValueError(f'{source} names no gene')

@@ -59,11 +59,7 @@ class RawExpression:
 
 def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
                 asked: Collection[str] = ()) -> RawExpression:
-    """Read a table; see ``load_expression``.
-
-    The genes that are ``asked`` for are taken whatever they are called, and
-    else all that have the name of a gene.
-    """
+    """Read a table: genes that are ``asked`` for, else all that look so."""
     table = _Matrix(path)
     if any(name.endswith(_GENE_SUFFIX) for name in table.names):
         if genes_in == 'rows':

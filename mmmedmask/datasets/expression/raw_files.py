@@ -1,8 +1,4 @@
-"""Files of gene expression as they lie on disk, read without judgement.
-
-What the values mean and which genes are the same is settled in
-``table.py``; here names and numbers are got out of files.
-"""
+"""Files of gene expression as they lie on disk, read without judgement."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +28,15 @@ def read_expression_files(path: Path, unit: str | None, id_type: str | None,
         return read_gdc_folder(path, unit, id_type, sample_sheet,
                                missing_files)
     array = _load_array(path)
-    if array is not None:
-        return _name_matrix(array, path, gene_list, case_list)
-    asked = () if gene_list is None else set(read_gene_list(gene_list))
-    return read_matrix(path, id_type, genes_in, asked)
+    if array is None:
+        asked = () if gene_list is None else set(read_gene_list(gene_list))
+        return read_matrix(path, id_type, genes_in, asked)
+    if array.ndim != 2:
+        raise ValueError(
+            f'{path} has the shape {array.shape}, expected (cases, genes)')
+    genes = _listed(path, 'gene', gene_list, array.shape[1])
+    cases = _listed(path, 'case', case_list, len(array))
+    return RawExpression(array.astype(np.float32), cases, genes, path.name)
 
 
 def _load_array(path: Path) -> np.ndarray | None:
@@ -74,16 +75,6 @@ def _listed(path: Path, what: str, listed: str | Path | None,
         raise ValueError(
             f'{path} has {count} {what}s, {listed} names {len(names)}')
     return names
-
-
-def _name_matrix(array: np.ndarray, path: Path, gene_list: str | Path | None,
-                 case_list: str | Path | None) -> RawExpression:
-    if array.ndim != 2:
-        raise ValueError(
-            f'{path} has the shape {array.shape}, expected (cases, genes)')
-    genes = _listed(path, 'gene', gene_list, array.shape[1])
-    cases = _listed(path, 'case', case_list, len(array))
-    return RawExpression(array.astype(np.float32), cases, genes, path.name)
 
 
 def _read_vectors(files: Sequence[Path],

@@ -34,12 +34,11 @@ def match_samples(
     """Find the row of each patient's sample, and note choices and gaps.
 
     ``wanted`` has for each patient the name of the sample, or None for the
-    patient's own name. A sample whose name is exactly that is taken, else one
-    that a sample sheet gives to the patient (``patients``, see
-    ``ExpressionTable``). Else names are read as TCGA barcodes: samples of the
-    patient (or those that begin with the wanted barcode), of primary tumours
-    unless the wanted name tells another type; the first by name if there are
-    several.
+    patient's own. A sample of exactly that name is taken, else one that a
+    sample sheet gives to the patient (``patients``, see ``ExpressionTable``).
+    Else names are read as TCGA barcodes: samples of the patient (or those that
+    begin with the wanted barcode), of primary tumours unless the wanted name
+    tells another type; the first by name if there are several.
     """
     rows = {sample: row for row, sample in enumerate(sample_ids)}
     of_sheet: dict[str, list[str]] = {}

@@ -79,11 +79,7 @@ class ExpressionTable:
                        case_ids=tuple(names), patients=())
 
     def for_cases(self, wanted: Mapping[str, str | None]) -> 'ExpressionTable':
-        """Take the samples of patients, named by patient; see `match_samples`.
-
-        One row is left per patient that has a sample with any value; the
-        notes tell the others.
-        """
+        """Take the rows of patients with any value, by ``match_samples``."""
         rows, notes = match_samples(self.case_ids, wanted, self.patients)
         blank = [case for case, row in rows.items()
                  if np.isnan(self.values[row]).all()]
@@ -180,8 +176,7 @@ class ExpressionTable:
     def save(self, path: str | Path) -> None:
         """Write the table to one ``.npz``, whole or not at all.
 
-        :func:`load_expression` reads it in seconds where the original takes
-        minutes.
+        :func:`load_expression` reads it much faster than the original.
         """
         names = {name: np.array(getattr(self, name), dtype=str)
                  for name in ('case_ids', 'gene_ids', 'patients', 'unit')}
@@ -205,9 +200,8 @@ def load_expression(
     - **One matrix** as csv, tsv, xlsx or parquet, also in gz or zip, with
       genes in rows or in columns. Columns count as genes by their names:
       Ensembl ids or symbols; names that a spreadsheet turned into dates are
-      refused. Columns that end with ``_rnaseq`` are the genes if
-      there are any (tables of PORPOISE), and rows of one ``case_id`` count
-      once.
+      refused. Columns that end with ``_rnaseq`` are the genes if there are
+      any (tables of PORPOISE), and rows of one ``case_id`` count once.
     - ``.npz`` that :meth:`ExpressionTable.save` wrote.
     - ``.pt`` or ``.npy`` with a matrix (cases, genes), or a folder of them
       with a vector per case, named by the case: only with a list of genes.
@@ -220,26 +214,21 @@ def load_expression(
         path: File or folder, or several, which are put one below the other,
             with the genes that all have.
         unit: One of :data:`~mmmedmask.datasets.expression.units.UNITS`.
-            None lets the columns of the file, its name and its values tell;
-            where they do not, it is an error. STAR's files hold several:
-            ``unit`` chooses.
+            None lets the columns of the file, its name and its values tell,
+            or is an error. STAR's files hold several: ``unit`` chooses.
         convert: Unit to convert to; None leaves it.
         log2_offset: What was added before the logarithm, for ``log2_...``.
         id_type: ``'ensembl'`` or ``'symbol'``, for files with both; None
             takes Ensembl ids if there are any.
-        genes_in: ``'rows'`` or ``'columns'`` of a matrix; None lets the
-            names tell.
-        duplicates: ``'error'``, or ``'mean'`` for the mean of all columns of
-            the same gene.
+        genes_in: ``'rows'`` or ``'columns'``; None lets the names tell.
+        duplicates: ``'error'``, or ``'mean'`` of all columns of a gene.
         sample_sheet: The GDC's sample sheet; None takes the only
             ``gdc_sample_sheet*.tsv`` in the folder.
         missing_files: What to do where the sample sheet names files that
             are not there: ``'raise'``, or ``'report'`` in the notes.
         gene_list: Text file with a gene per line: for ``.pt`` and ``.npy``
-            the columns, for a matrix the genes to take, whatever they are
-            called.
-        case_list: Text file with a case per line, for a matrix in ``.pt`` or
-            ``.npy``.
+            the columns, else the genes to take, whatever they are called.
+        case_list: The same of the cases of a ``.pt`` or ``.npy`` matrix.
 
     Raises:
         FileNotFoundError: If something that is named is not there.

@@ -1,8 +1,4 @@
-"""Units of gene expression: tell them apart, and convert what can be.
-
-Values alone often do not tell: FPKM and a part of TPM look alike. What they
-do tell is used to check what a file's name or the user says.
-"""
+"""Units of gene expression: tell them by values and names, and convert."""
 
 import re
 
@@ -27,11 +23,7 @@ _NAME_HINTS = ((r'fpkm[-_. ]?uq', 'fpkm_uq'), (r'fpkm', 'fpkm'),
 
 
 class _ValueFacts:
-    """What values (S, G) of a table say about their unit.
-
-    ``sums`` are the smallest and the largest sum of a sample, ``floor_share``
-    is the share of values that equal the smallest, 0 if only two do.
-    """
+    """What values (S, G) of a table say about their unit."""
 
     def __init__(self, values: np.ndarray, source: str) -> None:
         if not values.size or bool(np.isnan(values).all()):
@@ -45,8 +37,10 @@ class _ValueFacts:
         self.largest = float(np.nanmax(values))
         known = values[~np.isnan(values)]
         self.whole = bool((known == np.rint(known)).all())
+        # Of values that equal the smallest; two may by chance.
         at_floor = int((known == known.min()).sum())
         self.floor_share = at_floor / known.size if at_floor > 2 else 0.0
+        # The smallest and the largest of a sample.
         totals = np.nansum(values, axis=1, dtype=np.float64)
         self.sums = (float(totals.min()), float(totals.max()))
         self.num_genes = values.shape[1]
@@ -77,10 +71,7 @@ def unit_in_name(name: str) -> str | None:
 
 
 def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
-    """Tell the unit of values (S, G) by them and a file's or column's name.
-
-    It is an error if they do not tell it, or contradict.
-    """
+    """Tell the unit of values (S, G) by them and a name, without doubt."""
     facts = _ValueFacts(values, source)
     hint = unit_in_name(name)
     unit, why = None, 'FPKM and a part of TPM look alike'
@@ -174,10 +165,8 @@ def convert_unit(values: np.ndarray, unit: str, target: str, source: str,
     """Convert expression from one unit to another, float32 (S, G).
 
     Logarithms are taken and undone, counts become CPM, and FPKM becomes TPM
-    (Wagner et al. 2012: each divided by the sum of its sample).
-
-    NaN is missing. ``log2_offset`` is what was added before the logarithm, if
-    ``unit`` is one; the result's offset is 1.
+    (Wagner et al. 2012: each divided by the sum of its sample). NaN is
+    missing. ``log2_offset`` is that of ``unit``; the result's is 1.
     """
     check_choice('unit', unit, UNITS)
     check_choice('convert', target, UNITS)

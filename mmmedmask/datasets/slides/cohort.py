@@ -1,8 +1,8 @@
 """The patients of a cohort: slides, classes, follow-up and splits.
 
 One csv, a superset of those of CLAM, MCAT and STAMP, with a line per slide.
-Splits are files as CLAM's: ``splits_0.csv``, ``splits_1.csv``, ... with the
-columns ``train``, ``val`` and ``test``, each a list of names.
+Splits are files as CLAM's ``splits_0.csv``: lists of names below ``train``,
+``val`` and ``test``.
 """
 
 import os
@@ -46,11 +46,8 @@ class Slide:
 class Case:
     """A patient, with what the csv tells, else None.
 
-    Attributes:
-        slides: The slides in the order of the csv, may be none.
-        survival_months: Time to death or last contact.
-        censorship: 1 if the patient was alive at that time, 0 if dead.
-        rna_id: Name of the sample of expression.
+    ``survival_months`` is the time to death (``censorship`` 0) or to the last
+    contact (1), ``rna_id`` the name of the sample of expression.
     """
 
     case_id: str
@@ -72,9 +69,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     death was not observed), ``rna_id``, ``features_path`` and ``mpp``.
 
     Raises:
-        ValueError: If a column is missing, a required cell is empty, lines
-            of a patient contradict each other, or a slide occurs twice;
-            names the line.
+        ValueError: If a column or a required cell is missing, lines of a
+            patient contradict each other, or a slide occurs twice.
     """
     required = ('case_id', 'slide_id', label_column)
     table = read_table(path, required)
@@ -97,7 +93,11 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
         of_case = slides.setdefault(case.case_id, [])
         if not line['slide_id']:
             continue
-        slide = _read_slide(where, line)
+        mpp = cell_number(where, 'mpp', line.get('mpp', ''))
+        if mpp is not None:
+            check_positive(f'{where}: mpp', mpp)
+        slide = Slide(slide_name(line['slide_id']),
+                      line.get('features_path') or None, mpp)
         _check_new(where, 'slide', slide.slide_id, seen)
         if slide.features_path:
             _check_new(where, 'features_path',
@@ -148,14 +148,6 @@ def _read_case(where: str, line: Mapping[str, str], label_column: str) -> Case:
                 else int(censorship), rna_id=line.get('rna_id') or None)
 
 
-def _read_slide(where: str, line: Mapping[str, str]) -> Slide:
-    mpp = cell_number(where, 'mpp', line.get('mpp', ''))
-    if mpp is not None:
-        check_positive(f'{where}: mpp', mpp)
-    return Slide(slide_name(line['slide_id']),
-                 line.get('features_path') or None, mpp)
-
-
 def read_split(path: str | Path,
                cases: Sequence[Case]) -> tuple[dict[str, str], list[str]]:
     """Read a split file of CLAM, MCAT, PORPOISE or our own.
@@ -164,9 +156,8 @@ def read_split(path: str | Path,
     True and False for the names in the first column. Slides of one patient
     in different splits are an error.
 
-    Returns:
-        The split of each patient that it names, and notes: on names that
-        are not in the cohort and patients that are in no split.
+    Gives the split of each patient that it names, and notes: on names that
+    are not in the cohort and patients that are in no split.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,11 +1,10 @@
 """Files of slide features: found by the name of a slide, opened by content.
 
-HDF5, torch and numpy files, told apart by their first bytes. Layouts: CLAM
-``features`` and ``coords``, whose attributes, if any, are those of its patches
-(``patch_size`` at ``patch_level``, ``downsample``); TRIDENT the same with the
-attributes ``encoder`` and ``patch_size_level0``; STAMP ``feats`` and
-``coords`` in micrometres with file attributes; tensors of CLAM and
-slideflow; arrays of torchmil; and any of them as (1, N, D).
+Layouts: CLAM ``features`` and ``coords``, whose attributes, if any, are those
+of its patches (``patch_size`` at ``patch_level``, ``downsample``); TRIDENT the
+same with ``encoder`` and ``patch_size_level0``; STAMP ``feats`` and ``coords``
+in micrometres with file attributes; tensors of CLAM and slideflow; arrays of
+torchmil; and any of them as (1, N, D).
 """
 
 from __future__ import annotations
@@ -115,8 +114,7 @@ class H5File(FeatureFile):
     def __init__(self, path: Path) -> None:
         self.path = path
         with _naming_damage(path):
-            # Folders of features are often mounted where nothing can be
-            # locked.
+            # Folders are often mounted where nothing can be locked.
             self._file = h5py.File(path, 'r', locking='best-effort')
             try:
                 self._read_layout()
@@ -282,10 +280,7 @@ class TorchFile(FeatureFile):
 
 
 class NumpyFile(FeatureFile):
-    """An array in an ``.npy`` file; mapped, not loaded.
-
-    Coordinates are in a file of their own, which only caches have.
-    """
+    """An array in an ``.npy`` file, mapped; coordinates are in one beside."""
 
     layout = 'npy'
 
@@ -409,9 +404,8 @@ _CLAM_FOLDERS = ('h5_files', 'pt_files')
 def slide_name(name: str) -> str:
     """Take known endings off the name of a slide or of its features.
 
-    Names of TCGA slides contain dots, so only endings that are known are
-    taken off, whole, and as often as they occur: ``'a.b.svs.h5'`` gives
-    ``'a.b'``. Nothing left is an error.
+    Names of TCGA slides contain dots: known endings go alone, as often as they
+    occur: ``'a.b.svs.h5'`` gives ``'a.b'``. Nothing left is an error.
     """
     short = name.strip()
     endings = SLIDE_SUFFIXES + PICTURE_SUFFIXES + FEATURE_SUFFIXES
@@ -425,9 +419,8 @@ def slide_name(name: str) -> str:
 class FeatureFolder:
     """The files of features in a folder, by the name of their slide.
 
-    Looks into the folder itself and into ``h5_files`` and ``pt_files`` of
-    CLAM. Where CLAM wrote a slide into both, the h5 file is taken, because
-    it has the coordinates too.
+    Looks into the folder itself and into CLAM's ``h5_files`` and ``pt_files``,
+    of which the first have the coordinates too, and are taken if both are.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -463,10 +456,7 @@ class FeatureFolder:
         return files[0] if files else None
 
     def similar(self, slide_id: str) -> str | None:
-        """Find a name with more or fewer parts, for a message.
-
-        Tables often leave out the long id behind the barcode of TCGA's.
-        """
+        """Find a name of more or fewer parts: tables leave out TCGA's ids."""
         name = slide_name(slide_id)
         return next((other for other in self._files
                      if other.startswith(f'{name}.')

@@ -1,9 +1,4 @@
-"""Write features as CLAM does, whole or not at all, and find them again.
-
-``features`` float32 (N, D) in chunks of 32 rows and ``coords`` int32 (N, 2),
-as CLAM's ``h5_files``; encoder and geometry stand in attributes named as
-TRIDENT's, and all settings of the run in one attribute more.
-"""
+"""Write features as CLAM does, attributes as TRIDENT, and find them again."""
 
 import contextlib
 import glob
@@ -43,7 +38,6 @@ class FeatureWriter:
         path: The file; its folder is made.
         coords: Upper left corners (x, y) of the tiles, shape (N, 2).
         dims: Size of a feature D.
-        encoder: Name of the encoder.
         settings: All that decides about the features, as plain values.
         grid: Attributes of the coordinates, such as ``patch_size_level0``.
 
@@ -89,10 +83,7 @@ class FeatureWriter:
         self._file.attrs[_SETTINGS_KEY] = json.dumps(settings, sort_keys=True)
 
     def write(self, start: int, features: np.ndarray) -> None:
-        """Write features (n, D) of the tiles from row ``start`` on.
-
-        NaN and infinite ones are a SlideFeatureError.
-        """
+        """Write finite features (n, D) of the tiles from ``start`` on."""
         if start != self._written:
             raise ValueError(f'{self.path}: rows from {start} on, expected '
                              f'them from {self._written} on')

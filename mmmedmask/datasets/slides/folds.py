@@ -25,12 +25,9 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
     Fold k tests on part k, validates on the next part and trains on the
     others: with 5 folds 60, 20 and 20 percent, as GiMP's paper.
 
-    Args:
-        num_folds: Number of folds, at least 3.
-        by_site: Whether all patients of a site go into the same part, so
-            that a site's stain cannot be learned for its classes (Howard et
-            al. 2021). Sites are those of the csv, else the tissue source
-            site of TCGA barcodes.
+    There are at least 3. ``by_site`` puts all patients of a site into one
+    part, so that its stain cannot be learned for its classes (Howard et al.
+    2021). Sites are those of the csv, else of TCGA barcodes.
     """
     check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]
@@ -92,9 +89,8 @@ def write_folds(folder: str | Path, folds: Sequence[Mapping[str, str]],
                 how: Mapping[str, object]) -> None:
     """Write folds as ``splits_k.csv``, and how they were drawn.
 
-    ``how`` is for ``folds.json``: the seed and so on. A folder that has
-    splits that differ is a FileExistsError: results that were made with them
-    could not be understood any more.
+    ``how`` is for ``folds.json``: the seed and so on. Splits there that differ
+    are a FileExistsError: results with them could not be understood any more.
     """
     folder = Path(folder)
     files = {f'splits_{number}.csv': _as_csv(fold)

@@ -1,8 +1,4 @@
-"""Read the features of slides and of bags of slides, a slice at a time.
-
-Only the rows that are asked for are read, from the files as the usual tools
-wrote them or, faster and half as large, from copies in fp16.
-"""
+"""Read features of slides and bags by slices, from files or fp16 copies."""
 
 import hashlib
 import io
@@ -36,8 +32,7 @@ _DEAD_SECONDS = 3600
 class SlideFeatures:
     """The features (N, D) of one slide on disk; N may be 0.
 
-    Opened again after unpickling and in a forked process: handles are never
-    shared.
+    Handles are never shared: it is opened again in another process.
 
     Attributes:
         layout: ``'clam'``, ``'trident'``, ``'stamp'``, ``'h5'``, ``'pt'`` or
@@ -113,12 +108,7 @@ class SlideFeatures:
         return self.num_patches
 
     def read(self, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Read no row but those from ``start`` to ``stop``, float32 (R, D).
-
-        Raises:
-            SlideFeatureError: If a feature is NaN or infinite, or the file
-                is damaged.
-        """
+        """Read rows ``start`` to before ``stop``, float32 (R, D), finite."""
         stop = self.num_patches if stop is None else stop
         if not 0 <= start <= stop <= self.num_patches:
             raise self._out_of_range(start, stop)
@@ -131,10 +121,7 @@ class SlideFeatures:
         return file if self._cache is None else self._cache.copy_of(file)
 
     def take(self, rows: Sequence[int] | torch.Tensor) -> torch.Tensor:
-        """Read rows (R, D) in any order, also more than once; see `read`.
-
-        Rows that lie close together in the file are read in one go.
-        """
+        """Read rows (R, D) in any order, also repeated; close ones at once."""
         rows = torch.as_tensor(rows, dtype=torch.int64)
         if not len(rows):
             return torch.empty(0, self.dims)
@@ -229,10 +216,9 @@ _FULL_FOLDERS: set[Path] = set()
 class FeatureCache:
     """A folder of ``.npy`` copies in fp16, one per file of features.
 
-    A copy is made when rows of its file are first wanted, by whichever
-    worker comes first, and appears whole or not at all. It is named by the
-    file's path, size and time of change, so that a changed file gets a new
-    copy; the old one is deleted then.
+    A copy is made when rows of its file are first wanted, by whichever worker
+    comes first, and appears whole or not at all. It is named by the file's
+    path, size and time of change; a changed file's old one is deleted.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -245,10 +231,7 @@ class FeatureCache:
                               f'{state.st_mtime_ns:x}.npy')
 
     def copy_of(self, file: FeatureFile) -> FeatureFile:
-        """Give the copy of a file, after making it if there is none.
-
-        When the disk is full, give the file itself, and make no more copies.
-        """
+        """Give a file's copy, made if need be; on a full disk the file."""
         place = self.place(file.path)
         coordinates = place.with_suffix('.coords.npy')
         if place.is_file():

@@ -19,11 +19,7 @@ _BY_NAME_ONLY = '.dcm'
 
 @dataclass(frozen=True)
 class SlideTask:
-    """A slide to work on, named without endings.
-
-    ``path`` is None if a csv names a slide that has no file, ``mpp`` what the
-    user says of the finest level.
-    """
+    """A slide to work on, with the user's mpp; it may have no file."""
 
     slide_id: str
     path: Path | None

@@ -34,6 +34,7 @@ from mmmedmask.util.nearest import did_you_mean
 
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
+_OF_FILES = ('dims', 'encoder', 'patch_size', 'coord_unit')
 # Keys of load_expression that name files, relative to the data root.
 _PATH_KEYS = ('sample_sheet', 'gene_list', 'case_list')
 
@@ -113,15 +114,11 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
             raise ValueError(
                 "case_agg='separate' needs 'slides' in modalities, got "
                 f'{tuple(modalities)}')
-        self.split = split
-        self.split_file = split_file
+        self.split, self.split_file = split, split_file
         self.modalities = tuple(modalities)
-        self.feature_root = feature_root
-        self.dims = dims
-        self.cache_dir = cache_dir
-        self.expression_source = expression
-        self.gene_list = gene_list
-        self.max_missing = max_missing
+        self.feature_root, self.dims = feature_root, dims
+        self.cache_dir, self.expression_source = cache_dir, expression
+        self.gene_list, self.max_missing = gene_list, max_missing
         self.policies = {
             'slides': check_choice('missing_slides', missing_slides,
                                    _POLICIES),
@@ -186,7 +183,6 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         return [self.get_data_info(idx)['gt_label']]
 
     def get_data_info(self, idx: int) -> dict:
-        """Give a sample as the pipeline gets it."""
         self.full_init()
         info = super().get_data_info(idx)
         row = info['gene_row']
@@ -195,7 +191,6 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         return info
 
     def load_data_list(self) -> list[dict]:
-        """Read the csv, find the features and align the expression."""
         cohort = read_cohort(self.ann_file, self.label_column)
         has_slides, folder = 'slides' in self.modalities, None
         if has_slides and self.feature_root is not None:
@@ -223,8 +218,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         # Slides of one encoder can be cut at different sizes: None then.
         common = {key: values.pop() if len(values) == 1 else None
                   for key, values in ((key, {slide[key] for slide in slides})
-                                      for key in ('dims', 'encoder',
-                                                  'patch_size', 'coord_unit'))}
+                                      for key in _OF_FILES)}
         lengths = [slide['num_patches'] for slide in slides]
         return {'case_id': case.case_id,
                 'slide_ids': [slide['slide_id'] for slide in slides],
@@ -336,7 +330,11 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                 if path is None:
                     absent.append(slide.slide_id)
                     continue
-                facts = _look_into(path, slide, self.dims)
+                with SlideFeatures(path, self.dims, slide.mpp) as features:
+                    facts = {
+                        'slide_id': slide.slide_id, 'path': str(path),
+                        'mpp': slide.mpp, 'num_patches': features.num_patches,
+                        **{key: getattr(features, key) for key in _OF_FILES}}
                 first = first or facts
                 if facts['dims'] != first['dims']:
                     raise ValueError(
@@ -404,16 +402,6 @@ def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:
             return (f'; {folder.folder} has {near}: is it {name}? Names must '
                     'be equal up to their endings')
     return ''
-
-
-def _look_into(path: Path, slide: Slide, dims: int | None) -> dict:
-    """Open a file of features and note what is in it."""
-    with SlideFeatures(path, dims, slide.mpp) as features:
-        return {'slide_id': slide.slide_id, 'path': str(path),
-                'num_patches': features.num_patches, 'mpp': slide.mpp,
-                'dims': features.dims, 'encoder': features.encoder,
-                'patch_size': features.patch_size,
-                'coord_unit': features.coord_unit}
 
 
 def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:

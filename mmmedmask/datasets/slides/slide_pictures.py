@@ -41,13 +41,12 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
     Args:
         features: The features, with coordinates.
         slide: The slide, read if it is given.
-        thumbnail: A picture of the whole slide. Without both, a picture in
+        thumbnail: A picture of the whole slide. Without both, one in
             ``thumbnails`` or ``mosaics`` beside the folder of the features
             is taken, and else none.
         patch_size: Side of a patch in pixels of the finest level; None takes
-            the file's, or else the most frequent distance of neighbours
-            within a row or a column: each piece of tissue can have a grid of
-            its own.
+            the file's, else the most frequent distance of neighbours in a row
+            or column: each piece of tissue can have a grid of its own.
         max_side: Longest side of what is read from a slide.
         slide_mpp: Micrometres per pixel, which must not contradict the slide.
     """
@@ -113,12 +112,9 @@ def _stored_size(path: Path) -> tuple[tuple[int, int] | None, tuple[int, int]]:
 
 
 def _beside(path: Path) -> Path | None:
-    for folder in _BESIDE:
-        for place in (path.parent.parent, path.parent):
-            picture = place / folder / f'{path.stem}.png'
-            if picture.is_file():
-                return picture
-    return None
+    places = (place / folder / f'{path.stem}.png' for folder in _BESIDE
+              for place in (path.parent.parent, path.parent))
+    return next(filter(Path.is_file, places), None)
 
 
 def _read(path: Path) -> np.ndarray:

@@ -1,8 +1,7 @@
 """Read regions of whole slides: OpenSlide, else tifffile, else a picture.
 
-OpenSlide reads what scanners write. TIFF that it cannot read (OME-TIFF with
-levels in sub-directories, strips) is decoded with tifffile, segment by
-segment, and small pictures (PNG, JPEG) as a whole.
+TIFF that OpenSlide cannot read (OME-TIFF with levels in sub-directories,
+strips) is decoded with tifffile by segments, small pictures as a whole.
 """
 
 import math
@@ -14,10 +13,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from mmmedmask.datasets.image_io import ImageFileError, read_image
-from mmmedmask.datasets.slides.feature_files import (
-    PICTURE_SUFFIXES,
-    as_number,
-)
+from mmmedmask.datasets.slides.feature_files import PICTURE_SUFFIXES, as_number
 
 # Micrometres per pixel that a microscope can give: a file that says 352.8 has
 # a screen's resolution of 72 dots per inch.
@@ -261,10 +257,7 @@ class TiffReader(SlideReader):
 
 
 class PictureReader(SlideReader):
-    """A picture that is small enough to be read as a whole; has no mpp.
-
-    Transparent pixels are white, and 16 bit are scaled to 8.
-    """
+    """A small picture, read as a whole: on white, 8 bit, without mpp."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

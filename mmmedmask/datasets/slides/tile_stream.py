@@ -22,11 +22,8 @@ class TilingOptions:
         tile_size: Side of a tile in pixels.
         mpp: Micrometres per pixel of a tile.
         overlap: How far neighbours overlap, in pixels of a tile.
-        min_tissue: Share of a tile that has to be tissue at least.
+        min_tissue: Least share of a tile that has to be tissue, in (0, 1].
         allow_enlarging: Whether tiles may be finer than the slide is.
-
-    Raises:
-        ValueError: If ``min_tissue`` is not in (0, 1].
     """
 
     tile_size: int = 256

@@ -71,10 +71,7 @@ def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
 
 
 def known_mpp(slide: SlideReader, given: float | None) -> float | None:
-    """Micrometres per pixel as the file tells, else as the user does.
-
-    It is an error if they differ by more than 2 %.
-    """
+    """Micrometres per pixel of the file, else the user's, which must agree."""
     if given is None or slide.mpp is None:
         return slide.mpp or given
     if abs(given / slide.mpp - 1) > _SAME_MPP:
@@ -93,10 +90,7 @@ def _level_for(slide: SlideReader, downsample: float) -> int:
 
 
 def tile_grid(size: tuple[int, int], geometry: TileGeometry) -> np.ndarray:
-    """List the tiles that lie on a slide (width, height), row by row.
-
-    Returns upper left corners (x, y) on the finest level, int32 (N, 2).
-    """
+    """List corners (x, y) of tiles on a slide (w, h), by row, int32 (N, 2)."""
     starts = [np.arange(0, length - geometry.side + 1, geometry.step)
               for length in size]
     x, y = np.meshgrid(*starts)

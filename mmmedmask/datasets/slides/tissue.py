@@ -1,11 +1,10 @@
 """Find tissue on a small picture of a slide.
 
-Stained tissue is more colourful than glass: a threshold on the saturation by
-Otsu's method, as in CLAM, kept within limits, since Otsu always divides in
-two: parts whose means differ by less than the lower limit are one, and the
-upper limit counts. Yellow, of old mounting medium, does not count, nor blue
-and green ink: haematoxylin and eosin absorb green more than red (0.70 to 0.65
-and 0.99 to 0.07, Ruifrok and Johnston 2001), these inks red more than green.
+Stained tissue is more colourful than glass: Otsu's threshold on saturation, as
+in CLAM, within limits, since Otsu always divides in two: where the means
+differ by less than the lower limit, the upper one counts. Yellow, of old
+mounting medium, does not count, nor blue and green ink: haematoxylin and eosin
+absorb green more than red (Ruifrok and Johnston 2001), these inks do not.
 """
 
 from dataclasses import dataclass
@@ -97,9 +96,8 @@ def find_tissue(picture: np.ndarray, options: TissueOptions,
 def _saturation(picture: np.ndarray) -> np.ndarray:
     """Saturation as of HSV, uint8 (H, W), but for a yellow tint of the glass.
 
-    Yellow has the least blue, and hardly less green than red: blue is not
-    sought for the least value, and 0.4 of what it lacks to green is taken off
-    what green lacks to red.
+    Yellow lacks blue: the least value is not sought there, and 0.4 of what
+    blue lacks to green is taken off.
     """
     red, green, blue = np.moveaxis(picture.astype(np.int16), 2, 0)
     largest = np.maximum(np.maximum(red, green), blue)

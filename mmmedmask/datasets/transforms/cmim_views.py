@@ -1,8 +1,7 @@
 """CMIM's two views made by loader workers with Pillow, the reference path.
 
-The default is the batched path in the data preprocessor; both draw the same
-parameters from the same numbers. Unlike ConCL, which cuts a box out before it
-resizes it, pixels next to the box count at its rim: a view is exactly affine.
+It draws the same as the batched path in the data preprocessor. Unlike ConCL,
+which cuts a box out and then resizes it, a view is exactly affine.
 """
 
 from collections.abc import Sequence
@@ -94,7 +93,6 @@ class CMIMTwoViews(SeededTransform):
         self.same_view = same_view
 
     def transform(self, results: dict) -> dict:
-        """Make the views of one sample."""
         pixels = results['img']
         if pixels.dtype != np.uint8 or pixels.shape[2] not in (1, 3):
             raise ValueError(
@@ -105,10 +103,7 @@ class CMIMTwoViews(SeededTransform):
         return self.make_views(results, self.draw(results, VIEW_DRAWS))
 
     def make_views(self, results: dict, uniform: torch.Tensor) -> dict:
-        """Make the views that numbers in [0, 1) stand for.
-
-        ``uniform`` is of shape (1, at least ``VIEW_DRAWS``).
-        """
+        """Make the views for numbers (1, >= ``VIEW_DRAWS``) in [0, 1)."""
         pixels = results['img']
         query, key, color, _ = split_view_draws(uniform)
         image = TF.to_pil_image(pixels)

@@ -38,7 +38,6 @@ class ColorJitter(BaseTransform):
                  backend=backend))
 
     def transform(self, results: dict) -> dict:
-        """Change the colours of an image."""
         image = results['img']
         if image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(

@@ -78,11 +78,7 @@ class ContrastiveCrop(RandomResizedCrop):
         return None if box.isnan().any() else tuple(box.tolist())
 
     def choose_crop(self, results: dict) -> tuple[int, int, int, int]:
-        """Choose the (top, left, height, width) of a sample, in pixels.
-
-        Regions are those of the loaded image: one that was cropped or
-        mirrored is an error.
-        """
+        """Choose (top, left, height, width), of an image as it was loaded."""
         if results.get('crop_box', WHOLE) != WHOLE or results.get('flip'):
             raise ValueError('ContrastiveCrop must come before other crops '
                              f'and flips, but {results["img_path"]} has '

@@ -16,9 +16,8 @@ from mmmedmask.util.checks import check_range
 class LoadLesionMask(ShownTransform):
     """Read a lesion mask of 0 and 255, or 0 and 1, as labels 0 and 1.
 
-    In training it follows the loading of the image directly. In testing it
-    stands behind the resizing: predictions are brought back to the loaded
-    image's size, and measured there.
+    In training it follows the loading of the image. In testing it stands
+    behind the resizing: predictions are measured at the loaded image's size.
 
     **Required key**: ``ori_shape``, (h, w) of the loaded image.
     **Optional key**: ``lesion_path``; a sample without one has no lesion.
@@ -35,10 +34,8 @@ class LoadLesionMask(ShownTransform):
         """
         shape = tuple(results['ori_shape'])
         path = results.get('lesion_path')
-        if path is None:
-            mask = np.zeros(shape, np.uint8)
-        else:
-            mask = read_lesion_mask(path).astype(np.uint8)
+        mask = (np.zeros(shape, np.uint8) if path is None
+                else read_lesion_mask(path).astype(np.uint8))
         if mask.shape != shape:
             raise ImageFileError(
                 f'The lesion mask {path} has the size (h, w) {mask.shape}, '

@@ -35,15 +35,10 @@ DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
 
 def resize_image(image: np.ndarray, size: tuple[int, int],
                  interpolation: str) -> np.ndarray:
-    """Resize an image with Pillow, antialiased when it shrinks.
+    """Resize an image (H, W, C) to (h, w) with Pillow, antialiased.
 
-    Args:
-        image: Shape (H, W, C); uint8, uint16 or float32.
-        size: (h, w).
-        interpolation: One of ``INTERPOLATIONS``.
-
-    Returns:
-        Shape (h, w, C) of the same type; integers are rounded and clipped.
+    It is uint8, uint16 or float32, and stays so; integers are rounded and
+    clipped. ``interpolation`` is one of ``INTERPOLATIONS``.
     """
     height, width = size
     resample = Image.Resampling[interpolation.upper()]
@@ -162,7 +157,6 @@ class RandomResizedCrop(SeededTransform):
             'interpolation', interpolation, INTERPOLATIONS)
 
     def transform(self, results: dict) -> dict:
-        """Crop one sample."""
         image = results['img']
         rows, columns = image.shape[:2]
         top, left, height, width = self.choose_crop(results)
@@ -202,7 +196,6 @@ class ResizeImage(ShownTransform):
             'interpolation', interpolation, INTERPOLATIONS)
 
     def transform(self, results: dict) -> dict:
-        """Resize one sample."""
         results['img'] = resize_image(results['img'], self.scale,
                                       self.interpolation)
         results['img_shape'] = self.scale
@@ -251,7 +244,6 @@ class RandomFlip(SeededTransform):
         self.direction, self.prob = directions, probs
 
     def transform(self, results: dict) -> dict:
-        """Mirror one sample, or not."""
         left_right, top_bottom = FLIPS[self._choose(results)]
         axes = (0, ) * top_bottom + (1, ) * left_right
         if axes:

@@ -42,10 +42,7 @@ class SeededTransform(ShownTransform):
         self._state.share_memory_().copy_(torch.tensor([epoch, seed]))
 
     def current_seed(self, stream: str = '') -> int:
-        """Seed that counts now: this transform's own, else the run's.
-
-        Draws of a named ``stream`` are apart from all others.
-        """
+        """Seed that counts now, own or the run's; a ``stream`` has its own."""
         seed = int(self._state[1]) if self.seed is None else self.seed
         return stream_seed(seed, stream) if stream else seed
 

@@ -1,8 +1,4 @@
-"""Load bags of slide features and gene expression, and take parts of bags.
-
-Patches that are not used are not read: ``LoadSlideFeatures`` opens the files,
-and the transform that chooses rows reads these rows.
-"""
+"""Load bags of slide features and genes; rows are read once chosen."""
 
 from collections import OrderedDict
 
@@ -107,13 +103,9 @@ def read_rows(results: dict, rows: torch.Tensor | None = None) -> None:
 
 
 class BagTransform(SeededTransform):
-    """Base of random transforms of bags; leaves a sample without one alone.
-
-    Subclasses write :meth:`change`.
-    """
+    """Base of random transforms that :meth:`change` samples with a bag."""
 
     def transform(self, results: dict) -> dict:
-        """Change one sample, unless it has no slide."""
         if 'bag' not in results:
             raise KeyError(
                 f'{type(self).__name__} needs LoadSlideFeatures before it')
@@ -165,7 +157,6 @@ class ContiguousSubsequence(BagTransform):
         self.order = check_choice('order', order, ('file', 'hilbert'))
 
     def change(self, results: dict) -> None:
-        """Take the run."""
         counts = _slide_counts(results)
         place = float(self.draw(results, 1, 'subsequence')) * sum(counts)
         first = 0
@@ -218,7 +209,6 @@ class RandomSubsample(BagTransform):
         self.max_patches = check_integer('max_patches', max_patches)
 
     def change(self, results: dict) -> None:
-        """Take the patches."""
         if 'unique_patches' in results:
             raise ValueError('RandomSubsample must come before '
                              'ContiguousSubsequence, whose run it would break')
@@ -253,7 +243,6 @@ class GenerateSequenceMask(BagTransform):
         self.ratio = check_range('ratio', ratio, 0, 1)
 
     def change(self, results: dict) -> None:
-        """Draw the mask."""
         generator = sample_generator(
             self.current_seed('sequence mask'), int(self._state[0]),
             results['sample_idx'])
@@ -275,7 +264,6 @@ class LoadExpression(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        """Take the expression of one sample."""
         row = results.get('expression')
         results['genes'] = None if row is None else torch.from_numpy(
             np.array(row, np.float32))
@@ -295,13 +283,11 @@ class PackSlideOmicInputs(BaseTransform):
     **Returned keys**: ``inputs``, a dict with ``patches`` float32 (N, D),
     ``coords`` int64 (N, 2), see :func:`read_rows`, ``mask`` bool (N, ) and
     ``genes`` float32 (G, ), each of them None if there is none;
-    ``data_samples``, a
-    :class:`mmpretrain.structures.DataSample` with ``gt_label`` and the meta
-    information.
+    ``data_samples``, a :class:`mmpretrain.structures.DataSample` with
+    ``gt_label`` and the meta information.
     """
 
     def transform(self, results: dict) -> dict:
-        """Pack one sample."""
         missing = [key for key in META_KEYS if key not in results]
         if missing:
             raise KeyError(f'The sample lacks the meta keys {missing}; it has '

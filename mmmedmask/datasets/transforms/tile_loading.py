@@ -16,11 +16,7 @@ from mmmedmask.datasets.image_io import (
 from mmmedmask.datasets.radiology import StoredImage
 from mmmedmask.datasets.transforms.seeded import ShownTransform
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.util.checks import (
-    check_choice,
-    check_integer,
-    check_positive,
-)
+from mmmedmask.util.checks import check_choice, check_integer, check_positive
 
 DTYPE_CHOICES = ('uint8', 'uint16', 'float32')
 
@@ -34,8 +30,8 @@ class LoadTile(ShownTransform):
     normalisation made for one is wrong for the other.
 
     **Required key**: ``img_path``, with ``img_bytes`` if the file is read
-    already, or ``img``, an image as mmcv reads it
-    (BGR, gray as three equal channels), which mmpretrain's inferencers give.
+    already, or ``img`` as mmcv reads it (BGR, gray as three equal channels),
+    which mmpretrain's inferencers give.
     **Added keys**: ``img``, an array of shape (H, W, C) in RGB order;
     ``img_shape`` and ``ori_shape``, (h, w).
 
@@ -44,8 +40,7 @@ class LoadTile(ShownTransform):
         dtype: Stored type: ``'uint8'``, ``'uint16'``, or ``'float32'``
             (TIFF, DICOM and NIfTI only; files with 16 or 64 bit floats are
             converted).
-        gray_to_rgb: Repeat the channel of a gray file three times, if
-            ``in_channels`` is 3.
+        gray_to_rgb: Repeat a gray file's channel for ``in_channels=3``.
         drop_alpha: Drop the fourth channel of an RGBA file, if
             ``in_channels`` is 3, and the second of gray with alpha, if it
             is 1, or with ``gray_to_rgb``.
@@ -96,8 +91,7 @@ class LoadTile(ShownTransform):
                 BytesIO(results.pop('img_bytes')), path, window=self.window)
         else:
             image = read_image(path, self.window)
-        image = self._match_channels(image, path)
-        image = self._match_dtype(image, path)
+        image = self._match_dtype(self._match_channels(image, path), path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
@@ -165,7 +159,6 @@ class LoadImageFromFile(LoadTile):
         super().__init__(gray_to_rgb=True, drop_alpha=True)
 
     def transform(self, results: dict) -> dict:
-        """Read the image, as :meth:`LoadTile.transform`."""
         results = super().transform(results)
         results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
         return results
@@ -182,9 +175,8 @@ class LoadImageFromFile(LoadTile):
 class PackTile(ShownTransform):
     """Pack a tile, unprocessed, as the input of a self-supervised model.
 
-    uint8 and float32 tiles keep their type. uint16 becomes int32: it holds
-    every value, and stacking, padding and reductions, which torch lacks in
-    part for uint16, work on every device.
+    uint8 and float32 tiles keep their type. uint16 becomes int32, for which
+    torch stacks, pads and reduces on every device.
 
     **Required keys**: ``img`` and every one of ``meta_keys``.
     **Returned keys**: ``inputs``, a tensor of shape (C, H, W);
@@ -203,7 +195,6 @@ class PackTile(ShownTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        """Pack one sample."""
         missing = [key for key in self.meta_keys if key not in results]
         if missing:
             raise KeyError(f'The sample lacks the meta keys {missing}; it has '
@@ -226,10 +217,7 @@ def pack_pixels(pixels: np.ndarray) -> torch.Tensor:
 
 
 def channels_first(image: np.ndarray) -> torch.Tensor:
-    """Turn an image (H, W, C) or (H, W) into a contiguous (C, H, W).
-
-    uint16 becomes int32; other types stay.
-    """
+    """Turn (H, W, C) or (H, W) into (C, H, W), contiguous; uint16 to int32."""
     if image.ndim == 2:
         image = image[..., None]
     if image.dtype == np.uint16:
