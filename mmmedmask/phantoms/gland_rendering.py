@@ -121,10 +121,7 @@ class _Canvas:
 
     def nuclei(self, centres: np.ndarray, axes: np.ndarray,
                angles: np.ndarray, darkness: np.ndarray) -> None:
-        """Paint nuclei with chromatin and, where it shows, a membrane.
-
-        Arguments as of :meth:`ellipses`.
-        """
+        """Paint nuclei with chromatin; arguments as of :meth:`ellipses`."""
         covered, value = self.ellipses(centres, axes, angles, darkness)
         inner, _ = self.ellipses(centres, axes * 0.68, angles, darkness)
         stain = 1.75 * value * (1 + 0.22 * self.grain) * (1 - 0.22 * inner)
@@ -133,10 +130,7 @@ class _Canvas:
 
 def render_tissue(labels: np.ndarray, style: TissueStyle, scale: float,
                   rng: np.random.Generator) -> np.ndarray:
-    """Paint an RGB image, uint8 (H, W, 3), for labels (H, W), 0 is stroma.
-
-    ``scale`` is the size relative to 20x.
-    """
+    """Paint RGB, uint8 (H, W, 3), for labels (H, W); ``scale`` 1 is 20x."""
     canvas = _Canvas.empty(labels.shape, scale, rng)
     outside = cv2.distanceTransform(
         (labels == 0).astype(np.uint8), cv2.DIST_L2, 5)

@@ -26,10 +26,7 @@ class GlandLayout:
 
     @classmethod
     def draw(cls, malignant: bool, rng: np.random.Generator) -> 'GlandLayout':
-        """Draw the layout of an image.
-
-        Malignant glands are irregular, crowded and of many sizes.
-        """
+        """Draw a layout; malignant glands are irregular, crowded and mixed."""
         if malignant:
             return cls(kinds=(0.15, 0.25, 0.35, 0.25),
                        radius=rng.uniform(42, 80), radius_spread=0.35,
@@ -45,10 +42,7 @@ class GlandLayout:
 
 def smooth_noise(shape: tuple[int, int], length: float,
                  rng: np.random.Generator) -> np.ndarray:
-    """Draw noise (h, w), float32, that varies over ``length`` pixels.
-
-    Its mean is about 0, its deviation about 1.
-    """
+    """Draw float32 noise (h, w), mean 0, deviation 1, of ``length`` pixels."""
     length = max(length, 1.0)
     coarse = rng.standard_normal(
         (int(shape[0] / length) + 4, int(shape[1] / length) + 4))

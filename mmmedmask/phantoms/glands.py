@@ -1,9 +1,4 @@
-"""Gland phantoms: drawn H&E-like images with exact instance masks.
-
-For demos and tests that must not need a download. Real enough that gland
-segmentation on them takes more than a threshold: lumens and vessels look
-alike, glands touch, differ in shape and stain, and are cut by the border.
-"""
+"""Gland phantoms: drawn H&E-like images with exact instance masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +24,7 @@ def draw_gland_image(
 
     Args:
         size: (h, w), or one number for a square; at least 64.
-        seed: Determines everything that is random; one or several numbers,
-            at least 0.
+        seed: One or several numbers, at least 0.
         scale: Size of glands and cells, in [0.1, 4]: 1 is 20x (0.62 um per
             pixel), as in GlaS. None scales a GlaS field (522 pixels high) to
             the shorter side.

@@ -1,10 +1,8 @@
 """Lesion phantoms: drawn scans whose class is one small lesion somewhere.
 
-For demos and tests of masking that follows attention. What decides the class
-is about one patch large, lies at a random place and is known exactly;
-everything else (tint, shading, vessels, cysts) is drawn from the same
-distribution for all classes. Tissue fills the whole image, so that looking at
-tissue rather than at an empty frame finds no lesion.
+What decides the class is about one patch large, lies at a random place and is
+known exactly; all else is drawn from the same distribution for all classes.
+Tissue fills the image, so that looking at tissue alone finds no lesion.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,14 +41,10 @@ def draw_lesion_image(lesion: str = 'bright', size: int | tuple[int, int] = 64,
         lesion: One of ``LESION_CLASSES``, or ``'normal'`` for no lesion.
             Striped ones are made of both colours of the others.
         size: (h, w), or one number for a square; at least 32.
-        seed: Determines everything that is random; one or several numbers,
-            at least 0.
-        gray: One channel instead of three.
-        lesion_size: Diameter of the lesion in pixels, from 4 to half of the
-            shorter side.
+        seed: One or several numbers, at least 0.
+        lesion_size: Diameter in pixels, from 4 to half of the shorter side.
         align: The lesion fills a square of ``lesion_size`` whose corner is a
-            multiple of this number; with the patch size of a model, it lies
-            in one patch.
+            multiple of this number: of a model's patch size, it lies in one.
 
     Returns:
         The image, uint8 (H, W, 3) in RGB, or (H, W) if ``gray``; and the
@@ -250,8 +244,7 @@ def write_lesion_dataset(root: str | Path, num_train: int, num_val: int,
     drawn = {split: [
                  draw_lesion_image(drawn_as[index % len(drawn_as)], size,
                                    (seed, position, index), gray, lesion_size,
-                                   align) for index in range(number)
-             ]
+                                   align) for index in range(number)]
              for position, (split, number) in enumerate(
                  (('train', num_train), ('val', num_val)))}
     write_text(root / 'classes.txt',

@@ -1,8 +1,4 @@
-"""Draw slides as bags and gene expression, with a class planted in both.
-
-Everything but the planted part is drawn from the same distribution for all
-classes, and where the planted part lies is known exactly.
-"""
+"""Draw slides as bags and gene expression, with a class planted in both."""
 
 from dataclasses import dataclass
 
@@ -94,11 +90,7 @@ def draw_slide(style: SlideStyle, label: int, num_patches: int,
 
 def _draw_tissue(num_patches: int, rng: np.random.Generator
                  ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw an irregular piece of tissue on a grid.
-
-    int64 (N, 2), cells (row, column), row by row; int64 (N, ), the cells
-    from the middle of the tissue to its rim.
-    """
+    """Draw tissue: cells (N, 2), row by row, and their order from inside."""
     side = int(np.ceil((2 * num_patches)**0.5)) + 2
     rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(1, 1.5)
@@ -127,10 +119,7 @@ def _smooth_maps(shape: tuple[int, int], count: int, smoothness: float,
 
 def _draw_regions(cells: np.ndarray, order: np.ndarray, count: int,
                   rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Choose two compact regions, bool (N, ), of ``count`` cells each.
-
-    They share none; the second is empty if there is no room.
-    """
+    """Choose two compact regions of ``count`` cells, the second if it fits."""
     inner = order[:max(1, len(order) // 2)]
     region = np.zeros(len(cells), bool)
     other = np.zeros(len(cells), bool)

@@ -29,11 +29,7 @@ def write_nct_dataset(folder: str | Path,
                       size: tuple[int, int] = (112, 112),
                       store: Callable[[np.ndarray], np.ndarray] = np.array
                       ) -> None:
-    """Write NCT-CRC's folders and all of ConCL's lists, for a few tiles.
-
-    All classes show glands, in (h, w) pixels. Lists have CRLF line ends and
-    none after the last line, as ConCL's.
-    """
+    """Write NCT-CRC's folders and ConCL's lists (CRLF) for a few tiles."""
     folder = Path(folder)
     (folder / 'meta').mkdir(parents=True, exist_ok=True)
     number = 0

@@ -18,11 +18,7 @@ level with a plane per colour."""
 def draw_slide(size: tuple[int, int],
                tissue: Sequence[tuple[int, int, int, int]],
                seed: int = 0) -> np.ndarray:
-    """Draw gray glass with noise, and rectangles of pink tissue.
-
-    ``tissue`` are (left, top, right, bottom), right and bottom not included.
-    Returns RGB, uint8, shape (height, width, 3).
-    """
+    """Draw glass and (left, top, right, bottom) of tissue: uint8 (H, W, 3)."""
     random = np.random.default_rng(seed)
     width, height = size
     pixels = np.empty((height, width, 3), np.int16)
