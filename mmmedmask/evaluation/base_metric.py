@@ -62,10 +62,9 @@ class SampleMetric(BaseMetric):
 
 def undefined_scores(metrics: Iterable[BaseMetric],
                      dataset: object) -> dict[str, str]:
-    """Name scores of a data set that will be NaN whatever is predicted.
+    """Name scores, as validation reports them, that will be NaN anyway.
 
-    Names are as validation reports them, each with the reason. Of the metrics
-    only ours are asked.
+    Each with the reason. Of the metrics only ours are asked.
     """
     metrics = [one for one in metrics if isinstance(one, SampleMetric)]
     if not metrics or not hasattr(dataset, 'get_data_info'):

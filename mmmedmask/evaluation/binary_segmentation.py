@@ -1,8 +1,6 @@
 """Scores of lesion segmentation: per image, and over the data set.
 
-MSMAE's paper (arXiv 2305.05871, Table 2) reports F1 and IoU as its code
-counts them, per batch of eight. These scores are here too, beside those that
-do not depend on the batch.
+Also those per batch of MSMAE's paper (arXiv 2305.05871, Table 2).
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,11 +35,9 @@ class BinarySegMetric(SampleMetric):
     both names are given.
 
     - ``iou, dice, f1, precision, recall``: mean over the images that have a
-      lesion, in which each image counts once. Where nothing was predicted,
-      the precision is 0.
-    - ``pooled_iou``, ...: of the pixels of all images together, in which
-      large images and large lesions count more. Pixels predicted in images
-      without a lesion count, too. Precision is 0 if nothing was predicted.
+      lesion. Precision is 0 where nothing was predicted.
+    - ``pooled_iou``, ...: of the pixels of all images together, those
+      predicted in images without a lesion, too.
     - ``num_lesion`` and ``num_normal``: number of images with a lesion and
       without. Of the latter, ``normal_empty`` is the share in which nothing
       was predicted, ``normal_false_area`` the predicted share of the image,
@@ -49,17 +45,15 @@ class BinarySegMetric(SampleMetric):
     - ``official_iou, official_f1``: as MSMAE's code counts, to compare with
       its paper only. IoU of all pixels of eight images in the order of the
       data set, with 1e-5 added to both areas; F1 is 2 IoU / (1 + IoU) of
-      that; both are averaged over the groups, weighted by their size. They
-      depend on the order, and on which images share a group. Eight images
-      without a lesion and prediction count 1.
+      that; both are averaged over the groups, weighted by their size. Eight
+      images without a lesion and prediction count 1.
 
     Without an image with a lesion the scores over such images are NaN, with
     a warning; without one without, those over the latter are left out.
 
     At every evaluation ``segmentation.csv`` replaces that of the last one:
-    the path and class of each image, how many pixels it has, how many of
-    them are lesion, predicted, and both, and its scores, which are empty for
-    images without a lesion.
+    the path and class of each image, its number of pixels, of which how many
+    are lesion, predicted, and both, and its scores, if it has a lesion.
 
     Samples need ``pred_sem_seg`` and ``gt_sem_seg`` of one size, with 0 and
     1, and ``img_path``, as mmseg's models and ``PackSegInputs`` give them
@@ -67,12 +61,11 @@ class BinarySegMetric(SampleMetric):
     ``class_name`` into the ``meta_keys`` of ``PackSegInputs``.
 
     Args:
-        official_batch: Images per group of the official scores, at least 1.
+        official_batch: Images per group of the official scores.
         official_size: Size (h, w) to which predictions and labels are brought
-            (nearest pixel) for the official scores, as the released code does
-            with that of the model's input; None leaves them at their size.
+            (nearest pixel) for the official scores, in the released code that
+            of the model's input; None leaves them at their size.
         data_root: Paths below this folder are written relative to it.
-        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
     """
 
     default_prefix = 'lesion'
@@ -93,7 +86,6 @@ class BinarySegMetric(SampleMetric):
         self.data_root = data_root
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Count the pixels of one batch; sizes and values are checked."""
         for sample in data_samples:
             path = sample.get('img_path')
             require_keys(sample, ('pred_sem_seg', 'gt_sem_seg', 'img_path'),
@@ -110,19 +102,17 @@ class BinarySegMetric(SampleMetric):
                     'resizing, so that it has the size of the file')
             official = (predicted, lesion)
             if self.official_size is not None:
-                official = tuple(
-                    _resize(mask, self.official_size) for mask in official)
-            self.results.append(
-                dict(path=str(path),
-                     class_name=str(sample.get('class_name', '')),
-                     pixels=lesion.numel(), counts=_count(predicted, lesion),
-                     official=_count(*official)))
+                official = (_resize(mask, self.official_size)
+                            for mask in official)
+            self.results.append(dict(
+                path=str(path), class_name=str(sample.get('class_name', '')),
+                pixels=lesion.numel(), counts=_count(predicted, lesion),
+                official=_count(*official)))
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
         """Say what there is no image with a lesion, or none without, for."""
-        lesions = (read_lesion_mask(info['lesion_path']).any()
-                   if info.get('lesion_path') else False for info in infos)
-        found = {bool(lesion) for lesion in lesions}
+        found = {bool(info.get('lesion_path') and read_lesion_mask(
+            info['lesion_path']).any()) for info in infos}
         return {name: f'no image is {which} a lesion'
                 for has, which, names in (
                     (True, 'with', LESION_SCORES),
@@ -130,7 +120,6 @@ class BinarySegMetric(SampleMetric):
                 if has not in found for name in names}
 
     def compute_metrics(self, results: Sequence[Mapping]) -> dict[str, float]:
-        """Compute the scores and write the csv."""
         self.check_number(results)
         counts = np.array([result['counts'] for result in results])
         pixels = np.array([result['pixels'] for result in results])
@@ -147,16 +136,14 @@ class BinarySegMetric(SampleMetric):
 
     def _rows(self, results: Sequence[Mapping],
               scores: Mapping[str, np.ndarray]) -> list[list]:
-        """One line per image."""
         rows = []
         for index, result in enumerate(results):
             shared, predicted, lesion = result['counts']
-            rows.append([
-                relative_path(result['path'], self.data_root),
-                result['class_name'], result['pixels'], lesion, predicted,
-                shared,
-                *(f'{scores[name][index]:.6f}' if lesion else ''
-                  for name in SCORES)])
+            rows.append(
+                [relative_path(result['path'], self.data_root),
+                 result['class_name'], result['pixels'], lesion, predicted,
+                 shared, *(f'{scores[name][index]:.6f}' if lesion else ''
+                           for name in SCORES)])
         return rows
 
 
@@ -169,11 +156,10 @@ def image_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     nothing predicted), and 0 for precision and recall.
     """
     shared, predicted, lesion = np.asarray(counts, np.float64).T
-    quotients = dict(
-        iou=(shared, predicted + lesion - shared, 1.0),
-        dice=(2 * shared, predicted + lesion, 1.0),
-        precision=(shared, predicted, 0.0),
-        recall=(shared, lesion, 0.0))
+    quotients = dict(iou=(shared, predicted + lesion - shared, 1.0),
+                     dice=(2 * shared, predicted + lesion, 1.0),
+                     precision=(shared, predicted, 0.0),
+                     recall=(shared, lesion, 0.0))
     return {name: np.divide(
                 above, below, out=np.full_like(above, empty), where=below > 0)
             for name, (above, below, empty) in quotients.items()}
@@ -189,12 +175,11 @@ def summarize(counts: np.ndarray, scores: Mapping[str, np.ndarray],
     has_lesion = counts[:, 2] > 0
     values = dict.fromkeys(LESION_SCORES, np.nan)
     if has_lesion.any():
-        values |= {
-            name: float(scores[name][has_lesion].mean()) for name in SCORES}
-        values['f1'] = values['dice']
         pooled = image_scores(counts.sum(axis=0, keepdims=True))
-        values |= {f'pooled_{name}': float(pooled[name][0]) for name in SCORES}
-        values['pooled_f1'] = values['pooled_dice']
+        for name in SCORES:
+            values[name] = float(scores[name][has_lesion].mean())
+            values[f'pooled_{name}'] = float(pooled[name][0])
+        values |= dict(f1=values['dice'], pooled_f1=values['pooled_dice'])
     values['num_lesion'] = int(has_lesion.sum())
     values['num_normal'] = int((~has_lesion).sum())
     if values['num_normal']:
@@ -209,8 +194,7 @@ def official_scores(counts: np.ndarray,
                     batch_size: int = 8) -> tuple[float, float]:
     """Score as MSMAE's released code does: IoU and F1 of groups of images.
 
-    ``counts`` are those of :func:`image_scores`, (N, 3), in order; the last
-    group of ``batch_size`` images may be smaller.
+    ``counts`` (N, 3), see :func:`image_scores`, are in order.
     """
     iou = f1 = 0.0
     for start in range(0, len(counts), batch_size):

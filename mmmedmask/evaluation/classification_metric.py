@@ -15,7 +15,6 @@ from mmmedmask.evaluation.base_metric import (
 from mmmedmask.evaluation.classification_scores import (
     GRADED_NAMES,
     bootstrap_scores,
-    check_predictions,
     classification_scores,
     confusion_counts,
     percentile_interval,
@@ -45,7 +44,6 @@ classification_scores.classification_scores`.
     Args:
         num_bootstrap: Number of resamples; 0 for no intervals.
         noun: What a sample is, for messages; ``group_noun`` a group of them.
-        out_dir: See :class:`SampleMetric`.
     """
 
     accuracy_name = 'top1'
@@ -58,9 +56,8 @@ classification_scores.classification_scores`.
         self.num_bootstrap = check_integer('num_bootstrap', num_bootstrap, 0)
         if importlib.util.find_spec('sklearn') is None:
             # Better now than after the first epoch.
-            raise ModuleNotFoundError(
-                f'{type(self).__name__} needs scikit-learn: '
-                'pip install scikit-learn')
+            raise ModuleNotFoundError(f'{type(self).__name__} needs '
+                                      'scikit-learn: pip install scikit-learn')
         super().__init__(out_dir, collect_device, prefix)
         self.seed = seed
         self.kappa = kappa
@@ -96,8 +93,6 @@ classification_scores.classification_scores`.
                 groups: Sequence[str] | None = None) -> dict[str, float]:
         """Compute scores, each followed by its bounds; write the confusions.
 
-        They are drawn, too, if this is the last evaluation of the run.
-
         Args:
             labels: True classes, integers (N,).
             scores: Probability of each class, float64 (N, C).
@@ -107,7 +102,6 @@ classification_scores.classification_scores`.
         Raises:
             ValueError: If the scores are not finite or a label is not a class.
         """
-        check_predictions(labels, scores)
         values = classification_scores(labels, scores, self.kappa,
                                        self.calibration_bins)
         values = {name: values.get(name, np.nan) for name in (
@@ -149,14 +143,13 @@ classification_scores.classification_scores`.
             if np.isnan(value):
                 continue
             draws = resampled[name]
-            undefined = int(np.isnan(draws).sum())
-            if undefined:
+            if undefined := int(np.isnan(draws).sum()):
                 log_warning(f'{name} is not defined in {undefined} of '
                             f'{len(draws)} resamples: its interval is made '
                             'of the others.')
             if undefined < len(draws):
-                low, high = percentile_interval(draws)
-                bounded[f'{name}_low'], bounded[f'{name}_high'] = low, high
+                bounded[f'{name}_low'], bounded[f'{name}_high'] = \
+                    percentile_interval(draws)
         return bounded
 
     def _write(self, values: Mapping[str, float], labels: np.ndarray,
@@ -167,43 +160,32 @@ classification_scores.classification_scores`.
         if folder is None:
             return
         counts = confusion_counts(labels, scores)
-        content = {
-            'classes': list(classes),
-            'rows': 'true class',
-            'columns': 'predicted class',
-            'counts': counts.tolist(),
+        unit = self.noun if groups is None else self.group_noun
+        write_json(folder / 'confusion_matrix.json', {
+            'classes': list(classes), 'rows': 'true class',
+            'columns': 'predicted class', 'counts': counts.tolist(),
             'absent_classes': list(absent),
             f'num_{self.noun}s': len(labels),
-            f'num_{self.group_noun}s':
-            None if groups is None else len(set(groups)),
+            f'num_{self.group_noun}s': groups and len(set(groups)),
             'bootstrap': dict(
-                draws=self.num_bootstrap,
-                unit=self.noun if groups is None else self.group_noun,
-                seed=self.seed),
+                draws=self.num_bootstrap, unit=unit, seed=self.seed),
             # NaN is nothing that json can hold.
             'scores': {name: None if np.isnan(value) else value
-                       for name, value in values.items()}}
-        write_json(folder / 'confusion_matrix.json', content)
-        if not is_last_evaluation():
-            return
-        picture = draw_confusion_matrix(
-            counts, classes,
-            f'{len(labels)} {self.noun}s, {self.accuracy_name} '
-            f'{100 * values[self.accuracy_name]:.1f} %')
-        Image.fromarray(picture).save(folder / 'confusion_matrix.png')
-
-
-def is_last_evaluation() -> bool:
-    """Tell whether the present run, if it trains, trains no further."""
-    info = MessageHub.get_current_instance().runtime_info
-    return info.get('iter', 0) + 1 >= info.get('max_iters', 0)
+                       for name, value in values.items()}})
+        info = MessageHub.get_current_instance().runtime_info
+        if info.get('iter', 0) + 1 >= info.get('max_iters', 0):
+            # The run trains no further.
+            picture = draw_confusion_matrix(
+                counts, classes,
+                f'{len(labels)} {self.noun}s, {self.accuracy_name} '
+                f'{100 * values[self.accuracy_name]:.1f} %')
+            Image.fromarray(picture).save(folder / 'confusion_matrix.png')
 
 
 def check_sample(sample: Mapping, keys: Sequence[str], name: str) -> None:
-    """Refuse a prediction that lacks something, or is not finite.
+    """Refuse a prediction on ``name`` that lacks keys, or is not finite.
 
-    It needs ``pred_score`` (C,), one ``gt_label`` and ``keys``; ``name`` is
-    what it is a prediction on.
+    ``pred_score`` (C,) and one ``gt_label`` are among them.
     """
     require_keys(sample, keys, name)
     if sample['gt_label'].numel() != 1:

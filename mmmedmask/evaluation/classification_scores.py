@@ -1,7 +1,7 @@
 """Scores of a classifier, and what chance may have added to them.
 
-Those of the data set are scikit-learn's. Those of thousands of resamples are
-computed together, and equal scikit-learn's.
+Those of thousands of resamples are computed together, and equal
+scikit-learn's.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,13 +19,11 @@ CHUNK = 4_000_000
 def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
     """Refuse labels (N,) and scores (N, C) that no score can be computed of.
 
-    That is no sample, shapes that do not fit, a label that is no class, or a
-    score that is not finite.
+    No sample, other shapes, a label that is no class, NaN or infinities.
     """
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
-        raise ValueError(
-            'labels of shape (N,) and scores of shape (N, C) needed, got '
-            f'{labels.shape} and {scores.shape}')
+        raise ValueError('labels of shape (N,) and scores of shape (N, C) '
+                         f'needed, got {labels.shape} and {scores.shape}')
     if len(labels) == 0:
         raise ValueError('there are no predictions to evaluate')
     wrong = (labels < 0) | (labels >= scores.shape[1])
@@ -35,9 +33,8 @@ def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
             f'class of 0 to {scores.shape[1] - 1}')
     broken = ~np.isfinite(scores).all(axis=1)
     if broken.any():
-        raise ValueError(
-            f'the scores of sample {broken.argmax()} are not finite: '
-            f'{scores[broken][0]}')
+        raise ValueError(f'the scores of sample {broken.argmax()} are not '
+                         f'finite: {scores[broken][0]}')
 
 
 def check_probabilities(scores: np.ndarray) -> None:
@@ -64,7 +61,7 @@ def calibration_error(labels: np.ndarray, scores: np.ndarray,
     Args:
         labels: True classes, integers (N,).
         scores: Probability of each class, (N, C).
-        num_bins: At least 1; each holds its upper edge.
+        num_bins: Each holds its upper edge.
 
     Raises:
         ValueError: See :func:`check_predictions`, :func:`check_probabilities`.
@@ -151,9 +148,8 @@ def bootstrap_counts(generator: np.random.Generator, num_draws: int,
                      units: np.ndarray) -> np.ndarray:
     """Draw units with replacement, as many as there are.
 
-    ``units`` is the unit of each sample, (N,), from 0; all samples of a unit
-    (images of one patient) come and go together. Returns how often each sample
-    is in each resample, (D, N), float64.
+    ``units`` (N,), from 0, are those of the samples, such as patients of
+    images. Returns how often each sample is in each resample, float64 (D, N).
     """
     num_units = int(units.max()) + 1
     drawn = generator.integers(0, num_units, (num_draws, num_units))
@@ -171,9 +167,8 @@ def draw_resamples(
     since images of one patient are not independent. Yields how often each
     sample is in each resample, (D, N) in all.
     """
-    units = np.arange(number)
-    if groups is not None:
-        units = np.unique(np.asarray(groups), return_inverse=True)[1]
+    units = np.arange(number) if groups is None else np.unique(
+        np.asarray(groups), return_inverse=True)[1]
     generator = np.random.default_rng(seed)
     size = max(1, CHUNK // number)
     for start in range(0, num_draws, size):
@@ -206,8 +201,7 @@ def resampled_scores(labels: np.ndarray, scores: np.ndarray,
         if kappa:
             grades = np.arange(num_classes)
             distance = (grades[:, None] - grades)**2
-            if kappa == 'nominal':
-                distance = distance > 0
+            distance = distance > 0 if kappa == 'nominal' else distance
             observed = (matrices * distance).sum(axis=(1, 2))
             chance = np.einsum('di,ij,dj->d', true, distance, predicted)
             values['kappa'] = 1 - observed * total / chance
@@ -224,11 +218,7 @@ def _mean_where(values: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 def _mean_auc(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray,
               present: np.ndarray) -> np.ndarray:
-    """Mean area under the ROC curves, shape (D,).
-
-    Pairs of a positive and a negative sample are won by the higher score;
-    equal ones count half.
-    """
+    """Mean area under the ROC curves, (D,): pairs won, equal ones half."""
     areas = np.zeros(present.shape)
     for index in range(scores.shape[1]):
         order = scores[:, index].argsort(kind='stable')
@@ -252,10 +242,7 @@ def bootstrap_scores(labels: np.ndarray, scores: np.ndarray, num_draws: int,
                      seed: int = 0, groups: Sequence[str] | None = None,
                      kappa: str | None = None,
                      calibration_bins: int = 0) -> dict[str, np.ndarray]:
-    """Compute the scores of bootstrap resamples.
-
-    See :func:`draw_resamples` and :func:`resampled_scores`.
-    """
+    """Compute :func:`resampled_scores` of :func:`draw_resamples`."""
     parts = [
         resampled_scores(labels, scores, counts, kappa, calibration_bins)
         for counts in draw_resamples(len(labels), num_draws, seed, groups)]

@@ -36,11 +36,9 @@ class DiseaseClassification(ClassificationMetric):
     ``group`` into the ``meta_keys`` of the pipeline's last transform.
 
     Args:
-        graded: Whether the classes are grades of a disease in their order,
-            so that kappa makes sense.
+        graded: Whether the classes are grades of a disease in their order.
         num_bootstrap: Number of resamples; 0 for no intervals.
         data_root: Paths below this folder are written relative to it.
-        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
     """
 
     default_prefix = 'disease'
@@ -55,7 +53,6 @@ class DiseaseClassification(ClassificationMetric):
         self.data_root = data_root
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Take over the predictions of one batch, which are checked."""
         for sample in data_samples:
             path = sample.get('img_path')
             check_sample(sample, ('pred_score', 'gt_label', 'img_path'),
@@ -67,10 +64,8 @@ class DiseaseClassification(ClassificationMetric):
                      scores=scores, group='' if group is None else str(group)))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the scores and their bounds, and write the files."""
         predictions = self._gather(results, self.check_results(results))
-        repeated = len(predictions.paths) - len(set(predictions.paths))
-        if repeated:
+        if repeated := len(predictions.paths) - len(set(predictions.paths)):
             log_warning(f'{repeated} predictions are on images that have '
                         'another one already; all count.')
         values = self.measure(predictions.labels, predictions.scores,
@@ -80,18 +75,15 @@ class DiseaseClassification(ClassificationMetric):
 
     def _gather(self, results: Sequence[Mapping],
                 classes: Sequence[str]) -> Predictions:
-        """Put all predictions together."""
         groups = [result['group'] for result in results]
         if any(groups) and not all(groups):
-            raise ValueError(
-                f'{results[groups.index("")]["path"]} has no group, but '
-                'others have one')
+            raise ValueError(f'{results[groups.index("")]["path"]} has no '
+                             'group, but others have one')
         return Predictions(
             paths=[relative_path(result['path'], self.data_root)
                    for result in results],
             labels=np.array([result['label'] for result in results]),
             # Exact, and so are ties.
-            scores=np.stack([result['scores']
-                             for result in results]).astype(np.float64),
-            classes=classes,
-            groups=groups if any(groups) else None)
+            scores=np.stack([result['scores'] for result in results]
+                            ).astype(np.float64),
+            classes=classes, groups=groups if any(groups) else None)

@@ -23,18 +23,12 @@ from mmmedmask.evaluation.survival_scores import (
 from mmmedmask.util.atomic_files import write_csv
 
 TITLES = {
-    'accuracy': 'accuracy',
-    'balanced_accuracy': 'balanced accuracy',
-    'auc': 'AUC',
-    'f1': 'F1',
-    'kappa': 'kappa',
-    'ece': 'ECE',
-    'c_index': 'C index',
+    'balanced_accuracy': 'balanced accuracy', 'auc': 'AUC', 'f1': 'F1',
+    'ece': 'ECE', 'c_index': 'C index',
     'slides_hidden/auc': 'AUC, slides hidden',
     'genes_hidden/auc': 'AUC, genes hidden',
     'slides_hidden/c_index': 'C index, slides hidden',
-    'genes_hidden/c_index': 'C index, genes hidden',
-}
+    'genes_hidden/c_index': 'C index, genes hidden'}
 
 _SEED = 0  # Of resamples.
 
@@ -44,7 +38,7 @@ class FoldRow:
     """A line of the table.
 
     Attributes:
-        seed: Seed of the runs; None where it is of several, or the config's.
+        seed: None where it is of several, or the config's.
         name: ``'fold 0'`` and so on, ``'mean'``, ``'sd'``, ``'pooled'``,
             ``'pooled low'`` or ``'pooled high'``.
         patients: Number of patients tested; None if it says nothing.
@@ -115,11 +109,7 @@ def classification_rows(
 
 
 def _table(runs: Mapping, score: Callable) -> list[FoldRow]:
-    """Make the rows of a table.
-
-    ``score`` takes some runs and the names of all their patients, or None,
-    and gives the scores and, with names, those of D resamples, (D,) each.
-    """
+    """``score`` gives scores of runs; with their cases, also of resamples."""
     if not runs:
         raise ValueError('there is no fold to summarize')
     rows = [FoldRow(seed, f'fold {fold}', len(run.case_ids),
@@ -175,10 +165,10 @@ def add_hidden(rows: Sequence[FoldRow], key: str,
     ``'slides_hidden'`` or ``'genes_hidden'``, begins the scores' names.
     """
     found = {(row.seed, row.name): row.scores for row in hidden}
-    return [replace(row, scores={**row.scores, **{
+    return [replace(row, scores=row.scores | {
         f'{key}/{name}': value
         for name, value in found.get((row.seed, row.name), {}).items()
-        if name in ('auc', 'c_index')}}) for row in rows]
+        if name in ('auc', 'c_index')}) for row in rows]
 
 
 def markdown_table(rows: Sequence[FoldRow]) -> str:
@@ -188,19 +178,17 @@ def markdown_table(rows: Sequence[FoldRow]) -> str:
     """
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     seeds = {row.seed for row in rows} - {None}
-    lines = [['run', 'patients', *(TITLES.get(name, name) for name in names)]]
-    lines.append(['---'] * len(lines[0]))
+    lines = [['run', 'patients', *(TITLES.get(name, name) for name in names)],
+             ['---'] * (2 + len(names))]
     by_name = {(row.seed, row.name): row.scores for row in rows}
     for row in rows:
         if row.name == 'sd' or row.name.startswith('pooled '):
             continue
-        title = row.name
-        if len(seeds) > 1 and row.seed is not None:
-            title = f'{row.name}, seed {row.seed}'
         extra = [by_name.get((row.seed, name), {})
                  for name in ('sd', 'pooled low', 'pooled high')]
-        if row.name == 'mean' and extra[0]:
-            title = 'mean ± sd'
+        title = 'mean ± sd' if row.name == 'mean' and extra[0] else row.name
+        if len(seeds) > 1 and row.seed is not None:
+            title = f'{row.name}, seed {row.seed}'
         lines.append([title, '' if row.patients is None else str(row.patients),
                       *(_cell(row, name, *extra) for name in names)])
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
@@ -219,10 +207,7 @@ def _cell(row: FoldRow, name: str, spread: Mapping, low: Mapping,
 
 
 def write_rows(file: str | Path, rows: Sequence[FoldRow]) -> None:
-    """Write the table as a csv: ``seed, run, patients`` and the scores.
-
-    Scores are shares with all digits.
-    """
+    """Write a csv: ``seed, run, patients`` and scores with all digits."""
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     write_csv(file, ['seed', 'run', 'patients', *names], [[
         '' if row.seed is None else row.seed, row.name,

@@ -32,11 +32,7 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float, float]:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Patients that one classifier alone gets right.
-
-    ``p_value`` is the probability of a split at least as uneven if both were
-    equally good.
-    """
+    """Patients that one classifier alone gets right."""
 
     only_first: int
     only_second: int
@@ -103,24 +99,21 @@ def delong(positive: np.ndarray, first: np.ndarray,
     scores = [np.asarray(given, np.float64) for given in (first, second)]
     if positive.ndim != 1 or any(given.shape != positive.shape
                                  for given in scores):
-        raise ValueError(
-            'all three must have one shape (N,), got '
-            f'{[given.shape for given in (positive, *scores)]}')
+        raise ValueError('all three must have one shape (N,), got '
+                         f'{[given.shape for given in (positive, *scores)]}')
     if not np.isfinite(scores).all():
         raise ValueError('scores must be finite')
     counts = int(positive.sum()), int((~positive).sum())
     if min(counts) < 2:
-        raise ValueError(
-            'at least two patients of the class and two others are needed, '
-            f'got {counts[0]} and {counts[1]}')
+        raise ValueError('at least two patients of the class and two others '
+                         f'are needed, got {counts[0]} and {counts[1]}')
     of_positive, of_negative = (np.stack(parts) for parts in zip(
         *(_placements(positive, given) for given in scores), strict=True))
     areas = of_positive.mean(axis=1)
     difference = float(areas[0] - areas[1])
     # The variance of the difference is that of the patients' differences.
-    variance = sum(
-        np.diff(part, axis=0)[0].var(ddof=1) / part.shape[1]
-        for part in (of_positive, of_negative))
+    variance = sum(np.diff(part, axis=0)[0].var(ddof=1) / part.shape[1]
+                   for part in (of_positive, of_negative))
     error = math.sqrt(variance)
     if error > 1e-12:
         p_value = math.erfc(abs(difference) / error / math.sqrt(2))
@@ -148,18 +141,13 @@ def pair_patients(first: PatientPredictions,
                   second: PatientPredictions,
                   names: Sequence[str] = ('the first', 'the second')
                   ) -> PatientPredictions:
-    """Bring the second predictions into the order of the first.
+    """Bring the second predictions into the first's order, also of classes.
 
-    That is its order of patients, and of classes; ``names`` are what both are
-    called in messages.
-
-    Raises:
-        ValueError: If patients, classes or labels differ; names them.
+    A ValueError names by ``names`` which patients, classes or labels differ.
     """
     if set(first.classes) != set(second.classes):
-        raise ValueError(
-            f'the classes differ: {list(first.classes)} in {names[0]}, '
-            f'{list(second.classes)} in {names[1]}')
+        raise ValueError(f'the classes differ: {list(first.classes)} in '
+                         f'{names[0]}, {list(second.classes)} in {names[1]}')
     for table, name in ((first, names[0]), (second, names[1])):
         check_unique(table.case_ids, name)
     lacking = [_listed(f'{name} lacks', sorted(set(other.case_ids) -

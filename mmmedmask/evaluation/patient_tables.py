@@ -59,8 +59,7 @@ def patient_result(sample: Mapping, keys: Sequence[str], read: Callable,
                    check: Callable = require_keys) -> dict:
     """Keep what a metric needs of a prediction, which is checked.
 
-    ``read`` takes the answer from the sample, and from those within it that
-    have a modality hidden.
+    ``read`` takes the answer, and those with a modality hidden, from it.
     """
     case = sample.get('case_id')
     name = 'a sample' if case is None else f'case {case}'
@@ -96,17 +95,15 @@ def average_by_patient(results: Sequence[Mapping],
     """Average the probabilities of all samples of a patient.
 
     Results have ``case_id``, ``label``, ``scores`` (C,), ``modalities`` and
-    ``slides``; patients keep the order of their first samples, all of which
-    must have one label.
+    ``slides``; all of a patient must have one label.
     """
     cases = _group_by_patient(results, ('label', ), 'labels')
     return PatientPredictions(
         labels=np.array([samples[0]['label'] for samples in cases.values()]),
-        scores=np.stack([
-            np.mean([sample['scores'] for sample in samples], axis=0,
-                    dtype=np.float64) for samples in cases.values()]),
-        classes=list(classes),
-        **_describe_patients(cases))
+        scores=np.stack([np.mean([sample['scores'] for sample in samples],
+                                 axis=0, dtype=np.float64)
+                         for samples in cases.values()]),
+        classes=list(classes), **_describe_patients(cases))
 
 
 def write_patients(file: str | Path, predictions: PatientPredictions) -> None:
@@ -129,13 +126,9 @@ def write_patients(file: str | Path, predictions: PatientPredictions) -> None:
 
 
 def read_patients(file: str | Path) -> PatientPredictions:
-    """Read what :func:`write_patients` wrote, or another program.
+    """Read what :func:`write_patients` wrote; modalities and slides may lack.
 
-    ``modalities`` and ``slides`` may be missing.
-
-    Raises:
-        ValueError: If the file is no such csv, names a class that has no
-            column, or a patient twice.
+    No such csv, a class without a column or a patient twice is a ValueError.
     """
     rows, classes, labels, scores = read_class_table(
         file, COLUMNS[:2], 'table of patients')
@@ -147,8 +140,7 @@ def join_patients(tables: Sequence[PatientPredictions],
                   source: str | Path) -> PatientPredictions:
     """Put predictions on different patients, such as of folds, together.
 
-    It is an error if the classes differ, or a patient is in several tables of
-    ``source``.
+    Other classes, or a patient in several tables of ``source``, are errors.
     """
     classes = tables[0].classes
     for table in tables:
@@ -168,10 +160,9 @@ def join_patients(tables: Sequence[PatientPredictions],
 
 @dataclass(frozen=True)
 class PatientRisks:
-    """What a survival model said about patients.
+    """What a survival model said about patients, see `PatientPredictions`.
 
     Attributes:
-        case_ids: As ``modalities``, see :class:`PatientPredictions`.
         months: Times to death or to the last contact, float64 (N,).
         events: Whether the death was observed, bool (N,).
         risks: Predicted risks, float64 (N,), more is worse.
@@ -188,8 +179,8 @@ class PatientRisks:
 def average_risks(results: Sequence[Mapping]) -> PatientRisks:
     """Average the risks of all samples of a patient.
 
-    Results have ``case_id``, ``months``, ``event``, ``risk``, ``modalities``
-    and ``slides``; all of a patient must have one follow-up.
+    Results have ``case_id``, ``months`` and ``event``, one for all samples of
+    a patient, ``risk``, ``modalities`` and ``slides``.
     """
     cases = _group_by_patient(results, ('months', 'event'), 'survival')
     first = [samples[0] for samples in cases.values()]
@@ -204,9 +195,8 @@ def average_risks(results: Sequence[Mapping]) -> PatientRisks:
 def write_risks(file: str | Path, table: PatientRisks) -> None:
     """Write risks, whole or not at all.
 
-    The columns are ``case_id, survival_months, censorship`` (1 = the death
-    was not observed), ``risk, modalities`` and ``slides`` (joined by
-    semicolons).
+    The columns are ``case_id, survival_months, censorship`` (1 = the death was
+    not observed), ``risk, modalities`` and ``slides`` (joined by semicolons).
     """
     write_csv(file, [*RISK_COLUMNS, *EXTRA_COLUMNS], [[
         case, f'{months:.9g}', int(not event), f'{risk:.9g}', modalities,
@@ -253,14 +243,13 @@ def _group_by_patient(results: Sequence[Mapping], keys: Sequence[str],
 
 def _describe_patients(cases: Mapping[str, Sequence[Mapping]]) -> dict:
     """Name patients, and what the answers on them are made of."""
-    return dict(
-        case_ids=list(cases),
-        modalities=[' | '.join(dict.fromkeys(
-                        sample['modalities'] for sample in samples))
-                    for samples in cases.values()],
-        slides=[tuple(dict.fromkeys(name for sample in samples
-                                    for name in sample['slides']))
-                for samples in cases.values()])
+    return dict(case_ids=list(cases),
+                modalities=[' | '.join(dict.fromkeys(sample['modalities']
+                                                     for sample in samples))
+                            for samples in cases.values()],
+                slides=[tuple(dict.fromkeys(name for sample in samples
+                                            for name in sample['slides']))
+                        for samples in cases.values()])
 
 
 def _read_patients(rows: Sequence[Mapping[str, str]],

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.evaluation.tables import (
-    probability_cells,
-    probability_columns,
-    read_class_table,
-    read_result_rows,
-)
+from mmmedmask.evaluation import tables
 from mmmedmask.util.atomic_files import write_csv
 
 COLUMNS = ('path', 'label', 'group', 'predicted')
@@ -34,28 +29,14 @@ class Predictions:
     classes: Sequence[str]
     groups: Sequence[str] | None = None
 
-    def select(self, indices: Sequence[int]) -> 'Predictions':
-        """Keep some of the images, in the order given."""
-        return Predictions(
-            paths=[self.paths[index] for index in indices],
-            labels=self.labels[indices],
-            scores=self.scores[indices],
-            classes=self.classes,
-            groups=None if self.groups is None else
-            [self.groups[index] for index in indices])
-
 
 def relative_path(path: str, root: str | None) -> str:
-    """Give a path below a folder without the folder, with forward slashes.
-
-    Without a folder, or outside of it, the path stays as it is.
-    """
+    """Cut a folder, if a path is below it, off; with forward slashes then."""
     if root is None:
         return path
     absolute, folder = Path(path).absolute(), Path(root).absolute()
-    if not absolute.is_relative_to(folder):
-        return path
-    return absolute.relative_to(folder).as_posix()
+    return absolute.relative_to(folder).as_posix() \
+        if absolute.is_relative_to(folder) else path
 
 
 def write_predictions(file: str | Path, predictions: Predictions) -> None:
@@ -68,11 +49,12 @@ def write_predictions(file: str | Path, predictions: Predictions) -> None:
     classes = list(predictions.classes)
     predicted = predictions.scores.argmax(axis=1)
     groups = predictions.groups or [''] * len(predictions.paths)
-    write_csv(file, [*COLUMNS, *probability_columns(classes)], [[
-        path, classes[label], group, classes[guess], *probability_cells(scores)
-    ] for path, label, group, guess, scores in zip(
-        predictions.paths, predictions.labels, groups, predicted,
-        predictions.scores, strict=True)])
+    write_csv(file, [*COLUMNS, *tables.probability_columns(classes)],
+              [[path, classes[label], group, classes[guess],
+                *tables.probability_cells(scores)]
+               for path, label, group, guess, scores in zip(
+                   predictions.paths, predictions.labels, groups, predicted,
+                   predictions.scores, strict=True)])
 
 
 def read_predictions(file: str | Path) -> Predictions:
@@ -80,7 +62,7 @@ def read_predictions(file: str | Path) -> Predictions:
 
     ``groups`` is None if the column is empty; only some of them is an error.
     """
-    rows, classes, labels, scores = read_class_table(
+    rows, classes, labels, scores = tables.read_class_table(
         file, COLUMNS, 'table of predictions')
     groups = [row['group'] for row in rows]
     if any(groups) and not all(groups):
@@ -95,14 +77,11 @@ def select_listed(predictions: Predictions,
                   split_file: str | Path) -> Predictions:
     """Keep the images that a split file lists, in its order.
 
-    It is a csv with the columns ``path``, relative to the data root, and
-    ``label``.
-
-    Raises:
-        ValueError: If an image is listed twice or not predicted, if several
-            predictions may be meant, or if the labels differ.
+    It is a csv of ``path``, relative to the data root, and ``label``. A
+    ValueError names an image that is listed twice or not predicted, has
+    another label, or may mean several predictions.
     """
-    rows = read_result_rows(split_file, ('path', 'label'), 'split')
+    rows = tables.read_result_rows(split_file, ('path', 'label'), 'split')
     # Paths of predictions may begin with the data root: match from the end.
     by_name: dict[str, list[int]] = {}
     for index, path in enumerate(predictions.paths):
@@ -123,15 +102,18 @@ def select_listed(predictions: Predictions,
             raise ValueError(f'{split_file} lists {path} twice')
         label = predictions.classes[predictions.labels[alike[0]]]
         if label != row['label']:
-            raise ValueError(
-                f'{path} is {row["label"]!r} in {split_file}, but {label!r} '
-                'in the predictions')
+            raise ValueError(f'{path} is {row["label"]!r} in {split_file}, '
+                             f'but {label!r} in the predictions')
         indices += alike
     if missing:
         raise ValueError(
             f'{len(missing)} of {len(rows)} images of {split_file} have no '
             f'prediction: {", ".join(missing[:5])}')
-    return predictions.select(indices)
+    return Predictions(
+        [predictions.paths[index] for index in indices],
+        predictions.labels[indices], predictions.scores[indices],
+        predictions.classes, predictions.groups and [
+            predictions.groups[index] for index in indices])
 
 
 def _parts(path: str) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
 """Probes of frozen encoders: nearest neighbours, a linear and a dense one.
 
-A probe asks how much of a class can be read off features that were learned
-without it. Its score says something beside its floors alone: the same encoder
-at random weights, and the colour of the image.
+A score says something beside its floors alone: the same encoder at random
+weights, and the colour of the image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +54,7 @@ def knn_scores(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
         train_labels: Their classes, integers (N,).
         test: Features to classify, (M, D).
         num_neighbors: Neighbours that vote; of fewer images, all.
-        temperature: Above 0; small values let the nearest one decide.
+        temperature: Small values let the nearest one decide.
 
     Returns:
         Shares of the votes, (M, K).
@@ -63,7 +62,7 @@ def knn_scores(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
     _check_features(train, train_labels, test)
     check_integer('num_neighbors', num_neighbors)
     check_positive('temperature', temperature)
-    similarity = _unit_rows(test) @ _unit_rows(train).T
+    similarity = unit_rows(test) @ unit_rows(train).T
     count = min(num_neighbors, len(train))
     nearest = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
     rows = np.arange(len(test))[:, None]
@@ -85,8 +84,7 @@ def logistic_scores(train: np.ndarray, train_labels: np.ndarray,
     see :func:`knn_scores`.
 
     Args:
-        groups: The patient of each training image; patients are kept whole
-            where the strength is chosen.
+        groups: The patient of each training image, kept whole in the folds.
 
     Returns:
         Probabilities (M, K); 0 for classes without a training image.
@@ -119,20 +117,17 @@ def _choose_strength(features: np.ndarray, labels: np.ndarray,
     # for them.
     from sklearn.metrics import balanced_accuracy_score
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
-    folds = list(
-        splitter(min(FOLDS, fewest), shuffle=True,
-                 random_state=seed).split(
-                     features, labels, None if groups is None else units))
+    kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splitter = kind(min(FOLDS, fewest), shuffle=True, random_state=seed)
+    folds = [(rest, held_out) for rest, held_out in splitter.split(
+                 features, labels, None if groups is None else units)
+             if len(np.unique(labels[rest])) > 1]
     means = []
     for strength in STRENGTHS:
-        values = [
-            balanced_accuracy_score(
-                labels[held_out],
-                _logistic(strength).fit(features[rest], labels[rest]).predict(
-                    features[held_out])) for rest, held_out in folds
-            if len(np.unique(labels[rest])) > 1]
-        means.append(np.mean(values) if values else 0)
+        model = _logistic(strength)
+        means.append(np.mean([balanced_accuracy_score(
+            labels[held_out], model.fit(features[rest], labels[rest]).predict(
+                features[held_out])) for rest, held_out in folds] or [0]))
     return STRENGTHS[int(np.argmax(means))]
 
 
@@ -155,7 +150,6 @@ def score_probe(name: str, labels: np.ndarray, scores: np.ndarray,
         labels: True classes, integers (M,).
         scores: One score per class, (M, K).
         groups: The patient of each image; patients are resampled whole.
-        num_draws: Number of bootstrap resamples.
         score: A name that ``classification_scores`` knows.
     """
     value = classification_scores(labels, scores).get(score, np.nan)
@@ -216,10 +210,9 @@ def probe_images(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
                  test_groups: Sequence[str] | None = None,
                  seed: int = 0) -> list[ProbeScore]:
     """Run :func:`knn_scores` and :func:`logistic_scores` on whole images."""
-    answers = dict(
-        knn=knn_scores(train, train_labels, test, num_classes),
-        logistic=logistic_scores(train, train_labels, test, num_classes,
-                                 train_groups, seed))
+    answers = dict(knn=knn_scores(train, train_labels, test, num_classes),
+                   logistic=logistic_scores(train, train_labels, test,
+                                            num_classes, train_groups, seed))
     return [score_probe(name, test_labels, scores, test_groups)
             for name, scores in answers.items()]
 
@@ -230,11 +223,10 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
                  seed: int = 0) -> list[ProbeScore]:
     """Run the dense probe on a few and on all training images.
 
-    ``few`` are their numbers, of which None takes all; numbers above that of
-    the images with both labels are left out. For the others see
-    :func:`dense_scores`. Gives a score ``'dense_N'`` (``'dense_all'``) each:
-    the area under the ROC curve over the pixels of all test images, its mean
-    over the draws; the interval resamples test images.
+    ``few`` are their numbers, of which None takes all; those above that of
+    the images with both labels are left out. Gives a score ``'dense_N'``
+    (``'dense_all'``) each: the area under the ROC curve over the pixels of
+    all test images, its mean over the draws; the interval resamples images.
     """
     known = {int(label) for _, row in train for label in np.unique(row)}
     if len(known) < 2 or not test:
@@ -263,8 +255,8 @@ def paired_difference(first: Mapping[int, float],
                       second: Mapping[int, float]) -> tuple[float, float, int]:
     """Compare the scores of two encoders over the seeds that both have.
 
-    Gives mean and standard deviation (n - 1; NaN for one seed) of the
-    differences, and their number. No seed in common is a ValueError.
+    Gives mean, standard deviation (n - 1; NaN for one seed) and number of the
+    differences. No seed in common is a ValueError.
     """
     seeds = sorted(set(first) & set(second))
     if not seeds:
@@ -275,7 +267,8 @@ def paired_difference(first: Mapping[int, float],
     return float(differences.mean()), float(spread), len(seeds)
 
 
-def _unit_rows(values: np.ndarray) -> np.ndarray:
+def unit_rows(values: np.ndarray) -> np.ndarray:
+    """Bring rows (N, D) to length 1; those of length 0 stay."""
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     return values / np.maximum(norms, 1e-12)
 

@@ -50,18 +50,11 @@ class SlideClassification(ClassificationMetric):
     Of a model of two modalities there is also what each is worth:
     ``slides_hidden/auc`` and ``genes_hidden/auc``, with accuracy, balanced
     accuracy, bounds and a csv, of the patients who have both, answered as if
-    they lacked the one or the other. A model that ignores its slides has
-    ``genes_hidden/auc`` at chance.
+    they lacked the one or the other.
 
-    Samples need ``pred_score`` (probabilities), one ``gt_label``,
-    ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one,
-    as are ``slides_hidden`` and ``genes_hidden``, dicts with a
-    ``pred_score``.
-
-    Args:
-        level: ``'patient'`` or ``'sample'``.
-        num_bootstrap: Number of resamples; 0 for no intervals.
-        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
+    Samples need ``pred_score`` (probabilities), one ``gt_label``, ``case_id``
+    and ``slide_ids``; ``modalities`` is kept, if there is one, as are
+    ``slides_hidden`` and ``genes_hidden``, dicts with a ``pred_score``.
     """
 
     default_prefix = 'slide'
@@ -79,14 +72,12 @@ class SlideClassification(ClassificationMetric):
             out_dir=out_dir, collect_device=collect_device, prefix=prefix)
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Take over the predictions of one batch, which are checked."""
         for sample in data_samples:
             result = patient_result(sample, ('pred_score', 'gt_label'),
                                     _probabilities, check_sample)
             self.results.append(dict(label=int(sample['gt_label']), **result))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the scores and their bounds, and write the files."""
         classes = self.check_results(results)
         warn_repeated(results)
         patients = average_by_patient(results, classes)
@@ -118,7 +109,6 @@ class SlideClassification(ClassificationMetric):
 
 
 def _probabilities(sample: Mapping, name: str) -> dict:
-    """The probabilities of a prediction, checked."""
     scores = sample['pred_score'].detach().float().cpu().numpy()
     try:
         check_probabilities(scores[None])

@@ -32,7 +32,7 @@ class SurvivalConcordance(SampleMetric):
     ``c_index`` is the share of pairs, of whom it is known who died first, in
     which this patient had the higher risk; 0.5 is chance. Its bounds
     ``c_index_low`` and ``c_index_high`` are the 2.5 and 97.5 percentiles of
-    bootstrap resamples of patients, the same draws at every evaluation.
+    ``num_bootstrap`` resamples of patients, the same at every evaluation.
     ``events`` is the number of deaths observed. If a patient has several
     samples, their risks are averaged. Without a pair to compare the index is
     NaN, with a warning.
@@ -47,10 +47,6 @@ class SurvivalConcordance(SampleMetric):
     Samples need ``pred_risk`` (more is worse), ``survival_months``,
     ``censorship`` (1 = the death was not observed), ``case_id`` and
     ``slide_ids``; ``modalities`` is kept, if there is one.
-
-    Args:
-        num_bootstrap: Number of resamples; 0 for no interval.
-        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
     """
 
     default_prefix = 'survival'
@@ -63,7 +59,6 @@ class SurvivalConcordance(SampleMetric):
         self.seed = seed
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
-        """Take over the risks of one batch, which are checked."""
         needed = ('pred_risk', 'survival_months', 'censorship')
         for sample in data_samples:
             result = patient_result(sample, needed, _risk)
@@ -71,9 +66,8 @@ class SurvivalConcordance(SampleMetric):
             if censored not in (0, 1):
                 raise ValueError(f'censorship of case {result["case_id"]} '
                                  f'must be 0 or 1, got {censored}')
-            self.results.append(
-                dict(months=float(sample['survival_months']),
-                     event=censored == 0, **result))
+            self.results.append(dict(months=float(sample['survival_months']),
+                                     event=censored == 0, **result))
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
         """Say that without a pair to compare there is no index."""
@@ -87,7 +81,6 @@ class SurvivalConcordance(SampleMetric):
             f'({int((censored == 0).sum())} deaths)'}
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
-        """Compute the index and its bounds, and write the csv."""
         self.check_number(results)
         warn_repeated(results)
         table = average_risks(results)
@@ -120,7 +113,6 @@ class SurvivalConcordance(SampleMetric):
 
 
 def _risk(sample: Mapping, name: str) -> dict:
-    """The risk of a prediction, checked."""
     risk = sample['pred_risk']
     if risk.numel() != 1 or not risk.isfinite().all():
         raise ValueError(f'the risk of {name} must be one finite number, got '

@@ -79,10 +79,9 @@ def bootstrap_concordance(risks: np.ndarray, months: np.ndarray,
                           events: np.ndarray, num_draws: int, seed: int = 0,
                           groups: Sequence[str] | None = None,
                           strata: np.ndarray | None = None) -> np.ndarray:
-    """Compute the concordance of bootstrap resamples of patients, (D,).
+    """Compute :func:`resampled_concordance` of bootstrap resamples, (D,).
 
-    See :func:`resampled_concordance`; ``groups`` are names of the N patients,
-    who are drawn as a whole if they are there several times.
+    ``groups`` are names of the N patients, who are drawn as a whole.
     """
     return np.concatenate([
         resampled_concordance(risks, months, events, counts, strata)

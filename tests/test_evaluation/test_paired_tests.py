@@ -194,8 +194,7 @@ def test_table_of_folds_and_more_classes(tmp_path):
     (lambda table: table.labels.__setitem__(3, 0),
      "1 labels differ: case case-3 is 'b' in .*first.csv, 'a' in"),
     (lambda table: table.classes.__setitem__(0, 'c'),
-     r"the classes differ: \['a', 'b'\] in .*first.csv, \['c', 'b'\]"),
-])
+     r"the classes differ: \['a', 'b'\] in .*first.csv, \['c', 'b'\]")])
 def test_files_that_do_not_fit(tmp_path, change, message):
     write_patients(tmp_path / 'first.csv', predictions(0))
     other = predictions(1)

@@ -200,8 +200,7 @@ def test_missing_modalities_are_told(tmp_path):
      'case-0: .* not probabilities'),
     (lambda sample: sample.set_gt_label(3), 'label 3 of sample 0'),
     (lambda sample: sample.set_metainfo(dict(case_id='case-1')),
-     r'case case-1 have different labels: \[0, 1\]'),
-])
+     r'case case-1 have different labels: \[0, 1\]')])
 def test_wrong_samples(change, message):
     samples = make_samples([0, 1, 2], np.eye(3))
     change(samples[0])
@@ -231,11 +230,10 @@ def test_two_processes_are_as_one(tmp_path):
     first, second = evaluate_on_ranks(evaluate_share, tmp_path)
     assert first == second
     index = np.arange(7)
-    alone = evaluate(
-        make_samples((index > 3).astype(int),
-                     np.stack([7 - index, index], axis=1) / 7,
-                     [f'case-{one // 2}' for one in index]),
-        classes=None, num_bootstrap=50)
+    alone = evaluate(make_samples((index > 3).astype(int),
+                                  np.stack([7 - index, index], axis=1) / 7,
+                                  [f'case-{one // 2}' for one in index]),
+                     classes=None, num_bootstrap=50)
     assert first == pytest.approx(alone)
     table = read_patients(tmp_path / 'out' / 'patients.csv')
     assert table.case_ids == [f'case-{one}' for one in range(4)]

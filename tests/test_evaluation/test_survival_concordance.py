@@ -77,9 +77,8 @@ def test_only_one_fold_is_compared():
                                   strata)[0]
     pairs = won = 0
     for part in (first, second):
-        mine = sum(
-            part[2][a] and part[1][a] < part[1][b]
-            for a in range(25) for b in range(25))
+        mine = sum(part[2][a] and part[1][a] < part[1][b] for a in range(25)
+                   for b in range(25))
         pairs += mine
         won += mine * by_lifelines(*part)
     assert found == pytest.approx(won / pairs)
