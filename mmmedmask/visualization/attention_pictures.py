@@ -22,8 +22,7 @@ MASKED, THROWN = 1, -1
 def overlay_map(pictures: np.ndarray, maps: torch.Tensor) -> np.ndarray:
     """Colour uint8 pictures (B, H, W, 3), in gray, by maps (B, gh, gw) >= 0.
 
-    Cells keep their borders. 0 is black and the maximum of each map yellow:
-    in masking, too, only ratios within a map count.
+    0 is black and the maximum of each map yellow: only ratios count.
     """
     import matplotlib
     table = matplotlib.colormaps[COLORMAP](np.arange(256))[:, :3] * 255
@@ -45,15 +44,14 @@ def cover_partition(pictures: np.ndarray, flags: np.ndarray) -> np.ndarray:
     ``flags`` (B, gh, gw) are 1 = masked, -1 = thrown, 0 = visible.
     """
     covered = hatch_thrown(pictures, flags)
-    places = enlarge_cells(flags.astype(np.int16), pictures.shape[1:3])
-    covered[places == MASKED] = MASK_COLOR
+    covered[enlarge_cells(flags, pictures.shape[1:3]) == MASKED] = MASK_COLOR
     return covered
 
 
 def hatch_thrown(pictures: np.ndarray, flags: np.ndarray) -> np.ndarray:
     """Hatch the patches that are thrown away, see :func:`cover_partition`."""
     height, width = pictures.shape[1:3]
-    places = enlarge_cells(flags.astype(np.int16), (height, width))
+    places = enlarge_cells(flags, (height, width))
     thickness = max(1, round(height / flags.shape[1] / 10))
     rows, columns = np.mgrid[:height, :width]
     stripes = (rows + columns) % (4 * thickness) < thickness
@@ -73,9 +71,8 @@ def outline_lesions(pictures: np.ndarray,
         if lesion is None:
             continue
         if lesion.shape != picture.shape[:2]:
-            raise ValueError(
-                f'a lesion mask of shape {lesion.shape} does not fit a '
-                f'picture of shape {picture.shape[:2]}')
+            raise ValueError(f'a lesion mask of shape {lesion.shape} does not '
+                             f'fit a picture of shape {picture.shape[:2]}')
         side = 3 + 2 * (min(lesion.shape) // 160)
         wider = cv2.dilate(
             lesion.astype(np.uint8), np.ones((side, side), np.uint8))
@@ -102,9 +99,8 @@ def attention_columns(
     """
     flags = partition.flags().cpu().numpy()
     if flags.shape[1] != maps[0].numel():
-        raise ValueError(
-            f'the partition has {flags.shape[1]} tokens, and the maps '
-            f'{tuple(maps.shape[1:])} cells')
+        raise ValueError(f'the partition has {flags.shape[1]} tokens, and the '
+                         f'maps {tuple(maps.shape[1:])} cells')
     flags = flags.reshape(tuple(maps.shape))
     pictures = units.to_pictures(images)
     shown, note = pictures, ''

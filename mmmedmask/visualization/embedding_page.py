@@ -1,7 +1,6 @@
 """A map of tiles as one web page: tiles under the mouse, neighbours, legend.
 
-Points are drawn on a canvas, and found through a grid, so that ten thousand
-tiles move smoothly.
+A canvas and a grid of points let ten thousand tiles move smoothly.
 """
 
 import base64
@@ -13,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmmedmask.evaluation.probes import unit_rows
 from mmmedmask.util.atomic_files import write_text
 from mmmedmask.util.checks import check_integer
 
@@ -28,8 +28,7 @@ def nearest_neighbours(vectors: np.ndarray, count: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
 
     check_integer('count', count, 1, len(vectors) - 1)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit = vectors / np.maximum(lengths, 1e-12)
+    unit = unit_rows(vectors)
     # Brute force is exact, and fast in many dimensions.
     found = NearestNeighbors(n_neighbors=count, algorithm='brute').fit(unit)
     # Called without vectors it leaves out each one itself.
@@ -53,18 +52,16 @@ def thumbnail_sheets(pictures: Sequence[np.ndarray], side: int) -> list[str]:
     return sheets
 
 
-def write_embedding_page(path: str | Path, title: str, points: np.ndarray,
-                         neighbours: np.ndarray,
-                         thumbnails: Sequence[np.ndarray],
-                         names: Sequence[str],
-                         groups: Mapping[str, Sequence[str]]) -> None:
+def write_embedding_page(
+        path: str | Path, title: str, points: np.ndarray,
+        neighbours: np.ndarray, thumbnails: Sequence[np.ndarray],
+        names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> None:
     """Write a map of tiles.
 
     Args:
         points: Where the N tiles are, (N, 2).
         neighbours: Numbers of each one's nearest, (N, k).
         thumbnails: uint8 RGB, of one square size.
-        names: What a tile is called.
         groups: By what tiles can be coloured, such as ``'folder'``, and the
             class of each tile.
     """
@@ -79,11 +76,9 @@ def write_embedding_page(path: str | Path, title: str, points: np.ndarray,
     side = thumbnails[0].shape[0]
     colours = []
     for name, values in groups.items():
-        classes = sorted(set(values))
-        numbers = {value: number for number, value in enumerate(classes)}
-        colours.append(dict(
-            name=name, classes=classes,
-            labels=_packed([numbers[value] for value in values], '<i4')))
+        classes, labels = np.unique(values, return_inverse=True)
+        colours.append(dict(name=name, classes=classes.tolist(),
+                            labels=_packed(labels, '<i4')))
     data = dict(
         points=_packed((points - middle) / reach + .5, '<f4'),
         near=_packed(neighbours, '<i4'), k=neighbours.shape[1], side=side,

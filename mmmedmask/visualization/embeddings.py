@@ -17,10 +17,7 @@ MAX_CLASSES = 10
 
 @dataclass(frozen=True)
 class EmbeddingPanel:
-    """A map of patients or tiles.
-
-    ``points`` are (N, 2), ``labels`` their classes, integers (N,).
-    """
+    """A map of points (N, 2), with their classes, integers (N,)."""
 
     title: str
     points: np.ndarray
@@ -31,9 +28,8 @@ def project_tsne(vectors: np.ndarray, perplexity: float = 30.0,
                  seed: int = 0) -> np.ndarray:
     """Lay vectors (N, d) out in the plane, (N, 2), by scikit-learn's t-SNE.
 
-    Neighbours stay neighbours; distances between groups, and the size of a
-    group, mean nothing. ``perplexity`` is about how many neighbours count, at
-    most a third of the points.
+    Distances between groups, and their sizes, mean nothing. ``perplexity`` is
+    about how many neighbours count, at most a third of the points.
     """
     from sklearn.manifold import TSNE
 
@@ -64,9 +60,8 @@ def project(vectors: np.ndarray, method: str = 'tsne',
         return project_tsne(vectors, seed=seed)
     umap = import_extra('umap', 'plots', 'UMAP')
     # Fewer neighbours than points, as few as there are.
-    return umap.UMAP(
-        n_neighbors=min(15, len(vectors) - 1), n_jobs=1,
-        random_state=seed).fit_transform(vectors)
+    return umap.UMAP(n_neighbors=min(15, len(vectors) - 1), n_jobs=1,
+                     random_state=seed).fit_transform(vectors)
 
 
 def frequent_classes(values: Sequence[str]
@@ -76,13 +71,12 @@ def frequent_classes(values: Sequence[str]
     Gives numbers (N,), and the names of at most 10 classes.
     """
     counts = Counter(values)
-    kept = sorted(counts)
-    if len(kept) > MAX_CLASSES:
-        kept = sorted(name for name, _ in counts.most_common(MAX_CLASSES - 1))
+    many = len(counts) > MAX_CLASSES
+    kept = sorted(name for name, _ in counts.most_common(
+        MAX_CLASSES - 1 if many else None))
     places = {name: place for place, name in enumerate(kept)}
-    classes = (*kept, 'others') if len(kept) < len(counts) else tuple(kept)
-    return np.array([places.get(value, len(kept)) for value in values]), \
-        classes
+    return (np.array([places.get(value, len(kept)) for value in values]),
+            (*kept, 'others') if many else tuple(kept))
 
 
 def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],

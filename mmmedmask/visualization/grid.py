@@ -50,12 +50,12 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
     cells = [[enlarge(picture, min_side) for picture in column.pictures]
              for column in columns]
     cell_height, cell_width = cells[0][0].shape[:2]
-    titles = [
-        _wrap(column.title, TITLE_SIZE, cell_width) for column in columns]
+    titles = [_wrap(column.title, TITLE_SIZE, cell_width)
+              for column in columns]
     subtitles = [_wrap(column.subtitle, SUBTITLE_SIZE, cell_width)
                  for column in columns]
-    title_height = _lines_height(titles, TITLE_SIZE)
-    subtitle_height = _lines_height(subtitles, SUBTITLE_SIZE)
+    title_height = max(map(len, titles)) * _line_height(TITLE_SIZE)
+    subtitle_height = max(map(len, subtitles)) * _line_height(SUBTITLE_SIZE)
     top = MARGIN + (_line_height(HEADING_SIZE) + GAP if heading else 0)
     body = top + title_height + subtitle_height + GAP // 2
     row_title_height = _line_height(SUBTITLE_SIZE) if row_titles else 0
@@ -85,28 +85,22 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
 
 def _check(columns: Sequence[Column], row_titles: Sequence[str]) -> int:
     """Number of rows."""
-    numbers = {len(column.pictures) for column in columns}
-    if len(numbers) != 1 or numbers == {0}:
+    numbers = [len(column.pictures) for column in columns]
+    if len(set(numbers)) != 1 or not numbers[0]:
         raise ValueError('a grid needs columns with the same number of '
-                         'pictures, at least one, got '
-                         f'{[len(column.pictures) for column in columns]}')
+                         f'pictures, at least one, got {numbers}')
     shapes = {tuple(picture.shape)
               for column in columns for picture in column.pictures}
     if len(shapes) != 1 or len(next(iter(shapes))) != 3:
         raise ValueError('all pictures must have one shape (H, W, 3), got '
                          f'{sorted(shapes)}')
-    num_rows = numbers.pop()
-    if row_titles and len(row_titles) != num_rows:
-        raise ValueError(f'{len(row_titles)} row titles for {num_rows} rows')
-    return num_rows
+    if row_titles and len(row_titles) != numbers[0]:
+        raise ValueError(f'{len(row_titles)} row titles for {numbers[0]} rows')
+    return numbers[0]
 
 
 def _line_height(size: int) -> int:
     return round(size * LINE_SPACING)
-
-
-def _lines_height(texts: Sequence[Sequence[str]], size: int) -> int:
-    return max(len(lines) for lines in texts) * _line_height(size)
 
 
 def _text_width(text: str, size: int) -> int:

@@ -35,20 +35,18 @@ def draw_instances(image: np.ndarray, masks: Sequence[np.ndarray],
                              f'image of shape {image.shape}')
     size = (image.shape[1] * scale, image.shape[0] * scale)  # (w, h), OpenCV
     picture = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    enlarged = [
-        cv2.resize(
-            mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-        for mask in masks]
-    for index, mask in enumerate(enlarged):
-        color = np.array(PALETTE[index % len(PALETTE)])
+    enlarged = [cv2.resize(mask.astype(np.uint8), size,
+                           interpolation=cv2.INTER_NEAREST) for mask in masks]
+    colors = [PALETTE[index % len(PALETTE)] for index in range(len(masks))]
+    for color, mask in zip(colors, enlarged, strict=True):
         inside = mask > 0
-        mixed = picture[inside] * (1 - FILL_SHARE) + color * FILL_SHARE
+        mixed = picture[inside] * (1 - FILL_SHARE) \
+            + np.array(color) * FILL_SHARE
         picture[inside] = mixed.round().astype(np.uint8)
-    for index, mask in enumerate(enlarged):
+    for color, mask in zip(colors, enlarged, strict=True):
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL,
                                        cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1,
-                         PALETTE[index % len(PALETTE)], 2, cv2.LINE_AA)
+        cv2.drawContours(picture, contours, -1, color, 2, cv2.LINE_AA)
     if scores is not None:
         for mask, score in zip(enlarged, scores, strict=True):
             _write_score(picture, mask, score)
@@ -56,7 +54,6 @@ def draw_instances(image: np.ndarray, masks: Sequence[np.ndarray],
 
 
 def _write_score(picture: np.ndarray, mask: np.ndarray, score: float) -> None:
-    """Write a score near the centre of an instance."""
     places = np.argwhere(mask)
     if len(places) == 0:
         return

@@ -45,13 +45,10 @@ class PictureUnits:
                     f'images with {available} channels have no colours of '
                     'their own: name one (gray) or three (red, green, blue) '
                     f'of 0 to {available - 1} in channels')
-            return
-        if len(self.channels) not in SHOWN_AS_THEY_ARE:
-            raise ValueError('channels must name one or three channels, got '
-                             f'{self.channels}')
-        if not all(0 <= channel < available for channel in self.channels):
-            raise ValueError(f'channels must lie in 0 to {available - 1}, '
-                             f'got {self.channels}')
+        elif len(self.channels) not in SHOWN_AS_THEY_ARE or not all(
+                0 <= channel < available for channel in self.channels):
+            raise ValueError('channels must name one or three channels of 0 '
+                             f'to {available - 1}, got {self.channels}')
 
     @classmethod
     def from_preprocessor(
@@ -60,23 +57,23 @@ class PictureUnits:
             window: Sequence[float] | None = None) -> 'PictureUnits':
         """Take the units from a data preprocessor with ``mean`` and ``std``.
 
-        Without a ``window`` it is (0, ``data_range``); a preprocessor without
-        that has 8 bits, (0, 255), or 16 if the mean says so.
+        Without a ``window`` it is (0, ``data_range``), of a preprocessor
+        without that 8 bits, (0, 255), or 16 if the mean says so.
         """
         mean = getattr(preprocessor, 'mean', None)
         if mean is None:
             raise ValueError(
                 f'{type(preprocessor).__name__} has no mean and std, so its '
                 'images cannot be shown in their stored units')
-        data_range = getattr(preprocessor, 'data_range', None)
-        if window is None and data_range is None:
-            data_range = 255.0 if mean.max() <= 255 else 65535.0
-        return cls(
-            mean=tuple(mean.flatten().tolist()),
-            std=tuple(preprocessor.std.flatten().tolist()),
-            window=(0.0, float(data_range))
-            if window is None else tuple(window),
-            channels=None if channels is None else tuple(channels))
+        if window is None:
+            data_range = getattr(preprocessor, 'data_range', None)
+            if data_range is None:
+                data_range = 255 if mean.max() <= 255 else 65535
+            window = (0.0, float(data_range))
+        return cls(mean=tuple(mean.flatten().tolist()),
+                   std=tuple(preprocessor.std.flatten().tolist()),
+                   window=tuple(window),
+                   channels=None if channels is None else tuple(channels))
 
     def to_pictures(self, images: torch.Tensor) -> np.ndarray:
         """Turn normalised images (B, C, H, W) into uint8 RGB (B, H, W, 3).

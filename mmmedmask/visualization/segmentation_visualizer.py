@@ -22,8 +22,7 @@ class SegmentationVisualizer(Visualizer):
     """Draw an image, what is true of it and what was predicted.
 
     Other than with mmseg's visualizer, whose arguments it takes, nothing lies
-    on a lesion, however small: it is outlined from outside, and what it is and
-    numbers of pixels stand above.
+    on a lesion, however small: it is outlined from outside, and named above.
     """
 
     def add_datasample(self, name: str, image: np.ndarray,

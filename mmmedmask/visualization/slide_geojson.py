@@ -13,8 +13,6 @@ import numpy as np
 
 from mmmedmask.visualization.slide_heatmap import PatchPlaces
 
-_PALETTE = 'tab10'
-
 
 def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
                    classes: Sequence[str] = (),
@@ -25,7 +23,7 @@ def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
         places: Where the patches are; their corners become polygons in
             pixels of the finest level, counted from ``places.origin``.
         measurements: Values of the patches by name, (N,) each, finite.
-        labels: Class of each patch, (N,), or None for none.
+        labels: Class of each patch, (N,).
     """
     number = len(places.coords)
     for name, values in measurements.items():
@@ -37,9 +35,10 @@ def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
     if labels is not None and labels.shape != (number, ):
         raise ValueError(f'labels have the shape {labels.shape} for {number} '
                          'patches')
-    colors = [[round(255 * part) for part in
-               matplotlib.colormaps[_PALETTE](place % 10)[:3]]
-              for place in range(len(classes))]
+    kinds = [dict(name=name, color=[
+        round(255 * part)
+        for part in matplotlib.colormaps['tab10'](place % 10)[:3]])
+        for place, name in enumerate(classes)]
     features = []
     corners = places.coords - np.array(places.origin)
     for row, (x, y) in enumerate(corners.tolist()):
@@ -51,9 +50,7 @@ def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
             measurements={name: float(values[row])
                           for name, values in measurements.items()})
         if labels is not None:
-            label = int(labels[row])
-            properties['classification'] = dict(
-                name=classes[label], color=colors[label])
+            properties['classification'] = kinds[int(labels[row])]
         features.append(dict(
             type='Feature', properties=properties, geometry=dict(
                 type='Polygon', coordinates=[corners_of_patch])))

@@ -1,5 +1,4 @@
-"""Heat maps of the patches of a slide, with a scale that says what it shows.
-"""
+"""Heat maps of the patches of a slide, and what their colours say."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -65,11 +64,7 @@ class PatchPlaces:
 
 
 def percentile_ranks(values: np.ndarray) -> np.ndarray:
-    """Share of the other values (N, ) that are smaller; equal ones count half.
-
-    The smallest of several values has 0, the largest 1, one that all share
-    0.5.
-    """
+    """Share of the other values (N, ) that are smaller; equal ones half."""
     from scipy.stats import rankdata
 
     if len(values) < 2:
@@ -146,11 +141,10 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
         heading = f'{heading} ({note})'
     gray = np.repeat(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None], 3,
                      axis=2)
-    for patch_map in maps:
-        columns.append(Column(
-            patch_map.title,
-            SCALES[patch_map.scale].format(len(patch_map.values)),
-            [_draw_map(gray, patch_map, places, thumbnail is None)]))
+    columns += [Column(
+        patch_map.title, SCALES[patch_map.scale].format(len(places.coords)),
+        [_draw_map(gray, patch_map, places, thumbnail is None)])
+        for patch_map in maps]
     return draw_grid(columns, heading)
 
 
@@ -164,11 +158,10 @@ def _draw_map(gray: np.ndarray, patch_map: PatchMap, places: PatchPlaces,
     covered = np.isfinite(painted)
     picture = gray.copy()
     share = 1.0 if opaque else MAP_SHARE
-    picture[covered] = np.round(
-        share * 255 * colors(painted[covered])[:, :3]
-        + (1 - share) * gray[covered]).astype(np.uint8)
-    bar = _color_bar(patch_map, colors, gray.shape[1])
-    return np.concatenate([picture, bar])
+    picture[covered] = np.round(share * 255 * colors(painted[covered])[:, :3]
+                                + (1 - share) * gray[covered]).astype(np.uint8)
+    return np.concatenate(
+        [picture, _color_bar(patch_map, colors, gray.shape[1])])
 
 
 def _color_bar(patch_map: PatchMap, colors, width: int) -> np.ndarray:
@@ -205,5 +198,4 @@ def _tick_text(patch_map: PatchMap, tick: float) -> str:
 def _shape_within(shape: tuple[int, int], max_side: int) -> tuple[int, int]:
     """Make a shape smaller until its sides fit."""
     factor = max(1.0, max(shape) / max_side)
-    height, width = (max(1, round(length / factor)) for length in shape)
-    return height, width
+    return tuple(max(1, round(length / factor)) for length in shape)

@@ -6,11 +6,7 @@ import pytest
 import torch
 
 from mmmedmask.functional.attention_masking import TokenPartition
-from mmmedmask.visualization import (
-    PictureUnits,
-    attention_columns,
-    draw_grid,
-)
+from mmmedmask.visualization import PictureUnits, attention_columns, draw_grid
 from mmmedmask.visualization.attention_pictures import (
     HATCH_COLOR,
     MAP_SHARE,
@@ -116,9 +112,8 @@ def test_columns_show_what_they_say(partition):
     lesion[4:6, 4:6] = True
     drawn = images.clone()
     drawn[0, :, :8, :8] = 0.0  # The first image's first masked patch.
-    columns = {column.title: column
-               for column in attention_columns(images, maps, partition, UNITS,
-                                               [None, lesion], drawn)}
+    columns = {column.title: column for column in attention_columns(
+        images, maps, partition, UNITS, [None, lesion], drawn)}
     assert list(columns) == ['Image', 'Attention', 'Masking',
                              'Reconstruction', 'Filled in']
     pictures = UNITS.to_pictures(images)

@@ -15,10 +15,9 @@ from mmmedmask.visualization.html_report import Figure, Section, render_report
 def test_report_holds_its_pictures():
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
     page = render_report(
-        'A title', ['Introduction.'], [
-            Section('First', ['Text.'], [Figure(picture, 'What one sees.')],
-                    [('box AP', '0.123')], 12.4),
-            Section('Second', [])],
+        'A title', ['Introduction.'],
+        [Section('First', ['Text.'], [Figure(picture, 'What one sees.')],
+                 [('box AP', '0.123')], 12.4), Section('Second', [])],
         commands='make demo')
     for text in ('A title', 'Introduction.', 'First', 'Text.', '0.123',
                  '12 s', 'Second', 'make demo', 'What one sees.'):

@@ -114,10 +114,8 @@ def test_geojson_is_what_qupath_reads(tmp_path):
     assert found['type'] == 'FeatureCollection'
     first, _, third = found['features']
     assert first['type'] == 'Feature'
-    assert third['geometry'] == {
-        'type': 'Polygon',
-        'coordinates': [[[200, 100], [300, 100], [300, 200], [200, 200],
-                         [200, 100]]]}
+    assert third['geometry'] == {'type': 'Polygon', 'coordinates': [
+        [[200, 100], [300, 100], [300, 200], [200, 200], [200, 100]]]}
     properties = first['properties']
     assert properties['objectType'] == 'detection'
     assert properties['name'] == 'patch 0'
