@@ -26,14 +26,10 @@ from mmmedmask.engine.attention.whole_images import (
 )
 from mmmedmask.engine.hooks.panel_hook import choose_positions
 from mmmedmask.engine.preserved_state import model_at_rest, unwrap
+from mmmedmask.functional import lesion_coverage
 from mmmedmask.functional.attention_masking import (
     map_to_patches,
     partition_tokens,
-)
-from mmmedmask.functional.lesion_coverage import (
-    SUMMARY_NAMES,
-    image_coverage,
-    summarize_coverage,
 )
 from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.registry import DATASETS, HOOKS
@@ -45,19 +41,16 @@ from mmmedmask.visualization.curves import draw_curves
 NAME = 'lesion_coverage'
 START, REFRESH, END = 'start', 'refresh', 'end'
 # Kind of map to the model's method.
-MAPS = {
-    'attention': 'attention_maps',
-    'class_activation': 'class_activation_maps'
-}
-COLUMNS = ('epoch', 'iteration', 'moment', *SUMMARY_NAMES, 'masked_gain',
-           'num_images', 'num_without_lesion')
+MAPS = {'attention': 'attention_maps',
+        'class_activation': 'class_activation_maps'}
+COLUMNS = ('epoch', 'iteration', 'moment', *lesion_coverage.SUMMARY_NAMES,
+           'masked_gain', 'num_images', 'num_without_lesion')
 # Title of a curve: its values, and those of chance.
 CURVES = {
     'attention on the lesion': ('attention_share', 'lesion_share'),
     'maximum on the lesion': ('pointing', 'pointing_chance'),
     'lesion patches masked': ('masked', 'masked_chance'),
-    'lesion patches visible': ('visible', 'visible_chance')
-}
+    'lesion patches visible': ('visible', 'visible_chance')}
 
 
 @HOOKS.register_module()
@@ -67,10 +60,9 @@ class LesionCoverageHook(Hook):
     After every refresh of :class:`AttentionMaskHook`, from its maps, and at
     the end of training, from maps of the final weights. What is measured
     says :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`;
-    each masking is drawn from the whole image's map with the model's
-    ``mask_ratio`` and ``throw_ratio``, as the model does for a crop. Without
-    an AttentionMaskHook, or with a model that masks at random, there are
-    maps alone to measure; without the hook, at the end alone. Two controls:
+    each masking is drawn from the whole image's map, as the model does for a
+    crop. Without an AttentionMaskHook (then at the end alone), or with a
+    model that masks at random, there are only maps to measure. Two controls:
     random weights (``at_start``), and maps of a supervised classifier
     (``maps='class_activation'``).
 
@@ -80,17 +72,15 @@ class LesionCoverageHook(Hook):
     measures, and training stays the same.
 
     Images need a ``lesion_path``, as ``mmmedmask.LabelledImages`` gives it:
-    a mask of the whole image, of its size. All masks are read once before
-    training, so that a wrong one stops it there. Where no image has a lesion
-    it warns, and rests.
+    a mask of the whole image, of its size. All are read before training, so
+    that a wrong one stops it there. Where no image has a lesion, it rests.
 
     Args:
         pipeline: Transforms that load, resize and pack a whole image; None
             takes those of AttentionMaskHook.
-        dataset: Data set with lesion masks, or its config; its own pipeline
-            is not used. Maps are computed for it at each refresh. None takes
-            the training set.
-        num_images: Measure so many images, evenly from all that have a
+        dataset: Data set with lesion masks, or its config, used without its
+            own pipeline; None takes the training set.
+        num_images: Number of images, taken evenly from all that have a
             lesion mask; None takes all.
         num_draws: Maskings to draw per image.
         maps: ``'attention'`` of the class token, or ``'class_activation'``:
@@ -168,15 +158,12 @@ class LesionCoverageHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Measure the maps if they have just been made."""
         attention = self._attention
-        if (attention is None or not self._sources
-                or attention.last_refresh_epoch != runner.epoch):
-            return
-        if self.dataset is None:
+        if attention and self._sources \
+                and attention.last_refresh_epoch == runner.epoch:
             maps = [attention.store.lookup(source.info['img_path'])
-                    for source in self._sources]
-        else:
-            maps = self._compute_maps(runner)
-        self._measure(runner, maps, REFRESH)
+                    for source in self._sources] if self.dataset is None \
+                else self._compute_maps(runner)
+            self._measure(runner, maps, REFRESH)
 
     def after_train(self, runner: Runner) -> None:
         """Measure the final weights."""
@@ -238,29 +225,26 @@ class LesionCoverageHook(Hook):
             if attention_map is None:
                 continue
             attention_map = attention_map.float()
-            flags = self._draw_flags(model, attention_map,
-                                     sample_generator(seed, runner.epoch, row))
             mask = read_lesion_mask(source.info['lesion_path'])
-            images.append(image_coverage(
-                attention_map, torch.from_numpy(mask), flags))
-        missing = len(maps) - len(images)
-        if missing:
+            images.append(lesion_coverage.image_coverage(
+                attention_map, torch.from_numpy(mask),
+                self._draw_flags(model, attention_map, sample_generator(
+                    seed, runner.epoch, row))))
+        if missing := len(maps) - len(images):
             runner.logger.warning(
                 f'LesionCoverageHook: {missing} of {len(maps)} images could '
                 'not be read and are left out.')
         if not any(image['lesion_share'] > 0 for image in images):
-            runner.logger.warning(
-                'LesionCoverageHook: none of the others has a lesion, so '
-                'nothing is measured.')
+            runner.logger.warning('LesionCoverageHook: none of the others has '
+                                  'a lesion, so nothing is measured.')
             return
-        values = summarize_coverage(images)
-        listed = ', '.join(f'{name} {value:.4g}'
-                           for name, value in values.items())
+        values = lesion_coverage.summarize_coverage(images)
         runner.logger.info(
-            f'Lesion coverage ({moment}, epoch {runner.epoch}): {listed}')
+            f'Lesion coverage ({moment}, epoch {runner.epoch}): ' + ', '.join(
+                f'{name} {value:.4g}' for name, value in values.items()))
         runner.visualizer.add_scalars(
-            {f'{NAME}/{name}': value
-             for name, value in values.items()}, runner.iter)
+            {f'{NAME}/{name}': value for name, value in values.items()},
+            runner.iter)
         self._table.add(runner.epoch, runner.iter, moment, values)
         Image.fromarray(draw_coverage(self._table)).save(
             self._table.path.with_suffix('.png'))
@@ -282,10 +266,7 @@ class LesionCoverageHook(Hook):
 
 
 def image_size(path: str) -> tuple[int, int] | None:
-    """Read the size (h, w) of an image; None if only its loader can tell.
-
-    It is the size of the upright image, as it is loaded.
-    """
+    """Read the upright size (h, w) of an image; None if its loader must."""
     try:
         with Image.open(path) as image:
             size = image.height, image.width
@@ -303,8 +284,7 @@ class CoverageTable:
     Columns are ``epoch`` and ``iteration``, how much of the training was
     over; ``moment``, ``start``, ``refresh`` of the maps or ``end``; and the
     values of :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`
-    (empty where a value is not defined). A file of this name with other
-    columns is a ValueError.
+    (empty where one is not defined). Another table there is a ValueError.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -319,10 +299,7 @@ class CoverageTable:
             self.rows = [row for _, row in table.rows()]
 
     def cut(self, iteration: int) -> int:
-        """Forget what a run measured after ``iteration``, where it starts now.
-
-        0 forgets all. Returns how many rows that were.
-        """
+        """Forget what comes after ``iteration`` (0: all); count the rows."""
         before = len(self.rows)
         self.rows = [row for row in self.rows
                      if iteration > 0 and int(row['iteration']) <= iteration]

@@ -1,7 +1,6 @@
 """Find the content of every training image, for the crops of two views.
 
-ContrastiveCrop (Peng et al., "Crafting Better Contrastive Views for Siamese
-Representation Learning", CVPR 2022, arXiv 2202.03278), Algorithm 1.
+ContrastiveCrop: Peng et al., CVPR 2022, arXiv 2202.03278, Algorithm 1.
 """
 
 from collections import Counter
@@ -38,9 +37,8 @@ class ContrastiveCropHook(RefreshHook):
         threshold: k, what is warm in a heat map from 0 to 1.
 
     Attributes:
-        regions: Shape (N, 4), float32 in shared memory: (x0, y0, x1, y1) in
-            fractions of an image, NaN where there is none; None before
-            training.
+        regions: (N, 4), float32: (x0, y0, x1, y1) in fractions of an image,
+            NaN where there is none; None before training.
     """
 
     state_key = 'contrastive_crop_regions'
@@ -69,7 +67,6 @@ class ContrastiveCropHook(RefreshHook):
                 check_views(transform)
 
     def before_train(self, runner: Runner) -> None:
-        """See the base."""
         self.regions = None
         super().before_train(runner)
 
@@ -102,9 +99,8 @@ class ContrastiveCropHook(RefreshHook):
 
 def check_views(transform: object) -> None:
     """Refuse a ``MultiView`` with several views of the same draws."""
-    counts = Counter(
-        part.view for view in transform.transforms for part in view
-        if isinstance(part, ContrastiveCrop))
+    counts = Counter(part.view for view in transform.transforms
+                     for part in view if isinstance(part, ContrastiveCrop))
     twice = sorted(view for view, count in counts.items() if count > 1)
     if twice:
         raise ValueError(

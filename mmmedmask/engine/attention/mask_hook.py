@@ -1,7 +1,6 @@
 """Make an attention map of every training image, and hand them to the model.
 
-Algorithm 1 of MSMAE (arXiv 2305.05871): what the class token attends to drives
-the masking of the next epochs.
+Algorithm 1 of MSMAE (arXiv 2305.05871).
 """
 
 import io
@@ -25,8 +24,7 @@ NEEDED_KEYS = {
     'img_path': 'a data set with image files',
     'crop_box': 'mmmedmask.RandomResizedCrop or mmmedmask.ResizeImage',
     'flip': 'mmmedmask.RandomResizedCrop, mmmedmask.ResizeImage or '
-            'mmmedmask.RandomFlip'
-}
+            'mmmedmask.RandomFlip'}
 
 
 @HOOKS.register_module()
@@ -38,12 +36,10 @@ class AttentionMaskHook(RefreshHook):
     columns), before its iteration, in the main process.
 
     The model needs ``attention_maps(inputs)``, as
-    :class:`mmmedmask.models.msmae.MSMAE` and ``MSMAEClassifier`` have it.
-    Samples need the metainfo ``img_path``, ``crop_box``, ``flip`` and
-    ``flip_direction``.
-
-    In a checkpoint a map of 14 x 14 tokens is 392 bytes, float16.
-    ``tools/model_converters`` leave the maps out.
+    :class:`mmmedmask.models.msmae.MSMAE` and ``MSMAEClassifier`` have it,
+    samples the metainfo ``img_path``, ``crop_box``, ``flip`` and
+    ``flip_direction``. In a checkpoint a map of 14 x 14 tokens is 392 bytes,
+    float16; ``tools/model_converters`` leave the maps out.
 
     Args:
         begin: See :class:`RefreshHook`, as for the next four.
@@ -93,10 +89,9 @@ class AttentionMaskHook(RefreshHook):
     def before_train(self, runner: Runner) -> None:
         """See the base; look at the first sample of every data set, too."""
         super().before_train(runner)
-        datasets = {id(source.dataset): source.dataset
-                    for source in self.store.images.sources}
         with preserve_random_state():
-            for dataset in datasets.values():
+            for dataset in {id(source.dataset): source.dataset for source
+                            in self.store.images.sources}.values():
                 packed = dataset[0]
                 check_sample(packed.get('data_samples') if isinstance(
                     packed, dict) else None)
@@ -145,10 +140,10 @@ class AttentionMaskHook(RefreshHook):
         if reason is not None or 'file' not in state:
             return state, reason
         source = runner._load_from or find_latest_checkpoint(runner.work_dir)
-        folder, _, _ = str(source).rpartition('/')
         _, backend_args = checkpoint_folder(runner)
-        path = fileio.join_path(folder or '.', Path(state['file']).name,
-                                backend_args=backend_args)
+        path = fileio.join_path(
+            str(source).rpartition('/')[0] or '.', Path(state['file']).name,
+            backend_args=backend_args)
         if not fileio.exists(path, backend_args=backend_args):
             return None, f'the file {path}, where they should be, is missing'
         try:

@@ -1,8 +1,4 @@
-"""Panels of attention, masking and prediction, of a model in training.
-
-``mmmedmask.AttentionPanelHook`` draws them while a model trains,
-``tools/visualizations/visualize_attention.py`` afterwards.
-"""
+"""Panels of attention, masking and prediction, in training and afterwards."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,17 +13,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
-from mmmedmask.engine.attention.mask_hook import (
-    find_mask_hook,
-    whole_pipeline,
-)
-from mmmedmask.engine.attention.whole_images import (
-    WHOLE,
-    ImageSource,
-    WholeImages,
-    collate_whole,
-    list_sources,
-)
+from mmmedmask.engine.attention import whole_images
+from mmmedmask.engine.attention.mask_hook import find_mask_hook, whole_pipeline
 from mmmedmask.engine.hooks.panel_hook import PanelHook, choose_positions
 from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.registry import HOOKS
@@ -52,16 +39,13 @@ class AttentionPanelHook(PanelHook):
 
     A row per image: the whole image, with its lesion outlined if the data
     set knows it; what the class token looks at now; a masking drawn from
-    that map with the model's ``mask_ratio`` and ``throw_ratio``; and, if the
-    model has a decoder, what it reconstructs. Training may mask by older
-    maps, or at random before the first ones; the panel says what masking by
-    the present weights would be. In runs without
+    that map, while training may mask by older ones; and, if the model has a
+    decoder, what it reconstructs. In runs without
     ``mmmedmask.AttentionMaskHook``, and with models that mask at random, the
     masking is random here, too.
 
-    The noise of the masking is the same in all panels, so they compare with
-    each other, and with those of a resumed run. The model needs
-    ``attention_maps`` and ``partition``, as
+    The noise of the masking is the same in all panels, also of a resumed
+    run. The model needs ``attention_maps`` and ``partition``, as
     :class:`mmmedmask.models.msmae.MSMAE` and ``MSMAEClassifier`` have them.
 
     Args:
@@ -101,7 +85,7 @@ class AttentionPanelHook(PanelHook):
         dataset = runner.train_dataloader.dataset
         positions = choose_positions(
             len(dataset), self.num_samples, self.indices)
-        sources = list_sources(dataset)
+        sources = whole_images.list_sources(dataset)
         self._panel = load_panel(
             [sources[position] for position in positions], positions,
             self.pipeline, follows_attention(model, attention is not None))
@@ -116,9 +100,8 @@ class AttentionPanelHook(PanelHook):
 class AttentionPanel:
     """The rows of a panel, before a model looks at them.
 
-    ``batch`` has lists of ``inputs`` and ``data_samples`` for the model's
-    data preprocessor; lesion masks, bool in the size of the inputs, may be
-    None; ``by_attention`` says whether attention decides on the masking.
+    ``batch`` is for a data preprocessor, ``lesions`` are bool in the size of
+    its inputs, or None; ``by_attention`` says what decides on the masking.
     """
 
     batch: dict
@@ -133,21 +116,21 @@ def follows_attention(model: nn.Module, has_maps: bool) -> bool:
     A model may mask at random on purpose, or as long as there are no maps
     (``has_maps``: whether there is an AttentionMaskHook).
     """
-    if getattr(model, 'masking', 'attention') == 'random':
-        return False
-    return has_maps or getattr(model, 'ratios_without_maps', ()) is None
+    return getattr(model, 'masking', 'attention') != 'random' and (
+        has_maps or getattr(model, 'ratios_without_maps', ()) is None)
 
 
-def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
-               pipeline: Callable[[dict], dict],
+def load_panel(sources: Sequence[whole_images.ImageSource],
+               positions: Sequence[int], pipeline: Callable[[dict], dict],
                by_attention: bool) -> AttentionPanel:
     """Load whole images for a panel, but for broken files that are skipped.
 
     ``positions`` are the numbers from which a masking is drawn. The pipeline
     has to keep images whole and bring them to one size.
     """
-    images = WholeImages(sources, pipeline)
-    rows, batch = collate_whole([images[row] for row in range(len(images))])
+    images = whole_images.WholeImages(sources, pipeline)
+    rows, batch = whole_images.collate_whole(
+        [images[row] for row in range(len(images))])
     if batch is None:
         raise ValueError(
             f'none of {len(sources)} images for the panel can be used')
@@ -158,7 +141,7 @@ def load_panel(sources: Sequence[ImageSource], positions: Sequence[int],
         # What the masking is drawn from; a pipeline need not keep it.
         sample.set_metainfo(
             dict(img_path=info['img_path'], sample_idx=int(positions[row]),
-                 crop_box=WHOLE, flip=False, flip_direction=None))
+                 crop_box=whole_images.WHOLE, flip=False, flip_direction=None))
         lesions.append(read_lesion(info.get('lesion_path'), inputs.shape[-2:]))
         titles.append(describe_image(info, sources[row].dataset))
     return AttentionPanel(batch, lesions, titles, by_attention)
@@ -168,27 +151,23 @@ def read_lesion(path: str | None, size: Sequence[int]) -> np.ndarray | None:
     """Read a lesion mask, bool, in the size (h, w) of a model's input."""
     if path is None:
         return None
-    mask = read_lesion_mask(path).astype(np.uint8)
-    height, width = size
-    return cv2.resize(
-        mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    return cv2.resize(read_lesion_mask(path).astype(np.uint8), size[::-1],
+                      interpolation=cv2.INTER_NEAREST_EXACT) > 0
 
 
 def describe_image(info: dict, dataset: object) -> str:
     """Name an image, and its class if it is known."""
-    name = Path(info['img_path']).name
+    name, label = Path(info['img_path']).name, info.get('gt_label')
     classes = getattr(dataset, 'metainfo', {}).get('classes')
-    label = info.get('gt_label')
-    known = label is not None and classes
-    return f'{name}: {classes[int(label)]}' if known else name
+    return name if label is None or not classes \
+        else f'{name}: {classes[int(label)]}'
 
 
 class Look(NamedTuple):
     """What a model sees and does.
 
-    ``images`` are normalised, (B, C, H, W), ``maps`` (B, gh, gw), and
-    ``reconstruction`` the images with their masked patches predicted; None if
-    the model has no decoder.
+    Normalised ``images`` (B, C, H, W), ``maps`` (B, gh, gw), and the images
+    with their masked patches predicted; None without a decoder.
     """
 
     images: torch.Tensor

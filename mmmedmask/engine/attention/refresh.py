@@ -42,15 +42,13 @@ class RefreshHook(Hook):
 
     Before epochs ``begin``, ``begin + interval``, ... all training images
     are run through the model, whole and in evaluation mode, under the
-    autocast of training; with several processes each takes a part, and all
-    have all values afterwards. Values come from the weights that are
-    trained, not from the average that ``EMAHook`` keeps. A refresh draws no
-    random number.
+    autocast of training; each process takes a part, and all have all values
+    afterwards. The weights are those that are trained, not the average of
+    ``EMAHook``. A refresh draws no random number.
 
-    Values are saved with checkpoints, and a resumed run goes on with them.
-    They are not taken from ``load_from``, nor if the training set has other
-    files. Transforms that draw need ``mmmedmask.TransformEpochHook`` beside
-    this hook.
+    Values are saved with checkpoints, and a resumed run goes on with them,
+    but not one from ``load_from``, nor if the training set has other files.
+    Transforms that draw need ``mmmedmask.TransformEpochHook``, too.
 
     Subclasses set the name of the values in a checkpoint (``state_key``), of
     the tensor there (``value_name``) and in the log (``plural``), and write
@@ -61,7 +59,6 @@ class RefreshHook(Hook):
         interval: Epochs from one refresh to the next.
         pipeline: Transforms that load, resize and pack a whole image.
         batch_size: Whole images per forward pass and process.
-        num_workers: Loader processes of a refresh.
 
     Raises:
         ValueError: If an argument is out of range; in training, if loop,
@@ -98,10 +95,7 @@ class RefreshHook(Hook):
         """Raise a ValueError if the model or a transform does not fit."""
 
     def compute(self, model: nn.Module, batch: dict) -> torch.Tensor:
-        """Compute the values (B, ...) of whole images.
-
-        The batch has lists of ``inputs`` and ``data_samples``.
-        """
+        """Compute the values (B, ...) of a batch of whole images."""
         raise NotImplementedError
 
     def values_changed(self) -> None:
@@ -133,18 +127,14 @@ class RefreshHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Make new values if it is time, or if there should be some."""
-        if runner.epoch < self.begin:
-            return
-        if not self.store.is_filled or is_refresh_epoch(
-                runner.epoch, self.begin, self.interval):
+        if runner.epoch >= self.begin and not self.store.is_filled \
+                or is_refresh_epoch(runner.epoch, self.begin, self.interval):
             self._refresh(runner)
 
     def after_train(self, runner: Runner) -> None:
-        """Say what the values cost."""
         runner.logger.info(f'{self.plural} took {self._cost()}.')
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the values to a checkpoint."""
         if self.store is not None and self.store.is_filled:
             checkpoint[self.state_key] = self.store.state_dict()
 
@@ -156,10 +146,9 @@ class RefreshHook(Hook):
                 f'{type(runner.train_loop).__name__}')
         if is_model_wrapper(runner.model) and not isinstance(
                 runner.model, DistributedDataParallel):
-            raise ValueError(
-                f'{name} works with DistributedDataParallel, not with '
-                f'{type(runner.model).__name__}: each process needs the '
-                'whole model')
+            raise ValueError(f'{name} works with DistributedDataParallel, not '
+                             f'with {type(runner.model).__name__}: each '
+                             'process needs the whole model')
         transforms = list(transforms_of(runner.train_dataloader.dataset))
         self.check_training(unwrap(runner.model), transforms)
         announced = any(isinstance(hook, TransformEpochHook)
@@ -220,21 +209,20 @@ class RefreshHook(Hook):
         runner.logger.info(
             f'{self.plural} of {len(self.store)} images made before epoch '
             f'{runner.epoch} in {seconds:.1f} s; so far they took '
-            f'{self._cost()}.' +
-            (f' {unusable} files could not be read.' if unusable else ''))
+            f'{self._cost()}.'
+            f'{f" {unusable} files could not be read." if unusable else ""}')
 
     def _check_values(self, values: torch.Tensor,
                       present: torch.Tensor) -> None:
-        count = len(present)
         if not present.any():
-            raise ValueError(
-                f'none of the {count} training images could be read')
+            raise ValueError(f'none of the {len(present)} training images '
+                             'could be read')
         broken = present & ~values.isfinite().flatten(1).all(dim=1)
         if broken.any():
             first = self.store.images.keys[int(broken.nonzero()[0])]
             raise ValueError(
-                f'{self.plural}: {int(broken.sum())} of {count} are not '
-                f'finite, the first is of {first}: the model has diverged')
+                f'{self.plural}: {int(broken.sum())} of {len(present)} are '
+                f'not finite, the first is of {first}: the model has diverged')
 
     def _cost(self) -> str:
         total = time.perf_counter() - self._train_start

@@ -15,11 +15,9 @@ VERSION = 1
 class ImageStore:
     """Tensors of the images of a training set, float16 in CPU memory.
 
-    Attributes:
-        values: Shape (N, ...), float16, in the order of ``images.keys``;
-            None before the first are made. Rows of files that could not be
-            read are NaN.
-        epoch: Epoch before which they were made; None before that.
+    ``values`` (N, ...) are in the order of ``images.keys``, NaN where a file
+    could not be read, ``epoch`` is the one before which they were made; both
+    are None before that.
     """
 
     def __init__(self, images: ImageIndex, name: str = 'maps') -> None:
@@ -54,15 +52,15 @@ class ImageStore:
 
     def gather(self, img_paths: Sequence[str]) -> torch.Tensor:
         """Get copies for B images, (B, ...); a ValueError says which lacks."""
-        values = [self.lookup(path) for path in img_paths]
-        for path, value in zip(img_paths, values, strict=True):
+        values = {path: self.lookup(path) for path in img_paths}
+        for path, value in values.items():
             if value is None:
                 reason = ('its file could not be read when they were made'
                           if path in self.images.rows else
                           f'it is not among the {len(self)} images of the '
                           'training set')
                 raise ValueError(f'{path} has no attention map: {reason}')
-        return torch.stack(values)
+        return torch.stack([values[path] for path in img_paths])
 
     def state_dict(self) -> dict:
         """Collect what a checkpoint needs: tensors and plain data."""

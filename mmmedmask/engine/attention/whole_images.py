@@ -63,8 +63,7 @@ class ImageIndex:
     sets. Files outside their root keep their path.
 
     Attributes:
-        keys: Sorted keys, one per file.
-        sources: Where the files are described, in the order of the keys.
+        sources: Where the files are described, in the order of ``keys``.
         rows: Position among the keys of every ``img_path`` of the samples.
     """
 
@@ -79,11 +78,10 @@ class ImageIndex:
                 roots[leaf] = roots_of(source.dataset)
             info = source.info
             if not info.get('img_path'):
-                raise ValueError(
-                    f'sample {source.index} of '
-                    f'{type(source.dataset).__name__} has no img_path, by '
-                    'which images are told apart; it has '
-                    f'{sorted(info)}')
+                raise ValueError(f'sample {source.index} of '
+                                 f'{type(source.dataset).__name__} has no '
+                                 'img_path, by which images are told apart; '
+                                 f'it has {sorted(info)}')
             path = str(info['img_path'])
             file = normalize_path(path)
             spellings[path] = file
@@ -94,9 +92,8 @@ class ImageIndex:
         if not files:
             raise ValueError('the training set has no images')
         ambiguous = len({key for key, _, _ in files.values()}) < len(files)
-        entries = sorted(
-            (numbered if ambiguous else key, file, source)
-            for file, (key, numbered, source) in files.items())
+        entries = sorted((numbered if ambiguous else key, file, source)
+                         for file, (key, numbered, source) in files.items())
         self.keys = tuple(key for key, _, _ in entries)
         self.sources = [source for _, _, source in entries]
         rows = {file: row for row, (_, file, _) in enumerate(entries)}
@@ -113,9 +110,9 @@ def roots_of(dataset: Dataset) -> list[str]:
     """Find the folders of a data set's images, normalised; none if unknown."""
     prefix = getattr(dataset, 'data_prefix', None)
     prefix = prefix.get('img_path') if isinstance(prefix, Mapping) else None
-    single = (getattr(dataset, 'root', None)
-              or getattr(dataset, 'data_root', None) or prefix)
-    roots = getattr(dataset, 'roots', None) or [single]
+    roots = getattr(dataset, 'roots', None) or [
+        getattr(dataset, 'root', None)
+        or getattr(dataset, 'data_root', None) or prefix]
     return [normalize_path(root) for root in roots if root]
 
 
@@ -181,13 +178,12 @@ def collate_whole(
     Returns the rows that could be read, and lists of inputs and samples for a
     data preprocessor, which would pad other sizes; None without an image.
     """
-    items = [(row, packed) for row, packed in items if packed is not None]
-    if not items:
+    found = {row: packed for row, packed in items if packed is not None}
+    if not found:
         return [], None
-    _check_one_size({packed['inputs'].shape for _, packed in items})
-    batch = {name: [packed[name] for _, packed in items]
-             for name in items[0][1]}
-    return [row for row, _ in items], batch
+    _check_one_size({packed['inputs'].shape for packed in found.values()})
+    return list(found), {name: [packed[name] for packed in found.values()]
+                         for name in next(iter(found.values()))}
 
 
 def _check_one_size(shapes: set[torch.Size]) -> None:
@@ -211,10 +207,8 @@ def run_whole_images(
     """
     start, step = (0, 1) if everywhere else (get_rank(), get_world_size())
     loader = DataLoader(
-        WholeImages(sources, pipeline),
-        batch_size=batch_size,
-        sampler=range(start, len(sources), step),
-        num_workers=num_workers,
+        WholeImages(sources, pipeline), batch_size=batch_size,
+        sampler=range(start, len(sources), step), num_workers=num_workers,
         collate_fn=collate_whole,
         # The loader draws a seed for its workers, from its own numbers.
         generator=torch.Generator())

@@ -102,9 +102,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch):
     """Most of a short run's time would go into pictures."""
-    monkeypatch.setattr(
-        hook_module, 'draw_coverage',
-        lambda table: np.zeros((1, len(table.rows), 3), np.uint8))
+    monkeypatch.setattr(hook_module, 'draw_coverage', lambda table: np.zeros(
+        (1, len(table.rows), 3), np.uint8))
 
 
 def images_of(folder, split='train', pipeline=WHOLE):
@@ -115,15 +114,13 @@ def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
           attention=True, pipeline=WHOLE, num_workers=0, **kwargs):
     """Train two iterations per epoch; refreshes before epochs 1 and 3."""
     if attention:
-        hooks = (
-            TransformEpochHook(),
-            AttentionMaskHook(begin=1, interval=2, pipeline=pipeline,
-                              num_workers=num_workers), *hooks)
+        hooks = (TransformEpochHook(),
+                 AttentionMaskHook(begin=1, interval=2, pipeline=pipeline,
+                                   num_workers=num_workers), *hooks)
     runner = image_runner(
         work_dir, model or BrightnessModel(),
         images_of(folder, split, pipeline), hooks, epochs=max_epochs,
-        batch_size=4,
-        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+        batch_size=4, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1),
                            checkpoint=dict(type='CheckpointHook', interval=1)),
         **kwargs)
@@ -357,9 +354,8 @@ def test_class_activation_lies_on_what_tells_the_class(folder, tmp_path):
     model = SpotClassifier(
         dict(type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=CELL,
              arch=dict(embed_dims=8, num_layers=1, num_heads=2,
-                       feedforward_channels=8),
-             out_type='avg_featmap', final_norm=False),
-        mask_ratio=0.0, throw_ratio=0.0,
+                       feedforward_channels=8), out_type='avg_featmap',
+             final_norm=False), mask_ratio=0.0, throw_ratio=0.0,
         head=dict(type='LinearClsHead', num_classes=2, in_channels=8),
         data_preprocessor=dict(type='ClsDataPreprocessor', mean=[0.0] * 3,
                                std=[255.0] * 3, num_classes=2))

@@ -90,9 +90,8 @@ def test_persistent_workers_see_new_regions(whole_run, data, tmp_path):
 def test_resumed_run_goes_on_with_its_regions(whole_run, data, tmp_path):
     """Epoch 2 has the regions that were made before epoch 1."""
     whole, expected = whole_run
-    runner, recorder = crop_runner(
-        tmp_path, data, resume=True,
-        load_from=str(Path(whole.work_dir) / 'epoch_2.pth'))
+    runner, recorder = crop_runner(tmp_path, data, resume=True, load_from=str(
+        Path(whole.work_dir) / 'epoch_2.pth'))
     runner.train()
     assert list(recorder.stores) == [3]
     assert recorder.losses == expected.losses[4:]

@@ -233,10 +233,9 @@ def test_a_resumed_run_is_the_uninterrupted_one(
     assert not any('ttention' in message for message in warnings)
     files = {file.name for file in (tmp_path / 'second').glob('att*')}
     # Beside the second run's checkpoints are the maps that they refer to.
-    assert files == ({
-        f'attention_masks_epoch_{epoch}.pth'
-        for epoch in ((3, ) if epochs == 3 else (1, 3))
-    } if save_state == 'file' else set())
+    assert files == ({f'attention_masks_epoch_{epoch}.pth'
+                      for epoch in ((3, ) if epochs == 3 else (1, 3))}
+                     if save_state == 'file' else set())
 
 
 def test_a_checkpoint_holds_plain_data(whole_run):
@@ -506,9 +505,8 @@ def test_files_that_are_skipped_have_no_map(data, tmp_path):
     """An unreadable file does not stop a refresh if training skips it."""
     root = shutil.copytree(data, tmp_path / 'data')
     (root / 'images' / '2.png').write_bytes(b'broken')
-    runner, recorder = train(
-        tmp_path / 'run', dataset(root, on_error='skip'), epochs=1,
-        mask=dict(begin=0), naive=False)
+    runner, recorder = train(tmp_path / 'run', dataset(root, on_error='skip'),
+                             epochs=1, mask=dict(begin=0), naive=False)
     store = mask_hook(runner).store
     assert store.values.isnan().flatten(1).any(dim=1).nonzero().tolist() == [
         [2]]
@@ -551,9 +549,8 @@ def test_maps_are_those_of_the_trained_model(whole_run, data, tmp_path):
 
 
 def without(key):
-    return [*TRAIN_PIPELINE[:3], dict(
-        type='mmmedmask.PackTile',
-        meta_keys=[name for name in META_KEYS if name != key])]
+    return [*TRAIN_PIPELINE[:3], dict(type='mmmedmask.PackTile', meta_keys=[
+        name for name in META_KEYS if name != key])]
 
 
 @pytest.mark.parametrize(('changes', 'message'), [
@@ -587,16 +584,14 @@ def test_models_that_do_not_fit(data, tmp_path):
 
 
 @pytest.mark.parametrize(('pipeline', 'message'), [
-    ([WHOLE_PIPELINE[0], dict(
-        type='mmmedmask.RandomResizedCrop', scale=SIZE), WHOLE_PIPELINE[2]],
-     r'neither crop nor mirror.*images/.*ResizeImage'),
+    ([WHOLE_PIPELINE[0], dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
+      WHOLE_PIPELINE[2]], r'neither crop nor mirror.*images/.*ResizeImage'),
     ([*WHOLE_PIPELINE[:2], dict(type='mmmedmask.RandomFlip', prob=1.),
       WHOLE_PIPELINE[2]], 'neither crop nor mirror.*flip True'),
     (WHOLE_PIPELINE[:2], 'must end with.*PackTile.*dict for'),
-    ([WHOLE_PIPELINE[0], dict(
-        type='mmmedmask.PackTile', meta_keys=['img_path'])],
-     r'one size.*\(3, 16, 24\).*\(3, 20, 36\).*ResizeImage'),
-])
+    ([WHOLE_PIPELINE[0],
+      dict(type='mmmedmask.PackTile', meta_keys=['img_path'])],
+     r'one size.*\(3, 16, 24\).*\(3, 20, 36\).*ResizeImage')])
 @pytest.mark.parametrize('batch_size', [1, 7])
 def test_pipelines_that_do_not_show_whole_images(
         data, tmp_path, pipeline, message, batch_size):

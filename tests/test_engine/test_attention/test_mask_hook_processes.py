@@ -30,14 +30,13 @@ def train(folder, rank, size):
     assert isinstance(runner.model, MMDistributedDataParallel) == (size > 1)
     resumed, after = run('resumed', resume=True,
                          load_from=str(folder / f'run_{size}' / 'epoch_3.pth'))
-    found = dict(
-        stores=recorder.stores, naive=recorder.naive,
-        attached=[(epoch, str(path), one)
-                  for epoch, path, one in recorder.attached],
-        fingerprint=mask_hook(runner).store.images.fingerprint,
-        losses=recorder.losses, resumed_losses=after.losses,
-        refreshed_after=list(after.stores),
-        resumed_maps=mask_hook(resumed).store.values)
+    found = dict(stores=recorder.stores, naive=recorder.naive,
+                 attached=[(epoch, str(path), one)
+                           for epoch, path, one in recorder.attached],
+                 fingerprint=mask_hook(runner).store.images.fingerprint,
+                 losses=recorder.losses, resumed_losses=after.losses,
+                 refreshed_after=list(after.stores),
+                 resumed_maps=mask_hook(resumed).store.values)
     if size > 1:
         # Row 3 is on none; then the second process has no row.
         refresh.GATHERED_ROWS = 2

@@ -239,7 +239,7 @@ def test_models_without_attention(tmp_path):
 
 @pytest.mark.parametrize(('arguments', 'mask', 'message'), [
     (dict(), False, 'pipeline for whole images'),
-    (dict(channels=[7]), True, 'channels must lie in 0 to 2'),
+    (dict(channels=[7]), True, 'three channels of 0 to 2'),
     (dict(indices=[6]), True, 'one of 0 to 5, got')])
 def test_what_stops_before_training(lesions, tmp_path, arguments, mask,
                                     message):
