@@ -1,8 +1,7 @@
 """Compare what a runner loads with its config: model, optimizer, schedules.
 
 MMEngine leaves what does not fit of a model as it was drawn, and restores a
-scheduler with the length that it had: a finished run that goes on with more
-epochs would train on at the last, lowest rate.
+scheduler with the length that it had: a longer run would end at its last rate.
 """
 
 import copy
@@ -13,17 +12,12 @@ from mmengine.model import BaseTTAModel
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 
-from mmmedmask.engine.checkpoint.matching import (
-    ALLOWED_MISSING,
-    compare_modules,
-    matches_any,
-)
+from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.reading import get_state_dict, listing
 from mmmedmask.engine.preserved_state import unwrap
 
 #: What changes in a scheduler while it runs; all else says what it is.
-_PROGRESS = frozenset({'last_step', '_global_step', '_last_value',
-                       'verbose'})
+_PROGRESS = ('last_step', '_global_step', '_last_value', 'verbose')
 
 
 def _all_of(schedules: Sequence | Mapping | None) -> list:
@@ -37,10 +31,9 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
     """Refuse weights that are not of the config's model.
 
     To resume or to test, each tensor of the model has to be there; to resume,
-    none may be left over, and the optimizer has to be the same. Where its
-    hyperparameters differ that no schedule sets, the log says that those of
-    the checkpoint count. To train from ``load_from``, one tensor has to fit,
-    and the log says how many do.
+    none may be left over, and the optimizer has to be the same; where its
+    hyperparameters differ that no schedule sets, the log says so. To train
+    from ``load_from``, one tensor has to fit; the log says how many do.
     """
     model, tensors = unwrap(runner.model), get_state_dict(checkpoint)
     if isinstance(model, BaseTTAModel):
@@ -48,7 +41,7 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
         model = unwrap(model.module)
     training = isinstance(runner._train_loop, BaseLoop)
     if training and not runner._resume:
-        report = compare_modules([model], tensors)
+        report = matching.compare_modules([model], tensors)
         told = (f'{len(report.matched)} of {report.expected} tensors of the '
                 f'model are in {runner._load_from}, of its own '
                 f'{len(report.unused)} are not used')
@@ -63,11 +56,11 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
         problem = str(error)
     else:
         missing = [name for name in missing
-                   if not matches_any(name, ALLOWED_MISSING)]
-        unused = unused if training else []
+                   if not matching.matches_any(name, matching.ALLOWED_MISSING)]
         problem = '; '.join(
             f'{what} {listing(names)}' for what, names in (
-                ('it lacks', missing), ('the model has no', unused)) if names)
+                ('it lacks', missing),
+                ('the model has no', unused if training else [])) if names)
     mend = ('change the config back, or start anew in another work dir with '
             'the file as load_from') if training else (
         'name a checkpoint of this config, or the config of the checkpoint')
@@ -88,15 +81,13 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
     if counts[0] != counts[1] or unknown:
         raise ValueError(
             f'the run cannot go on from {runner._load_from}, which is of '
-            'another optimizer: ' + (
-                f'it has {unknown}, which {type(wrapper.optimizer).__name__} '
-                'has not' if unknown else
-                f'it has {counts[1]} parameters in its groups, the config '
-                f'has {counts[0]}') + f'; {mend}')
+            'another optimizer: '
+            + (f'it has {unknown}, which {type(wrapper.optimizer).__name__} '
+               'has not' if unknown else f'it has {counts[1]} parameters in '
+               f'its groups, the config has {counts[0]}') + f'; {mend}')
     scheduled = {one.param_name for one in _all_of(runner.param_schedulers)}
     for name in own[0].keys() & theirs[0].keys() - scheduled - {'params'}:
-        if own[0][name] != theirs[0][name] \
-                and not name.startswith('initial_'):
+        if own[0][name] != theirs[0][name] and not name.startswith('initial_'):
             runner.logger.warning(
                 f'{name} of the optimizer is {own[0][name]} in the config and '
                 f'{theirs[0][name]} in {runner._load_from}, which counts.')
@@ -142,12 +133,12 @@ def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
     before = _first_values(schedulers)
     _replay(runner, schedulers, fresh)
     after = _first_values(schedulers)
+    changes = ', '.join(f'{name} {old:.4g} is {after[name]:.4g} now'
+                        for name, old in before.items())
     runner.logger.warning(
         'The schedules of the config are not those of the checkpoint '
-        f'({_differences(there, here)}): they follow the config, as '
-        'if the run had been of this length from the beginning. '
-        + ', '.join(f'{name} {old:.4g} is {after[name]:.4g} now'
-                    for name, old in before.items()) + '.')
+        f'({_differences(there, here)}): they follow the config, as if the '
+        f'run had been of this length from the beginning. {changes}.')
 
 
 def _kind(state: Mapping) -> dict:
@@ -162,8 +153,7 @@ def _differences(saved: Sequence[Mapping], fresh: Sequence[Mapping]) -> str:
     return ', '.join(
         f'{key} {there.get(key)} there, {here.get(key)} here'
         for there, here in zip(saved, fresh, strict=True)
-        for key in sorted({*there, *here})
-        if there.get(key) != here.get(key))
+        for key in sorted({*there, *here}) if there.get(key) != here.get(key))
 
 
 def _first_values(schedulers: Sequence[_ParamScheduler]) -> dict[str, float]:

@@ -1,13 +1,10 @@
 """Checkpoints of masked autoencoders: two sets of names, one conversion.
 
-MSMAE's tensors are named as in mmpretrain's MAE: ``backbone.*`` and
-``neck.*``, and ``head.fc.*`` for the class. MAE's own code, and the many that
-follow it, call the same tensors ``blocks.0.attn.qkv.weight`` and so on.
-
-Two things are not visible in the tensors: the number of attention heads, and
-whether images were normalised as the new model does it. Position embeddings
-are carried by value, so it does not matter that MAE's own sine-cosine
-embedding has its two halves the other way round than mmpretrain's.
+MSMAE's are mmpretrain's: ``backbone.*``, ``neck.*`` and ``head.fc.*``. MAE's
+own code, and the many that follow it, have ``blocks.0.attn.qkv.weight`` and so
+on. The tensors do not tell the number of attention heads, nor how images were
+normalised. Position embeddings are carried by value, so it does not matter
+that MAE's own have their halves the other way round than mmpretrain's.
 """
 
 import re
@@ -26,20 +23,12 @@ NAMINGS = ('msmae', 'mae')
 
 #: Parts of a transformer layer, MSMAE's names to MAE's.
 LAYER_PARTS = {
-    'ln1': 'norm1',
-    'attn.qkv': 'attn.qkv',
-    'attn.proj': 'attn.proj',
-    'ln2': 'norm2',
-    'ffn.layers.0.0': 'mlp.fc1',
-    'ffn.layers.1': 'mlp.fc2',
-}
+    'ln1': 'norm1', 'attn.qkv': 'attn.qkv', 'attn.proj': 'attn.proj',
+    'ln2': 'norm2', 'ffn.layers.0.0': 'mlp.fc1', 'ffn.layers.1': 'mlp.fc2'}
 #: Tensors and modules outside of the layers.
-TENSORS = {
-    'backbone.cls_token': 'cls_token',
-    'backbone.pos_embed': 'pos_embed',
-    'neck.mask_token': 'mask_token',
-    'neck.decoder_pos_embed': 'decoder_pos_embed',
-}
+TENSORS = {'backbone.cls_token': 'cls_token',
+           'backbone.pos_embed': 'pos_embed', 'neck.mask_token': 'mask_token',
+           'neck.decoder_pos_embed': 'decoder_pos_embed'}
 #: The norm after the last layer, and the one after average pooling, of which
 #: a model has one or both.
 FINAL_NORMS = {'backbone.ln1': 'norm', 'backbone.ln2': 'fc_norm'}
@@ -49,8 +38,7 @@ MODULES = {
     'neck.decoder_embed': 'decoder_embed',
     'neck.ln1': 'decoder_norm',
     'neck.decoder_pred': 'decoder_pred',
-    'head.fc': 'head',
-}
+    'head.fc': 'head'}
 POSITIONS = ('backbone.pos_embed', 'neck.decoder_pos_embed')
 PATCH_WEIGHT = 'backbone.patch_embed.projection.weight'
 
@@ -90,10 +78,8 @@ class KeyReport:
     Attributes:
         carried: Names in the source to names in the target.
         notes: What was changed on the way, by the target's names.
-        left_out: Names in the source to the reason.
-        anew: Names that the target's model has and the source cannot fill,
-            to the reason.
-        missing: Names that the target should have and has not.
+        left_out: Names in the source to the reason; ``anew`` those in the
+            target's model that the source cannot fill.
         misfits: Tensors that do not fit, a sentence each.
         unknown: Names in the source that are none of a masked autoencoder.
     """
@@ -113,9 +99,9 @@ class KeyReport:
 
     def describe(self) -> str:
         """List every tensor of both sides, by what became of it."""
-        left_out, anew = ([f'{name}: {reason}' for name, reason in
-                           names.items()]
-                          for names in (self.left_out, self.anew))
+        left_out, anew = (
+            [f'{name}: {reason}' for name, reason in names.items()]
+            for names in (self.left_out, self.anew))
         parts = {
             'carried over': [
                 f'{source} -> {target}' +
@@ -125,11 +111,9 @@ class KeyReport:
             'of the source unknown': self.unknown,
             'of the target that start anew': anew,
             'of the target missing': self.missing,
-            'that do not fit': self.misfits,
-        }
-        return '\n'.join(
-            '\n  '.join([f'{len(rows)} {title}', *rows])
-            for title, rows in parts.items())
+            'that do not fit': self.misfits}
+        return '\n'.join('\n  '.join([f'{len(rows)} {title}', *rows])
+                         for title, rows in parts.items())
 
     def problems(self) -> str:
         """Say what is wrong, naming at most a few tensors of each kind."""
@@ -183,10 +167,9 @@ def convert_mae(
     """
     check_choice('naming', naming, NAMINGS)
     if (model is None) != (grid_size is None):
-        raise ValueError(
-            'model and grid_size belong together, got '
-            f'{"a" if model is not None else "no"} model and the grid_size '
-            f'{grid_size}')
+        raise ValueError('model and grid_size belong together, got '
+                         f'{"a" if model is not None else "no"} model and the '
+                         f'grid_size {grid_size}')
     pairs = pair_names(_count_layers(tensors, ('backbone.layers', 'blocks')),
                        _count_layers(tensors, ('neck.decoder_blocks',
                                                'decoder_blocks')))
@@ -207,8 +190,7 @@ def convert_mae(
                                             keep_head):
             left_out[source] = reason
         else:
-            given[ours] = value
-            sources[ours] = source
+            given[ours], sources[ours] = value, source
     missing, anew = [], {}
     for name in model if model is not None else pairs:
         if name in given:
@@ -223,21 +205,18 @@ def convert_mae(
         # A norm after average pooling stands in the place of the other.
         missing = [name for name in missing
                    if not _is_part(name, 'backbone.ln1')]
-    notes = {}
-    misfits = [f'{name} holds values that are not finite'
-               for name, value in given.items()
-               if value.is_floating_point() and not value.isfinite().all()]
+    notes, misfits = {}, [
+        f'{name} holds values that are not finite'
+        for name, value in given.items()
+        if value.is_floating_point() and not value.isfinite().all()]
     if model is not None:
         given, notes, others = _fit(given, model, grid_size, source_grid)
         misfits += others
     report = KeyReport(
         carried={source: to_target[ours] for ours, source in sources.items()},
         notes={to_target[name]: note for name, note in notes.items()},
-        left_out=left_out,
-        anew=anew,
-        missing=[to_target.get(name, name) for name in missing],
-        misfits=misfits,
-        unknown=unknown)
+        left_out=left_out, anew=anew, misfits=misfits, unknown=unknown,
+        missing=[to_target.get(name, name) for name in missing])
     if not report.complete:
         advice = ''
         if missing and all(_is_part(name, 'neck') for name in missing):
@@ -248,8 +227,7 @@ def convert_mae(
     return {to_target[name]: value for name, value in given.items()}, report
 
 
-def _count_layers(names: Mapping[str, Tensor],
-                  prefixes: Sequence[str]) -> int:
+def _count_layers(names: Mapping[str, Tensor], prefixes: Sequence[str]) -> int:
     pattern = '|'.join(map(re.escape, prefixes))
     layers = [re.match(rf'(?:{pattern})\.(\d+)\.', name) for name in names]
     return max((int(layer[1]) + 1 for layer in layers if layer), default=0)
@@ -265,13 +243,12 @@ def _reason_to_leave_out(name: str, model: Mapping[str, Tensor] | None,
         return 'the decoder is not asked for'
     if _is_part(name, 'head') and not keep_head:
         return "the class head knows the source's classes only"
-    if model is None or name in model:
-        return None
-    if _is_part(name, 'neck') and not any(
-            _is_part(other, 'neck') for other in model):
-        return 'the model has no decoder'
-    if _is_part(name, *FINAL_NORMS):
-        return 'the model has no such norm after its last layer'
+    if model is not None and name not in model:
+        if _is_part(name, 'neck') and not any(
+                _is_part(other, 'neck') for other in model):
+            return 'the model has no decoder'
+        if _is_part(name, *FINAL_NORMS):
+            return 'the model has no such norm after its last layer'
     return None
 
 
@@ -290,10 +267,7 @@ def _fit(
     given: Mapping[str, Tensor], model: Mapping[str, Tensor],
     grid_size: tuple[int, int], source_grid: tuple[int, int] | None
 ) -> tuple[dict[str, Tensor], dict[str, str], list[str]]:
-    """Compare with the model's shapes, and interpolate positions.
-
-    Returns tensors, notes on what was interpolated, and what does not fit.
-    """
+    """Give tensors, notes on what was interpolated, and what does not fit."""
     fitted, notes, misfits = {}, {}, []
     for name, value in given.items():
         if name not in model:
@@ -365,5 +339,3 @@ def _explain_shape(name: str, given: tuple[int, ...],
         return (f'{text}: the patches are of {given[2]} x {given[3]} pixels, '
                 f"the model's of {wanted[2]} x {wanted[3]}")
     return text
-
-

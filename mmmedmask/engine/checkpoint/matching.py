@@ -28,7 +28,6 @@ class MatchReport:
 
     Attributes:
         matched: Shape, and value where compared, agree.
-        missing: The checkpoint does not have them.
         shapes: ``(name, shape wanted, shape given)`` where they differ.
         differing: They have the right shape but other values.
         not_finite: The tensor in the checkpoint is NaN or infinite.
@@ -69,10 +68,10 @@ class MatchReport:
             lines += _rest(self.missing)
         if self.shapes:
             lines.append(f'  {len(self.shapes)} have another shape:')
-            lines += [
-                f'    {name}: {given} in the checkpoint, {wanted} in the '
-                'model' for name, wanted, given in self.shapes[:LISTED_NAMES]
-            ] + _rest(self.shapes)
+            lines += [f'    {name}: {given} in the checkpoint, {wanted} in '
+                      'the model'
+                      for name, wanted, given in self.shapes[:LISTED_NAMES]]
+            lines += _rest(self.shapes)
         for names, what in (
                 (self.differing, 'have other values'),
                 (self.not_finite, 'are not finite'),
@@ -110,24 +109,18 @@ def _rest(items: Sequence) -> list[str]:
     return [f'    ... and {more} more'] if more > 0 else []
 
 
-def compare_modules(
-    modules: Iterable[nn.Module],
-    tensors: Mapping[str, Tensor],
-    prefix: str | None = None,
-    *,
-    compare_values: bool = False,
-    allowed_missing: Sequence[str] = ALLOWED_MISSING,
-    allowed_unused: Sequence[str] = ()
-) -> MatchReport:
+def compare_modules(modules: Iterable[nn.Module],
+                    tensors: Mapping[str, Tensor],
+                    prefix: str | None = None, *, compare_values: bool = False,
+                    allowed_missing: Sequence[str] = ALLOWED_MISSING,
+                    allowed_unused: Sequence[str] = ()) -> MatchReport:
     """Compare modules with the checkpoint that they share.
 
     ``tensors`` are the checkpoint's, without traces of wrappers, ``prefix``
     that of the modules in it; for the others see :func:`match_state_dicts`.
     """
-    expected = {
-        strip_wrappers(name): value
-        for module in modules for name, value in module.state_dict().items()
-    }
+    expected = {strip_wrappers(name): value for module in modules
+                for name, value in module.state_dict().items()}
     return match_state_dicts(
         expected, select_prefix(tensors, prefix),
         compare_values=compare_values, allowed_missing=allowed_missing,
@@ -135,13 +128,11 @@ def compare_modules(
         elsewhere=suggest_prefix(expected, tensors))
 
 
-def match_state_dicts(expected: Mapping[str, Tensor],
-                      given: Mapping[str, Tensor],
-                      *,
-                      compare_values: bool = True,
-                      allowed_missing: Sequence[str] = (),
-                      allowed_unused: Sequence[str] = (),
-                      elsewhere: tuple[str, int] = ('', 0)) -> MatchReport:
+def match_state_dicts(
+        expected: Mapping[str, Tensor], given: Mapping[str, Tensor], *,
+        compare_values: bool = True, allowed_missing: Sequence[str] = (),
+        allowed_unused: Sequence[str] = (),
+        elsewhere: tuple[str, int] = ('', 0)) -> MatchReport:
     """Compare tensors by name, shape and, in the module's dtype, value.
 
     ``expected`` are the module's, on any device, ``given`` the checkpoint's,
@@ -195,10 +186,9 @@ def group_by_checkpoint(
 ) -> tuple[dict[tuple[str, str], dict[str, nn.Module]], list[str]]:
     """Find the checkpoints of modules, of which several may share one.
 
-    ``load_from`` is the checkpoint of the whole model, in the place of those
-    that the modules name themselves. Returns, for each checkpoint and prefix,
-    the modules by name, and the names of those without a checkpoint. A
-    ValueError says so if the model has no such module.
+    ``load_from`` is that of the whole model, in the place of those that the
+    modules name. Returns, for each checkpoint and prefix, the modules by
+    name, and the names of those without. No such module is a ValueError.
     """
     groups: dict[tuple[str, str], dict[str, nn.Module]] = {}
     without = []

@@ -18,9 +18,7 @@ def read_config_text(text: str) -> Config:
     """Read the config that a runner keeps in its checkpoint, running nothing.
 
     MMEngine writes literals, lists and ``dict(...)``; the rest is left out.
-
-    Raises:
-        ValueError: If the text is no Python.
+    Text that is no Python is a ValueError.
     """
     found = {}
     try:
@@ -60,10 +58,7 @@ def normalisation_of(config: Config) -> dict:
 
 def describe_run(checkpoint: Mapping, config: Config | None,
                  licence: str | None = None) -> dict:
-    """Collect what a card says of a run, as plain data.
-
-    Of paths only the last names are kept.
-    """
+    """Collect what a card says of a run: plain data, paths' last names."""
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
     facts = dict(

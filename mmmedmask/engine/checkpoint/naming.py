@@ -1,15 +1,11 @@
 """Names of backbone tensors in mmpretrain, mmdet, torchvision and timm.
 
-The architectures are the same, the modules are called differently. A family
-is recognised by its names, so that no class has to be built:
-
-* plain ResNet: identical in all four libraries;
+* Plain ResNets are alike in all four.
 * ResNetV1c/V1d: another stem everywhere, torchvision does not have them;
   in V1d mmdet and timm keep a pooling slot in front of every shortcut
-  convolution, mmpretrain only where the stride is 2;
-* ConvNeXt (v1): mmdet has none of its own (it uses mmpretrain's);
-* plain vision transformers, MSMAE's among them: timm's names are those of
-  MAE's own code, torchvision's are others still.
+  convolution, mmpretrain only where the stride is 2.
+* ConvNeXt (v1): mmdet has none of its own (it uses mmpretrain's).
+* Plain vision transformers: timm's names are those of MAE's own code.
 """
 
 import re
@@ -32,9 +28,8 @@ def backbone_family(state_dict: Mapping[str, Tensor]) -> str:
     """Recognise the family of a backbone that is named as in mmpretrain."""
     if 'downsample_layers.0.0.weight' in state_dict:
         if any('.grn.' in name for name in state_dict):
-            raise ValueError(
-                'ConvNeXt V2 (global response normalisation) cannot be '
-                'renamed, only the first version can')
+            raise ValueError('ConvNeXt V2 (global response normalisation) '
+                             'cannot be renamed, only the first version can')
         return 'convnext'
     if 'conv1.weight' in state_dict and 'layer1.0.conv1.weight' in state_dict:
         return 'resnet'
@@ -66,10 +61,8 @@ def rename_backbone(state_dict: Mapping[str, Tensor],
             architecture.
     """
     check_choice('naming', naming, NAMINGS)
-    if naming == 'openmmlab':
-        return dict(state_dict)
-    family = backbone_family(state_dict)
-    if family == 'resnet':
+    family = None if naming == 'openmmlab' else backbone_family(state_dict)
+    if family in (None, 'resnet'):
         return dict(state_dict)
     if family == 'convnext':
         return _rename_convnext(state_dict, naming)
@@ -91,10 +84,9 @@ def _rename_deep_stem(state_dict: Mapping[str, Tensor], naming: str,
         if stem:
             # conv, norm and ReLU, three times, in one flat sequence.
             index = 3 * int(stem[1]) + (stem[2] == 'bn')
-            name = f'stem.{index}.{stem[3]}'
-            if naming == 'timm':
-                name = (f'bn1.{stem[3]}'
-                        if index == 7 else f'conv1.{index}.{stem[3]}')
+            place = f'stem.{index}' if naming != 'timm' else \
+                'bn1' if index == 7 else f'conv1.{index}'
+            name = f'{place}.{stem[3]}'
         elif shortcut and family == 'resnetv1d':
             name = f'{shortcut[1]}.{int(shortcut[2]) + 1}.{shortcut[3]}'
         renamed[name] = value
@@ -127,15 +119,15 @@ def _rename_convnext(state_dict: Mapping[str, Tensor],
         else:
             _, stage, block, layer, *rest = name.split('.')
             theirs, place = CONVNEXT_LAYERS.get(layer, (layer, None))
+            start = f'features.{2 * int(stage) + 1}.{block}'
             if timm:
                 name = '.'.join(['stages', stage, 'blocks', block, theirs,
                                  *rest])
             elif layer == 'gamma':
-                name = f'features.{2 * int(stage) + 1}.{block}.layer_scale'
+                name = f'{start}.layer_scale'
                 value = value.reshape(-1, 1, 1)
             else:
-                name = (f'features.{2 * int(stage) + 1}.{block}.block.'
-                        f'{place}.{rest[0]}')
+                name = f'{start}.block.{place}.{rest[0]}'
         renamed[name] = value
     return renamed
 
@@ -152,7 +144,6 @@ def _rename_vit(state_dict: Mapping[str, Tensor],
              for ours, theirs in pair_names(len(layers), 0).items()}
     unknown = sorted(set(state_dict) - set(names))
     if unknown:
-        raise ValueError(
-            f'timm has no names for {unknown[:4]} of this transformer, which '
-            'is no plain one')
+        raise ValueError(f'timm has no names for {unknown[:4]} of this '
+                         'transformer, which is no plain one')
     return {names[name]: value for name, value in state_dict.items()}

@@ -18,10 +18,9 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
                size: tuple[int, int], step: int | None = 32) -> list[str]:
     """Write a graph for batches of any number of images.
 
-    It is run by onnxruntime on other batches, of other sizes if they may be,
-    and compared with the network; a ValueError says so if it computes
-    something else. Returns the names of the outputs; the input is called
-    ``images``.
+    onnxruntime runs it on other batches, of other sizes if they may be; a
+    ValueError says so if it computes something else than the network.
+    Returns the names of the outputs; the input is called ``images``.
 
     Args:
         backbone: Takes normalised images (B, C, H, W), gives a tensor or
@@ -34,9 +33,8 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
     network = _Outputs(backbone).eval()
     # Made with another size than its own, a transformer's graph holds how its
     # position embeddings are resized.
-    sizes = [size] if step is None else [
-        (size[0] + step, size[1] + 2 * step), size,
-        (size[0] + 3 * step, size[1])]
+    sizes = [size] if step is None else [(size[0] + step, size[1] + 2 * step),
+                                         size, (size[0] + 3 * step, size[1])]
     example = torch.rand(2, channels, *sizes[0])
     with torch.no_grad():
         outputs = network(example)
@@ -81,6 +79,5 @@ class _Outputs(nn.Module):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Give all outputs."""
         output = self.network(images)
         return (output, ) if isinstance(output, Tensor) else tuple(output)

@@ -32,9 +32,7 @@ _OTHERS = {
     b'\x28\xb5\x2f\xfd': 'compressed with zstd: unpack it first',
     b'Rar!': 'a RAR archive: unpack it first',
     b"7z\xbc\xaf": 'a 7z archive: unpack it first',
-    b'\x89HDF': 'HDF5, as Keras and slide features have it',
-}
-
+    b'\x89HDF': 'HDF5, as Keras and slide features have it'}
 NOT_PLAIN_HINT = (
     'The file holds Python objects beyond tensors and plain data; unpickling '
     'them can run code, so they are not loaded. If you trust where it comes '
@@ -61,8 +59,7 @@ def _log_history_globals() -> list:
     return [
         HistoryBuffer, np.ndarray, np.dtype,
         *(type(np.dtype(kind)) for kind in kinds),
-        # The folder is _core since NumPy 2; files know the name of their
-        # time.
+        # The folder is _core since NumPy 2; files know the name of their time.
         *((getattr(multiarray, name), f'numpy.{folder}.multiarray.{name}')
           for folder in ('core', '_core')
           for name in ('_reconstruct', 'scalar')),
@@ -77,13 +74,9 @@ def read_checkpoint(path: str | Path,
     Tensors, plain Python data and the log history that MMEngine's runner
     writes are accepted (``torch.load(weights_only=True)``), and safetensors.
     :func:`mmmedmask.compat.read_weights_safely` puts it in the place of
-    MMEngine's readers, so that all weights of a config come through here.
-    ``meta['config']``, which MMEngine would run as code when it resumes, is
-    taken out; its own files have none.
-
-    Args:
-        path: The file, or a ``torchvision://`` or ``https://`` address.
-        map_location: Device of the tensors.
+    MMEngine's readers. ``meta['config']``, which MMEngine would run as code
+    when it resumes, is taken out; its own files have none. ``path`` may be a
+    ``torchvision://`` or ``https://`` address.
 
     Raises:
         FileNotFoundError: If the file does not exist.
@@ -92,16 +85,11 @@ def read_checkpoint(path: str | Path,
             is not supported. The message says what the file is.
     """
     name = str(path)
-    if '://' in name:
-        file = _download(name)
-    else:
-        file = Path(name).expanduser()
-        if not file.is_file():
-            raise FileNotFoundError(
-                f'there is no checkpoint {name!r} (working folder '
-                f'{str(Path.cwd())!r})')
-    problem = what_else(file)
-    if problem:
+    file = _download(name) if '://' in name else Path(name).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(f'there is no checkpoint {name!r} (working '
+                                f'folder {str(Path.cwd())!r})')
+    if problem := what_else(file):
         raise ValueError(f'{name!r} is no checkpoint: {problem}')
     if is_safetensors(file):
         return _read_safetensors(file, map_location)
@@ -119,13 +107,11 @@ def read_checkpoint(path: str | Path,
             raise ValueError(
                 f'{name!r} cannot be loaded with weights_only=True'
                 f'{objects}. {NOT_PLAIN_HINT}') from error
-        raise ValueError(
-            f'{name!r} is no checkpoint that can be read, or is damaged: '
-            f'{_first_line(error)}') from error
+        raise ValueError(f'{name!r} is no checkpoint that can be read, or is '
+                         f'damaged: {_first_line(error)}') from error
     if not isinstance(checkpoint, dict):
-        raise ValueError(
-            f'{name!r} holds a {type(checkpoint).__name__}, a checkpoint is a '
-            'dictionary')
+        raise ValueError(f'{name!r} holds a {type(checkpoint).__name__}, a '
+                         'checkpoint is a dictionary')
     if isinstance(checkpoint.get('meta'), dict):
         checkpoint['meta'].pop('config', None)
     return checkpoint
@@ -190,9 +176,8 @@ def _read_safetensors(file: Path, map_location: str | torch.device) -> dict:
             tensors = {name: content.get_tensor(name).to(map_location)
                        for name in content.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(
-            f'{str(file)!r} is no checkpoint that can be read, or is '
-            f'damaged: {_first_line(error)}') from error
+        raise ValueError(f'{str(file)!r} is no checkpoint that can be read, '
+                         f'or is damaged: {_first_line(error)}') from error
     return {'state_dict': tensors, 'meta': meta}
 
 
@@ -210,9 +195,8 @@ def _download(address: str) -> Path:
         from mmengine.runner.checkpoint import get_torchvision_models
         addresses = get_torchvision_models()
         if rest not in addresses:
-            raise ValueError(
-                f'torchvision has no weights {rest!r}, near are '
-                f'{nearest_names(rest, addresses, count=3)}')
+            raise ValueError(f'torchvision has no weights {rest!r}, near are '
+                             f'{nearest_names(rest, addresses, count=3)}')
         address = addresses[rest]
     elif scheme not in ('http', 'https'):
         raise ValueError(
@@ -227,25 +211,22 @@ def _download(address: str) -> Path:
         digest = re.search(r'-([a-f0-9]*)\.', name) \
             if scheme == 'torchvision' else None
         torch.hub.download_url_to_file(
-            address, str(file), digest[1] if digest else None,
-            progress=False)
+            address, str(file), digest and digest[1], progress=False)
     return file
 
 
 def strip_wrappers(name: str) -> str:
     """Drop what DDP (``module.``) and ``torch.compile`` put into a name."""
-    segments = name.removeprefix('module.').split('.')
-    return '.'.join(s for s in segments if s != '_orig_mod')
+    return '.'.join(part for part in name.removeprefix('module.').split('.')
+                    if part != '_orig_mod')
 
 
 def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
     """Find the tensors of a checkpoint.
 
     ``state_dict``, ``model`` or ``model_state_dict`` holds them, or they lie
-    in it bare. The traces of DDP and ``torch.compile`` in their names go.
-
-    Raises:
-        ValueError: If there are no tensors, or two names become one.
+    in it bare. The traces of DDP and ``torch.compile`` in their names go. No
+    tensors, or two names that become one, are a ValueError.
     """
     given = next((checkpoint[key] for key in STATE_DICT_KEYS
                   if isinstance(checkpoint.get(key), Mapping)), checkpoint)
@@ -256,10 +237,9 @@ def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
         raise ValueError(
             f'the tensors of the checkpoint are not alone: {listing(others)}')
     if not given or others:
-        raise ValueError(
-            f'the checkpoint has no dictionary of tensors: none of '
-            f'{STATE_DICT_KEYS} is one, and its own keys are '
-            f'{listing(map(str, checkpoint))}')
+        raise ValueError('the checkpoint has no dictionary of tensors: none '
+                         f'of {STATE_DICT_KEYS} is one, and its own keys are '
+                         f'{listing(map(str, checkpoint))}')
     tensors = {strip_wrappers(name): value for name, value in given.items()}
     if len(tensors) != len(given):
         raise ValueError(

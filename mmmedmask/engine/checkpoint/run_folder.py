@@ -1,8 +1,7 @@
 """The checkpoints in a work dir: which go on, which are of another run.
 
 ``epoch_3.pth`` or ``iter_300.pth`` are whole states of a run, ``best_*.pth``
-weights, ``last_checkpoint`` holds the path of the state to go on from,
-``best_checkpoint`` that of the best weights.
+weights; ``last_checkpoint`` and ``best_checkpoint`` hold a path of each.
 """
 
 import re
@@ -25,9 +24,8 @@ def find_resumable(folder: str | Path) -> Path | None:
 
     That is the one that ``last_checkpoint`` names: in the folder, or else
     where it was written. If the pointer or its file is not there or not
-    whole, the latest whole state in the folder is taken, with a warning.
-    None if the folder has neither a state nor a pointer; a pointer to a file
-    that is not there, and no other state, is a FileNotFoundError.
+    whole, it is the latest whole state in the folder, with a warning; None
+    if there is neither, but a pointer to nothing is a FileNotFoundError.
     """
     folder = Path(folder)
     pointer = folder / POINTER

@@ -11,11 +11,9 @@ from torch import Tensor
 from mmmedmask.engine.checkpoint.naming import backbone_family
 
 #: Blocks of each stage, and whether they have three convolutions.
-RESNETS = {
-    ((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34,
-    ((3, 4, 6, 3), True): 50, ((3, 4, 23, 3), True): 101,
-    ((3, 8, 36, 3), True): 152,
-}
+RESNETS = {((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34,
+           ((3, 4, 6, 3), True): 50, ((3, 4, 23, 3), True): 101,
+           ((3, 8, 36, 3), True): 152}
 SUFFIXES = dict(resnet='', resnetv1c='c', resnetv1d='d')
 #: Channels behind the stem of timm's ResNets.
 RESNET_WIDTH = 64
@@ -25,8 +23,7 @@ def timm_architecture(tensors: Mapping[str, Tensor],
                       num_heads: int | None = None) -> tuple[str, dict]:
     """What ``timm.create_model`` takes for a backbone of mmpretrain's names.
 
-    A name, and arguments by which the architecture differs from it; a
-    ValueError says so if timm has no such architecture.
+    A name, and arguments by which it differs. None in timm is a ValueError.
     """
     family = backbone_family(tensors)
     if family == 'vit':
@@ -79,6 +76,5 @@ def _vision_transformer(tensors: Mapping[str, Tensor],
         in_chans=weight.shape[1], embed_dim=dims,
         depth=_count_parts(tensors, 'layers.'), num_heads=num_heads,
         mlp_ratio=len(tensors['layers.0.ffn.layers.0.0.weight']) / dims,
-        class_token=has_token,
-        global_pool='token' if has_token and norms != ['ln2'] else 'avg',
-        final_norm=bool(norms))
+        class_token=has_token, global_pool='token' if has_token
+        and norms != ['ln2'] else 'avg', final_norm=bool(norms))

@@ -31,8 +31,7 @@ def save_weights(path: str | Path, tensors: Mapping[str, Tensor],
                  meta: Mapping[str, object], key: str = 'state_dict') -> dict:
     """Save tensors, under a key, and plain data of them; return both.
 
-    The file is whole or not there; ``torch.load(weights_only=True)`` reads
-    it.
+    The file is whole or not there, for ``torch.load(weights_only=True)``.
     """
     content = {key: _own(tensors), 'meta': dict(meta)}
     # Into the file of a path PyTorch writes its name; on a full disk both

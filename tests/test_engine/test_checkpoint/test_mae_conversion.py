@@ -61,13 +61,12 @@ def _parameters(modules):
             for one in ('weight', 'bias')}
 
 
-TABLE = dict(_read_table(TENSORS)) | _parameters([
-    *_read_table(MODULES),
-    *((f'{theirs}.{part}', f'{ours}.{our_part}')
-      for theirs, ours in (('blocks.0', 'backbone.layers.0'),
-                           ('blocks.1', 'backbone.layers.1'),
-                           ('decoder_blocks.0', 'neck.decoder_blocks.0'))
-      for part, our_part in _read_table(LAYER))])
+TABLE = dict(_read_table(TENSORS)) | _parameters([*_read_table(MODULES), *(
+    (f'{theirs}.{part}', f'{ours}.{our_part}')
+    for theirs, ours in (('blocks.0', 'backbone.layers.0'),
+                         ('blocks.1', 'backbone.layers.1'),
+                         ('decoder_blocks.0', 'neck.decoder_blocks.0'))
+    for part, our_part in _read_table(LAYER))])
 HEAD_TABLE = _parameters([('head', 'head.fc')])
 
 
@@ -253,9 +252,8 @@ def test_converted_weights_compute_what_maes_names_say(official):
      'trained on 3 channels, the model takes 1.*gray_to_rgb=True'),
     (dict, dict(model=dict(patch_size=8), grid_size=(2, 2)),
      "patches are of 4 x 4 pixels, the model's of 8 x 8"),
-    (dict, dict(model=dict(layers=1)),
-     'the model has no backbone.layers.1.attn.qkv.weight.*'
-     'more that do not fit'),
+    (dict, dict(model=dict(layers=1)), 'the model has no '
+     'backbone.layers.1.attn.qkv.weight.*more that do not fit'),
     (dict, dict(model=dict(layers=3)),
      r'12 tensors are missing: backbone.layers.2\.'),
     (dict, dict(naming='timm'), r"\('msmae', 'mae'\), got 'timm'"),
