@@ -14,9 +14,7 @@ from mmmedmask.engine.hooks.movement_hook import MovementHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
 from mmmedmask.engine.hooks.probe_hook import ProbeHook
-from mmmedmask.engine.hooks.reconstruction_panel import (
-    ReconstructionPanelHook,
-)
+from mmmedmask.engine.hooks.reconstruction_panel import ReconstructionPanelHook
 from mmmedmask.engine.hooks.seeded_draws import SeededDrawsHook
 from mmmedmask.engine.hooks.shared_statistics import SharedStatisticsHook
 from mmmedmask.engine.hooks.skipped_files import SkippedFilesHook

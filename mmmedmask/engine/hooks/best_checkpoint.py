@@ -24,18 +24,6 @@ class BestCheckpointHook(Hook):
     priority = 'LOWEST'
 
     def after_val_epoch(self, runner, metrics=None) -> None:
-        """Point to the best checkpoint of a validation."""
-        self._follow(runner)
-
-    def before_train_epoch(self, runner) -> None:
-        """Point to one that no validation has chosen, but a probe."""
-        self._follow(runner)
-
-    def after_train(self, runner) -> None:
-        """Point to the best checkpoint of the last probe."""
-        self._follow(runner)
-
-    def _follow(self, runner) -> None:
         """Point to the best checkpoint, if there is a new one."""
         best = runner.message_hub.runtime_info.get('best_ckpt')
         if best is None or not is_main_process():
@@ -47,3 +35,6 @@ class BestCheckpointHook(Hook):
         temporary.unlink(missing_ok=True)
         os.link(best, temporary)
         os.replace(temporary, link)
+
+    # Probes choose checkpoints, too, without a validation.
+    before_train_epoch = after_train = after_val_epoch

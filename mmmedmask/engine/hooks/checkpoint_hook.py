@@ -14,21 +14,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import Tensor
 
 from mmmedmask.config_files import name_best_pointers
-from mmmedmask.engine.checkpoint.loaded_state import (
-    follow_config,
-    refuse_another_model,
-    remember_schedules,
-)
-from mmmedmask.engine.checkpoint.run_folder import (
-    POINTER,
-    SUPERSEDED,
-    find_resumable,
-    list_bests,
-    list_states,
-    remove_parts,
-    set_aside,
-    write_pointer,
-)
+from mmmedmask.engine.checkpoint import loaded_state, run_folder
 from mmmedmask.engine.checkpoint.writing import WHOLE_FILES
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.registry import HOOKS
@@ -49,11 +35,10 @@ class SafeCheckpointHook(CheckpointHook):
     keeps, and differs in this:
 
     * An old file is deleted after the new one and the pointer are on the
-      disk, the best weights when no state that the run may go on from refers
-      to them.
+      disk, best weights when no state refers to them any more.
     * A run that was killed in a validation begins with it.
     * Of equally good weights the latest are the best: a score of few samples
-      stays at its end, such as an AUC of 1, long before training does.
+      gets to its end, such as an AUC of 1, long before training does.
     * A best checkpoint that the state refers to has to be there. Its path is
       in the file ``best_checkpoint`` of the work dir, see
       :func:`~mmmedmask.config_files.best_pointers`.
@@ -115,9 +100,8 @@ class SafeCheckpointHook(CheckpointHook):
                 less_keys=less_keys, save_begin=save_begin,
                 backend_args=dict(WHOLE_FILES))
         except (AssertionError, KeyError) as error:
-            raise ValueError(
-                f'save_best = {save_best!r} and rule = {rule!r}: '
-                f'{error}') from None
+            raise ValueError(f'save_best = {save_best!r} and rule = {rule!r}: '
+                             f'{error}') from None
         # Metrics that other hooks add to some validations: the rest has no
         # candidate for the best.
         self.occasional_keys: set[str] = set()
@@ -132,16 +116,16 @@ class SafeCheckpointHook(CheckpointHook):
         """Find what an automatic resume goes on from."""
         if not isinstance(runner._train_loop, BaseLoop):
             return
-        self._fresh = remember_schedules(runner)
+        self._fresh = loaded_state.remember_schedules(runner)
         if runner._resume and runner._load_from is None:
-            latest = find_resumable(runner.work_dir)
+            latest = run_folder.find_resumable(runner.work_dir)
             runner._resume = latest is not None
             runner._load_from = latest and str(latest)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Refuse another model; keep the run's schedules and gradients."""
         if isinstance(runner, Runner):
-            refuse_another_model(runner, checkpoint)
+            loaded_state.refuse_another_model(runner, checkpoint)
         if runner._resume:
             self._saved_schedules = checkpoint.get('param_schedulers')
             self._saved_gradients = checkpoint.get(GRADIENTS, {})
@@ -176,21 +160,22 @@ class SafeCheckpointHook(CheckpointHook):
         barrier()
         if is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
-            remove_parts(folder)
+            run_folder.remove_parts(folder)
             self._clear(runner, folder, source, resumed)
         barrier()
         if not resumed:
             return
-        self._state_step = self._step(runner)
-        self._state_bests = set(self._bests(runner).values())
-        for entry, name in self._bests(runner).items():
+        self._state_step, bests = self._step(runner), self._bests(runner)
+        self._state_bests = set(bests.values())
+        for entry, name in bests.items():
             self._set_best(runner, entry, folder / name)
         for name, parameter in runner.model.named_parameters():
             if name in self._saved_gradients:
                 parameter.grad = self._saved_gradients[name].to(
                     parameter.device)
         if self._saved_schedules is not None and self._fresh is not None:
-            follow_config(runner, self._fresh, self._saved_schedules)
+            loaded_state.follow_config(runner, self._fresh,
+                                       self._saved_schedules)
         if self._validation_is_due(runner):
             runner.logger.info(
                 f'Epoch {runner.epoch}, iteration {runner.iter} was not '
@@ -226,7 +211,7 @@ class SafeCheckpointHook(CheckpointHook):
         return dict(zip(entries, name_best_pointers(keys), strict=True))
 
     def _point_to_best(self, runner: Runner, entry: str) -> None:
-        write_pointer(
+        run_folder.write_pointer(
             runner.work_dir, Path(self.out_dir, self._bests(runner)[entry]),
             self._best_pointers()[entry])
 
@@ -253,32 +238,31 @@ class SafeCheckpointHook(CheckpointHook):
     def _clear(self, runner: Runner, folder: Path, source: Path,
                resumed: bool) -> None:
         """Leave in the work dir what belongs to the run as it goes on."""
-        step = self._step(runner)
-        bests = self._bests(runner).values()
+        step, bests = self._step(runner), self._bests(runner)
         # First: a pointer must never name what is not there.
         for entry, pointer in self._best_pointers().items():
-            name = self._bests(runner).get(entry) if resumed else None
+            name = bests.get(entry) if resumed else None
             if name is not None and (folder / name).is_file():
                 self._point_to_best(runner, entry)
             else:
                 Path(runner.work_dir, pointer).unlink(missing_ok=True)
         if not resumed or source.resolve() != folder.resolve():
-            Path(runner.work_dir, POINTER).unlink(missing_ok=True)
-            aside = set_aside(folder)
-        elif any(number > step for number, _ in list_states(folder)):
-            aside = set_aside(folder, step)
+            Path(runner.work_dir, run_folder.POINTER).unlink(missing_ok=True)
+            aside = run_folder.set_aside(folder)
+        elif max(dict(run_folder.list_states(folder)), default=0) > step:
+            aside = run_folder.set_aside(folder, step)
         else:
             aside = []
             # The killed part of this run made them, and will do so again.
-            for number, file in list_bests(folder):
-                if number > step and file.name not in bests:
+            for number, file in run_folder.list_bests(folder):
+                if number > step and file.name not in bests.values():
                     file.unlink()
         if aside:
-            runner.logger.warning(
-                f'Checkpoints that this run does not go on from were in '
-                f'{folder}, and are in its folder {SUPERSEDED!r} now: '
-                f'{", ".join(aside)}.')
-        for entry, name in self._bests(runner).items():
+            runner.logger.warning('Checkpoints that this run does not go on '
+                                  f'from were in {folder}, and are in its '
+                                  f'folder {run_folder.SUPERSEDED!r} now: '
+                                  f'{", ".join(aside)}.')
+        for entry, name in bests.items():
             if not (folder / name).is_file():
                 with atomic_path(folder / name) as temporary:
                     shutil.copyfile(source / name, temporary)
@@ -299,8 +283,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int,
                                    meta: dict) -> None:
         """Write a state, then the pointer, then delete what is too old."""
-        folder = Path(self.out_dir)
-        hub = runner.message_hub
+        folder, hub = Path(self.out_dir), runner.message_hub
         kept = list(getattr(self, 'keep_ckpt_ids', ()))
         if self.max_keep_ckpts > 0:
             if step not in kept:
@@ -318,7 +301,7 @@ class SafeCheckpointHook(CheckpointHook):
         self._state_step = step
         self._state_bests = set(self._bests(runner).values())
         if is_main_process():
-            write_pointer(runner.work_dir, self.last_ckpt)
+            run_folder.write_pointer(runner.work_dir, self.last_ckpt)
         if self.max_keep_ckpts > 0:
             surplus = kept[:-self.max_keep_ckpts]
             kept = kept[-self.max_keep_ckpts:]
@@ -362,9 +345,8 @@ class SafeCheckpointHook(CheckpointHook):
             if key not in metrics:
                 if key in self.occasional_keys:
                     continue
-                raise ValueError(
-                    f'save_best is {key!r}, and validation reports '
-                    f'{", ".join(metrics)}')
+                raise ValueError(f'save_best is {key!r}, and validation '
+                                 f'reports {", ".join(metrics)}')
             ending = '' if len(self.key_indicators) == 1 else f'_{key}'
             entry = f'best_score{ending}'
             best = hub.runtime_info.get(entry, self.init_value_map[rule])
@@ -396,12 +378,11 @@ class SafeCheckpointHook(CheckpointHook):
         if not is_main_process() or not self.save_best:
             return
         needed = self._state_bests | set(self._bests(runner).values())
-        keys = [re.escape(f'best_{key}_'.replace('/', '_'))
-                for key in self.key_indicators]
-        for _, file in list_bests(Path(self.out_dir)):
-            if file.name not in needed and any(
-                    re.match(rf'{key}(epoch|iter)_\d+\.pth', file.name)
-                    for key in keys):
+        keys = '|'.join(re.escape(key.replace('/', '_'))
+                        for key in self.key_indicators)
+        ours = re.compile(rf'best_({keys})_(epoch|iter)_\d+\.pth')
+        for _, file in run_folder.list_bests(Path(self.out_dir)):
+            if file.name not in needed and ours.match(file.name):
                 file.unlink(missing_ok=True)
 
     def after_train(self, runner: Runner) -> None:

@@ -34,11 +34,9 @@ class CrossFittedGenesHook(Hook):
 
     The vectors are in ``cross_fitted_genes.pth`` in the work folder, which a
     run that resumes, or repeats, uses again if nothing has changed. The main
-    process computes them; it takes ``num_folds`` times the first stage.
-
+    process computes them, in ``num_folds`` times the first stage, after which
     ``max_epochs``, ``batch_size`` and AdamW's ``base_lr`` and
-    ``weight_decay`` are those of each encoder, by default as in the first
-    stage.
+    ``weight_decay`` of each encoder are.
 
     Raises:
         ValueError: If an argument is outside its range; before training if
@@ -60,22 +58,19 @@ class CrossFittedGenesHook(Hook):
             weight_decay=check_range('weight_decay', weight_decay, 0))
 
     def before_train(self, runner: Runner) -> None:
-        """Compute the vectors, or read them, and hand them to the model."""
         model = unwrap(runner.model)
         if not isinstance(model, GiMP) or model.gene_encoder is None \
                 or not model.freeze_gene_encoder:
-            raise ValueError(
-                'CrossFittedGenesHook needs mmmedmask.GiMP with a '
-                'gene_encoder that is frozen: take it out by '
-                'default_hooks=dict(cross_fitted_genes=None)')
+            raise ValueError('CrossFittedGenesHook needs mmmedmask.GiMP with '
+                             'a gene_encoder that is frozen: take it out by '
+                             'default_hooks=dict(cross_fitted_genes=None)')
         encoder = (runner.cfg.get('model') or {}).get('gene_encoder')
         if not isinstance(encoder, dict):
-            raise ValueError(
-                'CrossFittedGenesHook makes gene encoders from '
-                'model.gene_encoder of the config of the run, which is '
-                f'{encoder!r}')
-        encoder = dict(encoder)
-        encoder.pop('init_cfg', None)
+            raise ValueError('CrossFittedGenesHook makes gene encoders from '
+                             'model.gene_encoder of the config of the run, '
+                             f'which is {encoder!r}')
+        encoder = {key: value for key, value in encoder.items()
+                   if key != 'init_cfg'}
         dataset = training_set(runner)
         if dataset is None:
             raise ValueError('CrossFittedGenesHook: no data set of the '
@@ -88,9 +83,8 @@ class CrossFittedGenesHook(Hook):
             + genes.cpu().numpy().tobytes()).hexdigest()
         file = Path(runner.work_dir) / FILE_NAME
         if is_main_process() and not _is_of(file, digest):
-            runner.logger.info(
-                f'Cross-fits the genes of {len(cases)} patients over '
-                f'{self.num_folds} folds.')
+            runner.logger.info(f'Cross-fits the genes of {len(cases)} '
+                               f'patients over {self.num_folds} folds.')
             vectors = cross_fit_vectors(
                 encoder, genes, labels.to(genes.device), self.num_folds,
                 runner.seed, **self.fitting)

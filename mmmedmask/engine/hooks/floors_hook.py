@@ -1,7 +1,6 @@
 """The reconstruction loss on held-out data, beside guesses without a model.
 
-In stained tissue most of a patch's variance is its colour. A loss that falls
-to what the visible colour alone explains has learned nothing else.
+A loss that falls to what visible colour alone explains has learned no more.
 """
 
 import copy
@@ -41,10 +40,8 @@ from mmmedmask.util.checks import check_integer
 
 VALUES_PER_SAMPLE = 2**18
 """Numbers of a sample that guesses are fitted on: 2 MiB in float64."""
-MEANINGS = {
-    'color': 'the best guess from the visible colour',
-    'median_patch': "the median of the bag's visible patches",
-}
+MEANINGS = {'color': 'the best guess from the visible colour',
+            'median_patch': "the median of the bag's visible patches"}
 
 
 @HOOKS.register_module()
@@ -56,11 +53,10 @@ class LossFloorsHook(WatchingHook):
     and ``color`` are fitted on training samples, ``median_patch`` is the
     median of what is visible of a bag, ``own_mean`` (``own_median`` for
     absolute errors) is the sample's own best, which no model is told. They
-    have the model's own target, with its normalisation, and its head's kind
-    of error, averaged over all places and channels that count. They are
-    computed before the first step. Views and masks are those of iteration 0
-    each time, so values of different epochs compare; MSMAE masks at random
-    here, as held-out images have no attention maps.
+    have the model's own target and error, averaged over all places and
+    channels that count, and are computed before the first step. Views and
+    masks are those of iteration 0 each time, so epochs compare; MSMAE masks
+    at random here, as held-out images have no attention maps.
 
     The log and the visualizer get ``floors/loss``, ``floors/loss_over_color``
     and so on, panels a line. A run that ends above the floor of the visible
@@ -118,9 +114,8 @@ class LossFloorsHook(WatchingHook):
         where = ('' if held_out else
                  ', on training samples: no held_out is given')
         runner.logger.info(
-            'Floors of the loss (' + criterion + f' errors{where}): ' +
-            ', '.join(f'{name} {floor:.4g}'
-                      for name, floor in self._floors.items()))
+            f'Floors of the loss ({criterion} errors{where}): ' + ', '.join(
+                f'{name} {floor:.4g}' for name, floor in self._floors.items()))
 
     def _build_held_out(self, runner: Runner) -> Dataset | None:
         if self.held_out is None:
@@ -141,19 +136,18 @@ class LossFloorsHook(WatchingHook):
             return None
 
     def look(self, runner: Runner, epoch: int, iteration: int) -> None:
-        """Evaluate, and log the shares."""
         if self._last is not None:
             self._measure(runner)
         shares = {name: self._loss / floor
                   for name, floor in self._floors.items() if floor > 0}
         runner.logger.info(
-            f'Held-out loss after epoch {epoch}: {self._loss:.4g}; ' +
-            ', '.join(f'{share:.3f} of {name}'
-                      for name, share in shares.items()))
-        scalars = {f'floors/loss_over_{name}': share
-                   for name, share in shares.items()}
+            f'Held-out loss after epoch {epoch}: {self._loss:.4g}; '
+            + ', '.join(f'{share:.3f} of {name}'
+                        for name, share in shares.items()))
         runner.visualizer.add_scalars(
-            {'floors/loss': self._loss, **scalars}, step=iteration)
+            {'floors/loss': self._loss} | {
+                f'floors/loss_over_{name}': share
+                for name, share in shares.items()}, step=iteration)
         name = self._decisive()
         if name in shares:
             runner.message_hub.update_info(

@@ -32,10 +32,8 @@ class GeneStatsHook(Hook):
 
     The genes in their order are written to ``genes.txt`` in the work folder,
     which other data sets take as ``gene_list``. The scale, the number of its
-    cases and a hash of their names are in the checkpoint.
-
-    Args:
-        clip: Largest absolute value of a scaled gene.
+    cases and a hash of their names are in the checkpoint. ``clip`` is the
+    largest absolute value of a scaled gene.
 
     Raises:
         ValueError: In a run if the model has another preprocessor, several
@@ -79,18 +77,15 @@ class GeneStatsHook(Hook):
             self._log_kept(runner, dataset, state)
         self._check(runner, runner.train_dataloader.dataset, 'training set')
         if runner.val_loop is not None:
-            self._check(runner, runner.val_dataloader.dataset,
-                        'validation set')
+            self.before_val(runner)
         if self._fitted_hash is not None and is_main_process():
             write_text(Path(runner.work_dir) / GENE_LIST_NAME,
                        '\n'.join(state['gene_ids']) + '\n')
 
     def before_val(self, runner: Runner) -> None:
-        """Check the set that is validated on."""
         self._check(runner, runner.val_dataloader.dataset, 'validation set')
 
     def before_test(self, runner: Runner) -> None:
-        """Check the set that is tested on."""
         self._check(runner, runner.test_dataloader.dataset, 'test set')
 
     def _fit(self, runner: Runner,

@@ -1,8 +1,7 @@
 """Stop a run whose pre-trained weights did not arrive.
 
-``init_cfg`` of type ``Pretrained`` loads with ``strict=False``: a wrong
-prefix, another depth or other names leave a model that trains from scratch
-and says so in a warning at most (mmdetection#4304, mmselfsup#74).
+``init_cfg`` loads with ``strict=False``: a wrong prefix or other names leave
+a model that trains from scratch (mmdetection#4304, mmselfsup#74).
 """
 
 from collections.abc import Sequence
@@ -12,15 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from torch import Tensor
 
-from mmmedmask.engine.checkpoint.matching import (
-    ALLOWED_MISSING,
-    compare_modules,
-    group_by_checkpoint,
-)
-from mmmedmask.engine.checkpoint.reading import (
-    get_state_dict,
-    read_checkpoint,
-)
+from mmmedmask.engine.checkpoint import matching
+from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
 
@@ -30,11 +22,10 @@ class LoadCheckHook(Hook):
     """Compare a model's pre-trained modules with their checkpoint by value.
 
     Each module's checkpoint is what its ``init_cfg`` of type ``Pretrained``
-    names. Before the weights are initialised the checkpoint is read safely
-    (``weights_only=True``) and its names and shapes are compared; before the
-    first iteration the values are. Both say what does not fit and end the
-    run. A resumed run is not compared, its weights have moved on. With
-    ``load_from`` and no resume, the modules are compared with that file.
+    names, or ``load_from``. Before the weights are initialised its names and
+    shapes are compared, before the first iteration the values. Both say what
+    does not fit and end the run. A resumed run is not compared, as its
+    weights have moved on.
 
     Args:
         modules: Dotted names of the modules that must come from a
@@ -57,7 +48,7 @@ class LoadCheckHook(Hook):
 
     def __init__(self, modules: str | Sequence[str] = 'backbone',
                  allow_scratch: bool = False,
-                 allowed_missing: Sequence[str] = ALLOWED_MISSING,
+                 allowed_missing: Sequence[str] = matching.ALLOWED_MISSING,
                  allowed_unused: Sequence[str] = ()) -> None:
         modules = (modules, ) if isinstance(modules, str) else tuple(modules)
         if not modules or not all(modules):
@@ -76,24 +67,22 @@ class LoadCheckHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Compare names and shapes, before MMEngine loads anything."""
-        training = isinstance(runner._train_loop, BaseLoop)
-        if training and not runner._resume:
+        if isinstance(runner._train_loop, BaseLoop) and not runner._resume:
             self._check(runner, compare_values=False)
 
     def before_train(self, runner: Runner) -> None:
         """Compare the values that are in the model now."""
         if runner._resume and runner.iter > 0:
-            runner.logger.info(
-                'Load check skipped: the run was resumed at iteration '
-                f'{runner.iter}, its weights are not those of the '
-                'pre-trained checkpoint any more.')
+            runner.logger.info('Load check skipped: the run was resumed at '
+                               f'iteration {runner.iter}, its weights are not '
+                               'those of the pre-trained checkpoint any more.')
             return
         self._check(runner, compare_values=True)
 
     def _check(self, runner: Runner, compare_values: bool) -> None:
         # A resume that found nothing to resume starts like a fresh run.
         load_from = None if runner._resume else runner._load_from
-        groups, without = group_by_checkpoint(
+        groups, without = matching.group_by_checkpoint(
             unwrap(runner.model), self.modules, load_from)
         for name in without:
             if not self.allow_scratch:
@@ -106,7 +95,7 @@ class LoadCheckHook(Hook):
                 runner.logger.info(f'Load check: {name} is trained from '
                                    'scratch, as allowed.')
         for (checkpoint, prefix), modules in groups.items():
-            report = compare_modules(
+            report = matching.compare_modules(
                 modules.values(), _read_tensors(checkpoint), prefix,
                 compare_values=compare_values,
                 allowed_missing=self.allowed_missing,

@@ -1,7 +1,6 @@
 """Watch how far each stage of the encoder moves.
 
-A loss can fall through the decoder alone. An encoder whose weights stay
-where they were drawn has learned nothing, whatever the loss says.
+A loss can fall through the decoder alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,25 +25,20 @@ At the end of a cosine schedule nothing moves, and nothing has to."""
 class MovementHook(Hook):
     """Log how far the encoder's weights move, stage by stage.
 
-    Once per epoch, for each stage of the encoder (layers of a CNN, blocks of
-    a transformer, layers of an aggregator, and whatever lies outside of
-    them): the distance of the weights from those at the start of the epoch,
-    and the length of the epoch's last step, both as shares of the length of
-    the weights. The visualizer gets ``movement/STAGE`` and
-    ``movement_step/STAGE``. At the end a line says how far each stage is
-    from where training began; of a resumed run, from where it goes on.
+    Once per epoch, for each stage of the encoder (layers of a CNN or an
+    aggregator, blocks of a transformer, and the rest): the distance of the
+    weights from those at the start of the epoch, and the length of the
+    epoch's last step, both as shares of the length of the weights. The
+    visualizer gets ``movement/STAGE`` and ``movement_step/STAGE``. At the end
+    a line says how far each stage is from where training began or went on.
 
     A warning names the stages that move less than ``least``, a share of
     their weights, in an epoch in which the mean loss falls by more than 1 %
     (in the first epoch: from its first to its second half).
 
-    Only parameters that are trained count. Training is not changed; the
-    main process keeps two copies of the encoder's weights in the memory of
-    the CPU.
-
-    Raises:
-        ValueError: If ``least`` is negative; before training if the model
-            has neither a ``backbone`` nor an ``aggregator``.
+    Only parameters that are trained count. Training is not changed; the main
+    process keeps two copies of the encoder's weights in the memory of the CPU.
+    A model without a ``backbone`` or ``aggregator`` is a ValueError.
     """
 
     priority = 'LOW'
@@ -60,7 +54,6 @@ class MovementHook(Hook):
         self._mean_loss: float | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Find the stages."""
         encoder = encoder_of(unwrap(runner.model))
         if is_main_process():
             self._stages = stage_parameters(encoder)
@@ -68,7 +61,6 @@ class MovementHook(Hook):
             self._first_iteration = runner.iter
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Keep the weights."""
         self._begin = self._copy()
         self._losses = []
 
@@ -81,12 +73,10 @@ class MovementHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int,
                          data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Keep the loss, on its device."""
         if self._stages and 'loss' in (outputs or {}):
             self._losses.append(outputs['loss'].detach().float())
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Log what has moved, and warn of what has not."""
         if not self._stages:
             return
         moved = self._shares(self._begin)
@@ -111,7 +101,6 @@ class MovementHook(Hook):
         self._before_step = {}
 
     def after_train(self, runner: Runner) -> None:
-        """Say how far the stages have come."""
         if self._stages:
             # No checkpoint has the weights of the very beginning.
             since = f'iteration {self._first_iteration}' \

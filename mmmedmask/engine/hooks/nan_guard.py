@@ -1,13 +1,11 @@
 """Stop a run at the first loss or gradient that is not finite.
 
-Masked pre-training in half precision is known for losses that turn NaN after
-more than a hundred epochs (mmpretrain#1632, ConvMAE#6); without a guard the
-run goes on, and the checkpoints that it keeps are worthless.
+Losses of masked pre-training in half precision turn NaN after more than a
+hundred epochs (mmpretrain#1632, ConvMAE#6), and spoil the checkpoints.
 """
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -21,28 +19,18 @@ from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_integer
 
 
-@dataclass
-class _Gradients:
-    """Norms of the gradients that an optimiser is about to use."""
-
-    names: list[str]
-    norms: Tensor
-
-
 class _Step(NamedTuple):
-    """What is kept of one iteration until it is looked at."""
+    """What is kept of one iteration; ``names`` are None without a step."""
 
     iteration: int
     loss_names: list[str]
     losses: Tensor
-    gradients: _Gradients | None
+    names: list[str] | None
+    norms: Tensor
 
 
 def gradient_norms(gradients: list[Tensor]) -> Tensor:
-    """Return the 2-norms of dense gradients, float32, without waiting.
-
-    NaN and infinities in a gradient show in its norm.
-    """
+    """Return the 2-norms of dense gradients, float32, without waiting."""
     if not gradients:
         return torch.zeros(0)
     floats = [gradient.detach().float() for gradient in gradients]
@@ -54,9 +42,9 @@ def gradient_norms(gradients: list[Tensor]) -> Tensor:
 class NaNGuardHook(Hook):
     """End training where a loss or the gradient norm is not finite.
 
-    The error names the iteration, every part of the loss, the gradient norm
-    and the parameters whose gradients are not finite. It comes before the
-    next checkpoint is written: no saved file holds broken weights.
+    A FloatingPointError names the iteration, every part of the loss, the
+    gradient norm and the parameters whose gradients are not finite, before
+    the next checkpoint is written: no saved file holds broken weights.
 
     Losses and norms stay on the device and are read every ``interval``
     iterations, and before each checkpoint and validation; the iteration that
@@ -69,9 +57,6 @@ class NaNGuardHook(Hook):
     leaves out because float16 gradients overflowed is legal and passes; a
     loss that is not finite is not, in any precision. A gradient so large
     that its norm overflows float32 counts as not finite.
-
-    Raises:
-        FloatingPointError: In training, see above.
     """
 
     priority = 'HIGH'
@@ -80,12 +65,11 @@ class NaNGuardHook(Hook):
         self.interval = check_integer('interval', interval)
         self._steps: list[_Step] = []
         self._names: dict[int, str] = {}
-        self._before_clipping: dict[int, _Gradients] = {}
-        self._applied: list[_Gradients] = []
+        self._before_clipping: dict[int, tuple[list[str], Tensor]] = {}
+        self._applied: list[tuple[list[str], Tensor]] = []
         self._undo: list[Callable[[], None]] = []
 
     def before_train(self, runner) -> None:
-        """Listen to the optimisers."""
         self._names = {id(p): name for name, p in
                        unwrap(runner.model).named_parameters()}
         wrappers = runner.optim_wrapper
@@ -106,62 +90,54 @@ class NaNGuardHook(Hook):
             self._before_clipping[id(optimizer)] = self._look_at(parameters)
             return clip(parameters, **kwargs)
 
-        def undo():
-            wrapper.clip_func = clip
-
         wrapper.clip_func = look_and_clip
-        self._undo.append(undo)
+        self._undo.append(lambda: setattr(wrapper, 'clip_func', clip))
 
-    def _look_at(self, parameters: Iterable[Tensor]) -> _Gradients:
+    def _look_at(self, parameters: Iterable[Tensor]
+                 ) -> tuple[list[str], Tensor]:
+        """Names of parameters with a gradient, and its norm."""
         parameters = [p for p in parameters if p.grad is not None]
-        return _Gradients(
-            [self._names.get(id(p), 'a parameter outside the model')
-             for p in parameters],
-            gradient_norms([p.grad for p in parameters]))
+        return ([self._names.get(id(p), 'a parameter outside the model')
+                 for p in parameters],
+                gradient_norms([p.grad for p in parameters]))
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         seen = self._before_clipping.pop(id(optimizer), None)
-        if seen is None:
-            seen = self._look_at(
-                p for group in optimizer.param_groups for p in group['params'])
+        names, norms = seen or self._look_at(
+            p for group in optimizer.param_groups for p in group['params'])
         # Fused optimisers are called for skipped steps too, and unscale
         # gradients themselves; GradScaler leaves them what they need.
         scale = getattr(optimizer, 'grad_scale', None)
         found_inf = getattr(optimizer, 'found_inf', None)
         if scale is not None:
-            seen.norms = seen.norms / scale
+            norms = norms / scale
         if found_inf is not None:
-            seen.norms = torch.where(
-                found_inf > 0, torch.zeros_like(seen.norms), seen.norms)
-        self._applied.append(seen)
+            norms = torch.where(found_inf > 0, torch.zeros_like(norms), norms)
+        self._applied.append((names, norms))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Keep this iteration's values; look at them when it is time."""
         outputs = outputs or {}
         losses = [torch.as_tensor(v).detach() for v in outputs.values()]
-        gradients = None
+        names, norms = None, torch.zeros(0)
         if self._applied:
-            gradients = _Gradients(
-                [name for seen in self._applied for name in seen.names],
-                torch.cat([seen.norms for seen in self._applied]))
+            names = [name for seen, _ in self._applied for name in seen]
+            norms = torch.cat([seen for _, seen in self._applied])
         self._applied.clear()
         self._before_clipping.clear()
         # A host may log a value that it computed on the CPU.
-        losses = torch.stack([
-            v.float().reshape(()).to(losses[0].device) for v in losses
-        ]) if losses else torch.zeros(0)
+        losses = torch.stack([v.float().reshape(()).to(losses[0].device)
+                              for v in losses]) if losses else torch.zeros(0)
         self._steps.append(
-            _Step(runner.iter + 1, list(outputs), losses, gradients))
+            _Step(runner.iter + 1, list(outputs), losses, names, norms))
         if len(self._steps) >= self.interval:
             self._look()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Look before anything is written."""
         self._look()
 
     def before_val(self, runner) -> None:
-        """Look before time is spent on validation."""
         self._look()
 
     def after_train(self, runner) -> None:
@@ -174,9 +150,8 @@ class NaNGuardHook(Hook):
     def _look(self) -> None:
         if not self._steps:
             return
-        values = [value for step in self._steps for value in (
-            step.losses, step.gradients.norms if step.gradients else
-            torch.zeros(0))]
+        values = [value for step in self._steps
+                  for value in (step.losses, step.norms)]
         # The only point where the host waits for the device.
         device = values[0].device
         on_host = torch.cat([v.to(device) for v in values]).cpu().split(
@@ -194,25 +169,21 @@ class NaNGuardHook(Hook):
         total = math.sqrt(sum(norm**2 for norm in norms))
         if not bad_losses and math.isfinite(total):
             return
-        parts = ', '.join(
-            f'{name}={value:.6g}'
-            for name, value in zip(step.loss_names, losses, strict=True))
+        parts = ', '.join(f'{name}={value:.6g}' for name, value in zip(
+            step.loss_names, losses, strict=True))
         what = ' and '.join(bad_losses) or 'the gradient norm'
-        lines = [f'training stopped: {what} is not finite at iteration '
-                 f'{step.iteration} (counted from 1, as in the log)',
-                 f'  loss parts: {parts or "the model reports none"}']
-        if step.gradients is None:
-            lines.append('  gradient norm: no step was taken')
-        else:
-            lines.append(f'  gradient norm: {total:.6g}')
-            names = [name for name, norm in zip(
-                         step.gradients.names, norms, strict=True)
+        norm_text = 'no step was taken'
+        if step.names is not None:
+            names = [name for name, norm in zip(step.names, norms, strict=True)
                      if not math.isfinite(norm)]
-            lines.append(
-                f'  gradients that are not finite ({len(names)} of '
-                f'{len(norms)} parameters): {listing(names) or "none"}')
-        lines.append(
+            norm_text = (
+                f'{total:.6g}\n  gradients that are not finite ({len(names)} '
+                f'of {len(norms)} parameters): {listing(names) or "none"}')
+        raise FloatingPointError(
+            f'training stopped: {what} is not finite at iteration '
+            f'{step.iteration} (counted from 1, as in the log)\n'
+            f'  loss parts: {parts or "the model reports none"}\n'
+            f'  gradient norm: {norm_text}\n'
             '  Files saved so far hold finite weights. Usual causes: too '
             'high a learning rate, float16 where bfloat16 or float32 is '
             'needed, images or targets that are not finite.')
-        raise FloatingPointError('\n'.join(lines))

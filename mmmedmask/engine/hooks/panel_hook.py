@@ -24,18 +24,16 @@ LOSS_INFO = 'loss_over_floor'
 class PanelHook(WatchingHook):
     """Draw the same samples before, during and after training.
 
-    Pictures go through MMEngine's visualizer, so to local files,
-    TensorBoard, W&B or wherever the config sends scalars. Only the main
-    process draws, and losses are equal to the bit with and without the hook.
+    Pictures go through MMEngine's visualizer, so wherever the config sends
+    scalars. Only the main process draws, and losses do not change by a bit.
 
     Subclasses set ``panel_name`` and write :meth:`load_samples` and
     :meth:`draw`. Where ``mmmedmask.LossFloorsHook`` measures, the line above
     the picture says how large the loss is beside its floor.
 
     Args:
-        interval: Epochs between two panels, or iterations if not
-            ``by_epoch``. There is always one before training and one at the
-            end.
+        interval: Epochs between two panels, or iterations if not ``by_epoch``.
+            There is always one before training and one at the end.
         num_samples: Rows of a panel, taken evenly from the training set.
         channels: Channels to show, see
             :class:`mmmedmask.visualization.PictureUnits`; needed if images
@@ -69,7 +67,6 @@ class PanelHook(WatchingHook):
         raise NotImplementedError
 
     def prepare(self, runner: Runner) -> None:
-        """Check the model, choose and load the samples."""
         model = unwrap(runner.model)
         self.check_model(model)
         self.units = PictureUnits.from_preprocessor(
@@ -78,7 +75,6 @@ class PanelHook(WatchingHook):
             self.load_samples(runner, model)
 
     def look(self, runner: Runner, epoch: int, iteration: int) -> None:
-        """Draw a panel."""
         model = unwrap(runner.model)
         heading = f'After {iteration} iterations'
         if loss := runner.message_hub.runtime_info.get(LOSS_INFO):
@@ -99,7 +95,6 @@ def choose_positions(length: int, number: int,
         return places.round().int().tolist()
     wrong = [index for index in indices if not 0 <= index < length]
     if wrong or not indices:
-        raise ValueError(
-            f'indices must name at least one of 0 to {length - 1}, got '
-            f'{list(indices)}')
+        raise ValueError('indices must name at least one of 0 to '
+                         f'{length - 1}, got {list(indices)}')
     return list(indices)

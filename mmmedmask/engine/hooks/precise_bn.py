@@ -29,18 +29,14 @@ def active_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 
     Not those that are kept in evaluation mode (frozen stages, ``norm_eval``).
     """
-    return {name: module
-            for name, module in model.named_modules()
+    return {name: module for name, module in model.named_modules()
             if isinstance(module, _BatchNorm) and module.training
             and module.track_running_stats}
 
 
 @contextmanager
 def _measuring(layers: Collection[_BatchNorm]) -> Iterator[list[torch.Tensor]]:
-    """Add up what batches have: of each layer means, variances and how many.
-
-    The sums are float64. The layers are left as they were found.
-    """
+    """Add up, in float64, each layer's means, variances and batches."""
     totals = [layer.running_mean.new_zeros(
         2 * layer.num_features + 1, dtype=torch.float64) for layer in layers]
     saved = [(layer.momentum, [one.clone() for one in layer.buffers()])
@@ -67,18 +63,17 @@ def _measuring(layers: Collection[_BatchNorm]) -> Iterator[list[torch.Tensor]]:
 
 
 @torch.no_grad()
-def update_bn_statistics(
-        model: nn.Module, batches: Iterable,
-        forward: Callable[[nn.Module, object], object],
-        others_rest: bool = False) -> tuple[int, list]:
+def update_bn_statistics(model: nn.Module, batches: Iterable,
+                         forward: Callable[[nn.Module, object], object],
+                         others_rest: bool = False) -> tuple[int, list]:
     """Replace running statistics by the mean over batches, on all ranks.
 
     ``mean = sum_b mean_b / B`` and ``var = sum_b var_b / B``, where the
     variance of a batch is the unbiased one that PyTorch keeps. A layer that
-    is called several times for one batch counts each call. All else stays as
-    it is. With ``others_rest`` all other layers are in evaluation mode, so
-    that no dropout is drawn. All ranks must bring the same number of batches
-    (SyncBN talks at each); none is a ValueError.
+    is called several times for one batch counts each call. With
+    ``others_rest`` all other layers are in evaluation mode, so that no
+    dropout is drawn. All ranks must bring the same number of batches (SyncBN
+    talks at each); none is a ValueError.
 
     Returns the number of batches on this rank, and the names of layers that
     saw none; those keep their statistics.
@@ -115,11 +110,7 @@ def forward_features(model: nn.Module, batch: object) -> None:
 
 
 def forward_loss(model: nn.Module, batch: object) -> None:
-    """Run everything that training runs, without gradients.
-
-    For BatchNorm behind ``extract_feat``: RoI heads of C4 detectors, decode
-    heads.
-    """
+    """Run all that training runs: RoI heads of C4 detectors, decode heads."""
     model(**model.data_preprocessor(batch, True), mode='loss')
 
 
@@ -166,20 +157,17 @@ class PreciseBNHook(Hook):
             model.train()
             self._has_layers = bool(active_batch_norms(model))
         if not self._has_layers:
-            runner.logger.warning(
-                'Precise BN will do nothing: no BatchNorm layer of the model '
-                'updates its statistics.')
+            runner.logger.warning('Precise BN will do nothing: no BatchNorm '
+                                  'layer of the model updates its statistics.')
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
-        """Act in the last iteration of an iteration-based loop."""
         loop = runner.train_loop
         if isinstance(loop, IterBasedTrainLoop) and self.is_last_train_iter(
                 runner):
             self._update(runner, loop.dataloader_iterator)
 
     def after_train_epoch(self, runner) -> None:
-        """Act in the last epoch of an epoch-based loop."""
         if not isinstance(runner.train_loop, IterBasedTrainLoop) \
                 and self.is_last_train_epoch(runner):
             self._update(runner, runner.train_loop.dataloader)

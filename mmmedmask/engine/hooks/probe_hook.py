@@ -1,9 +1,4 @@
-"""Probe the encoder while it trains: is there anything to read off it yet?
-
-A loss falls for many reasons. What a nearest neighbour or a linear model can
-tell from the frozen features, beside the same network at random weights and
-beside the colour alone, says whether pre-training helps.
-"""
+"""Probe the encoder while it trains: is there anything to read off it yet?"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,14 +41,13 @@ BAG_PIPELINE = [dict(type='mmmedmask.LoadSlideFeatures'),
 class ProbeHook(WatchingHook):
     """Score the frozen encoder on labelled data every few epochs.
 
-    Before training and then at every interval: cosine nearest neighbours and
-    logistic regression of whole images or bags (balanced accuracy), and a
-    logistic regression of pixels (area under the ROC curve). Beside each
-    score stand its floors: the encoder at random weights, what the same
-    probe scores without an encoder (the colour of images, the mean patch of
-    bags), and chance. They go to the log, the visualizer,
-    ``WORK_DIR/probe.csv`` and ``WORK_DIR/probe.png``. All ranks share the
-    work; training is not changed by it.
+    Cosine nearest neighbours and logistic regression of whole images or bags
+    (balanced accuracy), and a logistic regression of pixels (area under the
+    ROC curve). Beside each score stand its floors: the encoder at random
+    weights, what the same probe scores without an encoder (the colour of
+    images, the mean patch of bags), and chance. They go to the log, the
+    visualizer, ``WORK_DIR/probe.csv`` and ``WORK_DIR/probe.png``. All ranks
+    share the work; training is not changed by it.
 
     ``SafeCheckpointHook(save_best='probe/rgb/knn', rule='greater')`` keeps
     the best of the epochs that were probed. Others have no score, whether
@@ -109,10 +103,9 @@ class ProbeHook(WatchingHook):
         self.dense = dense
         self.bags = bags
         self.seed = seed
-        self._options = dict(
-            colors=tuple(colors), size=size, few=tuple(few), seed=seed,
-            max_images=max_images, split_folder=split_folder,
-            dense_size=dense_size)
+        self._options = dict(colors=tuple(colors), size=size, few=tuple(few),
+                             seed=seed, max_images=max_images,
+                             split_folder=split_folder, dense_size=dense_size)
         self._probes: dict[str, Probe] = {}
         self._floors: dict[str, tuple[float, float]] = {}
         self._rows: list[dict] = []
@@ -121,7 +114,6 @@ class ProbeHook(WatchingHook):
         self._iteration = 0
 
     def prepare(self, runner) -> str | None:
-        """Read the data and score the floors."""
         model = unwrap(runner.model)
         encoder_of(model)
         self._probes = self._build_probes(runner, model)
@@ -170,21 +162,21 @@ class ProbeHook(WatchingHook):
                 model.data_preprocessor, self.seed))
         if data is None and self.dense is None:
             if not isinstance(train, LabelledImages):
-                raise ValueError(
-                    'ProbeHook needs data, dense or bags: the training set, '
-                    f'a {type(train).__name__}, has no labels of its own to '
-                    'probe on')
+                raise ValueError('ProbeHook needs data, dense or bags: the '
+                                 f'training set, a {type(train).__name__}, '
+                                 'has no labels of its own to probe on')
             data = str(train.root)
             options['split_folder'] = train.split_folder
         found = []
         for source in (data, self.dense):
-            there = source is None or Path(source).is_dir()
-            if self.optional and not there:
+            if self.optional and source is not None \
+                    and not Path(source).is_dir():
                 runner.logger.warning(
                     f'ProbeHook: there is no folder {source}, nothing is '
                     'probed on it; default_hooks.probe of the config names '
                     'another')
-            found.append(source if there or not self.optional else None)
+                source = None
+            found.append(source)
         return build_probes(*found, **options)
 
     def look(self, runner, epoch: int, iteration: int) -> None:
@@ -220,12 +212,16 @@ class ProbeHook(WatchingHook):
 
     def before_train_epoch(self, runner) -> None:
         """Hand scores to the checkpoints, which count finished epochs."""
-        self._offer_best(runner)
+        scores = self._take_scores(runner)
+        for hook in _checkpoint_hooks(runner):
+            # Where there was no validation, its metrics are None.
+            keys = dict.fromkeys(hook.key_indicators)
+            if scores.keys() & keys.keys():
+                hook.after_val_epoch(runner, keys | scores)
 
     def after_train(self, runner) -> None:
-        """Hand the last scores to the checkpoints."""
         super().after_train(runner)
-        self._offer_best(runner)
+        self.before_train_epoch(runner)
 
     def _score(self, model: nn.Module,
                encoder: nn.Module) -> dict[str, ProbeScore]:
@@ -264,14 +260,6 @@ class ProbeHook(WatchingHook):
         scores, self._scores = self._scores, {}
         return scores if self._iteration == runner.iter else {}
 
-    def _offer_best(self, runner) -> None:
-        scores = self._take_scores(runner)
-        for hook in _checkpoint_hooks(runner):
-            keys = dict.fromkeys(hook.key_indicators)
-            if scores.keys() & keys.keys():
-                # Where there was no validation, its metrics are None.
-                hook.after_val_epoch(runner, keys | scores)
-
 
 def _checkpoint_hooks(runner) -> list[CheckpointHook]:
     """Those that keep a best checkpoint."""
@@ -299,4 +287,3 @@ def draw_probes(rows: Sequence[Mapping]):
     return draw_curves(curves, x_label='epoch', size=(3.2, 2.6),
                        references=random, reference_name='random weights',
                        mark_points=True)
-

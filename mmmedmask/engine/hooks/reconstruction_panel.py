@@ -26,11 +26,10 @@ NUM_VIEWS = 8
 class ReconstructionPanelHook(PanelHook):
     """Draw reconstructions of the same samples at every interval.
 
-    Samples, views and masks are those of iteration 0 in all panels, so the
-    panels compare with each other, and with those of a resumed run. Before
-    the first iteration the views of the first batch are drawn, too: a wrong
-    normalisation, a wrong data range or crops that are too small show there
-    before any time is spent.
+    Samples, views and masks are those of iteration 0 in all panels, also of
+    a resumed run. Before the first iteration the views of the first batch
+    are drawn, too: a wrong normalisation, a wrong data range or crops that
+    are too small show there before any time is spent.
 
     The model needs ``reconstruct(inputs)`` and ``head.to_pixels``, its data
     preprocessor ``mean``, ``std`` and ``data_range``, as those of

@@ -1,7 +1,6 @@
 """Draws of dropout and augmentations that a seed and a step determine.
 
-Layers and transforms of other libraries draw from the global generators of
-PyTorch, NumPy and Python, whose states a checkpoint does not have.
+Other libraries draw from global generators, which no checkpoint has.
 """
 
 import itertools
@@ -45,12 +44,10 @@ class SeededDrawsHook(Hook):
         sampler = getattr(loader.batch_sampler, 'sampler', None)
         if getattr(sampler, 'seed', None) == self._drawn_seed:
             sampler.seed = runner.seed
-        if isinstance(runner.train_loop, IterBasedTrainLoop):
-            skip = _leave_skipping_to_us(runner)
-        else:
-            skip = _done_of_epoch(runner)
+        iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
+        skip = _leave_skipping_to_us if iterations else _done_of_epoch
         batches = _NumberedBatches(
-            loader.batch_sampler, lambda: runner.iter, skip)
+            loader.batch_sampler, lambda: runner.iter, skip(runner))
         samples = _SeededSamples(loader.dataset, stream_seed(
             runner.seed, f'samples of rank {get_rank()}'))
         make_iterator = loader._get_iterator

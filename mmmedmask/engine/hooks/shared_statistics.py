@@ -1,8 +1,7 @@
 """One model on all ranks: the same BatchNorm statistics.
 
-MMEngine's ``SyncBuffersHook`` comes too late for checkpoints of loops that
-count iterations, leaves out averaged copies of a model, and takes the mean
-of all buffers, also of those that are no statistics.
+MMEngine's ``SyncBuffersHook`` comes too late for checkpoints by iterations,
+leaves out averaged copies of a model, and averages all buffers.
 """
 
 from collections.abc import Iterable
@@ -19,11 +18,10 @@ from mmmedmask.registry import HOOKS
 @torch.no_grad()
 def average_statistics(models: Iterable[nn.Module]) -> None:
     """Give all ranks the mean of their running means and variances."""
-    statistics = [
-        values for model in models for layer in model.modules()
-        if isinstance(layer, _NormBase)
-        for values in (layer.running_mean, layer.running_var)
-        if values is not None]
+    statistics = [values for model in models for layer in model.modules()
+                  if isinstance(layer, _NormBase)
+                  for values in (layer.running_mean, layer.running_var)
+                  if values is not None]
     if not statistics:
         return
     # In float64 the mean of equal numbers is that number: nothing that is
@@ -55,23 +53,17 @@ class SharedStatisticsHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
         """Act if a checkpoint is saved after this iteration."""
-        if get_world_size() > 1 and any(
-                _saves_iteration(hook, runner) for hook in runner.hooks):
-            self._average(runner)
+        if any(_saves_iteration(hook, runner) for hook in runner.hooks):
+            self.after_train_epoch(runner)
 
     def after_train_epoch(self, runner) -> None:
         """Act before checkpoints, and before maps that ranks share."""
-        self._average(runner)
-
-    def before_val_epoch(self, runner) -> None:
-        """Act in loops that count iterations."""
-        self._average(runner)
-
-    def _average(self, runner) -> None:
         if get_world_size() > 1:
             average_statistics([runner.model, *(
                 hook.ema_model for hook in runner.hooks
                 if isinstance(hook, EMAHook))])
+
+    before_val_epoch = after_train_epoch  # In loops that count iterations.
 
 
 def _saves_iteration(hook: Hook, runner) -> bool:

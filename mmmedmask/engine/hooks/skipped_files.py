@@ -23,7 +23,6 @@ class SkippedFilesHook(Hook):
         self._reported = 0
 
     def after_train_epoch(self, runner: Runner) -> None:
-        """Report, if files were skipped since the last report."""
         dataset = runner.train_dataloader.dataset
         parts = [part for part in datasets_of(dataset)
                  if getattr(part, 'on_error', 'raise') == 'skip']

@@ -23,7 +23,6 @@ class TransformEpochHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        """Check the loop."""
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
             raise ValueError(
                 'TransformEpochHook needs an EpochBasedTrainLoop, got '
@@ -41,7 +40,6 @@ class TransformEpochHook(Hook):
                     'More epochs draw anew; a weighted sampler cannot help.')
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Announce the epoch."""
         for transform in transforms_of(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.epoch, runner.seed)

@@ -16,10 +16,9 @@ SLIDES_ADVICE = (
     'The slides alone keep the classes of the training patients apart{gap}: '
     'these triplets are learned. Held-out patients tell whether the class is, '
     'or these patients are; a larger margin or fewer epochs')
-ADVICE = (
-    'The gene encoder has fitted these very patients: '
-    'mmmedmask.CrossFittedGenesHook in default_hooks gives vectors of '
-    'encoders that have not seen them')
+ADVICE = ('The gene encoder has fitted these very patients: '
+          'mmmedmask.CrossFittedGenesHook in default_hooks gives vectors of '
+          'encoders that have not seen them')
 MARGIN_ADVICE = (
     'The genes alone keep the classes apart by {gap:.3g} (d2_an_ge - '
     'd2_ap_ge), far above a small margin: contrast_head=dict(margin='
@@ -40,17 +39,15 @@ class TripletMonitorHook(Hook):
     there were no triplets. Once per epoch the means of ``tri_active``,
     ``tri_count`` and the squared distances ``d2_*`` go to the log, and to
     the visualizer as ``epoch/tri_active`` and so on; a warning says what to
-    try if less than 1 % were active in the whole epoch.
+    try if less than 1 % were active in the whole epoch. A model that logs no
+    triplets is a ValueError.
 
     Distances of pairs: ``ap`` of one class, ``an`` of two; ``img`` of
     slides, ``ge`` of genes. Triplets are dead through the genes alone if
-    ``d2_an_ge - d2_ap_ge`` is far above the margin; the warning names a
-    margin above it. Neither vectors of length 1 with the paper's margin nor
-    the hardest triplets help then (docs/results/gimp_genes.md). Where the
-    slides are farther apart than the genes, they have learned the triplets.
-
-    Raises:
-        ValueError: In training, if the model logs no triplets.
+    ``d2_an_ge - d2_ap_ge`` is far above the margin; neither vectors of length
+    1 with the paper's margin nor the hardest triplets help then
+    (docs/results/gimp_genes.md). Where the slides are farther apart than the
+    genes, they have learned the triplets.
     """
 
     priority = 'NORMAL'
@@ -59,12 +56,10 @@ class TripletMonitorHook(Hook):
         self._values: list[dict[str, Tensor]] = []
 
     def before_train_epoch(self, runner) -> None:
-        """Begin anew."""
         self._values = []
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
-        """Keep what the model logs, on its device."""
         values = {name: value.detach() for name, value in
                   (outputs or {}).items() if name.startswith(PREFIXES)}
         if 'tri_active' not in values:
@@ -76,13 +71,11 @@ class TripletMonitorHook(Hook):
         self._values.append(values)
 
     def after_train_epoch(self, runner) -> None:
-        """Log the means, and warn."""
         if not self._values:
             return
         names = list(self._values[0])
-        totals = torch.stack([
-            torch.stack(
-                [values[name].double() for values in self._values]).sum()
+        totals = torch.stack([torch.stack([
+            values[name].double() for values in self._values]).sum()
             for name in names])
         totals = torch.cat([totals, totals.new_tensor([len(self._values)])])
         all_reduce(totals)
@@ -106,14 +99,12 @@ class TripletMonitorHook(Hook):
                 f'active in epoch {runner.epoch + 1}, less than '
                 f'{100 * MIN_ACTIVE:g} %; they teach nothing '
                 f'({text}). {_advice(means, cross_fitted)}.')
-        self._values = []
 
 
 def _advice(means: Mapping[str, float], cross_fitted: bool) -> str:
     """What helps, by which half keeps the classes apart."""
-    genes, slides = (
-        means.get(f'd2_an_{half}', 0) - means.get(f'd2_ap_{half}', 0)
-        for half in ('ge', 'img'))
+    genes, slides = (means.get(f'd2_an_{half}', 0)
+                     - means.get(f'd2_ap_{half}', 0) for half in ('ge', 'img'))
     if 'd2_an_ge' not in means or slides > max(genes, 0):
         return SLIDES_ADVICE.format(
             gap=f' by {slides:.3g} (d2_an_img - d2_ap_img)'

@@ -47,7 +47,6 @@ class WatchingHook(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int,
                          data_batch: dict | None = None,
                          outputs: dict | None = None) -> None:
-        """Look when ``interval`` iterations are over."""
         if not self.by_epoch and self.every_n_train_iters(
                 runner, self.interval):
             self._look_once(runner, runner.epoch, runner.iter + 1)

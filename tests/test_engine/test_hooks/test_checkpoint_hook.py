@@ -25,10 +25,7 @@ from torch import nn
 
 from mmmedmask.engine.checkpoint.loaded_state import refuse_another_model
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
-from mmmedmask.engine.hooks import (
-    SeededDrawsHook,
-    seeded_draws,
-)
+from mmmedmask.engine.hooks import SeededDrawsHook, seeded_draws
 
 #: Metric after each epoch: the best ones are those after 1, 2 and 4.
 SCORES = (.3, .5, .4, .7, .6)
@@ -421,10 +418,9 @@ def test_another_rate_counts_and_other_settings_are_told(tmp_path):
         'before_train_iter',
         lambda runner, **_: runner.optim_wrapper.param_groups[0]['lr'])
     train(tmp_path, param_scheduler=steps)
-    said = train(
-        tmp_path, epochs=5, resume=True, param_scheduler=steps, hooks=[hook],
-        optim_wrapper=dict(optimizer=dict(
-            type='SGD', lr=.5, momentum=.9, weight_decay=.01)))
+    said = train(tmp_path, epochs=5, resume=True, param_scheduler=steps,
+                 hooks=[hook], optim_wrapper=dict(optimizer=dict(
+                     type='SGD', lr=.5, momentum=.9, weight_decay=.01)))
     np.testing.assert_allclose(rates, [.5] * 2 + [.05] * 2)
     assert 'base_values [0.1] there, [0.5] here' in said
     assert 'weight_decay of the optimizer is 0.01 in the config and 0 in' \

@@ -19,8 +19,7 @@ MODEL = dict(
     type='mmmedmask.GiMP',
     aggregator=dict(type='mmmedmask.NystromAggregator', in_dims=5,
                     embed_dims=8, num_heads=2, num_landmarks=4, conv_kernel=5),
-    gene_encoder=ENCODER,
-    mpm_head=dict(type='mmmedmask.MPMHead'),
+    gene_encoder=ENCODER, mpm_head=dict(type='mmmedmask.MPMHead'),
     contrast_head=dict(type='mmmedmask.TripletHead'))
 
 

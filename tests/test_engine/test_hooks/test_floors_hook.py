@@ -82,9 +82,8 @@ def test_loss_and_constant_floor_are_those_of_a_loop(tiles, tmp_path):
 
 
 def test_training_is_the_same_to_the_bit(tiles, tmp_path):
-    assert_same_training(
-        train(tiles, tmp_path / 'plain'),
-        train(tiles, tmp_path / 'watched', floors_hook(tiles)))
+    assert_same_training(train(tiles, tmp_path / 'plain'), train(
+        tiles, tmp_path / 'watched', floors_hook(tiles)))
 
 
 def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):
@@ -149,10 +148,9 @@ def test_views_are_the_same_each_time(tmp_path, way):
 def test_shares_are_logged_and_stand_above_the_panels(tiles, tmp_path,
                                                       monkeypatch):
     headings = []
-    monkeypatch.setattr(
-        ReconstructionPanelHook, 'draw',
-        lambda self, model, heading: headings.append(heading) or np.zeros(
-            (8, 8, 3), np.uint8))
+    monkeypatch.setattr(ReconstructionPanelHook, 'draw',
+                        lambda self, model, heading: headings.append(heading)
+                        or np.zeros((8, 8, 3), np.uint8))
     hook = floors_hook(tiles)
     runner = train(tiles, tmp_path, ReconstructionPanelHook(1), hook)[0]
     share = hook._loss / hook._floors['color']

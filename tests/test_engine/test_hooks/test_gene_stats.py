@@ -58,13 +58,12 @@ def write_genes(path, genes, values):
 
 
 def loader(root, split, **changes):
-    dataset = dict(
-        type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
-        data_root=str(root), split=split, modalities=['genes'],
-        expression=dict(path='rna.tsv', unit='fpkm'),
-        test_mode=split != 'train',
-        pipeline=[dict(type='mmmedmask.LoadExpression'),
-                  dict(type='mmmedmask.PackSlideOmicInputs')])
+    dataset = dict(type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv',
+                   data_root=str(root), split=split, modalities=['genes'],
+                   expression=dict(path='rna.tsv', unit='fpkm'),
+                   test_mode=split != 'train',
+                   pipeline=[dict(type='mmmedmask.LoadExpression'),
+                             dict(type='mmmedmask.PackSlideOmicInputs')])
     return dict(batch_size=3, num_workers=0,
                 sampler=dict(type='DefaultSampler', shuffle=False),
                 collate_fn=dict(type='pseudo_collate'),
@@ -171,10 +170,9 @@ def test_a_later_stage_takes_the_scale_over(cohort, caplog):
     path = str(root / 'run/epoch_1.pth')
     first = scale_of(trained(root).model).state()
     fewer = loader(root, 'train', indices=4)
-    preprocessor = dict(
-        type='mmmedmask.SlideOmicDataPreprocessor',
-        init_cfg=dict(type='Pretrained', checkpoint=path,
-                      prefix='data_preprocessor.'))
+    preprocessor = dict(type='mmmedmask.SlideOmicDataPreprocessor',
+                        init_cfg=dict(type='Pretrained', checkpoint=path,
+                                      prefix='data_preprocessor.'))
     for name, changes in (('init_cfg', dict(model=GeneModel(preprocessor))),
                           ('load_from', dict(load_from=path))):
         caplog.clear()

@@ -48,9 +48,8 @@ NUM_BACKBONE = len(Backbone().state_dict())
 def pretrained(tmp_path):
     """A file as a CMIM run leaves it, more parts than the backbone."""
     torch.manual_seed(0)
-    tensors = {
-        f'backbone.{k}': torch.randn_like(v) if v.is_floating_point() else v
-        for k, v in Backbone().state_dict().items()}
+    tensors = {f'backbone.{k}': torch.randn_like(v) if v.is_floating_point()
+               else v for k, v in Backbone().state_dict().items()}
     tensors['mask_token'] = torch.zeros(1)
     tensors['neck.weight'] = torch.zeros(2)
     path = tmp_path / 'pretrained.pth'

@@ -8,10 +8,7 @@ import torch
 from mmpretrain.models.backbones import ResNet
 
 from mmmedmask.engine.hooks import MovementHook
-from mmmedmask.engine.hooks.movement_hook import (
-    moved_share,
-    stage_parameters,
-)
+from mmmedmask.engine.hooks.movement_hook import moved_share, stage_parameters
 from mmmedmask.models.gimp import NystromAggregator
 from mmmedmask.visualization.curves import read_scalars
 

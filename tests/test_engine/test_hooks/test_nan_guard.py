@@ -107,7 +107,7 @@ def test_a_fused_optimizer_skips_and_unscales_by_itself():
     weight.grad = torch.tensor([float('inf'), 8.])
     optimizer.found_inf = torch.tensor(1.)
     hook._before_step(optimizer, (), {})
-    assert [seen.norms.tolist() for seen in hook._applied] == [[2.5], [0.]]
+    assert [norms.tolist() for _, norms in hook._applied] == [[2.5], [0.]]
 
 
 def test_gradient_accumulation(tmp_path):

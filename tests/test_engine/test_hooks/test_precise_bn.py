@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 import torch
 from processes import run_ranks
-from tiny_runs import (
-    TinyImages,
-    TinyModel,
-    copies,
-    heard,
-    noting,
-    tiny_runner,
-)
+from tiny_runs import TinyImages, TinyModel, copies, heard, noting, tiny_runner
 from torch import nn
 
 from mmmedmask.engine.hooks import PreciseBNHook
@@ -30,9 +23,8 @@ def _batches(indices, size=2, length=8):
     """Yield batches as the loader does: indices in order, again and again."""
     data = TinyImages(length)
     for b in indices:
-        yield dict(
-            inputs=torch.stack([
-                data[(b * size + i) % length]['inputs'] for i in range(size)]))
+        yield dict(inputs=torch.stack(
+            [data[(b * size + i) % length]['inputs'] for i in range(size)]))
 
 
 def _naive_statistics(model, batches):

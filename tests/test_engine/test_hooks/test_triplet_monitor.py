@@ -37,9 +37,8 @@ class Rests(CrossFittedGenesHook):
 
 def watch(tmp_path, model, *hooks):
     """Train for two epochs of four iterations; return what was said."""
-    runner = tiny_runner(
-        tmp_path, model, by_epoch=True, max_iters=2,
-        hooks=[dict(type='mmmedmask.TripletMonitorHook'), *hooks])
+    runner = tiny_runner(tmp_path, model, by_epoch=True, max_iters=2, hooks=[
+        dict(type='mmmedmask.TripletMonitorHook'), *hooks])
     said = dict(info=[], warning=[])
     for level, lines in said.items():
         setattr(runner.logger, level, lines.append)
@@ -88,11 +87,10 @@ def test_the_advice_is_about_the_half_that_separates(
         tmp_path, genes, slides, hooks, wanted):
     model = Logger([0] * 8)
     plain = model.forward
-    model.forward = lambda inputs, mode='tensor': dict(
-        plain(inputs, mode), **{
-            name: torch.tensor(float(value)) for name, value in dict(
-                d2_ap_ge=1, d2_an_ge=1 + genes,
-                d2_ap_img=2, d2_an_img=2 + slides).items()})
+    model.forward = lambda inputs, mode='tensor': dict(plain(inputs, mode), **{
+        name: torch.tensor(float(value))
+        for name, value in dict(d2_ap_ge=1, d2_an_ge=1 + genes, d2_ap_img=2,
+                                d2_an_img=2 + slides).items()})
     line = watch(tmp_path, model, *hooks)[0]['warning'][0]
     for words in ('CrossFittedGenesHook', 'contrast_head=dict(margin',
                   'd2_an_img - d2_ap_img'):
