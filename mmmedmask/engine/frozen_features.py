@@ -27,8 +27,7 @@ DENSE_KINDS = {
     sparse_modules.SparseBatchNorm2d: nn.BatchNorm2d,
     sparse_modules.SparseSyncBatchNorm2d: nn.SyncBatchNorm,
     sparse_modules.SparseLayerNorm2D: LayerNorm2d,
-    SparseConvNeXtBlock: ConvNeXtBlock,
-}
+    SparseConvNeXtBlock: ConvNeXtBlock}
 
 
 def encoder_of(model: nn.Module) -> nn.Module:
@@ -54,11 +53,11 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         built = MODELS.build(config)
         for module in built.modules():
-            init_cfg = getattr(module, 'init_cfg', None)
-            kept = [one for one in (init_cfg if isinstance(init_cfg, list)
-                                    else [init_cfg])
-                    if not one or one['type'] != 'Pretrained']
-            if init_cfg:
+            if init_cfg := getattr(module, 'init_cfg', None):
+                entries = init_cfg if isinstance(init_cfg, list) \
+                    else [init_cfg]
+                kept = [one for one in entries
+                        if not one or one['type'] != 'Pretrained']
                 module.init_cfg = kept or None
         built.init_weights()
     return encoder_of(built)
@@ -67,9 +66,8 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
 def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:
     """Find the stages of an encoder by their names, from input to output.
 
-    ResNets of torchvision, timm and mmpretrain have ``layer1`` to
-    ``layer4``; ConvNeXts have ``stages``; in a transformer each block is a
-    stage. An encoder without any is a ValueError.
+    ResNets have ``layer1`` to ``layer4``, ConvNeXts ``stages``; in a
+    transformer each block is a stage. Without any it is a ValueError.
     """
     layers = {name: module for name, module in encoder.named_children()
               if re.fullmatch(r'layer\d+', name)}
@@ -116,13 +114,12 @@ class FrozenFeatures:
             device = next(encoder.parameters()).device
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
         make_dense(self.encoder)
-        self._options = {}
-        if 'mask' in inspect.signature(encoder.forward).parameters:
-            self._options['mask'] = None
+        masks = 'mask' in inspect.signature(encoder.forward).parameters
+        self._options = dict(mask=None) if masks else {}
         self.device = torch.device(device)
-        shape = (1, -1, 1, 1)
-        self.mean = torch.tensor(mean, device=device).float().view(shape)
-        self.std = torch.tensor(std, device=device).float().view(shape)
+        self.mean, self.std = (
+            torch.tensor(values, device=device).float().view(1, -1, 1, 1)
+            for values in (mean, std))
         if data_range is None:
             data_range = 65535. if self.mean.max() > 255 else 255.
         self.data_range = data_range
@@ -177,10 +174,9 @@ class FrozenFeatures:
         """
         self._maps.clear()
         self._run(images)
-        size = images.shape[-2:]
-        found = [self._as_map(value, grid, size) for value, grid in self._maps]
-        self._maps.clear()
-        return found
+        found, self._maps = self._maps, []
+        return [self._as_map(value, grid, images.shape[-2:])
+                for value, grid in found]
 
     def _as_map(self, value: Tensor, grid: Sequence[int] | None,
                 size: Sequence[int]) -> Tensor:
@@ -219,10 +215,9 @@ def _channels_first(level: Tensor, size: Sequence[int],
         if height <= size[0] and width <= size[1] and abs(
                 height * size[1] - width * size[0]) <= max(size):
             return view
-    raise ValueError(
-        f'a stage of {type(encoder).__name__} gives the shape '
-        f'{tuple(level.shape)} for images of {tuple(size)}, expected a map '
-        'with their proportions')
+    raise ValueError(f'a stage of {type(encoder).__name__} gives the shape '
+                     f'{tuple(level.shape)} for images of {tuple(size)}, '
+                     'expected a map with their proportions')
 
 
 def sample_maps(maps: Sequence[Tensor], points: Tensor) -> Tensor:
@@ -231,11 +226,9 @@ def sample_maps(maps: Sequence[Tensor], points: Tensor) -> Tensor:
     Points are (x, y) in [-1, 1], where -1 and 1 are the outer edges of the
     image, (B, P, 2). Returns (B, P, D1 + D2 + ...).
     """
-    sampled = [
-        F.grid_sample(
-            level, points[:, None].to(level), mode='bilinear',
-            padding_mode='border', align_corners=False)[:, :, 0]
-        for level in maps]
+    sampled = [F.grid_sample(level, points[:, None].to(level), mode='bilinear',
+                             padding_mode='border',
+                             align_corners=False)[:, :, 0] for level in maps]
     return torch.cat(sampled, dim=1).transpose(1, 2)
 
 
@@ -266,8 +259,7 @@ def draw_points(size: tuple[int, int], count: int,
 def make_dense(encoder: nn.Module) -> None:
     """Let mmpretrain's sparse layers, SparK's, see all places, in place.
 
-    They ask a mask that the algorithm leaves in a class attribute, so
-    outside of its training step they work with that of the last batch.
+    Outside of a training step they would work with the mask of the last.
     """
     for module in encoder.modules():
         if type(module) in DENSE_KINDS:
@@ -276,9 +268,9 @@ def make_dense(encoder: nn.Module) -> None:
 
 def _patch_size(encoder: nn.Module) -> tuple[int, int] | None:
     """Side of a transformer's patches; None for a CNN."""
-    for name in ('projection', 'proj'):
-        layer = getattr(getattr(encoder, 'patch_embed', None), name, None)
-        if isinstance(layer, nn.Conv2d):
-            return tuple(layer.stride)
-    layer = getattr(encoder, 'conv_proj', None)
-    return tuple(layer.stride) if isinstance(layer, nn.Conv2d) else None
+    embedding = getattr(encoder, 'patch_embed', None)
+    layers = (getattr(embedding, 'projection', None),
+              getattr(embedding, 'proj', None),
+              getattr(encoder, 'conv_proj', None))
+    return next((tuple(layer.stride) for layer in layers
+                 if isinstance(layer, nn.Conv2d)), None)

@@ -23,10 +23,8 @@ class BackboneLayerDecayConstructor(LearningRateDecayOptimWrapperConstructor):
 
     ``paramwise_cfg`` is as mmpretrain describes it: ``layer_decay_rate``,
     ``norm_decay_mult``, ``bias_decay_mult``, ``flat_decay_mult`` and
-    ``custom_keys`` with ``decay_mult``.
-
-    Raises:
-        ValueError: If the backbone cannot tell depths.
+    ``custom_keys`` with ``decay_mult``. A backbone that cannot tell depths is
+    a ValueError.
     """
 
     def add_params(self, params: list[dict], module: nn.Module,

@@ -23,11 +23,10 @@ from mmmedmask.models.msmae import MSMAE
 
 
 class MaskedAnswer(NamedTuple):
-    """A model's answer on a batch, and what it is asked for.
+    """A model's answer (B, P, C) on a batch, and what it is asked for.
 
-    The prediction (B, P, C) is in the units of the targets, which are as its
-    head normalises them; the error that it counts is ``'squared'`` or
-    ``'absolute'``.
+    Targets are as its head normalises them; the error that it counts is
+    ``'squared'`` or ``'absolute'``.
     """
 
     prediction: Tensor
@@ -51,11 +50,10 @@ def explain_missing(model: nn.Module) -> str | None:
 
 @singledispatch
 def answer_masked(model: nn.Module, inputs, data_samples) -> MaskedAnswer:
-    """Let a model reconstruct a batch that its data preprocessor gave out.
+    """Let a model in evaluation mode reconstruct a preprocessed batch.
 
-    The model is in evaluation mode. Places are pixels, for GiMP patches of a
-    bag. A model that reconstructs nothing, see :func:`explain_missing`, or
-    whose head counts another error, is a ValueError.
+    Places are pixels, for GiMP patches of a bag. A model that reconstructs
+    nothing, or whose head counts another error, is a ValueError.
     """
     raise ValueError(explain_missing(model))
 
@@ -78,10 +76,9 @@ def _(model: MSMAE, inputs, data_samples) -> MaskedAnswer:
     # (B, V, C, h, w): all visible pixels in one row.
     seen = seen.transpose(1, 2).flatten(2)[:, :, None]
     return MaskedAnswer(
-        _pixels_of_patches(prediction, inputs.shape[1]),
-        _masked_patches(target, inputs.shape[1], torch.ones_like(
-            target[..., 0]), visible_color(
-                seen, torch.zeros_like(seen[:, :1]))))
+        _pixels_of_patches(prediction, inputs.shape[1]), _masked_patches(
+            target, inputs.shape[1], torch.ones_like(target[..., 0]),
+            visible_color(seen, torch.zeros_like(seen[:, :1]))))
 
 
 @answer_masked.register

@@ -13,11 +13,10 @@ from mmmedmask.registry import LOOPS
 class ProbeLoop(BaseLoop):
     """Probe the encoder in the place of a test.
 
-    With it ``tools/test.py`` scores the checkpoint of a pre-training, and a
-    recipe's table shows ``probe/gray/knn`` or ``probe/pixels/dense_all``,
-    the same scores as those of ``ProbeHook``. A config gives
-    ``test_dataloader=dict()`` and ``test_evaluator=dict()``, which MMEngine
-    wants beside a test loop: the images are the probes' own.
+    With it ``tools/test.py`` scores the checkpoint of a pre-training as
+    ``ProbeHook`` does: ``probe/gray/knn``, ``probe/pixels/dense_all``. A
+    config gives ``test_dataloader=dict()`` and ``test_evaluator=dict()``,
+    which MMEngine wants beside a test loop: the images are the probes' own.
 
     Args are as of :func:`build_probes`.
 
@@ -38,8 +37,7 @@ class ProbeLoop(BaseLoop):
         if dataloader or evaluator:
             raise ValueError(
                 'ProbeLoop reads its own images: set test_dataloader=dict() '
-                f'and test_evaluator=dict(), got {dataloader} and '
-                f'{evaluator}')
+                f'and test_evaluator=dict(), got {dataloader} and {evaluator}')
         # The logger asks for the length.
         super().__init__(runner, dataloader=[])
         self._probes = dict(
@@ -59,11 +57,10 @@ class ProbeLoop(BaseLoop):
         probes = build_probes(**self._probes)
         scores = score_encoder(model.backbone, model.data_preprocessor, probes)
         metrics = {f'probe/{name}': score.value
-                   for name, score in scores.items()}
-        for prefix, probe in probes.items():
-            for score in probe.plain_floor():
-                metrics[f'probe/{prefix}/{score.name}/{probe.floor_name}'] = \
-                    score.value
+                   for name, score in scores.items()} | {
+            f'probe/{prefix}/{score.name}/{probe.floor_name}': score.value
+            for prefix, probe in probes.items()
+            for score in probe.plain_floor()}
         self.runner.call_hook('after_test_epoch', metrics=metrics)
         self.runner.call_hook('after_test')
         return metrics

@@ -8,14 +8,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from mmengine import dist
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.dist import (
-    all_gather_object,
-    broadcast_object_list,
-    get_rank,
-    get_world_size,
-    is_main_process,
-)
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
@@ -36,11 +30,7 @@ from mmmedmask.engine.hooks.precise_bn import (
     active_batch_norms,
     update_bn_statistics,
 )
-from mmmedmask.evaluation.probes import (
-    ProbeScore,
-    probe_images,
-    probe_pixels,
-)
+from mmmedmask.evaluation.probes import ProbeScore, probe_images, probe_pixels
 from mmmedmask.functional.randomness import stream_seed
 
 REFERENCE_IMAGES = 100
@@ -54,7 +44,7 @@ MIDDLES_PER_BATCH = 8
 
 def _share(items: Sequence) -> Sequence:
     """This rank's of some items."""
-    return items[get_rank()::get_world_size()]
+    return items[dist.get_rank()::dist.get_world_size()]
 
 
 def _draw(places: Sequence[int], count: int, seed: int) -> list[int]:
@@ -64,14 +54,13 @@ def _draw(places: Sequence[int], count: int, seed: int) -> list[int]:
     return [places[place] for place in order.tolist()]
 
 
-def _batches_of_share(places: Sequence[int], size: int
-                      ) -> Iterator[list[int]]:
+def _batches_of_share(places: Sequence[int], size: int) -> Iterator[list[int]]:
     """Split this rank's share, as long and in as many parts on each.
 
     The parts are even: a last one of a single image would count as much.
     With more ranks than places each has all of them.
     """
-    count = len(places) // get_world_size()
+    count = len(places) // dist.get_world_size()
     share = torch.tensor(_share(places)[:count] if count else list(places))
     count = len(share)
     for part in share.tensor_split(-(-count // size) or 1):
@@ -81,17 +70,16 @@ def _batches_of_share(places: Sequence[int], size: int
 def _stack(images: Sequence[Tensor]) -> Tensor:
     sizes = sorted({tuple(image.shape[1:]) for image in images})
     if len(sizes) > 1:
-        raise ValueError(
-            f'images to probe on have different sizes, such as {sizes[0]} and '
-            f'{sizes[-1]}: give the probe a size')
+        raise ValueError('images to probe on have different sizes, such as '
+                         f'{sizes[0]} and {sizes[-1]}: give the probe a size')
     return torch.stack(list(images))
 
 
 def _on_main(score: Callable[..., list[ProbeScore]], *arguments
              ) -> list[ProbeScore]:
     """Score in the main process; all get the scores."""
-    scores = [score(*arguments) if is_main_process() else None]
-    broadcast_object_list(scores)
+    scores = [score(*arguments) if dist.is_main_process() else None]
+    dist.broadcast_object_list(scores)
     return scores[0]
 
 
@@ -107,7 +95,7 @@ def score_vectors(vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
     the training vectors to mean 0 and deviation 1, and the test vectors
     alike. All ranks get the scores, each with the floor of chance.
     """
-    whole = {which: _interleave(all_gather_object(rows.numpy()))
+    whole = {which: _interleave(dist.all_gather_object(rows.numpy()))
              for which, rows in vectors.items()}
     if standardize:
         # Cosines of raw colours are all nearly 1.
@@ -115,10 +103,9 @@ def score_vectors(vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
         whole = {which: (rows - mean) / np.maximum(std, 1e-6)
                  for which, rows in whole.items()}
     groups = groups or {}
-    return _on_main(
-        probe_images, whole['train'], labels['train'], whole['test'],
-        labels['test'], num_classes, groups.get('train'), groups.get('test'),
-        seed)
+    return _on_main(probe_images, whole['train'], labels['train'],
+                    whole['test'], labels['test'], num_classes,
+                    groups.get('train'), groups.get('test'), seed)
 
 
 @dataclass
@@ -158,26 +145,22 @@ class ImageProbe:
         drawn = _draw(range(len(self.train.paths)), STATISTICS_IMAGES,
                       self.seed)
         for places in _batches_of_share(drawn, self.batch_size):
-            if get_world_size() == 1:
-                yield self._load('train')[places]
-            else:
-                yield _stack([self._image('train', place)
-                              for place in places])
+            yield self._load('train')[places] if dist.get_world_size() == 1 \
+                else _stack([self._image('train', place) for place in places])
 
     def _image(self, which: str, index: int) -> Tensor:
         path = getattr(self, which).paths[index]
         # Not by the place: it would name the class, in lists sorted by class.
-        seed = stream_seed(self.seed,
-                           f'{which}/{path.parent.name}/{path.name}')
+        seed = stream_seed(
+            self.seed, f'{which}/{path.parent.name}/{path.name}')
         reference = self.reference if self.color == 'standardized' else None
         return load_image(path, self.size, self.color, seed, reference)
 
     def _load(self, which: str) -> Tensor:
         if which not in self._images:
-            images = [
-                self._image(which, index)
-                for index in _share(range(len(getattr(self, which).paths)))]
-            self._images[which] = _stack(images)
+            places = _share(range(len(getattr(self, which).paths)))
+            self._images[which] = _stack([
+                self._image(which, place) for place in places])
         return self._images[which]
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
@@ -226,7 +209,7 @@ class BagProbe:
         frozen.train()
         if active_batch_norms(frozen):
             places = self.usable('train')
-            count = len(places) // get_world_size()
+            count = len(places) // dist.get_world_size()
             update_bn_statistics(
                 frozen, self._bags('train', _share(places)[:count]), _vector,
                 others_rest=True)
@@ -320,9 +303,8 @@ class DenseProbe:
         Of up to 100 images; the smallest says how large a middle is.
         """
         drawn = _draw(self._masked('train'), STATISTICS_MIDDLES, self.seed)
-        images = {place: resize_square(
-            load_image(self.train.paths[place]), self.size)
-            for place in drawn}
+        images = {place: resize_square(load_image(self.train.paths[place]),
+                                       self.size) for place in drawn}
         sides = [min(image.shape[axis] for image in images.values())
                  for axis in (1, 2)]
         for places in _batches_of_share(drawn, MIDDLES_PER_BATCH):
@@ -332,9 +314,8 @@ class DenseProbe:
     def _masked(self, which: str) -> list[int]:
         """Places of the images with masks, those of all ranks."""
         images = getattr(self, which)
-        return [index for index in range(len(images.paths))
-                if images.masks and images.masks[index] is not None
-                ][:self.max_images]
+        return [index for index in range(len(images.paths)) if images.masks
+                and images.masks[index] is not None][:self.max_images]
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
         """Score an encoder: area under the ROC curve, a constant has .5."""
@@ -350,7 +331,7 @@ class DenseProbe:
         for which in ('train', 'test'):
             rows = [(index, pixels(image, points)[0].cpu().numpy(), labels)
                     for index, image, points, labels in self.samples(which)]
-            gathered = sum(all_gather_object(rows), [])
+            gathered = sum(dist.all_gather_object(rows), [])
             parts[which] = [row[1:] for row in
                             sorted(gathered, key=lambda row: row[0])]
         return _on_main(probe_pixels, parts['train'], parts['test'], self.few,
@@ -409,17 +390,15 @@ def score_encoder(encoder: nn.Module, units: nn.Module | SimpleNamespace,
 
     Each probe measures BatchNorm statistics again, on training images of its
     own: a score does not depend on what else is probed. ``units`` has mean
-    and deviation of the images' channels and perhaps their ``data_range``,
-    as a data preprocessor or a tile encoder. Scores are named ``'rgb/knn'``,
-    ``'pixels/dense_5'`` and so on.
+    and deviation of the images' channels and perhaps their ``data_range``.
+    Scores are named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
     """
     mean, std = (value.flatten().tolist() for value in (units.mean, units.std))
     data_range = getattr(units, 'data_range', None)
-    return {f'{prefix}/{score.name}': score
-            for prefix, probe in probes.items()
-            for score in probe.run(FrozenFeatures(
-                encoder, mean, std, probe.training_batches(),
-                data_range=data_range))}
+    return {f'{prefix}/{score.name}': score for prefix, probe in probes.items()
+            for score in probe.run(
+                FrozenFeatures(encoder, mean, std, probe.training_batches(),
+                               data_range=data_range))}
 
 
 def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:

@@ -54,8 +54,7 @@ def small_images(count=2, size=(32, 32), seed=0):
     (tiny_vit, ['layers.0', 'layers.1'], [(16, 4)]),
     (lambda: torchvision.models.VisionTransformer(32, 8, 2, 2, 16, 32),
      ['encoder.layers.encoder_layer_0', 'encoder.layers.encoder_layer_1'],
-     [(16, 4)]),
-])
+     [(16, 4)])])
 def test_stages_and_their_maps(make, names, shapes):
     torch.manual_seed(0)
     encoder = make()
@@ -84,12 +83,11 @@ def test_a_vit_gives_its_patches_at_their_places():
 
 
 @pytest.mark.parametrize('make', [
-    lambda: SparseResNet(
-        18, stem_channels=8, base_channels=8, out_indices=(0, 1, 2, 3),
-        norm_cfg=dict(type='SparseBatchNorm2d')),
-    lambda: SparseConvNeXt(
-        dict(depths=[1, 1, 1, 1], channels=[8, 16, 24, 32]),
-        out_indices=(0, 1, 2, 3), gap_before_output=False)])
+    lambda: SparseResNet(18, stem_channels=8, base_channels=8,
+                         out_indices=(0, 1, 2, 3),
+                         norm_cfg=dict(type='SparseBatchNorm2d')),
+    lambda: SparseConvNeXt(dict(depths=[1, 1, 1, 1], channels=[8, 16, 24, 32]),
+                           out_indices=(0, 1, 2, 3), gap_before_output=False)])
 def test_sparse_layers_see_all_places(make):
     torch.manual_seed(0)
     init_default_scope('mmpretrain')

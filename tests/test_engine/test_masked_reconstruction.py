@@ -28,21 +28,19 @@ def cmim(norm_pix):
 
 
 def msmae(norm_pix):
-    return dict(
-        type='mmmedmask.MSMAE',
-        backbone=dict(type='mmmedmask.MSMAEViT', img_size=64, patch_size=16,
-                      arch=TINY_VIT, out_type='raw'),
-        neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16, num_layers=1,
-                  num_heads=2),
-        head=dict(type='mmmedmask.MSMAEHead', norm_pix=norm_pix,
-                  cls_weight=0.))
+    return dict(type='mmmedmask.MSMAE',
+                backbone=dict(type='mmmedmask.MSMAEViT', img_size=64,
+                              patch_size=16, arch=TINY_VIT, out_type='raw'),
+                neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
+                          num_layers=1, num_heads=2),
+                head=dict(type='mmmedmask.MSMAEHead', norm_pix=norm_pix,
+                          cls_weight=0.))
 
 
 def mae(norm_pix):
     return dict(
-        type='MAE',
-        backbone=dict(type='MAEViT', arch=TINY_VIT, img_size=64,
-                      patch_size=16, mask_ratio=0.5),
+        type='MAE', backbone=dict(type='MAEViT', arch=TINY_VIT, img_size=64,
+                                  patch_size=16, mask_ratio=0.5),
         neck=dict(type='MAEPretrainDecoder', num_patches=16, patch_size=16,
                   in_chans=3, embed_dim=16, decoder_embed_dim=16,
                   decoder_depth=1, decoder_num_heads=2),
@@ -66,16 +64,15 @@ def simmim(norm_pix):
 
 def spark(norm_pix):
     norm_cfg = dict(type='SparseBatchNorm2d')
-    return dict(
-        type='SparK', input_size=64, mask_ratio=0.5, enc_dec_norm_dim=64,
-        enc_dec_norm_cfg=norm_cfg,
-        backbone=dict(type='SparseResNet', depth=18, stem_channels=8,
-                      base_channels=8, out_indices=(0, 1, 2, 3),
-                      norm_cfg=norm_cfg),
-        neck=dict(type='SparKLightDecoder', feature_dim=32, upsample_ratio=32,
-                  mid_channels=0, last_act=False),
-        head=dict(type='SparKPretrainHead', loss=PIXEL_LOSS,
-                  norm_pix=norm_pix, patch_size=32))
+    return dict(type='SparK', input_size=64, mask_ratio=0.5,
+                enc_dec_norm_dim=64, enc_dec_norm_cfg=norm_cfg,
+                backbone=dict(type='SparseResNet', depth=18, stem_channels=8,
+                              base_channels=8, out_indices=(0, 1, 2, 3),
+                              norm_cfg=norm_cfg),
+                neck=dict(type='SparKLightDecoder', feature_dim=32,
+                          upsample_ratio=32, mid_channels=0, last_act=False),
+                head=dict(type='SparKPretrainHead', loss=PIXEL_LOSS,
+                          norm_pix=norm_pix, patch_size=32))
 
 
 def gimp(norm_target):
@@ -92,9 +89,8 @@ def batch_for(config, model):
     if config['type'] == 'mmmedmask.GiMP':
         valid = torch.arange(9) < torch.tensor([[9], [6]])
         return dict(
-            patches=torch.randn(2, 9, 6, generator=generator) * valid[
-                ..., None],
-            valid=valid, coords=None, genes=None,
+            patches=torch.randn(2, 9, 6, generator=generator)
+            * valid[..., None], valid=valid, coords=None, genes=None,
             mask=(torch.rand(2, 9, generator=generator) > 0.5) & valid), None
     images = torch.rand(3, 3, 64, 64, generator=generator)
     samples = [DataSample(metainfo=dict(sample_idx=index))

@@ -85,14 +85,13 @@ class TinyModel(BaseModel):
         return losses
 
 
-TINY_CMIM = dict(
-    data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3, view_size=64,
-                           patch_size=16),
-    backbone=dict(type='mmmedmask.CMIMResNet', depth=18, stem_channels=8,
-                  base_channels=8),
-    neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16, num_heads=2,
-              out_stride=16),
-    head=dict(type='mmmedmask.CMIMHead', patch_size=16))
+TINY_CMIM = dict(data_preprocessor=dict(mean=[120.0] * 3, std=[50.0] * 3,
+                                        view_size=64, patch_size=16),
+                 backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
+                               stem_channels=8, base_channels=8),
+                 neck=dict(type='mmmedmask.CMIMNeck', embed_dims=16,
+                           num_heads=2, out_stride=16),
+                 head=dict(type='mmmedmask.CMIMHead', patch_size=16))
 
 
 class TinyCMIM(CMIM):
@@ -256,18 +255,16 @@ def dataset(root, pipeline=TRAIN_PIPELINE, **arguments):
 
 def msmae_config(drop_rate=0.):
     """A tiny MSMAE."""
-    return dict(
-        type='mmmedmask.MSMAE',
-        data_preprocessor=dict(
-            type='ClsDataPreprocessor', mean=[80.] * 3, std=[60.] * 3),
-        backbone=dict(
-            type='mmmedmask.MSMAEViT', img_size=SIZE, patch_size=4,
-            drop_rate=drop_rate,
-            arch=dict(embed_dims=16, num_layers=2, num_heads=2,
-                      feedforward_channels=32)),
-        neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
-                  num_layers=1, num_heads=2),
-        head=dict(type='mmmedmask.MSMAEHead', num_classes=2))
+    return dict(type='mmmedmask.MSMAE',
+                data_preprocessor=dict(type='ClsDataPreprocessor',
+                                       mean=[80.] * 3, std=[60.] * 3),
+                backbone=dict(type='mmmedmask.MSMAEViT', img_size=SIZE,
+                              patch_size=4, drop_rate=drop_rate,
+                              arch=dict(embed_dims=16, num_layers=2,
+                                        num_heads=2, feedforward_channels=32)),
+                neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=16,
+                          num_layers=1, num_heads=2),
+                head=dict(type='mmmedmask.MSMAEHead', num_classes=2))
 
 
 def msmae_model(drop_rate=0.):
@@ -360,11 +357,9 @@ def crop_pipeline(views=(0, 1)):
     """A view for each number."""
     crops = [dict(type='mmmedmask.ContrastiveCrop', scale=CROP_SIZE, view=view)
              for view in views]
-    return [
-        dict(type='mmmedmask.LoadTile'),
-        dict(type='MultiView', num_views=[1] * len(crops),
-             transforms=[[crop] for crop in crops]),
-        PACK]
+    return [dict(type='mmmedmask.LoadTile'),
+            dict(type='MultiView', num_views=[1] * len(crops),
+                 transforms=[[crop] for crop in crops]), PACK]
 
 
 class Siamese(BaseModel):

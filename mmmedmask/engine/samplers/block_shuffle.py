@@ -14,27 +14,17 @@ from mmmedmask.util.checks import check_integer
 class BlockShuffleSampler(DefaultSampler):
     """Shuffle blocks of neighbours, and the samples of several blocks.
 
-    The data set is cut into blocks of neighbouring samples, which come in
-    random order; the samples of ``mixed_blocks`` blocks that follow each
+    The data set is cut into blocks of ``block_size`` neighbours, which come
+    in random order; the samples of ``mixed_blocks`` blocks that follow each
     other are shuffled together. So at any time few places of a file are
     read, and the memory grows with the number of blocks alone. Each rank has
-    blocks of its own.
+    blocks of its own; fewer samples than ranks are a ValueError.
 
     Every sample comes once per epoch; where the ranks do not come out even,
     the last one takes of the first samples again, as ``DefaultSampler``
-    does. The seed, the epoch and the ranks determine the order, and a
-    resumed epoch goes on at once, from any sample.
-
-    Args:
-        block_size: Neighbours of a block.
-        mixed_blocks: Blocks whose samples are shuffled together.
-        seed: Of the order; None draws one, which all ranks share.
-
-    Attributes:
-        start: Samples of this rank that the next epoch leaves out, once.
-
-    Raises:
-        ValueError: If there are fewer samples than ranks.
+    does. The seed (None draws one, which all ranks share), the epoch and the
+    ranks determine the order, and a resumed epoch goes on at once, from any
+    sample: ``start`` are those that the next epoch leaves out, once.
     """
 
     def __init__(self, dataset: Sized, block_size: int = 256,
@@ -48,11 +38,11 @@ class BlockShuffleSampler(DefaultSampler):
                              f'than {self.world_size} ranks')
 
     def __iter__(self) -> Iterator[int]:
-        """Give the numbers of this rank's samples in this epoch."""
         start, self.start = self.start, 0
         size, total = self.block_size, len(self.dataset)
+        name = type(self).__name__
         order = torch.randperm(
-            -(-total // size), generator=self._generator('blocks'))
+            -(-total // size), generator=epoch_generator(self, name, 'blocks'))
         lengths = torch.full_like(order, size)
         lengths[order == len(order) - 1] = total - size * (len(order) - 1)
         ends = lengths.cumsum(0)
@@ -71,11 +61,7 @@ class BlockShuffleSampler(DefaultSampler):
                 block = torch.searchsorted(ends, places, right=True)
                 samples = order[block] * size + places - (
                     ends[block] - lengths[block])
-                mixed = torch.randperm(
-                    len(samples), generator=self._generator(
-                        f'rank {self.rank} from {place}'))
+                mixed = torch.randperm(len(samples), generator=epoch_generator(
+                    self, name, f'rank {self.rank} from {place}'))
                 yield from samples[mixed][start:].tolist()
                 start = 0
-
-    def _generator(self, stream: str) -> torch.Generator:
-        return epoch_generator(self, type(self).__name__, stream)

@@ -24,22 +24,18 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
     fewer samples than its share gives all it has, and the others the rest.
     No sample is twice in a batch. The samples of a class come in random
     order, each before one comes again, and an epoch is over after ``len(data
-    set) // (batch_size * ranks)`` steps: of classes of unequal size, samples
-    of small ones come several times in an epoch, some of large ones not at
-    all. With two classes of equal size, two ranks have together the patients
-    that one process with twice the batch size has.
+    set) // (batch_size * ranks)`` steps: samples of small classes may come
+    several times in an epoch, some of large ones not at all. With two classes
+    of equal size, two ranks have together the patients that one process with
+    twice the batch size has.
 
     Use it as ``batch_sampler`` beside ``sampler=dict(type=
-    'DefaultSampler')``; ``batch_size`` is the loader's, ``drop_last`` must
-    not be given.
-
-    Args:
-        batch_size: Samples of a batch on each rank, at least 4.
+    'DefaultSampler')``; ``batch_size`` is the loader's, at least 4 on each
+    rank, ``drop_last`` must not be given.
 
     Raises:
-        ValueError: If the data set does not tell its labels, has fewer
-            samples than a step of all ranks, one class or a class with one
-            sample.
+        ValueError: If the data set does not tell its labels, has fewer samples
+            than a step of all ranks, one class or a class with one sample.
     """
 
     def __init__(self, sampler: DefaultSampler, batch_size: int) -> None:
@@ -57,33 +53,30 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
         self.classes_per_batch = classes_per_batch = min(
             len(self.members), batch_size // LEAST)
         sizes = sorted(map(len, self.members.values()))
-        if sum(sizes[:classes_per_batch]) < batch_size:
-            raise ValueError(
-                f'{classes_per_batch} classes may have '
-                f'{sum(sizes[:classes_per_batch])} samples together, fewer '
-                f'than a batch of {batch_size}: take a smaller batch_size')
+        fewest = sum(sizes[:classes_per_batch])
+        if fewest < batch_size:
+            raise ValueError(f'{classes_per_batch} classes may have {fewest} '
+                             'samples together, fewer than a batch of '
+                             f'{batch_size}: take a smaller batch_size')
         step = batch_size * self.num_ranks
         self.num_batches = len(labels) // step
         if not self.num_batches:
-            raise ValueError(
-                f'the data set has {len(labels)} samples, a step of '
-                f'{self.num_ranks} ranks with batches of {batch_size} takes '
-                f'{step}')
+            raise ValueError(f'the data set has {len(labels)} samples, a step '
+                             f'of {self.num_ranks} ranks with batches of '
+                             f'{batch_size} takes {step}')
         share = step // classes_per_batch
         few = [self._name(label) for label, members in self.members.items()
                if len(members) < share]
         if few:
-            print_log(
-                f'{type(self).__name__}: a step takes {share} samples of a '
-                f'class; of {few} there are fewer', logger='current',
-                level=30)
+            print_log(f'{type(self).__name__}: a step takes {share} samples '
+                      f'of a class; of {few} there are fewer',
+                      logger='current', level=30)
 
     def _check_classes(self) -> None:
         if len(self.members) < LEAST:
             raise ValueError(
-                f'balanced batches need at least {LEAST} classes, all '
-                'samples are of '
-                f'{", ".join(map(self._name, self.members))}')
+                f'balanced batches need at least {LEAST} classes, all samples '
+                f'are of {", ".join(map(self._name, self.members))}')
         alone = [self._name(label) for label, members
                  in sorted(self.members.items()) if len(members) < LEAST]
         if alone:
@@ -99,7 +92,6 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
         return classes[label] if 0 <= label < len(classes) else str(label)
 
     def plan(self) -> list[list[list[int]]]:
-        """Draw an epoch; see the base class."""
         streams = {label: _Stream(members, self.generator(f'class {label}'))
                    for label, members in self.members.items()}
         generator = self.generator('batches')
@@ -112,10 +104,9 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
         for _ in range(self.num_ranks):
             # The first ones get one more if the batch is not a multiple.
             chosen = shuffled(list(streams), generator)
-            counts.append(share_out(
-                self.batch_size,
-                {label: len(self.members[label])
-                 for label in chosen[:self.classes_per_batch]}))
+            counts.append(share_out(self.batch_size, {
+                label: len(self.members[label])
+                for label in chosen[:self.classes_per_batch]}))
         batches: list[list[int]] = [[] for _ in counts]
         for label, stream in streams.items():
             parts = stream.take([count.get(label, 0) for count in counts])
@@ -127,8 +118,7 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
 def share_out(total: int, limits: dict[int, int]) -> dict[int, int]:
     """Share a number out in equal parts, none above its limit.
 
-    The first ones get one more where it does not come out even; ``total`` is
-    at most the limits' sum.
+    The first ones get one more; ``total`` is at most the limits' sum.
     """
     parts: dict[int, int] = {}
     # The smallest first: what they leave is for the others.

@@ -19,15 +19,13 @@ class LengthBucketBatchSampler(EpochBatchSampler):
     """Several whole bags in a batch, with little padding and a bounded size.
 
     Bags are sorted into buckets by length: the longest of a bucket is at
-    most ``1 / (1 - max_waste)`` times as long as the shortest, so that of a
-    padded batch at most the share ``max_waste`` is padding. A batch takes
+    most ``1 / (1 - max_waste)`` times as long as the shortest. A batch takes
     bags of one bucket, as many as the bucket's longest bag fits into
-    ``max_tokens``, and no more than ``batch_size``; a bag that is longer
-    than ``max_tokens`` is alone. Every bag comes once per epoch; which ones
-    are together, and the order of batches, change from epoch to epoch, their
-    number does not. In a distributed run the ranks get batches of similar
-    size at the same time, and some batches come twice if they do not come
-    out even.
+    ``max_tokens``, and no more than ``batch_size``; a bag that is longer than
+    ``max_tokens`` is alone. Every bag comes once per epoch; which ones are
+    together, and the order of batches, change from epoch to epoch, their
+    number does not. In a distributed run the ranks get batches of similar size
+    at the same time, and some batches come twice if they do not come out even.
 
     Batches hold different numbers of patients, whose losses are averaged:
     those in small batches count more.
@@ -60,20 +58,17 @@ class LengthBucketBatchSampler(EpochBatchSampler):
             max(1, min(batch_size, max_tokens // max(
                 1, max(lengths[index] for index in bucket))))
             for bucket in self.buckets]
-        total = sum(
-            math.ceil(len(bucket) / size)
-            for bucket, size in zip(self.buckets, self.sizes, strict=True))
+        total = sum(-(-len(bucket) // size) for bucket, size in zip(
+            self.buckets, self.sizes, strict=True))
         self.num_batches = math.ceil(total / self.num_ranks)
         longer = sum(length > max_tokens for length in lengths)
         if longer:
-            print_log(
-                f'{type(self).__name__}: {longer} of {len(lengths)} bags have '
-                f'more than max_tokens={max_tokens} patches, up to '
-                f'{max(lengths)}; each is a batch of its own',
-                logger='current', level=30)
+            print_log(f'{type(self).__name__}: {longer} of {len(lengths)} '
+                      f'bags have more than max_tokens={max_tokens} patches, '
+                      f'up to {max(lengths)}; each is a batch of its own',
+                      logger='current', level=30)
 
     def plan(self) -> list[list[list[int]]]:
-        """Draw an epoch; see the base class."""
         generator = self.generator('batches')
         batches = []
         for bucket, size in zip(self.buckets, self.sizes, strict=True):
