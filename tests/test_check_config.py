@@ -98,8 +98,7 @@ def test_shipped_configs_raise_no_alarm():
     ('randomness.sed', 1, '', 'seed'),
     ('auto_scale_lr.base_batchsize', 8, '', 'base_batch_size'),
     ('visualizer.vis_backends', [dict(type='LocalVisBackend', save_dri='x')],
-     '.0.save_dri', 'save_dir'),
-])
+     '.0.save_dri', 'save_dir')])
 def test_names_an_unknown_key(tiny, key, value, below, meant):
     found, = texts(check_types(broken(tiny, key, value)), 'red')
     assert found.startswith(f'{key}{below}: ')
@@ -411,16 +410,14 @@ def training(**settings):
     (dict(), 1, 'yellow', '--auto-scale-lr would make it 0.0025'),
     (dict(optim_wrapper=dict(optimizer=dict(lr=.02), accumulative_counts=2)),
      4, 'green', '16 in an update by accumulation'),
-    (dict(optim_wrapper=dict(
-        optimizer=dict(lr=.02), accumulative_counts=4)), 8, 'yellow',
-     'would make it 0.02; it leaves accumulation out, by which it should be '
-     '0.08'),
-    (dict(auto_scale_lr=dict(base_batch_size=32, enable=True)), None,
-     'yellow', 'is on and makes it 0.01'),
+    (dict(optim_wrapper=dict(optimizer=dict(lr=.02), accumulative_counts=4)),
+     8, 'yellow', 'would make it 0.02; it leaves accumulation out, by which '
+     'it should be 0.08'),
+    (dict(auto_scale_lr=dict(base_batch_size=32, enable=True)), None, 'yellow',
+     'is on and makes it 0.01'),
     (dict(auto_scale_lr=None), None, 'yellow', 'does not say for which batch'),
     (dict(train_dataloader=dict(batch_size=4)), None, 'yellow',
-     'the name says 2 samples per GPU, the config 4'),
-])
+     'the name says 2 samples per GPU, the config 4')])
 def test_compares_learning_rate_and_batch(settings, gpus, status, part):
     findings = check_batch(training(**settings), gpus)
     assert findings[0].status == status

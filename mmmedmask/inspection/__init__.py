@@ -8,7 +8,5 @@ from mmmedmask.inspection.config_check import (
 )
 from mmmedmask.inspection.findings import Finding, worst_status
 
-__all__ = [
-    'CheckOptions', 'ConfigReport', 'Finding', 'check_config',
-    'check_static', 'worst_status'
-]
+__all__ = ['CheckOptions', 'ConfigReport', 'Finding', 'check_config',
+           'check_static', 'worst_status']

@@ -1,8 +1,4 @@
-"""Whether data, model, metrics and hooks of a config fit each other.
-
-Each of them may be right by itself, and a run of all of them end in an error
-that names none, or do nothing.
-"""
+"""Whether data, model, metrics and hooks of a config fit each other."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -37,8 +33,7 @@ PER_CLASS_METRICS = ('CocoMetric', 'DiseaseClassification',
 def check_agreement(config: Config, parts: Parts) -> list[Finding]:
     """Compare the parts of a config with each other.
 
-    A pair that does not fit is red; yellow are scores that will be NaN and
-    that nothing is chosen by, and a hook that rests.
+    Yellow are only scores that will be NaN, and a hook that rests.
     """
     findings = []
     for check in (_check_categories, _check_classes, _check_widths,
@@ -92,15 +87,13 @@ def _check_categories(config: Config, parts: Parts) -> Iterator[Finding]:
         wanted = (dataset.get('metainfo') or {}).get('classes')
         if content is None or wanted is None:
             continue
-        wanted = [wanted] if isinstance(wanted, str) else wanted
         there = [category['name'] for category in content['categories']]
-        for class_name in wanted:
+        for class_name in [wanted] if isinstance(wanted, str) else wanted:
             if class_name not in there:
-                yield red(
-                    'classes', f'{file} has no category {class_name!r}, so '
-                    'its instances are not read',
-                    f'{name}.dataset.metainfo.classes',
-                    suggest(class_name, there))
+                yield red('classes', f'{file} has no category {class_name!r}, '
+                          'so its instances are not read',
+                          f'{name}.dataset.metainfo.classes',
+                          suggest(class_name, there))
 
 
 def _check_classes(config: Config, parts: Parts) -> Iterator[Finding]:
@@ -144,11 +137,10 @@ def _check_widths(config: Config, parts: Parts) -> Iterator[Finding]:
             keys = found if path[-1] == 'aggregator' else ('num_genes', )
             for key in keys:
                 if key in part and found[key] not in (None, part[key]):
-                    yield red(
-                        'features' if key == 'in_dims' else 'genes',
-                        f'the model takes {part[key]}, the '
-                        f'{name.split("_")[0]} data have {found[key]}',
-                        dotted((*path, key)), f'{key}={found[key]}')
+                    yield red('features' if key == 'in_dims' else 'genes',
+                              f'the model takes {part[key]}, the '
+                              f'{name.split("_")[0]} data have {found[key]}',
+                              dotted((*path, key)), f'{key}={found[key]}')
 
 
 def _check_annotations(config: Config, parts: Parts) -> Iterator[Finding]:
@@ -163,10 +155,9 @@ def _check_annotations(config: Config, parts: Parts) -> Iterator[Finding]:
             own, data = Path(part['ann_file']), files[name]
             if own.resolve() == data.resolve() or _same_images(own, data):
                 continue
-            yield red(
-                'metric', f'the metric reads {own}, and what it scores are '
-                f'predictions on {data}', dotted((*path, 'ann_file')),
-                f'ann_file={str(data)!r}')
+            yield red('metric', f'the metric reads {own}, and what it scores '
+                      f'are predictions on {data}',
+                      dotted((*path, 'ann_file')), f'ann_file={str(data)!r}')
 
 
 def _same_images(first: Path, second: Path) -> bool:
@@ -200,10 +191,9 @@ def _check_scores(config: Config, parts: Parts) -> Iterator[Finding]:
 
 
 def _hooks(config: Config, *kinds: str) -> Iterator[tuple[str, Mapping]]:
-    for name in ('default_hooks', 'custom_hooks'):
-        for path, part in _dicts(config.get(name), name):
-            if kind_of(part) in kinds:
-                yield dotted(path), part
+    return ((dotted(path), part) for name in ('default_hooks', 'custom_hooks')
+            for path, part in _dicts(config.get(name), name)
+            if kind_of(part) in kinds)
 
 
 def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
@@ -214,12 +204,11 @@ def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
     for where, hook in _hooks(config, *BEGINNING):
         begin = hook.get('begin', BEGINNING[kind_of(hook)])
         if isinstance(begin, int) and begin >= length[0]:
-            yield red(
-                'hook', f'{kind_of(hook)} begins before epoch {begin}, '
-                f'counted from 0, and training ends after {length[0]}: it '
-                'never does anything', f'{where}.begin',
-                f'begin={length[0] // 2}, or train longer, or '
-                f'{where.split(".")[-1]}=None to switch it off')
+            yield red('hook', f'{kind_of(hook)} begins before epoch {begin}, '
+                      f'counted from 0, and training ends after {length[0]}: '
+                      'it never does anything', f'{where}.begin',
+                      f'begin={length[0] // 2}, or train longer, or '
+                      f'{where.split(".")[-1]}=None to switch it off')
 
 
 def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:

@@ -92,9 +92,8 @@ def _attempt(parts: Parts, config: Config, check: str, where: str,
 def locate_error(config: Config, error: BaseException, where: str) -> str:
     """Find the part of a config that was being built when an error came.
 
-    Returns:
-        Dotted key of the innermost part that was being built and that is in
-        the config below the same top-level key, else ``where``.
+    Returns the dotted key of the innermost one that is in the config below
+    the same top-level key, else ``where``.
     """
     built = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -103,13 +102,12 @@ def locate_error(config: Config, error: BaseException, where: str) -> str:
     if not isinstance(built, Mapping):
         return where
     top = where.split('.')[0]
-    likeness = {}
-    for part, path, _ in typed_parts(
-            config.to_dict().get(top), (top, ), ''):
-        if part['type'] == built.get('type'):
-            # Whoever builds a part may have added to it.
-            likeness[dotted(path)] = sum(
-                built.get(key) == value for key, value in part.items())
+    # Whoever builds a part may have added to it.
+    likeness = {dotted(path): sum(built.get(key) == value
+                                  for key, value in part.items())
+                for part, path, _ in typed_parts(config.to_dict().get(top),
+                                                 (top, ), '')
+                if part['type'] == built.get('type')}
     return max(likeness, key=likeness.get, default=where)
 
 
@@ -186,17 +184,15 @@ def _build_dataset(config: Config, name: str, parts: Parts) -> None:
     if batch is None:
         return
     parts.datasets[name] = dataset
-    parts.findings.append(green(
-        'data', f'{len(dataset)} {part} samples, the first two in a batch: '
-        f'{batch}', where))
+    parts.findings.append(green('data', f'{len(dataset)} {part} samples, the '
+                                f'first two in a batch: {batch}', where))
 
 
 def _first_batch(dataset: Any, loader: Mapping) -> str:
     """Load the first samples, collate them, and describe the batch."""
     if len(dataset) == 0:
         raise ValueError('the data set is empty')
-    samples = [dataset[number]
-               for number in range(min(SAMPLES, len(dataset)))]
+    samples = [dataset[number] for number in range(min(SAMPLES, len(dataset)))]
     arguments = dict(loader.get('collate_fn') or dict(type='pseudo_collate'))
     collate = registry.FUNCTIONS.get(arguments.pop('type'))
     batch = collate(samples, **arguments)
@@ -210,9 +206,8 @@ def describe_batch(batch: Any) -> str:
         size = ' x '.join(map(str, batch.shape))
         return f'{size} {str(batch.dtype).rpartition(".")[2]}'
     if isinstance(batch, Mapping):
-        items = [f'{key} {describe_batch(value)}'
-                 for key, value in batch.items()]
-        return '{' + ', '.join(items) + '}'
+        return '{' + ', '.join(f'{key} {describe_batch(value)}' for key, value
+                               in batch.items()) + '}'
     if isinstance(batch, list | tuple):
         return '[' + ', '.join(map(describe_batch, batch)) + ']'
     return type(batch).__name__
@@ -244,26 +239,24 @@ def _build_hooks(config: Config, parts: Parts) -> None:
              if hook is not None}
     for number, hook in enumerate(config.get('custom_hooks') or []):
         hooks[f'custom_hooks.{number}'] = hook
-    built = 0
+    built = []
     for where, hook in hooks.items():
-        hook = dict(hook)
+        hook = {'type': STANDARD_HOOKS.get(where.split('.')[1]), **hook}
         hook.pop('priority', None)
-        hook.setdefault('type', STANDARD_HOOKS.get(where.split('.')[1]))
-        built += _attempt(parts, config, 'hook', where, registry.HOOKS.build,
-                          hook) is not None
-    if built == len(hooks):
-        parts.findings.append(green('hook', f'{built} hooks are built',
+        built.append(_attempt(parts, config, 'hook', where,
+                              registry.HOOKS.build, hook))
+    if None not in built:
+        parts.findings.append(green('hook', f'{len(built)} hooks are built',
                                     'default_hooks, custom_hooks'))
 
 
 def _build_visualizer(config: Config, parts: Parts) -> None:
     settings = config.get('visualizer') or dict(type='Visualizer')
     with tempfile.TemporaryDirectory() as folder:
-        visualizer = _attempt(
-            parts, config, 'visualizer', 'visualizer',
-            registry.VISUALIZERS.build,
-            {**settings, 'name': f'check_{uuid.uuid4().hex}',
-             'save_dir': folder})
+        visualizer = _attempt(parts, config, 'visualizer', 'visualizer',
+                              registry.VISUALIZERS.build,
+                              {**settings, 'name': f'check_{uuid.uuid4().hex}',
+                               'save_dir': folder})
     if visualizer is not None:
         parts.findings.append(green(
             'visualizer', f'{type(visualizer).__name__} is built',

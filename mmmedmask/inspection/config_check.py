@@ -9,9 +9,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import runner_keys
+from mmmedmask.config_files import planned_gpus, runner_keys
 from mmmedmask.config_variables import unused_names
-from mmmedmask.inspection import costs
+from mmmedmask.inspection import costs, measuring, schedules, trial
 from mmmedmask.inspection.agreement import check_agreement
 from mmmedmask.inspection.building import Parts, build_parts
 from mmmedmask.inspection.findings import (
@@ -21,25 +21,8 @@ from mmmedmask.inspection.findings import (
     red,
     yellow,
 )
-from mmmedmask.inspection.measuring import (
-    StepMeasurement,
-    fixed_memory,
-    measure_step,
-)
 from mmmedmask.inspection.paths import check_paths
-from mmmedmask.inspection.schedules import (
-    check_batch,
-    check_schedules,
-    check_values,
-    planned_gpus,
-    samples_per_step,
-)
 from mmmedmask.inspection.silence import in_silence
-from mmmedmask.inspection.trial import (
-    OutOfTimeError,
-    run_full_size,
-    run_reduced,
-)
 from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
     check_module_weights,
@@ -53,7 +36,7 @@ class CheckOptions:
     """What is checked, and how.
 
     Attributes:
-        checkpoint: A file that has to fit the whole model, or ``None``.
+        checkpoint: A file that has to fit the whole model.
         gpus: Number of GPUs; ``None`` takes that of the config's name.
         steps: Training steps of the trial, before it validates once.
         run_steps: Whether to train, validate and measure at all.
@@ -80,10 +63,7 @@ class CheckOptions:
 
 @dataclass
 class ConfigReport:
-    """What was found: lines, in the order of the checks, and numbers.
-
-    ``numbers`` were measured, in bytes, seconds and operations, by name.
-    """
+    """Lines, in the order of the checks, and measured numbers by name."""
 
     findings: list[Finding] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
@@ -91,13 +71,11 @@ class ConfigReport:
 
 def check_static(config: Config) -> list[Finding]:
     """Check types, keys and variables of a config, and build nothing."""
-    findings = check_types(config)
-    if config.filename and Path(config.filename).is_file():
-        findings += [
-            (red if one.key else yellow)(
-                'variable', one.reason, one.place, one.mend)
-            for one in unused_names(config.filename, runner_keys())]
-    return findings
+    unused = unused_names(config.filename, runner_keys()) \
+        if config.filename and Path(config.filename).is_file() else []
+    return check_types(config) + [
+        (red if one.key else yellow)(
+            'variable', one.reason, one.place, one.mend) for one in unused]
 
 
 def check_config(config: Config,
@@ -112,7 +90,7 @@ def check_config(config: Config,
         parts = build_parts(config)
     report.findings += parts.findings
     report.findings += _check_weights(config, parts, options)
-    wrong = check_values(config)
+    wrong = list(schedules.check_values(config))
     if wrong:
         # No rate, length or step can be computed from them.
         report.findings += wrong
@@ -124,10 +102,10 @@ def check_config(config: Config,
     planned = planned_gpus(config)
     gpus = options.gpus or (planned[0] if planned else 1)
     if config.get('train_dataloader') and config.get('optim_wrapper'):
-        batch, _ = samples_per_step(config, gpus)
+        batch, _ = schedules.samples_per_step(config, gpus)
         epoch = max(1, samples // batch) if samples else None
-        report.findings += check_batch(config, options.gpus)
-        report.findings += check_schedules(config, epoch)
+        report.findings += schedules.check_batch(config, options.gpus)
+        report.findings += schedules.check_schedules(config, epoch)
     with tempfile.TemporaryDirectory() as folder:
         _run(config, parts, options, report, folder, gpus, samples)
     return report
@@ -138,15 +116,14 @@ def _check_weights(config: Config, parts: Parts,
     if parts.model is None:
         return []
     with in_silence():
-        findings = check_module_weights(parts.model, config)
+        findings = list(check_module_weights(parts.model, config))
         load_from = config.get('load_from')
         if load_from and Path(load_from).is_file():
             findings.append(check_whole_model(
                 parts.model, load_from, 'load_from', complete=False))
         if options.checkpoint:
-            findings.append(check_whole_model(
-                parts.model, options.checkpoint, '--checkpoint',
-                complete=True))
+            findings.append(check_whole_model(parts.model, options.checkpoint,
+                                              '--checkpoint', complete=True))
     return findings
 
 
@@ -158,12 +135,12 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
     measured = None
     if options.run_steps and config.get('train_cfg'):
         report.findings.append(
-            run_full_size(config, Path(folder, 'full'), options.steps,
+            trial.run_full_size(config, Path(folder, 'full'), options.steps,
                           options.time_limit) if options.full_size else
-            run_reduced(config, Path(folder, 'reduced'), options.steps,
+            trial.run_reduced(config, Path(folder, 'reduced'), options.steps,
                         parts.datasets))
         measured = _measure(config, options, report, Path(folder, 'true'))
-    fixed = fixed_memory(parts.model, parts.wrapper)
+    fixed = measuring.fixed_memory(parts.model, parts.wrapper)
     report.numbers['memory'] = dataclasses.asdict(fixed)
     if not config.get('train_dataloader'):
         return
@@ -185,12 +162,12 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
 
 
 def _measure(config: Config, options: CheckOptions, report: ConfigReport,
-             folder: Path) -> StepMeasurement | None:
+             folder: Path) -> measuring.StepMeasurement | None:
     """Measure a step of the true model; a failure becomes a finding."""
     status = yellow
     try:
-        return measure_step(config, folder, options.time_limit)
-    except OutOfTimeError as error:
+        return measuring.measure_step(config, folder, options.time_limit)
+    except trial.OutOfTimeError as error:
         why, mend = str(error), 'raise --time-limit'
     except ValueError as error:
         why, mend = str(error), 'get the data, or see the message'

@@ -1,7 +1,7 @@
 """What a run will take: memory, time, operations and disk space."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,8 @@ class Length:
 
 def format_bytes(number: float) -> str:
     """Write a number of bytes in MiB or GiB."""
-    if number < 2**30:
-        return f'{number / 2**20:.1f} MiB'
-    return f'{number / 2**30:.2f} GiB'
+    return f'{number / 2**20:.1f} MiB' if number < 2**30 \
+        else f'{number / 2**30:.2f} GiB'
 
 
 def format_seconds(seconds: float) -> str:
@@ -43,10 +42,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def number_of_samples(config: Config, dataset: Any | None) -> int | None:
-    """Count the training samples; without data, those that are published.
-
-    None if neither is known.
-    """
+    """Count the training samples, or else those published, if known."""
     if dataset is not None:
         return len(dataset)
     settings: Mapping = (config.get('train_dataloader') or {}).get(
@@ -64,10 +60,7 @@ def number_of_samples(config: Config, dataset: Any | None) -> int | None:
 
 def run_length(config: Config, samples: int | None,
                gpus: int) -> Length | None:
-    """Count the iterations of a run.
-
-    None without training, and if they depend on an unknown number of samples.
-    """
+    """Count iterations; None without training or a known set of samples."""
     length = training_length(config)
     if length is None:
         return None
@@ -86,41 +79,36 @@ def run_length(config: Config, samples: int | None,
 
 
 def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
-                  batch: int) -> list[Finding]:
-    """Say what a training step of ``batch`` samples needs on each GPU.
-
-    Nothing is said of activations if no step was measured.
-    """
+                  batch: int) -> Iterator[Finding]:
+    """Say what a training step of ``batch`` samples needs on each GPU."""
     optimizer = 'of unknown size' if fixed.optimizer is None \
         else format_bytes(fixed.optimizer)
-    findings = [green(
+    yield green(
         'memory', f'parameters {format_bytes(fixed.parameters)}, buffers '
         f'{format_bytes(fixed.buffers)}, gradients '
         f'{format_bytes(fixed.gradients)}, state of the optimizer {optimizer}',
-        'model')]
+        'model')
     if measured is None:
-        return findings
+        return
     for title, activations in (('float32', measured.activations),
                                ('mixed precision', measured.mixed)):
         if activations is None:
             continue
         need = scaled_memory(fixed, activations, measured.samples, batch)
         each = activations.scaling / measured.samples
-        findings.append(green(
+        yield green(
             'memory', f'{title}: about {format_bytes(need)} per GPU with '
             f'{batch} samples, {format_bytes(each)} of activations per sample '
             f'(an estimate, from what a forward pass of {measured.samples} '
             f'samples keeps, {measured.source}; workspaces come on top)',
-            'train_dataloader.batch_size'))
-    return findings
+            'train_dataloader.batch_size')
 
 
 def report_costs(measured: StepMeasurement, length: Length | None,
-                 gpus: int, tflops: float | None) -> list[Finding]:
+                 gpus: int, tflops: float | None) -> Iterator[Finding]:
     """Say how long a run takes, if its length is known.
 
-    ``tflops`` is what a GPU does, in 10^12 operations per second, as the user
-    expects it.
+    ``tflops`` is what the user expects of a GPU, 10^12 operations a second.
     """
     operations = measured.flops / measured.samples
     seconds = measured.seconds / measured.samples
@@ -128,32 +116,30 @@ def report_costs(measured: StepMeasurement, length: Length | None,
             f'backward, and {format_seconds(seconds)} on this CPU '
             f'({measured.source})')
     if length is None:
-        return [yellow(
-            'cost', f'{text}; without the data the number of training samples '
-            'is not known, so nothing is said of a run',
-            'train_dataloader.dataset', 'get the data')]
+        yield yellow('cost', f'{text}; without the data the number of '
+                     'training samples is not known, so nothing is said of a '
+                     'run', 'train_dataloader.dataset', 'get the data')
+        return
     petaflop = length.samples * operations / 1e15
-    findings = [green(
+    yield green(
         'cost', f'{text}; the run has {length.iterations} iterations and '
         f'{length.samples} samples, {petaflop:.4g} PFLOP, about '
-        f'{format_seconds(length.samples * seconds)} on this CPU',
-        'train_cfg')]
+        f'{format_seconds(length.samples * seconds)} on this CPU', 'train_cfg')
     if tflops:
         seconds = length.samples * operations / (tflops * 1e12 * gpus)
-        findings.append(green(
+        yield green(
             'cost', f'about {format_seconds(seconds)} on {gpus} GPU at '
             f'{tflops:g} TFLOP/s each, as assumed by --tflops, if nothing '
-            'but the operations takes time', 'train_cfg'))
-    return findings
+            'but the operations takes time', 'train_cfg')
 
 
 def report_disk(config: Config, fixed: FixedMemory,
-                free: int) -> list[Finding]:
+                free: int) -> Iterator[Finding]:
     """Say how much space checkpoints take, and whether it is ``free``."""
     hook = (config.get('default_hooks') or {}).get('checkpoint')
     length = training_length(config)
     if not isinstance(hook, Mapping) or length is None:
-        return []
+        return
     each = fixed.parameters + fixed.buffers
     if hook.get('save_optimizer', True):
         each += fixed.optimizer or 0
@@ -168,7 +154,6 @@ def report_disk(config: Config, fixed: FixedMemory,
     space, where = each * count, 'default_hooks.checkpoint'
     text = (f'{count} checkpoints of {format_bytes(each)}, '
             f'{format_bytes(space)} in all')
-    if free < space:
-        return [yellow('disk', f'{text}, and {format_bytes(free)} are free',
-                       where, 'keep fewer (max_keep_ckpts)')]
-    return [green('disk', text, where)]
+    yield yellow('disk', f'{text}, and {format_bytes(free)} are free', where,
+                 'keep fewer (max_keep_ckpts)') if free < space \
+        else green('disk', text, where)

@@ -13,7 +13,6 @@ class KnownData(NamedTuple):
     """A data set as its converter leaves it.
 
     Attributes:
-        title: Its name.
         files: Files and folders that a complete one has, relative to its
             folder. With a ``|`` any one of several.
         mend: The command that makes them, ``{folder}`` is its folder.
@@ -106,17 +105,13 @@ TRAINING_SAMPLES: Mapping[str, Mapping[str, int]] = {
 #: Width and height, in pixels, of most images of a data set. The sources are
 #: in the same sections.
 IMAGE_SIZES: Mapping[str, tuple[int, int]] = {
-    'glas': (775, 522),
-    'crag': (1512, 1516),
-}
+    'glas': (775, 522), 'crag': (1512, 1516)}
 
 
 def missing_files(folder: str | Path, data: KnownData) -> list[str]:
     """List the entries of ``data.files`` that a data set's folder lacks."""
-    return [
-        entry for entry in data.files
-        if not any(Path(folder, name).exists() for name in entry.split('|'))
-    ]
+    return [entry for entry in data.files if not any(
+        Path(folder, name).exists() for name in entry.split('|'))]
 
 
 def suggest_data(folder: str | Path) -> str:

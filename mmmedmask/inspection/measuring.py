@@ -22,14 +22,8 @@ from torch.utils.flop_counter import (
 )
 
 from mmmedmask.engine.preserved_state import preserve_random_state
+from mmmedmask.inspection import trial
 from mmmedmask.inspection.silence import in_silence
-from mmmedmask.inspection.trial import (
-    OutOfTimeError,
-    describe_source,
-    full_size_config,
-    separate,
-    time_limit,
-)
 
 _ATEN = torch.ops.aten
 # Fused attention on a CPU, of which torch counts nothing by itself.
@@ -49,7 +43,7 @@ class EnoughError(Exception):
 class FixedMemory:
     """Bytes that do not depend on the batch.
 
-    ``optimizer`` is its state after a first step, None if it cannot be told.
+    ``optimizer``: its state after a first step, None if it cannot be told.
     """
 
     parameters: int
@@ -66,11 +60,10 @@ class FixedMemory:
 
 @dataclass
 class Activations:
-    """What a forward pass keeps for its backward pass.
+    """Bytes that a forward pass keeps for its backward pass.
 
-    Attributes:
-        scaling: Bytes that grow with the batch.
-        constant: Bytes of copies of weights (of autocast), which do not.
+    ``scaling`` ones grow with the batch; copies of weights (of autocast) do
+    not.
     """
 
     scaling: int = 0
@@ -82,12 +75,12 @@ class StepMeasurement:
     """A training step of the true model.
 
     Attributes:
-        activations: What its forward pass kept, in float32.
+        activations: What its forward pass kept, in float32; ``mixed`` under
+            bfloat16 autocast, if that was measured.
         flops: Operations of forward and backward pass, multiply and add
             counted as two.
         seconds: Time of the step, data loading left out.
         source: What the samples are: true or drawn data.
-        mixed: Activations under bfloat16 autocast, if they were measured.
     """
 
     samples: int
@@ -111,8 +104,7 @@ def fixed_memory(model: nn.Module,
         buffers=sum(map(_size, model.buffers())),
         gradients=sum(_size(parameter) for parameter in parameters
                       if parameter.requires_grad),
-        optimizer=None if wrapper is None else optimizer_state(
-            wrapper.optimizer))
+        optimizer=wrapper and optimizer_state(wrapper.optimizer))
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> int | None:
@@ -130,9 +122,8 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> int | None:
             shadow.step()
         except (RuntimeError, NotImplementedError, TypeError):
             continue
-        return sum(
-            _size(value) for state in shadow.state.values()
-            for value in state.values() if isinstance(value, Tensor))
+        return sum(_size(value) for state in shadow.state.values()
+                   for value in state.values() if isinstance(value, Tensor))
     return None
 
 
@@ -144,15 +135,12 @@ def _shadow(optimizer: torch.optim.Optimizer,
                 if key in valid}
     groups = []
     for group in optimizer.param_groups:
-        parameters = []
-        for parameter in group['params']:
-            if parameter.requires_grad:
-                shadow = nn.Parameter(
-                    torch.ones_like(parameter, device=device))
-                shadow.grad = torch.ones_like(shadow)
-                parameters.append(shadow)
-        if parameters:
-            groups.append({**group, 'params': parameters})
+        shadows = [nn.Parameter(torch.ones_like(parameter, device=device))
+                   for parameter in group['params'] if parameter.requires_grad]
+        for shadow in shadows:
+            shadow.grad = torch.ones_like(shadow)
+        if shadows:
+            groups.append({**group, 'params': shadows})
     return type(optimizer)(groups, **defaults) if groups else None
 
 
@@ -175,9 +163,9 @@ def count_activations(model: nn.Module) -> Iterator[Activations]:
         address = storage.data_ptr()
         if address not in seen:
             seen.add(address)
-            if tensor.dtype in (torch.bfloat16, torch.float16) \
-                    and tuple(tensor.shape) in shapes:
-                # A copy of a weight.
+            copied = tensor.dtype in (torch.bfloat16, torch.float16) \
+                and tuple(tensor.shape) in shapes
+            if copied:
                 count.constant += storage.nbytes()
             else:
                 count.scaling += storage.nbytes()
@@ -208,8 +196,7 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
             there.
         limit: Seconds for all of it; 0 means no limit. The activations
             under autocast are left out where time is short.
-        mixed: Whether to count them at all, which takes long on a CPU
-            without bfloat16.
+        mixed: Whether to count them at all, slow without bfloat16.
         timed: Whether to take a second step for the time, because counting
             operations slows the first one down.
 
@@ -217,23 +204,23 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
         OutOfTimeError: If not even the first step is done in time.
         ValueError: If the data are not there and cannot be drawn.
     """
-    full = full_size_config(config, folder)
+    full = trial.full_size_config(config, folder)
     results: dict[str, object] = {}
     start = time.perf_counter()
     with in_silence(), preserve_random_state():
         try:
-            with time_limit(limit):
-                runner = Runner.from_cfg(separate(full))
+            with trial.time_limit(limit):
+                runner = Runner.from_cfg(trial.separate(full))
                 _measure_steps(runner, results, start, limit, mixed, timed)
                 runner.train()
         except EnoughError:
             pass
-        except OutOfTimeError:
+        except trial.OutOfTimeError:
             if 'flops' not in results:
                 raise
     results.setdefault('seconds', results.pop('counted_seconds'))
-    return StepMeasurement(
-        **results, source=describe_source(config.train_dataloader.dataset))
+    return StepMeasurement(**results, source=trial.describe_source(
+        config.train_dataloader.dataset))
 
 
 def _measure_steps(runner: Runner, results: dict, start: float,
@@ -258,9 +245,8 @@ def _measure_steps(runner: Runner, results: dict, start: float,
         results['samples'] = _batch_length(data)
         again = copy.copy(data)
         model._run_forward = count
-        with FlopCounterMode(
-                display=False,
-                custom_mapping=ATTENTION_FORMULAS) as counter:
+        with FlopCounterMode(display=False,
+                             custom_mapping=ATTENTION_FORMULAS) as counter:
             outputs = train_step(data, optim_wrapper)
         model._run_forward = forward
         results['counted_seconds'] = time.perf_counter() - begin
@@ -299,4 +285,3 @@ def scaled_memory(fixed: FixedMemory, activations: Activations,
     """
     return fixed.total + activations.constant + math.ceil(
         activations.scaling * batch / samples)
-

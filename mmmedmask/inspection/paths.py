@@ -33,10 +33,10 @@ RUNS = 'work_dirs'
 def check_paths(config: Config) -> list[Finding]:
     """Look for every file and folder that a config names.
 
-    Looked at are the data sets and metrics (``data_root`` and what lies
-    below it), lists of genes, the weights that modules, ``load_from`` and
-    teachers start from, and nothing that a run writes. What is missing is
-    red, weights that a run would download are yellow.
+    Data sets and metrics (``data_root`` and what lies below it), lists of
+    genes, the weights that modules, ``load_from`` and teachers start from,
+    and nothing that a run writes. What is missing is red, weights that a run
+    would download are yellow.
     """
     findings: dict[str, Finding] = {}
     keys = runner_keys() - {'work_dir'}
@@ -60,7 +60,8 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
         if isinstance(part, str) and (part.endswith(WEIGHT_SUFFIXES)
                                       or place[-1:] and place[-1]
                                       in WEIGHT_KEYS):
-            yield from _judge_weights(part, place)
+            if part:
+                yield _judge_weights(part, dotted(place))
         elif not isinstance(part, Mapping):
             continue
         elif str(part.get('type')).endswith(('ProbeHook', 'ProbeLoop')):
@@ -71,26 +72,21 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
         else:
             keys = MODEL_FILES if place[:1] == ('model', ) else ('ann_file', )
             for key, file in _texts(part, keys):
-                yield _judge_data(Path(file), (*place, key),
-                                  Path(file).parent)
+                yield _judge_data(Path(file), (*place, key), Path(file).parent)
 
 
 def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
     roots = node.get('data_root') or ''
     roots = [roots] if isinstance(roots, str) else list(roots)
-    found = True
-    for root in roots:
-        if root:
-            finding = _judge_data(Path(root), (*path, 'data_root'), root)
-            found = found and finding.status == 'green'
-            yield finding
-    if not found or len(roots) != 1:
-        # What lies below a missing folder is missing too.
-        return
-    root = roots[0]
-    for keys, name in _files_below(node):
-        if '://' not in name:
-            yield _judge_data(Path(root, name), (*path, *keys), root)
+    findings = [_judge_data(Path(root), (*path, 'data_root'), root)
+                for root in roots if root]
+    yield from findings
+    # What lies below a missing folder is missing too.
+    if len(roots) == 1 and all(one.status == 'green' for one in findings):
+        for keys, name in _files_below(node):
+            if '://' not in name:
+                yield _judge_data(Path(roots[0], name), (*path, *keys),
+                                  roots[0])
 
 
 def _look_at_probe(node: Mapping, path: tuple) -> Iterator[Finding]:
@@ -147,18 +143,14 @@ def _judge_data(file: Path, keys: tuple, root: str | Path) -> Finding:
                where, mend)
 
 
-def _judge_weights(name: str, keys: tuple) -> Iterator[Finding]:
-    where = dotted(keys)
-    if not name:
-        return
+def _judge_weights(name: str, where: str) -> Finding:
     if '://' in name:
-        yield yellow('path', f'{name} is downloaded when a run first needs it',
-                     where)
-    elif Path(name).expanduser().is_file():
-        yield green('path', f'{name} is there', where)
-    else:
-        yield red('path', f'the weights {name} do not exist (working folder: '
-                  f'{Path.cwd()})', where, _suggest_weights(Path(name)))
+        return yellow('path', f'{name} is downloaded when a run first needs '
+                      'it', where)
+    if Path(name).expanduser().is_file():
+        return green('path', f'{name} is there', where)
+    return red('path', f'the weights {name} do not exist (working folder: '
+               f'{Path.cwd()})', where, _suggest_weights(Path(name)))
 
 
 def _suggest_weights(file: Path) -> str:
@@ -168,8 +160,7 @@ def _suggest_weights(file: Path) -> str:
     if there:
         return f'{file.parent} holds {", ".join(there[-5:])}'
     try:
-        configs = list(
-            find_config_folder().rglob(f'{file.parent.name}.py'))
+        configs = list(find_config_folder().rglob(f'{file.parent.name}.py'))
     except FileNotFoundError:
         configs = []
     if RUNS in file.parts and configs:

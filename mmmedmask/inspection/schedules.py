@@ -1,7 +1,7 @@
 """Learning rate, batch and schedules of a config, without building it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -21,38 +21,34 @@ NUMBERS = dict.fromkeys((
     'optim_wrapper.optimizer.lr': (int | float, 'a number, without quotes')}
 
 
-def check_values(config: Config) -> list[Finding]:
-    """Find values of other types than the checks of this module compute with.
-
-    No other function here can work with them.
-    """
-    findings, content = [], config.to_dict()
+def check_values(config: Config) -> Iterator[Finding]:
+    """Find values of other types than this module can compute with."""
+    content = config.to_dict()
     for where, (kinds, wanted) in NUMBERS.items():
         node: Any = content
         for key in where.split('.'):
             node = node.get(key) if isinstance(node, Mapping) else None
         if node is not None and (
                 isinstance(node, bool) or not isinstance(node, kinds)):
-            findings.append(_wrong_value(where, node, wanted))
+            yield _wrong_value(where, node, wanted)
     loader = config.get('train_dataloader')
     if isinstance(loader, Mapping) and loader.get('batch_size', 1) is None:
-        findings.append(_wrong_value('train_dataloader.batch_size', None,
-                                     'a whole number'))
+        yield _wrong_value('train_dataloader.batch_size', None,
+                           'a whole number')
     schedulers = schedulers_of(config)
     if not isinstance(schedulers, list | tuple):
-        return [*findings, _wrong_value('param_scheduler', schedulers,
-                                        'a dict or a list of them')]
+        yield _wrong_value('param_scheduler', schedulers,
+                           'a dict or a list of them')
+        return
     for number, scheduler in enumerate(schedulers):
         where = f'param_scheduler.{number}'
         if not isinstance(scheduler, Mapping):
-            findings.append(_wrong_value(where, scheduler, 'a dict'))
+            yield _wrong_value(where, scheduler, 'a dict')
             continue
-        findings += [
-            _wrong_value(f'{where}.{key}', scheduler[key], 'a number')
-            for key in ('begin', 'end', 'T_max', 'start_factor', 'end_factor')
-            if scheduler.get(key) is not None
-            and not isinstance(scheduler[key], int | float)]
-    return findings
+        for key in ('begin', 'end', 'T_max', 'start_factor', 'end_factor'):
+            if not isinstance(scheduler.get(key), int | float | None):
+                yield _wrong_value(f'{where}.{key}', scheduler[key],
+                                   'a number')
 
 
 def schedulers_of(config: Config) -> Sequence:
@@ -78,9 +74,7 @@ def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
 def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
     """Compare the batch with the one that the learning rate is meant for.
 
-    If they differ it is yellow, with the learning rate that
-    ``--auto-scale-lr`` would make of it. Without ``gpus``, those in the
-    config's name count, else 1.
+    Without ``gpus``, those in the config's name count, else 1.
     """
     if config.get('train_dataloader') is None \
             or config.get('optim_wrapper') is None:
@@ -146,23 +140,21 @@ def check_schedules(config: Config,
     if length is None:
         return []
     total, by_epoch = length
-    findings: list[Finding] = []
     schedulers = schedulers_of(config)
-    ends = []
-    for number, scheduler in enumerate(schedulers):
-        findings += _check_scheduler(scheduler, f'param_scheduler.{number}',
-                                     total, by_epoch, epoch_length)
-        ends.append(_end_in(scheduler, by_epoch, epoch_length))
-    known = [end for end in ends if end is not None]
-    if known and len(known) == len(ends) and max(known) < total:
+    findings = [
+        finding for number, scheduler in enumerate(schedulers)
+        for finding in _check_scheduler(
+            scheduler, f'param_scheduler.{number}', *length, epoch_length)]
+    ends = [_end_in(scheduler, by_epoch, epoch_length)
+            for scheduler in schedulers]
+    if ends and None not in ends and max(ends) < total:
         findings.append(yellow(
-            'schedule', f'the last schedule ends at {max(known):g}, training '
+            'schedule', f'the last schedule ends at {max(ends):g}, training '
             f'at {total} {_unit(by_epoch)}: from there on the learning rate '
             'stays as it is', 'param_scheduler', f'let it end at {total}'))
-    findings += _check_intervals(config, total, by_epoch, epoch_length)
-    return findings or [green(
-        'schedule', f'{len(schedulers)} schedules fit {total} '
-        f'{_unit(by_epoch)}', 'param_scheduler')]
+    findings += _check_intervals(config, *length, epoch_length)
+    return findings or [green('schedule', f'{len(schedulers)} schedules fit '
+                              f'{total} {_unit(by_epoch)}', 'param_scheduler')]
 
 
 def _unit(by_epoch: bool) -> str:
@@ -183,98 +175,85 @@ def _end_in(scheduler: Mapping, by_epoch: bool,
 
 def _check_scheduler(scheduler: Mapping, where: str, total: int,
                      by_epoch: bool,
-                     epoch_length: int | None) -> list[Finding]:
+                     epoch_length: int | None) -> Iterator[Finding]:
     name = kind_of(scheduler) if 'type' in scheduler else 'scheduler'
     own = scheduler.get('by_epoch', True)
     begin = scheduler.get('begin', 0)
     end = scheduler.get('end', NO_END)
     if own and not by_epoch and not scheduler.get('convert_to_iter_based'):
-        return [red(
+        yield red(
             'schedule', f'{name} counts epochs, and the training counts '
             'iterations: it would never take a step', f'{where}.by_epoch',
-            'by_epoch=False, with begin, end and milestones in iterations')]
+            'by_epoch=False, with begin, end and milestones in iterations')
+        return
     unit = _unit(own)
-    if own == by_epoch:
-        limit: float | None = total
-    elif epoch_length:
-        limit = total * epoch_length if by_epoch else total / epoch_length
-    else:
-        # Without the data, epochs cannot be turned into iterations.
-        limit = None
-    findings = []
     if begin >= end:
-        findings.append(red(
-            'schedule', f'{name} begins at {begin} and ends at {end}', where,
-            'let it end after it begins'))
-    if limit is None:
-        return findings
+        yield red('schedule', f'{name} begins at {begin} and ends at {end}',
+                  where, 'let it end after it begins')
+    limit: float = total
+    if own != by_epoch:
+        if not epoch_length:
+            # Without the data, epochs cannot be turned into iterations.
+            return
+        limit = total * epoch_length if by_epoch else total / epoch_length
     warmup = name.startswith('Linear') and scheduler.get(
         'start_factor', 1 / 3) < scheduler.get('end_factor', 1)
     if begin >= limit:
-        findings.append(red(
-            'schedule', f'{name} begins at {begin}, and training ends after '
-            f'{limit:g} {unit}: it never starts', f'{where}.begin',
-            f'begin before {limit:g}, or train longer'))
+        yield red('schedule', f'{name} begins at {begin}, and training ends '
+                  f'after {limit:g} {unit}: it never starts', f'{where}.begin',
+                  f'begin before {limit:g}, or train longer')
     elif warmup and limit <= end < NO_END:
-        findings.append(red(
+        yield red(
             'schedule', f'the warm-up lasts {end} {unit}, and training '
             f'{limit:g}: the learning rate never gets where it is meant to',
-            f'{where}.end', f'let it end before {limit:g}, or train longer'))
+            f'{where}.end', f'let it end before {limit:g}, or train longer')
     elif limit < end < NO_END:
-        findings.append(yellow(
-            'schedule', f'{name} ends at {end}, training after {limit:g} '
-            f'{unit}: the schedule is cut off', f'{where}.end',
-            f'end={limit:g}'))
+        yield yellow('schedule', f'{name} ends at {end}, training after '
+                     f'{limit:g} {unit}: the schedule is cut off',
+                     f'{where}.end', f'end={limit:g}')
     milestones: Sequence[Any] = scheduler.get('milestones') or ()
     late = [milestone for milestone in milestones if milestone >= limit]
     if late:
-        status = red if len(late) == len(milestones) else yellow
-        findings.append(status(
+        yield (red if len(late) == len(milestones) else yellow)(
             'schedule', f'{name} never gets to its milestones {late}: '
             f'training ends after {limit:g} {unit}', f'{where}.milestones',
-            f'set milestones before {limit:g}'))
-    t_max = scheduler.get('T_max')
-    if t_max is not None and begin + t_max < min(limit, end):
-        findings.append(yellow(
-            'schedule', f'T_max={t_max} from {begin} on: the cosine is at its '
-            f'end before the schedule ({min(limit, end):g} {unit}) and rises '
-            'again', f'{where}.T_max', f'T_max={min(limit, end) - begin:g}'))
-    return findings
+            f'set milestones before {limit:g}')
+    t_max, last = scheduler.get('T_max'), min(limit, end)
+    if t_max is not None and begin + t_max < last:
+        yield yellow('schedule', f'T_max={t_max} from {begin} on: the cosine '
+                     f'is at its end before the schedule ({last:g} {unit}) '
+                     'and rises again', f'{where}.T_max',
+                     f'T_max={last - begin:g}')
 
 
 def _check_intervals(config: Config, total: int, by_epoch: bool,
-                     epoch_length: int | None) -> list[Finding]:
-    """Check the interval of validation and of checkpoints."""
-    findings = []
+                     epoch_length: int | None) -> Iterator[Finding]:
     unit = _unit(by_epoch)
     interval = config.train_cfg.get('val_interval', 1)
     if config.get('val_cfg') is not None and interval > total:
-        findings.append(yellow(
-            'validation', f'val_interval={interval}, and training ends after '
-            f'{total} {unit}', 'train_cfg.val_interval', f'at most {total}'))
+        yield yellow('validation', f'val_interval={interval}, and training '
+                     f'ends after {total} {unit}', 'train_cfg.val_interval',
+                     f'at most {total}')
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
     if not isinstance(checkpoint, Mapping):
-        return findings
+        return
     where = 'default_hooks.checkpoint'
     own = checkpoint.get('by_epoch', True)
     # Iterations are counted within epochs, too; without the data they
     # cannot be compared.
     last = total if own == by_epoch else total * (epoch_length or math.inf)
     if own and not by_epoch:
-        findings.append(red(
-            'checkpoints', 'the hook counts epochs, the training iterations: '
-            'its interval never comes', f'{where}.by_epoch',
-            'by_epoch=False'))
+        yield red('checkpoints', 'the hook counts epochs, the training '
+                  'iterations: its interval never comes', f'{where}.by_epoch',
+                  'by_epoch=False')
     elif checkpoint.get('interval', -1) > last \
             and not checkpoint.get('save_last', True):
-        findings.append(red(
+        yield red(
             'checkpoints', f'interval={checkpoint["interval"]} and '
             f'save_last=False, and training ends after {last} {_unit(own)}: '
-            'nothing is ever written', f'{where}.interval',
-            f'at most {last}'))
+            'nothing is ever written', f'{where}.interval', f'at most {last}')
     log = config.get('log_processor')
     if isinstance(log, Mapping) and log.get('by_epoch', True) != by_epoch:
-        findings.append(yellow(
-            'logging', f'the log counts {_unit(not by_epoch)}, the training '
-            f'{unit}', 'log_processor.by_epoch', f'by_epoch={by_epoch}'))
-    return findings
+        yield yellow('logging', f'the log counts {_unit(not by_epoch)}, the '
+                     f'training {unit}', 'log_processor.by_epoch',
+                     f'by_epoch={by_epoch}')

@@ -1,8 +1,7 @@
 """Which keyword arguments a class or a function takes.
 
-A class hands ``**kwargs`` on to its base class more often than not, so the
-arguments of a detector's head are spread over four constructors. They are
-followed as far as the source tells where they go.
+Those that a class hands on by ``**kwargs`` are followed to its bases, as far
+as the source tells where they go.
 """
 
 import ast
@@ -20,11 +19,7 @@ KEY_METHODS = ('pop', 'get', 'setdefault')
 
 @dataclass(frozen=True)
 class Parameters:
-    """Keyword arguments that a callable takes, as far as they are known.
-
-    ``closed`` says that there are no others: ``**kwargs`` goes nowhere that
-    the source does not tell.
-    """
+    """Keyword arguments that a callable takes; no others if ``closed``."""
 
     names: frozenset[str]
     closed: bool
@@ -34,8 +29,7 @@ class Parameters:
 def accepted_parameters(target: Callable) -> Parameters:
     """Collect the keyword arguments of a class or a function.
 
-    The constructors of base classes count as far as ``**kwargs`` are handed
-    on to them.
+    Those of base classes count as far as ``**kwargs`` are handed on to them.
     """
     if not inspect.isclass(target):
         own, keywords = _split(inspect.unwrap(target))
@@ -67,9 +61,8 @@ def _split(function: Callable) -> tuple[set[str] | None, str | None]:
     except (TypeError, ValueError):
         # Written in C, without a signature.
         return None, None
-    names = {parameter.name for parameter in parameters
-             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD,
-                                   parameter.KEYWORD_ONLY)}
+    names = {parameter.name for parameter in parameters if parameter.kind in (
+        parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)}
     keywords = next((parameter.name for parameter in parameters
                      if parameter.kind is parameter.VAR_KEYWORD), None)
     return names, keywords
@@ -111,28 +104,25 @@ def _follow(constructor: Callable, keywords: str) -> set[str] | None:
 def _is_base_constructor(call: ast.AST) -> bool:
     """Whether a call is ``super().__init__(...)``."""
     function = getattr(call, 'func', None)
-    return (isinstance(function, ast.Attribute)
-            and function.attr == '__init__'
+    return (isinstance(function, ast.Attribute) and function.attr == '__init__'
             and isinstance(function.value, ast.Call)
             and getattr(function.value.func, 'id', None) == 'super')
 
 
 def _key_of(node: ast.Name, parents: dict) -> str | None:
     """Return the literal key with which a dictionary is asked."""
-    parent = parents[node]
     key: ast.AST | None = None
-    if isinstance(parent, ast.Subscript):
-        key = parent.slice
-    elif isinstance(parent, ast.Compare) and isinstance(
-            parent.ops[0], (ast.In, ast.NotIn)):
-        key = parent.left
-    elif isinstance(parent, ast.Attribute) and parent.attr in KEY_METHODS:
-        call = parents[parent]
-        key = call.args[0] if isinstance(call, ast.Call) and call.args \
-            else None
-    if isinstance(key, ast.Constant) and isinstance(key.value, str):
-        return key.value
-    return None
+    match parent := parents[node]:
+        case ast.Subscript():
+            key = parent.slice
+        case ast.Compare(ops=[ast.In() | ast.NotIn(), *_]):
+            key = parent.left
+        case ast.Attribute() if parent.attr in KEY_METHODS:
+            call = parents[parent]
+            if isinstance(call, ast.Call) and call.args:
+                key = call.args[0]
+    return key.value if isinstance(key, ast.Constant) and isinstance(
+        key.value, str) else None
 
 
 @functools.cache
@@ -140,11 +130,10 @@ def keys_read_from(cls: type, attribute: str) -> frozenset[str]:
     """Collect the literal keys that a class, or a base of it, reads from one
     of its dicts, an attribute such as ``paramwise_cfg``.
     """
-    keys: set[str] = set()
+    keys: set[str | None] = set()
     for base in cls.__mro__[:-1]:
         parents = _parents(base)
-        for node in parents:
-            named = isinstance(node, ast.Attribute) and node.attr == attribute
-            if named or getattr(node, 'id', None) == attribute:
-                keys.add(_key_of(node, parents) or '')
-    return frozenset(keys - {''})
+        keys |= {_key_of(node, parents) for node in parents
+                 if isinstance(node, ast.Attribute) and node.attr == attribute
+                 or isinstance(node, ast.Name) and node.id == attribute}
+    return frozenset(keys - {None})

@@ -25,11 +25,7 @@ from mmmedmask.inspection.paths import data_is_there
 from mmmedmask.inspection.silence import in_silence
 from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
-from mmmedmask.shrinking.drawn_data import (
-    BATCH_SIZE,
-    ITERATIONS,
-    draw_teachers,
-)
+from mmmedmask.shrinking import drawn_data
 from mmmedmask.shrinking.model_sizes import detach_model, kind_of
 from mmmedmask.shrinking.shrink import shrink_config, without_mixed_precision
 from mmmedmask.util.nested import nested_dicts
@@ -55,8 +51,7 @@ class OutOfTimeError(Exception):
 def time_limit(seconds: float) -> Iterator[None]:
     """Raise `OutOfTimeError` after some seconds; 0 means no limit.
 
-    There is none in other threads than the main one either, and on systems
-    without alarms.
+    Other threads than the main one, and systems without alarms, have none.
     """
 
     def interrupt(number: int, frame: object) -> None:
@@ -76,10 +71,9 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def separate(config: Config) -> Config:
-    """Give a run a name of its own, so that it shares no global object.
+    """Give a run, in place, a name of its own: it shares no global object.
 
-    MMEngine keeps visualizers and logs by name for a whole process, with
-    the folder of the first run of that name. The config changes in place.
+    MMEngine keeps visualizers and logs by name, with the first run's folder.
     """
     config.experiment_name = f'check_{uuid.uuid4().hex}'
     if config.get('visualizer') is not None:
@@ -128,7 +122,7 @@ def run_reduced(config: Config, folder: str | Path, steps: int = 1,
         return red(
             'step', f'the config cannot be reduced: {describe_error(error)}',
             'train_cfg', 'mend what is red above, then try again')
-    _set_steps(reduced, min(steps, ITERATIONS))
+    _set_steps(reduced, min(steps, drawn_data.ITERATIONS))
     title = 'drawn data'
     for name, dataset in (datasets or {}).items():
         if _take_true_samples(reduced, config, name, dataset, steps):
@@ -153,7 +147,7 @@ def _take_true_samples(reduced: Config, config: Config, name: str,
         kinds.setdefault((str(info.get('gt_label')), 'lesion_path' in info),
                          place)
     places = {*kinds.values(), len(dataset) - 1,
-              *range(min(steps * BATCH_SIZE, len(dataset)))}
+              *range(min(steps * drawn_data.BATCH_SIZE, len(dataset)))}
     # An epoch of all of them.
     reduced[name].pop('num_batch_per_epoch', None)
     reduced[name].dataset = dict(
@@ -170,8 +164,7 @@ def run_full_size(config: Config, folder: str | Path, steps: int = 1,
                   limit: float = 0) -> Finding:
     """Train and validate with the true model, on a sample or two.
 
-    ``folder`` is for the run, and for drawn data where the real ones are not
-    there; ``limit`` is in seconds, 0 means none.
+    ``folder`` is for run and drawn data, ``limit`` in seconds, 0 is none.
     """
     try:
         full = full_size_config(config, folder, validate=True)
@@ -202,8 +195,7 @@ def _run(config: Config, title: str, limit: float = 0) -> Finding:
     if 'train/loss' in logged:
         text += f', loss {logged["train/loss"].current():.4g}'
     scores = [f'{name.removeprefix("val/")} {scalar.current():.4g}'
-              for name, scalar in logged.items()
-              if name.startswith('val/')
+              for name, scalar in logged.items() if name.startswith('val/')
               and not name.endswith(('/time', '/data_time'))]
     if config.get('val_dataloader') is not None:
         text += f', validated ({", ".join(scores[:3]) or "no score"})'
@@ -239,7 +231,7 @@ def full_size_config(config: Config, folder: str | Path,
     detach_model(full.model)
     # The CLIP of our configs is ViT-B/16.
     with in_silence(), preserve_random_state():
-        draw_teachers(full.model, Path(folder, 'teachers'), 768, 12)
+        drawn_data.draw_teachers(full.model, Path(folder, 'teachers'), 768, 12)
     without_mixed_precision(full.optim_wrapper)
     for name in ['test'] if validate else ['test', 'val']:
         for key in ('dataloader', 'cfg', 'evaluator'):
@@ -258,16 +250,14 @@ def full_size_config(config: Config, folder: str | Path,
 
 
 def _use_available_data(full: Config, config: Config, folder: Path) -> None:
-    missing = [name for name in LOADERS if full.get(name) is not None
-               and not data_is_there(full[name].dataset)]
-    reduced = None
+    loaders = {name: full[name] for name in LOADERS
+               if full.get(name) is not None}
+    missing = [name for name, loader in loaders.items()
+               if not data_is_there(loader.dataset)]
     if missing:
         with in_silence(), preserve_random_state():
             reduced = shrink_config(config, folder / 'drawn')
-    for name in LOADERS:
-        loader = full.get(name)
-        if loader is None:
-            continue
+    for name, loader in loaders.items():
         if name in missing:
             dataset = reduced[name].dataset
             dataset.pipeline = loader.dataset.get('pipeline', [])

@@ -1,10 +1,10 @@
 """Unknown types and unknown keys of a config, before anything is built.
 
-Every dictionary with a ``type`` is compared with the signature of the class
-that the registries give for it, and the parts of a config that have no type
-(data loaders, loops, environment, ...) with what MMEngine reads from them.
+Dictionaries with a ``type`` are compared with the signature of its class,
+others (data loaders, loops, ...) with what MMEngine reads from them.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +24,7 @@ from mmmedmask.inspection.findings import (
     suggest,
     yellow,
 )
-from mmmedmask.inspection.signatures import (
-    accepted_parameters,
-    keys_read_from,
-)
+from mmmedmask.inspection.signatures import accepted_parameters, keys_read_from
 from mmmedmask.inspection.silence import in_silence
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import dotted, walk_nested
@@ -51,8 +48,7 @@ REGISTRIES = {key: registry for registry, keys in {
     'TRANSFORMS': ('pipeline', 'policies', 'transforms', 'tta_pipeline'),
     'VISBACKENDS': ('vis_backends', ),
     'VISUALIZERS': ('visualizer', ),
-    'WEIGHT_INITIALIZERS': ('init_cfg', ),
-}.items() for key in keys}
+    'WEIGHT_INITIALIZERS': ('init_cfg', )}.items() for key in keys}
 #: Tried after the first one: builders within a model name parts of others.
 FALLBACKS = ('MODELS', 'TASK_UTILS', 'TRANSFORMS', 'WEIGHT_INITIALIZERS',
              'DATASETS', 'DATA_SAMPLERS', 'HOOKS', 'METRICS', 'EVALUATOR',
@@ -65,33 +61,25 @@ TAKEN_BY_BUILDERS = {
     'HOOKS': {'priority'},
     'OPTIM_WRAPPERS': {'constructor', 'paramwise_cfg', 'optimizer'},
     'PARAM_SCHEDULERS': {'convert_to_iter_based'},
-    'WEIGHT_INITIALIZERS': {'override', 'layer'},
-}
+    'WEIGHT_INITIALIZERS': {'override', 'layer'}}
 #: The same for builders of mmcv's bricks and of policies, by the key that
 #: leads to the dictionary.
-TAKEN_BY_KEY = {
-    'norm_cfg': {'requires_grad'},
-    'policies': {'magnitude_key', 'magnitude_range'},
-}
+TAKEN_BY_KEY = {'norm_cfg': {'requires_grad'},
+                'policies': {'magnitude_key', 'magnitude_range'}}
 #: Dictionaries whose ``type`` is not a name in a registry, or which their
 #: reader changes before it builds from them.
 OPAQUE = frozenset({'backend_args', 'clip_grad', 'file_client_args',
                     'metainfo', 'nms', 'roi_layer', 'upsample_cfg'})
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-LOADER_EXTRAS = ('dataset', 'num_batch_per_epoch',
-                 'disable_subprocess_warning')
-ENVIRONMENT_KEYS = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg',
-                    'resource_limit')
+LOADER_EXTRAS = {'dataset', 'num_batch_per_epoch',
+                 'disable_subprocess_warning'}
+ENVIRONMENT_KEYS = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
 LR_SCALING_KEYS = ('enable', 'base_batch_size')
 #: Hooks that a runner makes by itself, by their name in ``default_hooks``.
 STANDARD_HOOKS = {
-    'checkpoint': 'CheckpointHook',
-    'logger': 'LoggerHook',
-    'param_scheduler': 'ParamSchedulerHook',
-    'runtime_info': 'RuntimeInfoHook',
-    'sampler_seed': 'DistSamplerSeedHook',
-    'timer': 'IterTimerHook',
-}
+    'checkpoint': 'CheckpointHook', 'logger': 'LoggerHook',
+    'param_scheduler': 'ParamSchedulerHook', 'timer': 'IterTimerHook',
+    'runtime_info': 'RuntimeInfoHook', 'sampler_seed': 'DistSamplerSeedHook'}
 ALWAYS = frozenset({'type', '_scope_', '_delete_'})
 # Likeness to a key beside it from which a key is taken for a typo of it.
 TYPO_BESIDE = .9
@@ -167,20 +155,16 @@ def find_type(name: str, context: str,
               scope: str) -> tuple[Callable | None, str]:
     """Look a type up as a builder would, in ``'MODELS'`` or so first.
 
-    Returns:
-        What is registered, or ``None``, and the kind of registry.
+    Returns what is registered, or None, and the kind of registry.
     """
     for kind in (context, *FALLBACKS):
         registry = _registry(kind, scope)
         if registry is None:
             continue
-        with registry.switch_scope_and_registry(scope) as scoped:
-            try:
-                found = scoped.get(name)
-            except (ImportError, KeyError):
-                found = None
-        if found is not None:
-            return found, kind
+        with registry.switch_scope_and_registry(scope) as scoped, \
+                contextlib.suppress(ImportError, KeyError):
+            if (found := scoped.get(name)) is not None:
+                return found, kind
     return None, context
 
 
@@ -201,22 +185,21 @@ def _registered_names(context: str, scope: str) -> set[str]:
     return names
 
 
-def _check_part(node: Mapping, path: tuple, scope: str) -> list[Finding]:
+def _check_part(node: Mapping, path: tuple, scope: str) -> Iterator[Finding]:
     context = _context(path)
     name = node['type']
     target, kind = find_type(name, context, scope) \
         if isinstance(name, str) else (name, context)
     if target is None:
-        return [_unknown_type(name, path, context, scope)]
-    if not callable(target):
-        return []
-    last = next(key for key in reversed(path) if isinstance(key, str))
-    taken = TAKEN_BY_BUILDERS.get(kind, set()) | TAKEN_BY_KEY.get(last, set())
-    return _check_keys(node, path, target, taken)
+        yield _unknown_type(name, path, context, scope)
+    elif callable(target):
+        last = next(key for key in reversed(path) if isinstance(key, str))
+        yield from _check_keys(
+            node, path, target, TAKEN_BY_BUILDERS.get(kind, set())
+            | TAKEN_BY_KEY.get(last, set()))
 
 
-def _unknown_type(name: str, path: tuple, context: str,
-                  scope: str) -> Finding:
+def _unknown_type(name: str, path: tuple, context: str, scope: str) -> Finding:
     names = _registered_names(context, scope)
     prefixed = f'mmmedmask.{name}'
     mend = f'types of this package have a prefix: {prefixed!r}' \
@@ -227,92 +210,80 @@ def _unknown_type(name: str, path: tuple, context: str,
 
 
 def _check_keys(node: Mapping, path: tuple, target: Callable,
-                taken: set[str]) -> list[Finding]:
+                taken: set[str]) -> Iterator[Finding]:
     parameters = accepted_parameters(target)
     valid = parameters.names | taken
     name = getattr(target, '__name__', str(target))
-    findings = []
     for key in node:
+        where = dotted((*path, key))
         if key in valid or key in ALWAYS:
             continue
         if parameters.closed:
-            findings.append(red('key', f'{name} takes no {key!r}',
-                                dotted((*path, key)), suggest(key, valid)))
-            continue
+            yield red('key', f'{name} takes no {key!r}', where,
+                      suggest(key, valid))
         # A base may have set the right one.
-        near = ask_typo(key, valid - set(node)) or ask_typo(
-            key, valid & set(node), TYPO_BESIDE)
-        if near:
-            findings.append(yellow(
-                'key', f'{name} names no {key!r}, and hands it on to whoever '
-                'may know it', dotted((*path, key)), near))
-    return findings
+        elif near := ask_typo(key, valid - set(node)) or ask_typo(
+                key, valid & set(node), TYPO_BESIDE):
+            yield yellow('key', f'{name} names no {key!r}, and hands it on to '
+                         'whoever may know it', where, near)
 
 
 def _check_names(node: Any, path: tuple, valid: Any,
-                 reader: str) -> list[Finding]:
-    if not isinstance(node, Mapping):
-        return []
-    return [red('key', f'{reader} does not read {key!r}',
-                dotted((*path, key)), suggest(key, valid)) for key in node
-            if key not in valid and key not in ALWAYS]
+                 reader: str) -> Iterator[Finding]:
+    for key in node if isinstance(node, Mapping) else ():
+        if key not in valid and key not in ALWAYS:
+            yield red('key', f'{reader} does not read {key!r}',
+                      dotted((*path, key)), suggest(key, valid))
 
 
 def _names(function: Callable) -> set[str]:
     return set(inspect.signature(function).parameters) - {'self'}
 
 
-def _check_untyped(settings: Mapping, scope: str) -> list[Finding]:
+def _check_untyped(settings: Mapping, scope: str) -> Iterator[Finding]:
     """Check the parts whose class MMEngine knows without a type."""
-    findings: list[Finding] = []
-    loader_keys = _names(DataLoader.__init__) | set(LOADER_EXTRAS)
+    loader_keys = _names(DataLoader.__init__) | LOADER_EXTRAS
     loop = settings.get('test_cfg')
     probed = isinstance(loop, Mapping) and kind_of(loop) == 'ProbeLoop'
     for name in LOADERS:
         loader = settings.get(name)
-        findings += _check_names(loader, (name, ), loader_keys,
-                                 'a data loader')
+        yield from _check_names(loader, (name, ), loader_keys, 'a data loader')
         if name == 'test_dataloader' and probed:
             if loader:
-                findings.append(red('key', 'ProbeLoop reads its own images',
-                                    name, f'set {name}=dict()'))
+                yield red('key', 'ProbeLoop reads its own images', name,
+                          f'set {name}=dict()')
         elif isinstance(loader, Mapping):
-            findings += [
-                red('key', f'the data loader has no {key!r}', name,
-                    f'add {name}.{key}')
-                for key in ('dataset', 'sampler', 'batch_size')
-                if key not in loader
-                and not (key == 'batch_size' and 'batch_sampler' in loader)]
+            for key in ('dataset', 'sampler', 'batch_size'):
+                if key not in loader and not (
+                        key == 'batch_size' and 'batch_sampler' in loader):
+                    yield red('key', f'the data loader has no {key!r}', name,
+                              f'add {name}.{key}')
     for key, names in (('env_cfg', ENVIRONMENT_KEYS),
                        ('randomness', _names(Runner.set_randomness)),
                        ('auto_scale_lr', LR_SCALING_KEYS)):
-        findings += _check_names(settings.get(key), (key, ), names, 'MMEngine')
-    return [*findings, *_check_loops(settings, scope),
-            *_check_stage_settings(settings),
-            *_check_optim_wrapper(settings, scope),
-            *_check_default_hooks(settings, scope)]
+        yield from _check_names(settings.get(key), (key, ), names, 'MMEngine')
+    yield from _check_loops(settings, scope)
+    yield from _check_stage_settings(settings)
+    yield from _check_optim_wrapper(settings, scope)
+    yield from _check_default_hooks(settings, scope)
 
 
-def _check_loops(settings: Mapping, scope: str) -> list[Finding]:
+def _check_loops(settings: Mapping, scope: str) -> Iterator[Finding]:
     defaults = dict(val_cfg='ValLoop', test_cfg='TestLoop')
-    findings = []
     for name in ('train_cfg', 'val_cfg', 'test_cfg'):
         loop = settings.get(name)
-        if not isinstance(loop, Mapping) or 'type' in loop:
-            continue
-        train = 'EpochBasedTrainLoop' if loop.get('by_epoch') \
-            else 'IterBasedTrainLoop'
-        target, _ = find_type(defaults.get(name, train), 'LOOPS', scope)
-        findings += _check_keys(loop, (name, ), target, {'by_epoch'})
-    return findings
+        if isinstance(loop, Mapping) and 'type' not in loop:
+            train = 'EpochBasedTrainLoop' if loop.get('by_epoch') \
+                else 'IterBasedTrainLoop'
+            target, _ = find_type(defaults.get(name, train), 'LOOPS', scope)
+            yield from _check_keys(loop, (name, ), target, {'by_epoch'})
 
 
-def _check_stage_settings(settings: Mapping) -> list[Finding]:
+def _check_stage_settings(settings: Mapping) -> Iterator[Finding]:
     """Look for misspelled keys in what a model's stages read without a type.
 
     Nothing tells which keys they read, but a base has set the right ones.
     """
-    findings: list[Finding] = []
     model = settings.get('model')
     nodes = [(model.get(name), ('model', name))
              for name in ('train_cfg', 'test_cfg')
@@ -324,67 +295,59 @@ def _check_stage_settings(settings: Mapping) -> list[Finding]:
         keys = [str(key) for key in node]
         for number, key in enumerate(keys):
             # What is added comes after what it should have replaced.
-            near = ask_typo(key, keys[:number])
-            if near:
-                findings.append(yellow(
+            if near := ask_typo(key, keys[:number]):
+                yield yellow(
                     'key', f'{key!r} stands beside a key of nearly the same '
                     'name, and may be read by nobody', dotted((*path, key)),
-                    near))
+                    near)
             nodes.append((node[key], (*path, key)))
-    return findings
 
 
-def _check_optim_wrapper(settings: Mapping, scope: str) -> list[Finding]:
+def _check_optim_wrapper(settings: Mapping, scope: str) -> Iterator[Finding]:
     wrapper = settings.get('optim_wrapper')
     if not isinstance(wrapper, Mapping):
-        return []
-    findings = []
+        return
     if 'type' not in wrapper and 'constructor' not in wrapper:
         target, kind = find_type('OptimWrapper', 'OPTIM_WRAPPERS', scope)
-        findings += _check_keys(wrapper, ('optim_wrapper', ), target,
-                                TAKEN_BY_BUILDERS[kind])
+        yield from _check_keys(wrapper, ('optim_wrapper', ), target,
+                               TAKEN_BY_BUILDERS[kind])
     name = wrapper.get('constructor', 'DefaultOptimWrapperConstructor')
     constructor, _ = find_type(name, 'OPTIM_WRAPPER_CONSTRUCTORS', scope)
     if constructor is None:
         names = _registered_names('OPTIM_WRAPPER_CONSTRUCTORS', scope)
-        return [*findings, red(
+        yield red(
             'type', f'{name!r} is not a constructor of an optimizer wrapper',
-            'optim_wrapper.constructor', suggest(name, names))]
-    return findings + _check_names(
+            'optim_wrapper.constructor', suggest(name, names))
+        return
+    yield from _check_names(
         wrapper.get('paramwise_cfg'), ('optim_wrapper', 'paramwise_cfg'),
         keys_read_from(constructor, 'paramwise_cfg'), constructor.__name__)
 
 
-def _check_default_hooks(settings: Mapping, scope: str) -> list[Finding]:
+def _check_default_hooks(settings: Mapping, scope: str) -> Iterator[Finding]:
     hooks = settings.get('default_hooks')
-    if not isinstance(hooks, Mapping):
-        return []
-    findings = []
-    for name, hook in hooks.items():
+    for name, hook in hooks.items() if isinstance(hooks, Mapping) else ():
         path = ('default_hooks', name)
         if name in STANDARD_HOOKS:
             if isinstance(hook, Mapping) and 'type' not in hook:
                 target, _ = find_type(STANDARD_HOOKS[name], 'HOOKS', scope)
-                findings += _check_keys(hook, path, target, {'priority'})
+                yield from _check_keys(hook, path, target, {'priority'})
             continue
         if hook is None:
             continue
         if not isinstance(hook, Mapping):
-            findings.append(red('key', f'a hook is a dict or None, got '
-                                f'{hook!r}', dotted(path),
-                                'None switches it off'))
+            yield red('key', f'a hook is a dict or None, got {hook!r}',
+                      dotted(path), 'None switches it off')
             continue
         near = ask_typo(name, STANDARD_HOOKS)
         # A typed 'best_checkpoint' is no slip, 'chekpoint' is.
         longer = 'type' in hook and name.endswith(
             tuple(f'_{standard}' for standard in STANDARD_HOOKS))
         if near and not longer:
-            findings.append((yellow if 'type' in hook else red)(
+            yield (yellow if 'type' in hook else red)(
                 'key', f'{name!r} is none of the hooks that MMEngine makes by '
-                'itself, so this would be one more', dotted(path), near))
+                'itself, so this would be one more', dotted(path), near)
         elif 'type' not in hook:
-            findings.append(red(
-                'key', f'the hook {name!r} has no type', dotted(path),
-                'add a type, or use the name of a standard hook: '
-                f'{", ".join(STANDARD_HOOKS)}'))
-    return findings
+            yield red('key', f'the hook {name!r} has no type', dotted(path),
+                      'add a type, or use the name of a standard hook: '
+                      f'{", ".join(STANDARD_HOOKS)}')

@@ -5,16 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from mmmedmask.engine.checkpoint.matching import (
-    compare_modules,
-    group_by_checkpoint,
-    pretrained_source,
-)
-from mmmedmask.engine.checkpoint.reading import (
-    get_state_dict,
-    read_checkpoint,
-    select_prefix,
-)
+from mmmedmask.engine.checkpoint import matching, reading
 from mmmedmask.inspection.findings import (
     Finding,
     describe_error,
@@ -28,39 +19,34 @@ MEANT = .5
 
 
 def check_module_weights(model: nn.Module,
-                         config: Mapping | None = None) -> list[Finding]:
+                         config: Mapping | None = None) -> Iterator[Finding]:
     """Compare modules with the checkpoints of their own ``init_cfg``.
 
-    Modules that the config's LoadCheckHook guards are compared as it does:
-    it ends a run whose file lacks, or holds, more than it allows. Files that
-    do not exist are left out, as :func:`~mmmedmask.inspection.paths.\
-check_paths` finds them, and addresses, as nothing is downloaded.
-
-    Returns:
-        A finding per checkpoint, and prefix in it, that modules name.
+    Modules that the config's LoadCheckHook guards are compared as it does.
+    Files that do not exist are left out, as :func:`~mmmedmask.inspection.\
+paths.check_paths` finds them, and addresses, as nothing is downloaded.
+    Gives a finding per checkpoint, and prefix in it, that modules name.
     """
     names = [name for name, module in model.named_modules()
-             if pretrained_source(module)]
+             if matching.pretrained_source(module)]
     groups = []
     for hook in _load_checks(config or {}):
-        guarded = hook.get('modules', 'backbone')
-        guarded = [guarded] if isinstance(guarded, str) else list(guarded)
+        wanted = hook.get('modules', 'backbone')
+        wanted = [wanted] if isinstance(wanted, str) else wanted
         allowed = {key: hook[key] for key in
                    ('allowed_missing', 'allowed_unused') if key in hook}
-        guarded = [name for name in names if name in guarded]
-        groups.append((guarded, dict(allowed, complete=True)))
-        names = [name for name in names if name not in guarded]
+        groups.append(([name for name in names if name in wanted],
+                       dict(allowed, complete=True)))
+        names = [name for name in names if name not in wanted]
     groups += [([name], {}) for name in names]
-    findings = []
     for guarded, options in groups:
-        sources, _ = group_by_checkpoint(model, guarded)
+        sources, _ = matching.group_by_checkpoint(model, guarded)
         for (file, prefix), modules in sources.items():
             if '://' not in file and Path(file).expanduser().is_file():
                 where = ', '.join(f'model.{name}.init_cfg' if name else
                                   'model.init_cfg' for name in modules)
-                findings.append(compare_weights(
-                    modules.values(), file, prefix, where, **options))
-    return findings
+                yield compare_weights(
+                    modules.values(), file, prefix, where, **options)
 
 
 def _load_checks(config: Mapping) -> Iterator[Mapping]:
@@ -92,25 +78,23 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
     """Compare modules with a checkpoint, by names and shapes.
 
     Where they do not agree, and need not, the weights are loaded into the
-    module, for some modules rename or resize what they load.
+    modules, of which some rename or resize what they load.
 
     Args:
-        modules: The modules; they may have other weights afterwards.
         prefix: Prefix of the modules' tensors in the file.
-        red_below: Share of the tensors below which it is red; else a part
-            is yellow.
+        red_below: Share of the tensors below which it is red, else yellow.
         complete: Whether everything has to agree, and all be used.
         allowed: ``allowed_missing`` and ``allowed_unused``, see
             :func:`~mmmedmask.engine.checkpoint.matching.compare_modules`.
     """
     modules = list(modules)
     try:
-        tensors = get_state_dict(read_checkpoint(checkpoint))
+        tensors = reading.get_state_dict(reading.read_checkpoint(checkpoint))
     except Exception as error:  # whatever a broken file makes of itself
         return red(
             'weights', f'{checkpoint} cannot be read: {describe_error(error)}',
             where, 'get the file again')
-    report = compare_modules(modules, tensors, prefix, **allowed)
+    report = matching.compare_modules(modules, tensors, prefix, **allowed)
     under = f' under {prefix!r}' if prefix else ''
     text = (f'{checkpoint}{under}: {len(report.matched)} of '
             f'{report.expected} tensors fit ({100 * report.ratio:.1f} %)')
@@ -119,15 +103,14 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
     if report.ratio == 1 and not (complete and report.unused):
         return green('weights', text, where)
     if report.matched and not (complete or report.not_finite) \
-            and _adapts(modules, select_prefix(tensors, prefix)):
+            and _adapts(modules, reading.select_prefix(tensors, prefix)):
         return green(
             'weights', f'{text}; the module adapts the rest while loading',
             where)
     status = red if complete or report.ratio < red_below else yellow
     lines = [line.strip() for line in report.describe().splitlines()]
-    return status(
-        'weights', f'{text}: {"; ".join(lines).replace(":;", ":")}', where,
-        report.advise())
+    return status('weights', f'{text}: {"; ".join(lines).replace(":;", ":")}',
+                  where, report.advise())
 
 
 def _adapts(modules: Iterable[nn.Module], given: Mapping) -> bool:
