@@ -484,6 +484,9 @@ def test_compares_units_of_schedules():
         'default_hooks.checkpoint.by_epoch': 'red',
         'log_processor.by_epoch': 'yellow'}
     assert 'never take a step' in findings[0].message
+    # Without a checkpoint hook the log is compared all the same.
+    config.default_hooks = dict(checkpoint=None)
+    assert check_schedules(config)[-1].where == 'log_processor.by_epoch'
     # Shards are saved by iterations, in the middle of an epoch.
     for interval, length, is_red in (
             (100, 10, False), (121, 10, True), (121, None, False)):

@@ -234,6 +234,11 @@ def _check_intervals(config: Config, total: int, by_epoch: bool,
         yield yellow('validation', f'val_interval={interval}, and training '
                      f'ends after {total} {unit}', 'train_cfg.val_interval',
                      f'at most {total}')
+    log = config.get('log_processor')
+    if isinstance(log, Mapping) and log.get('by_epoch', True) != by_epoch:
+        yield yellow('logging', f'the log counts {_unit(not by_epoch)}, the '
+                     f'training {unit}', 'log_processor.by_epoch',
+                     f'by_epoch={by_epoch}')
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint')
     if not isinstance(checkpoint, Mapping):
         return
@@ -252,8 +257,3 @@ def _check_intervals(config: Config, total: int, by_epoch: bool,
             'checkpoints', f'interval={checkpoint["interval"]} and '
             f'save_last=False, and training ends after {last} {_unit(own)}: '
             'nothing is ever written', f'{where}.interval', f'at most {last}')
-    log = config.get('log_processor')
-    if isinstance(log, Mapping) and log.get('by_epoch', True) != by_epoch:
-        yield yellow('logging', f'the log counts {_unit(not by_epoch)}, the '
-                     f'training {unit}', 'log_processor.by_epoch',
-                     f'by_epoch={by_epoch}')
