@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image
 
 from mmmedmask.apis.encoder_weights import encode_tiles
+from mmmedmask.datasets.conversion.folders import image_files
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.image_io import (
     IMAGE_EXTENSIONS,
@@ -82,11 +84,13 @@ def find_tiles(folders: Sequence[Path],
     for folder in sorted(folders, key=lambda folder: folder.name):
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder} is not a folder')
-        paths = sorted(path for path in folder.iterdir()
-                       if path.suffix.lower() in IMAGE_EXTENSIONS)
+        paths, others = image_files(folder)
         if not paths:
             raise FileNotFoundError(
                 f'{folder} has no file that ends with {IMAGE_EXTENSIONS}')
+        if others:
+            print_log(f'{folder} has {len(paths)} tiles, and beside them '
+                      f'{dict(others)}', logger='current')
         for path in paths:
             key = (folder.name, path.name)
             group = f'{key}' if groups is None else groups.get(key)

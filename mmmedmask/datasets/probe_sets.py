@@ -17,7 +17,7 @@ from mmmedmask.datasets.labelled_images import (
     read_split_file,
 )
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
-from mmmedmask.datasets.tiles import walk_files
+from mmmedmask.datasets.tiles import list_images
 from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.util.nearest import did_you_mean
 
@@ -117,13 +117,13 @@ def _split_folder(source: Path, split: str) -> Path:
 
 
 def _read_classes(folder: Path) -> ProbeSet:
-    classes = tuple(
-        sorted(path.name for path in folder.iterdir() if path.is_dir()))
-    found = [(path, label) for label, name in enumerate(classes)
-             for path in walk_files(folder / name)]
-    if not found:
+    classes = tuple(sorted(path.name for path in folder.iterdir()
+                           if path.is_dir() and path.name[0] != '.'))
+    if not classes:
         raise FileNotFoundError(f'{folder} has no folder with images')
-    paths, labels = zip(*found, strict=True)
+    paths, labels = zip(*(
+        (path, label) for label, name in enumerate(classes)
+        for path in list_images(folder / name)), strict=True)
     return ProbeSet(paths, classes, np.array(labels))
 
 

@@ -68,26 +68,31 @@ class TileFolder(ImageFileDataset):
             names = read_list_file(find_list_file(self.ann_file, root))
             return [{'img_path': str(root / name)} for name in names]
         return [{'img_path': str(path)} for root in self.roots
-                for path in self._list_root(root)]
+                for path in list_images(root, self.axis)]
 
-    def _list_root(self, root: Path) -> list[Path | str]:
-        """Return the sorted images of one root; log what else is there."""
-        tiles, others = [], Counter()
-        for path in walk_files(root):
-            if radiology.is_scan(path):
-                tiles += radiology.pictures_of(path, self.axis)
-            elif path.suffix.lower() in IMAGE_EXTENSIONS:
-                tiles.append(path)
-            else:
-                others[path.suffix.lower() or 'no extension'] += 1
-        if not tiles:
-            raise FileNotFoundError(
-                f'The tile folder {root} holds no image with one of the '
-                f'extensions {IMAGE_EXTENSIONS + radiology.SCAN_EXTENSIONS}; '
-                f'other files: {dict(others) or "none"}')
-        print_log(f'{root}: {len(tiles)} tiles, {sum(others.values())} other '
-                  f'files {dict(others) or ""}'.rstrip(), logger='current')
-        return tiles
+
+def list_images(root: Path, axis: str = 'axial') -> list[Path | str]:
+    """List the images below a folder, by path parts; log what else is there.
+
+    Every frame of a DICOM and every slice of a NIfTI volume along ``axis`` is
+    an image. A folder without one is a FileNotFoundError.
+    """
+    images, others = [], Counter()
+    for path in walk_files(root):
+        if radiology.is_scan(path):
+            images += radiology.pictures_of(path, axis)
+        elif path.suffix.lower() in IMAGE_EXTENSIONS:
+            images.append(path)
+        else:
+            others[path.suffix.lower() or 'no extension'] += 1
+    if not images:
+        raise FileNotFoundError(
+            f'The folder {root} holds no image with one of the extensions '
+            f'{IMAGE_EXTENSIONS + radiology.SCAN_EXTENSIONS}; other files: '
+            f'{dict(others) or "none"}')
+    print_log(f'{root}: {len(images)} images, {sum(others.values())} other '
+              f'files {dict(others) or ""}'.rstrip(), logger='current')
+    return images
 
 
 def walk_files(root: Path) -> list[Path]:

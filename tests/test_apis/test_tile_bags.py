@@ -107,6 +107,18 @@ def test_bad_folders_are_refused(folders, tmp_path):
             find_tiles(places, groups)
 
 
+def test_what_is_no_tile_is_left_out_and_logged(folders, monkeypatch):
+    before = find_tiles(folders)
+    (folders[0] / '._aca0.png').write_bytes(b'of another system')
+    (folders[0] / 'notes.txt').write_text('none')
+    said = []
+    monkeypatch.setattr('mmmedmask.apis.tile_bags.print_log',
+                        lambda text, logger: said.append(text))
+    assert find_tiles(folders) == before
+    assert len(said) == 1
+    assert said[0].endswith("{'.txt': 1}")
+
+
 @pytest.mark.parametrize(('shares', 'message'), [
     ({}, 'sum to 1'),
     ({'train': 1.2, 'test': -.2}, 'must be positive and sum to 1'),

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -345,6 +346,20 @@ def test_the_jitter_does_not_name_the_class(tmp_path):
         ImageProbe(some, test, color='jitter').batches('train')))
         for some in (train, other))
     assert torch.equal(first[order.tolist()], second)
+
+
+def test_what_is_no_image_is_no_sample_and_no_class(discs, tmp_path):
+    copied = shutil.copytree(discs, tmp_path / 'discs')
+    train, _ = read_probe_sets(copied)
+    split = train.paths[0].parents[1]
+    (train.paths[0].parent / 'Thumbs.db').write_bytes(b'a list of pictures')
+    (train.paths[0].parent / '._a.png').write_bytes(b'of another system')
+    (split / '.ipynb_checkpoints').mkdir()
+    again, _ = read_probe_sets(copied)
+    assert (again.paths, again.classes) == (train.paths, train.classes)
+    (split / 'no_image').mkdir()
+    with pytest.raises(FileNotFoundError, match='no_image holds no image'):
+        read_probe_sets(copied)
 
 
 def test_images_that_statistics_are_measured_on(discs, squares, tmp_path):
