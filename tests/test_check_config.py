@@ -121,6 +121,7 @@ def test_names_an_unknown_key(tiny, key, value, below, meant):
     ('optim_wrapper.clip_grad', dict(max_norm=1., norm_type=2)),
     ('train_dataloader.num_batch_per_epoch', 3),
     ('model.train_cfg', dict(augments=[dict(type='Mixup', alpha=.8)])),
+    ('model.train_cfg', {0: dict(num=1), 1: dict(num=2)}),
     ('model.backbone.type', 'mmdet.ResNet'),
     # A hook may be switched off.
     ('default_hooks.nan_guard', None),

@@ -122,8 +122,8 @@ def _read_classes(folder: Path) -> ProbeSet:
     if not classes:
         raise FileNotFoundError(f'{folder} has no folder with images')
     paths, labels = zip(*(
-        (path, label) for label, name in enumerate(classes)
-        for path in list_images(folder / name)), strict=True)
+        (Path(image), label) for label, name in enumerate(classes)
+        for image in list_images(folder / name)), strict=True)
     return ProbeSet(paths, classes, np.array(labels))
 
 

@@ -292,15 +292,16 @@ def _check_stage_settings(settings: Mapping) -> Iterator[Finding]:
         node, path = nodes.pop()
         if not isinstance(node, Mapping) or 'type' in node:
             continue
-        keys = [str(key) for key in node]
-        for number, key in enumerate(keys):
+        before = []
+        for key, value in node.items():
             # What is added comes after what it should have replaced.
-            if near := ask_typo(key, keys[:number]):
+            if near := ask_typo(str(key), before):
                 yield yellow(
                     'key', f'{key!r} stands beside a key of nearly the same '
                     'name, and may be read by nobody', dotted((*path, key)),
                     near)
-            nodes.append((node[key], (*path, key)))
+            before.append(str(key))
+            nodes.append((value, (*path, key)))
 
 
 def _check_optim_wrapper(settings: Mapping, scope: str) -> Iterator[Finding]:
