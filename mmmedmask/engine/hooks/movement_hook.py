@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.linalg import vector_norm
 
 from mmmedmask.engine.frozen_features import encoder_of, encoder_stages
 from mmmedmask.engine.preserved_state import unwrap
@@ -156,8 +157,9 @@ def moved_share(old: Sequence[Tensor], new: Iterable[Tensor]) -> float:
     """Distance of weights from where they were, as a share of their length."""
     distance = length = 0.0
     for before, now in zip(old, new, strict=True):
-        before = before.double()
-        distance += float((now.detach().cpu().double() - before
-                           ).square().sum())
-        length += float(before.square().sum())
+        before = before.float()
+        moved = now.detach().cpu().float() - before
+        # Sums in double, without a copy of each tensor in double.
+        distance += float(vector_norm(moved, dtype=torch.float64))**2
+        length += float(vector_norm(before, dtype=torch.float64))**2
     return (distance / max(length, 1e-24))**0.5
