@@ -296,14 +296,15 @@ def pairs(count, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', NAMES)
-def test_new_patients_find_their_own_genes(name):
-    """Among those of 64, after 100 steps; 31.5 are nearer by chance."""
+@pytest.mark.parametrize(('name', 'steps'), [
+    ('BioViLHead', 60), ('MGCAHead', 80), ('REFERSHead', 60)])
+def test_new_patients_find_their_own_genes(name, steps):
+    """Among those of 64; 31.5 are nearer by chance."""
     model = gimp(name, torch.float32)
     optimizer = torch.optim.Adam(model.parameters(), lr=.003)
     inputs, samples = pairs(200, 1)
     order = torch.Generator().manual_seed(2)
-    for _ in range(100):
+    for _ in range(steps):
         rows = torch.randperm(200, generator=order)[:32]
         losses = model.loss(
             {key: value if value is None else value[rows]
