@@ -101,7 +101,8 @@ def test_mmdet_config_trains_and_tests(tmp_path):
     output = run(sys.executable, TOOLS / 'test.py', config,
                  work_dir / 'iter_2.pth', '--work-dir', work_dir / 'test',
                  '--out', out, '--show-dir', pictures, '--cfg-options',
-                 'model.test_cfg.rcnn.score_thr=0.', 'log_level=INFO')
+                 'model.test_cfg.rcnn.score_thr=0.', 'log_level=INFO',
+                 'model.test_cfg.rcnn.max_per_img=9')
     assert 'coco/segm_mAP' in output
     assert 'OneDL' not in output
     predictions = pickle.loads(out.read_bytes())
