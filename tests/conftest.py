@@ -46,6 +46,14 @@ def drawn_data(tmp_path_factory):
 
 
 @pytest.fixture
+def quick_probes(monkeypatch):
+    """Probes of a strength that is not chosen, which takes most of their time.
+    """
+    monkeypatch.setattr('mmmedmask.evaluation.probes._choose_strength',
+                        lambda *arguments: 1.)
+
+
+@pytest.fixture
 def limited_files():
     """Call a function in a process whose files have a largest size."""
     def call(size, work):

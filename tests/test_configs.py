@@ -131,7 +131,7 @@ def stepped():
     return set()
 
 
-@pytest.mark.usefixtures('no_curves')
+@pytest.mark.usefixtures('no_curves', 'quick_probes')
 @pytest.mark.parametrize('name', ALL)
 def test_takes_a_training_step(name, tmp_path, drawn_data, gradients, stepped):
     """One iteration, or one short epoch, without validation.

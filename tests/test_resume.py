@@ -77,6 +77,7 @@ def tensors_of(value, path=''):
             yield from tensors_of(part, f'{path}/{key}')
 
 
+@pytest.mark.usefixtures('quick_probes')
 @pytest.mark.parametrize('name', [
     pytest.param(name, marks=[pytest.mark.slow] * name.startswith('concl'))
     for name in RUNS])

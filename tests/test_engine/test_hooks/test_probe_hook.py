@@ -250,19 +250,15 @@ def test_a_probe_that_there_is_not_is_no_best(monkeypatch, tmp_path):
                      save_best='probe/gray/knn')
 
 
-def test_training_is_the_same_to_the_bit(tiny_classification, discs, squares,
-                                         tmp_path):
-    states = [run(tiny_classification, tmp_path / str(place), hooks,
-                  epochs=2).model.state_dict()
-              for place, hooks in enumerate([[], [probe(discs, squares)]])]
-    for name, value in states[0].items():
-        assert torch.equal(value, states[1][name]), name
-
-
-def test_a_resumed_run_keeps_the_rows_up_to_where_it_goes_on(
+@pytest.mark.usefixtures('quick_probes')
+def test_training_is_the_same_to_the_bit_and_a_resumed_run_keeps_its_rows(
         tiny_classification, discs, squares, tmp_path):
     hooks = [probe(discs, squares)]
-    run(tiny_classification, tmp_path, hooks, epochs=2)
+    plain, probed = (
+        run(tiny_classification, folder, some, epochs=2).model.state_dict()
+        for folder, some in ((tmp_path / 'plain', []), (tmp_path, hooks)))
+    for name, value in plain.items():
+        assert torch.equal(value, probed[name]), name
     before = read_rows(tmp_path / 'probe.csv', 2)
     run(tiny_classification, tmp_path, hooks, epochs=4, resume=True)
     after = read_rows(tmp_path / 'probe.csv', 4)
@@ -394,6 +390,7 @@ def test_images_that_statistics_are_measured_on(discs, squares, tmp_path):
         tmp_path) == [[4, 4, 3, 1]] * 2
 
 
+@pytest.mark.usefixtures('quick_probes')
 def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
     lost = probe(discs, tmp_path / 'no')
     with pytest.raises(FileNotFoundError, match='no folder .*no'):
@@ -419,6 +416,7 @@ def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
                'default_hooks.checkpoint.rule': 'greater'})
 
 
+@pytest.mark.usefixtures('quick_probes')
 def test_the_labels_of_the_training_set(tmp_path):
     write_images(tmp_path / 'data', 12)
     splits = tmp_path / 'data' / 'splits' / 'paper'
