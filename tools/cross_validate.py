@@ -43,11 +43,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--folds', required=True, type=Path,
         help='folder with splits_0.csv, splits_1.csv, ... (train, val, test)')
-    parser.add_argument(
-        '--draw', type=int, metavar='K',
-        help='draw K folds of the cohort into --folds, by patient and with '
-        'equal shares of the classes; the same as those that are there, or '
-        'none may be there')
+    parser.add_argument('--draw', type=int, metavar='K',
+                        help='draw K folds of the cohort into --folds, by '
+                        'patient and with equal shares of the classes; the '
+                        'same as those that are there, or none may be there')
     parser.add_argument(
         '--draw-seed', type=int, default=0, help='seed of --draw')
     parser.add_argument('--by-site', action='store_true',
@@ -70,9 +69,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='checkpoints, as the configs name them, that stages may start '
         'from although no stage makes them; they must not have learned from '
         'this cohort, or the scores are too good')
-    add_config_options(
-        parser, 'override settings of all stages; 2:KEY=VALUE those of the '
-        'second stage alone')
+    add_config_options(parser, 'override settings of all stages; 2:KEY=VALUE '
+                       'those of the second stage alone')
     add_engine_options(parser)
     return parser.parse_args(argv)
 

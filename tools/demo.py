@@ -17,14 +17,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 ADVICE = {
-    ModuleNotFoundError:
-    'A package is missing: `make clean-venv` and `make demo` once more, or '
-    'pip install -r requirements/lock.txt.',
-    MemoryError:
+    ModuleNotFoundError: 'A package is missing: `make clean-venv` and `make '
+    'demo` once more, or pip install -r requirements/lock.txt.', MemoryError:
     'The memory was not enough: close other programs; it takes about 3 GB.',
-    OSError:
-    'A file could not be read or written: is there space left (100 MB), and '
-    'may you write to the folder? --out names another one.'}
+    OSError: 'A file could not be read or written: is there space left (100 '
+    'MB), and may you write to the folder? --out names another one.'}
 
 
 def use_all_cores() -> int:
@@ -142,14 +139,12 @@ def advice_on(error: BaseException) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--out', type=Path, default=Path('demo_output'),
-        help='folder for data, runs, pictures and the report '
-        '(default: demo_output)')
-    parser.add_argument(
-        '--smoke', action='store_true',
-        help='take every step at the smallest size that works; the results '
-        'are worth nothing')
+    parser.add_argument('--out', type=Path, default=Path('demo_output'),
+                        help='folder for data, runs, pictures and the report '
+                        '(default: demo_output)')
+    parser.add_argument('--smoke', action='store_true',
+                        help='take every step at the smallest size that '
+                        'works; the results are worth nothing')
     args = parser.parse_args(argv)
     try:
         from demo_parts.stage import Stage

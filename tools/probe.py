@@ -30,17 +30,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='a name and its checkpoints, one per seed; may be repeated')
     parser.add_argument(
         '--config', help='config with the backbone, of ours or mmpretrain')
-    parser.add_argument(
-        '--encoder',
-        help="in the place of a config: a classifier of torchvision, "
-        "'resnet18', or 'timm:NAME'")
+    parser.add_argument('--encoder',
+                        help="in the place of a config: a classifier of "
+                        "torchvision, 'resnet18', or 'timm:NAME'")
     parser.add_argument(
         '--data', metavar='FOLDER', help='labelled images, train and test')
     parser.add_argument('--dense', metavar='FOLDER', help='images with masks')
-    parser.add_argument(
-        '--few', type=int, nargs='+', default=[1, 5, 20],
-        help='numbers of images with masks to fit on, besides all '
-        '(default: 1 5 20)')
+    parser.add_argument('--few', type=int, nargs='+', default=[1, 5, 20],
+                        help='numbers of images with masks to fit on, besides '
+                        'all (default: 1 5 20)')
     parser.add_argument(
         '--colors', nargs='+', choices=COLORS, default=['rgb'],
         help='versions of the whole images to probe (default: rgb)')
@@ -86,8 +84,7 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict]:
     arms = {'random': list(range(len(args.arm[0]) - 1)),
             **{arm[0]: arm[1:] for arm in args.arm}}
     scores = {arm: [score_encoder(*_build(args, arm, source), probes)
-                    for source in sources]
-              for arm, sources in arms.items()}
+                    for source in sources] for arm, sources in arms.items()}
     color = {f'{prefix}/{score.name}': score
              for prefix, probe in probes.items()
              for score in probe.plain_floor()}

@@ -131,9 +131,8 @@ def load_tables(args: argparse.Namespace) -> list:
         if names.count(name) > 1:
             raise ValueError(f'two of the recipes have the name {name!r}')
     # With several tables, a row need not be in all of them.
-    tables = [(recipe, tuple(
-        row for row in recipe.rows if not args.only or row.name in args.only))
-              for recipe in recipes]
+    tables = [(recipe, tuple(row for row in recipe.rows if not args.only
+                             or row.name in args.only)) for recipe in recipes]
     for name in args.only or []:
         if not any(row.name == name for _, rows in tables for row in rows):
             recipes[0].row(name)

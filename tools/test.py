@@ -21,10 +21,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?',
         help='checkpoint file; none for a config that trains nothing')
-    parser.add_argument(
-        '--work-dir',
-        help='folder for logs and metrics; default: the one in the config, '
-        'else work_dirs/<name of the config>')
+    parser.add_argument('--work-dir',
+                        help='folder for logs and metrics; default: the one '
+                        'in the config, else work_dirs/<name of the config>')
     parser.add_argument('--out', metavar='FILE.pkl',
                         help='write all predictions into this pickle file')
     parser.add_argument('--show-dir', metavar='DIR',

@@ -18,17 +18,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train from a config.')
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--work-dir',
-        help='folder for logs and checkpoints; default: the one in the '
-        'config, else work_dirs/<name of the config>')
+        '--work-dir', help='folder for logs and checkpoints; default: the one '
+        'in the config, else work_dirs/<name of the config>')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='continue from a checkpoint; without one, or with `auto`, from '
         'the latest in the work dir, and from scratch if it has none')
-    parser.add_argument(
-        '--amp', action='store_true',
-        help='train with autocast, in float16 unless the config has autocast '
-        'already or --amp-dtype says else')
+    parser.add_argument('--amp', action='store_true',
+                        help='train with autocast, in float16 unless the '
+                        'config has autocast already or --amp-dtype says else')
     parser.add_argument(
         '--amp-dtype', choices=['float16', 'bfloat16'],
         help='data type of autocast (implies --amp); bfloat16 runs on CPU too')

@@ -111,9 +111,8 @@ def export_backbone(
     backbone = select_prefix(tensors, prefix)
     if not backbone:
         starts = sorted({name.split('.')[0] for name in tensors})
-        raise ValueError(
-            f'no tensor in {str(source)!r} has the prefix {prefix!r}; their '
-            f'names begin with {starts}')
+        raise ValueError(f'no tensor in {str(source)!r} has the prefix '
+                         f'{prefix!r}; their names begin with {starts}')
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     text = meta.get('cfg')

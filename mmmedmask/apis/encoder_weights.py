@@ -46,8 +46,7 @@ _PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16,
                'float16': torch.float16}
 
 
-def build_tile_encoder(name: str,
-                       weights: str | None = None,
+def build_tile_encoder(name: str, weights: str | None = None,
                        config: str | Path | None = None,
                        random_seed: int | None = None,
                        input_size: int | None = None) -> TileEncoder:
@@ -161,9 +160,8 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     backbone = build_backbone(config, str(path))
     units = normalisation_of(config)
     if units['data_range'] != 255:
-        raise ValueError(
-            f'{str(path)!r} is for images of another range than 8 bits '
-            f'(data_range {units["data_range"]:g})')
+        raise ValueError(f'{str(path)!r} is for images of another range than '
+                         f'8 bits (data_range {units["data_range"]:g})')
     return backbone, {'mean': tuple(units['mean']), 'std': tuple(units['std'])}
 
 
@@ -204,11 +202,10 @@ def _download(base: str, weights: object) -> dict[str, Tensor]:
     try:
         return get_state_dict(read_checkpoint(address))
     except (OSError, RuntimeError) as error:
-        raise ValueError(
-            f'cannot download the weights {weights.name} from {weights.url} '
-            f'({error}): download the file elsewhere and give it with '
-            '--weights FILE, or ask for random ones with --random-weights'
-        ) from error
+        raise ValueError(f'cannot download the weights {weights.name} from '
+                         f'{weights.url} ({error}): download the file '
+                         'elsewhere and give it with --weights FILE, or ask '
+                         'for random ones with --random-weights') from error
 
 
 def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
@@ -223,8 +220,7 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
     network.load_state_dict(select_prefix(tensors, prefix), strict=False)
 
 
-def encode_tiles(encoder: TileEncoder,
-                 tiles: np.ndarray,
+def encode_tiles(encoder: TileEncoder, tiles: np.ndarray,
                  precision: str = 'float32') -> np.ndarray:
     """Encode RGB tiles, uint8 (B, H, W, 3), as float32 (B, D).
 

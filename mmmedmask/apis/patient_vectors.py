@@ -141,11 +141,10 @@ def extract_embeddings(model: nn.Module, loader: DataLoader) -> Embeddings:
             case_ids.append(str(sample.case_id))
             labels.append(int(sample.gt_label))
     return Embeddings(
-        case_ids=case_ids,
-        labels=np.array(labels),
+        case_ids=case_ids, labels=np.array(labels),
         classes=[str(name) for name in loader.dataset.metainfo['classes']],
-        vectors={name: np.concatenate(parts)
-                 for name, parts in rows.items() if parts})
+        vectors={name: np.concatenate(parts) for name, parts in rows.items()
+                 if parts})
 
 
 def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
@@ -172,9 +171,8 @@ def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
                 labels=embeddings.labels, classes=np.array(embeddings.classes),
                 **embeddings.vectors)
         return
-    columns = [f'{name}_{place}' for name, vector in
-               embeddings.vectors.items() for place in
-               range(vector.shape[1])]
+    columns = [f'{name}_{place}' for name, vector in embeddings.vectors.items()
+               for place in range(vector.shape[1])]
     numbers = np.concatenate(list(embeddings.vectors.values()), axis=1)
     write_csv(file, ['case_id', 'label', *columns], [[
         case, embeddings.classes[label], *(f'{value:.9g}' for value in row)

@@ -28,11 +28,10 @@ from mmmedmask.util.file_locks import LockedError, lock_file
 HOSTS = {'mmpretrain': 'onedl-mmpretrain', 'mmdet': 'onedl-mmdetection',
          'mmseg': 'onedl-mmsegmentation'}
 #: Host library to its hook and visualizer for predictions.
-DRAWING = {
-    'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
-    'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
-    'mmseg': ('SegVisualizationHook', 'mmmedmask.SegmentationVisualizer'),
-}
+DRAWING = {'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
+           'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
+           'mmseg': ('SegVisualizationHook',
+                     'mmmedmask.SegmentationVisualizer'),}
 #: Launcher to the environment variable with the number of a process.
 RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID',
          'mpi': 'OMPI_COMM_WORLD_RANK'}
@@ -208,9 +207,8 @@ def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
     name = str(wrapper.get('type', 'OptimWrapper')) if wrapper else None
     mixed = ('AmpOptimWrapper', 'Bfloat16OptimWrapper')
     if str(name).rpartition('.')[2] not in ('OptimWrapper', *mixed):
-        raise ValueError(
-            f'mixed precision replaces an OptimWrapper, and the optim_wrapper '
-            f'of this config is {name!r}')
+        raise ValueError('mixed precision replaces an OptimWrapper, and the '
+                         f'optim_wrapper of this config is {name!r}')
     if dtype is None:
         if name.rpartition('.')[2] in mixed:
             return
@@ -254,10 +252,9 @@ def enable_lr_scaling(config: Config) -> None:
     """
     scaling = config.get('auto_scale_lr')
     if not scaling or 'base_batch_size' not in scaling:
-        raise ValueError(
-            'scaling the learning rate needs auto_scale_lr = '
-            'dict(base_batch_size=...) in the config, this one has '
-            f'auto_scale_lr = {scaling}')
+        raise ValueError('scaling the learning rate needs auto_scale_lr = '
+                         'dict(base_batch_size=...) in the config, this one '
+                         f'has auto_scale_lr = {scaling}')
     config.auto_scale_lr.enable = True
 
 
@@ -276,9 +273,8 @@ def save_predictions(config: Config, path: str) -> None:
         raise ValueError(
             f'predictions go into a .pkl or .pickle file, not {path!r}')
     is_mmdet = config.get('default_scope') == 'mmdet'
-    dump = dict(
-        type='mmdet.DumpDetResults' if is_mmdet else 'DumpResults',
-        out_file_path=path)
+    dump = dict(type='mmdet.DumpDetResults' if is_mmdet else 'DumpResults',
+                out_file_path=path)
     metrics = config.test_evaluator
     if not isinstance(metrics, list | tuple):
         metrics = [metrics]

@@ -90,9 +90,8 @@ class PairedCohort(Conversion):
 
     def __post_init__(self) -> None:
         if len(self.tiles) != len(self.genes):
-            raise ValueError(
-                f'{len(self.tiles)} folders of tiles need as many files of '
-                f'genes, got {len(self.genes)}')
+            raise ValueError(f'{len(self.tiles)} folders of tiles need as '
+                             f'many files of genes, got {len(self.genes)}')
         if self.tile_size < STRIDE or self.tile_size % STRIDE:
             raise ValueError(f'tile_size must be a multiple of {STRIDE}, got '
                              f'{self.tile_size}')
@@ -104,9 +103,8 @@ class PairedCohort(Conversion):
             make_bags(find_tiles(self.tiles, groups), self.bag_size,
                       self.seed),
             dict(zip(SPLITS, self.shares, strict=True)), self.seed)
-        tables = {
-            folder.name: load_expression(path, self.unit)
-            for folder, path in zip(self.tiles, self.genes, strict=True)}
+        tables = {folder.name: load_expression(path, self.unit)
+                  for folder, path in zip(self.tiles, self.genes, strict=True)}
         pairs = pair_within_classes(
             {bag.name: bag.label for bag in bags},
             {label: table.case_ids for label, table in tables.items()},
@@ -127,16 +125,13 @@ class PairedCohort(Conversion):
             writer.write(0, features)
             writer.finish()
             counts.append(len(features))
-        write_csv(
-            out / 'cohort.csv',
-            ('case_id', 'slide_id', 'label', 'split', 'rna_id'),
-            [(bag.name, bag.name, bag.label, bag.split, pairs[bag.name])
-             for bag in bags])
-        write_text(
-            out / 'README.txt',
-            f'{PAIRING_NOTE}\n\nTiles: '
-            f'{", ".join(folder.name for folder in self.tiles)}. Genes: '
-            f'{", ".join(path.name for path in self.genes)}.\n')
+        write_csv(out / 'cohort.csv',
+                  ('case_id', 'slide_id', 'label', 'split', 'rna_id'),
+                  [(bag.name, bag.name, bag.label, bag.split,
+                    pairs[bag.name]) for bag in bags])
+        write_text(out / 'README.txt', f'{PAIRING_NOTE}\n\nTiles: '
+                   f'{", ".join(folder.name for folder in self.tiles)}. '
+                   f'Genes: {", ".join(path.name for path in self.genes)}.\n')
         return [f'{len(counts)} bags of {min(counts)} to {max(counts)} '
                 f'patches: {out / "cohort.csv"}']
 

@@ -103,9 +103,8 @@ def find_tiles(folders: Sequence[Path],
                 raise ValueError(f'group {group} has tiles of {label} and of '
                                  f'{folder.name}: a bag has one class')
     if lacking:
-        raise ValueError(
-            f'{len(lacking)} tiles are in no group of the csv, the first '
-            f'are {shown(lacking)}')
+        raise ValueError(f'{len(lacking)} tiles are in no group of the csv, '
+                         f'the first are {shown(lacking)}')
     return tiles
 
 
@@ -192,8 +191,7 @@ def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
     shares = {name: share for name, share in shares.items() if share != 0}
     if not shares or min(shares.values()) <= 0 or abs(
             sum(shares.values()) - 1) > 1e-6:
-        raise ValueError('shares must be positive and sum to 1, got '
-                         f'{shares}')
+        raise ValueError(f'shares must be positive and sum to 1, got {shares}')
     split_of: dict[str, str] = {}
     for number, label in enumerate(sorted({bag.label for bag in bags})):
         names = sorted(bag.name for bag in bags if bag.label == label)
@@ -332,10 +330,9 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         if report is not None:
             report(f'{number}/{len(bags)} {bag.name}: {len(bag.tiles)} tiles'
                    f'{", was there" if was_there else ""}')
-    write_csv(
-        folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
-        [(bag.name, row, str(tile), tile.group, bag.split)
-         for bag in bags for row, tile in enumerate(bag.tiles)])
+    write_csv(folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
+              [(bag.name, row, str(tile), tile.group, bag.split)
+               for bag in bags for row, tile in enumerate(bag.tiles)])
     write_csv(folder / 'cohort.csv', ('case_id', 'slide_id', 'label', 'split'),
               [(bag.name, bag.name, bag.label, bag.split) for bag in bags])
 
@@ -370,9 +367,8 @@ def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
     image = read_image(tile.path)
     height, width, channels = image.shape
     if image.dtype != np.uint8 or channels > 4:
-        raise ImageFileError(
-            f'{tile.path} has {channels} channels of {image.dtype}, expected '
-            '8-bit gray or RGB')
+        raise ImageFileError(f'{tile.path} has {channels} channels of '
+                             f'{image.dtype}, expected 8-bit gray or RGB')
     if height != width:
         raise ImageFileError(
             f'{tile.path} measures {height}x{width} pixels: tiles are square')

@@ -50,9 +50,8 @@ def resolve_config_bases() -> None:
                 else original(cfg_path, filename)
         path = find_config_folder() / cfg_path.removeprefix(PREFIX)
         if not path.is_file():
-            raise FileNotFoundError(
-                f'the base {cfg_path!r} in {filename} does not exist: '
-                f'{path} is not a file')
+            raise FileNotFoundError(f'the base {cfg_path!r} in {filename} '
+                                    f'does not exist: {path} is not a file')
         return str(path), None
 
     get_config_path.resolves_mmmedmask = True

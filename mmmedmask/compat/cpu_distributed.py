@@ -52,12 +52,10 @@ def _wrap_model_on_cpu(wrap_model: Callable) -> Callable:
                           model: nn.Module) -> nn.Module:
         if not self.distributed or is_model_wrapper(model):
             return wrap_model(self, model_wrapper_cfg, model)
-        self.logger.info(
-            f'No accelerator: {self.world_size} processes train on CPU with '
-            f'{torch.distributed.get_backend()}.')
-        if self.cfg.get('sync_bn') or any(
-                isinstance(module, nn.SyncBatchNorm)
-                for module in model.modules()):
+        self.logger.info(f'No accelerator: {self.world_size} processes train '
+                         f'on CPU with {torch.distributed.get_backend()}.')
+        if self.cfg.get('sync_bn') or any(isinstance(module, nn.SyncBatchNorm)
+                                          for module in model.modules()):
             self.logger.warning(
                 'SyncBatchNorm does not run on CPU: it becomes BatchNorm, '
                 'with the statistics of each process alone.')

@@ -66,9 +66,8 @@ def warn_about_mixed_families() -> None:
     forks = [owners[0] for owners in clashes.values()]
     listing = '; '.join(f'{import_name}: {" and ".join(owners)}'
                         for import_name, owners in clashes.items())
-    warnings.warn(
-        'both OpenMMLab families are installed and write to the same folders '
-        f'({listing}), so what is imported may be a mixture. Remove both and '
-        f'install one again: pip uninstall -y {" ".join(names)} && '
-        f'pip install {" ".join(forks)}',
-        stacklevel=2)
+    warnings.warn('both OpenMMLab families are installed and write to the '
+                  f'same folders ({listing}), so what is imported may be a '
+                  'mixture. Remove both and install one again: pip uninstall '
+                  f'-y {" ".join(names)} && pip install {" ".join(forks)}',
+                  stacklevel=2)

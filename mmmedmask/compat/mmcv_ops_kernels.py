@@ -75,10 +75,9 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
     """
     _refuse_max_pooling(pool_mode)
     dtype = _computing_dtype(input)
-    output.copy_(
-        torch.ops.torchvision.roi_align(
-            input.to(dtype), rois.to(dtype), spatial_scale, aligned_height,
-            aligned_width, sampling_ratio, aligned))
+    output.copy_(torch.ops.torchvision.roi_align(
+        input.to(dtype), rois.to(dtype), spatial_scale, aligned_height,
+        aligned_width, sampling_ratio, aligned))
 
 
 def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
@@ -94,11 +93,9 @@ def roi_align_backward(grad_output: Tensor, rois: Tensor, argmax_y: Tensor,
     """
     _refuse_max_pooling(pool_mode)
     dtype = _computing_dtype(grad_output)
-    grad_input.copy_(
-        torch.ops.torchvision._roi_align_backward(
-            grad_output.to(dtype), rois.to(dtype), spatial_scale,
-            aligned_height, aligned_width, *grad_input.shape, sampling_ratio,
-            aligned))
+    grad_input.copy_(torch.ops.torchvision._roi_align_backward(
+        grad_output.to(dtype), rois.to(dtype), spatial_scale, aligned_height,
+        aligned_width, *grad_input.shape, sampling_ratio, aligned))
 
 
 def _weighted(values: Tensor, target: Tensor, weight: Tensor) -> Tensor:

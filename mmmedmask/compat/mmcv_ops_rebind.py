@@ -38,10 +38,9 @@ def rebind_mmcv_ops() -> list[str]:
 
     Does nothing, and imports nothing, if no host is loaded.
     """
-    loaded = {name: module
-              for name, module in list(sys.modules.items())
-              if module is not None and
-              (name.startswith(HOSTS) or name == TRANSFORMER)}
+    loaded = {name: module for name, module in list(sys.modules.items())
+              if module is not None
+              and (name.startswith(HOSTS) or name == TRANSFORMER)}
     if not loaded or has_compiled_ops():
         return []
     ops = importlib.import_module('mmcv.ops')

@@ -69,10 +69,9 @@ def resolve_chain(recipe: Recipe, row: Row,
         try:
             path = locate_config(stage.config, recipe.path)
             config = load_stage_config(path, stage.options)
-            sources = _find_sources(
-                config, makers, weights,
-                chain[-1].name if recipe.ad_hoc and chain else None,
-                recipe.ad_hoc)
+            sources = _find_sources(config, makers, weights, chain[-1].name
+                                    if recipe.ad_hoc and chain else None,
+                                    recipe.ad_hoc)
         except (OSError, ValueError, KeyError, TypeError) as error:
             text = error.args[0] if isinstance(error, KeyError) else error
             raise ValueError(f'{where}: {text}') from None
@@ -97,9 +96,8 @@ def locate_config(name: str, recipe_file: Path) -> Path:
         for folder in (beside, Path()):
             if (folder / name).is_file():
                 return folder / name
-        raise FileNotFoundError(
-            f'there is no config {name!r}, neither from {beside} nor from '
-            'the working folder')
+        raise FileNotFoundError(f'there is no config {name!r}, neither from '
+                                f'{beside} nor from the working folder')
     nearby = _by_name(beside.parent.rglob('*.py')
                       if beside.name == RECIPE_FOLDER else beside.glob('*.py'))
     shipped = _shipped_configs()
@@ -108,9 +106,8 @@ def locate_config(name: str, recipe_file: Path) -> Path:
     if len(paths) == 1:
         return next(iter(paths.values()))
     if paths:
-        raise ValueError(
-            f'several configs have the name {name!r}: '
-            f'{", ".join(map(str, paths))}; give a path')
+        raise ValueError(f'several configs have the name {name!r}: '
+                         f'{", ".join(map(str, paths))}; give a path')
     raise FileNotFoundError(
         f'there is no config {name!r} in {find_config_folder()} or beside '
         f'the recipe.{did_you_mean(name, [*shipped, *nearby], count=3)}')
@@ -144,10 +141,9 @@ def check_options(config: Config, options: Mapping[str, Any]) -> None:
             if key not in node:
                 near = nearest_names(key, map(str, node), cutoff=_MISSPELLED)
                 if near:
-                    raise ValueError(
-                        f'the option {option!r} has the key {key!r}, which '
-                        f'the config does not have; the nearest is '
-                        f'{near[0]!r}')
+                    raise ValueError(f'the option {option!r} has the key '
+                                     f'{key!r}, which the config does not '
+                                     f'have; the nearest is {near[0]!r}')
                 break
             node = node[key]
 

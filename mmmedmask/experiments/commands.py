@@ -39,9 +39,8 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
     from, and a test for each that a table shows.
     """
     tools = Path(tools)
-    options = [*run.settings, *(
-        f'{".".join(where)}={source.file()}'
-        for where, source in run.sources.items())]
+    options = [*run.settings, *(f'{".".join(where)}={source.file()}'
+                                for where, source in run.sources.items())]
     config = _shown_path(run.config_file)
     scaling = ['--auto-scale-lr'] if run.scales_lr else []
     start = ['python', _shown_path(tools / 'train.py'), config]
@@ -113,9 +112,8 @@ def format_option(key: str, value: Any) -> str:
 
 def shell_line(command: tuple[str, ...]) -> str:
     """Write a command for a shell; what the shell has to find stays."""
-    return ' '.join(
-        f'"{part}"' if _SUBSTITUTION.search(part) else shlex.quote(part)
-        for part in command)
+    return ' '.join(f'"{part}"' if _SUBSTITUTION.search(part)
+                    else shlex.quote(part) for part in command)
 
 
 def _format(value: Any) -> str:

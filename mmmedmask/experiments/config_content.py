@@ -74,9 +74,8 @@ def last_checkpoint_name(config: Config) -> str | None:
         length = loop.get(f'max_{unit}s')
         if length is not None:
             return f'{unit}_{length}.pth'
-    raise ValueError(
-        f'{config.filename} has neither train_cfg.max_epochs nor '
-        f'train_cfg.max_iters, train_cfg is {loop}')
+    raise ValueError(f'{config.filename} has neither train_cfg.max_epochs nor '
+                     f'train_cfg.max_iters, train_cfg is {loop}')
 
 
 def missing_test_keys(config: Config) -> list[str]:

@@ -86,16 +86,14 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
         stages[key] = Stage(str(path), 'best' if best else 'last', chosen)
     unused = sorted(set(pretrained) - named)
     if unused:
-        raise ValueError(
-            f'pretrained={unused} is what no stage starts from; they start '
-            f'from {sorted(named)}')
+        raise ValueError(f'pretrained={unused} is what no stage starts from; '
+                         f'they start from {sorted(named)}')
     title = Path(configs[-1]).stem
     row = Row('folds', title, stages, small=None, weights=tuple(
         Weights(file, 'whoever gave --pretrained') for file in pretrained))
-    return Recipe(
-        path=Path('recipe.yml'), name=f'{title}_folds', title=title,
-        paper='none', seeds=(0, ), rows=(row, ), ad_hoc=True,
-        columns=(TableColumn('scores', 'Scores', name, ''), ))
+    return Recipe(path=Path('recipe.yml'), name=f'{title}_folds', title=title,
+                  paper='none', seeds=(0, ), rows=(row, ), ad_hoc=True,
+                  columns=(TableColumn('scores', 'Scores', name, ''), ))
 
 
 def fold_rows(plan: Plan, recipe: Recipe, row: Row,

@@ -46,9 +46,8 @@ class EngineBusyError(RuntimeError):
 def require_snakemake() -> None:
     """Raise `EngineMissingError`, which says what to install, if need be."""
     if importlib.util.find_spec('snakemake') is None:
-        raise EngineMissingError(
-            'Snakemake is not installed, which runs the jobs: '
-            'pip install mmmedmask[experiments]')
+        raise EngineMissingError('Snakemake is not installed, which runs the '
+                                 'jobs: pip install mmmedmask[experiments]')
     found = importlib.metadata.version('snakemake')
     if (9, 10) <= tuple(map(int, found.split('.')[:2])) < (9, 17):
         raise EngineMissingError(
@@ -126,9 +125,8 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         with lock_file(Path(folder, ENGINE_LOCK), inherited=True):
             yield
     except LockedError as error:
-        raise EngineBusyError(
-            f'{error.holder} works in {folder}: wait until it ends, or '
-            'choose another work dir') from None
+        raise EngineBusyError(f'{error.holder} works in {folder}: wait until '
+                              'it ends, or choose another work dir') from None
 
 
 def visible_gpus() -> list[str]:

@@ -27,9 +27,8 @@ def describe_environment() -> dict:
     """
     cores = len(os.sched_getaffinity(0)) \
         if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return dict(
-        git=git_state(PACKAGE_FOLDER), versions=package_versions(),
-        hardware=dict(cpu=_cpu_name(), cores=cores, gpus=gpu_names()))
+    return dict(git=git_state(PACKAGE_FOLDER), versions=package_versions(),
+                hardware=dict(cpu=_cpu_name(), cores=cores, gpus=gpu_names()))
 
 
 def git_state(folder: Path) -> dict | None:

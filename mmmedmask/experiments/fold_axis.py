@@ -41,17 +41,15 @@ def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
     """
     datasets = find_datasets(config)
     if not datasets:
-        raise ValueError(
-            f'{config.filename} has no {SLIDE_OMIC_DATASET}: folds are split '
-            'files of cohorts')
+        raise ValueError(f'{config.filename} has no {SLIDE_OMIC_DATASET}: '
+                         'folds are split files of cohorts')
     for where, dataset in datasets:
         key, split = '.'.join(where), dataset.get('split')
         wanted, _, kind = where[0].partition('_')
         if kind == 'dataloader':
             if split != wanted:
-                raise ValueError(
-                    f'{key} of {config.filename} must have split={wanted!r} '
-                    f'with folds, got {split!r}')
+                raise ValueError(f'{key} of {config.filename} must have '
+                                 f'split={wanted!r} with folds, got {split!r}')
         elif split not in ('train', 'val'):
             raise ValueError(
                 f"{key} of {config.filename} must have split='train' or "

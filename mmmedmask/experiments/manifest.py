@@ -35,9 +35,8 @@ def read_manifest(folder: Path) -> dict | None:
     except ValueError as error:
         raise ValueError(f'{file} is not json: {error}') from None
     if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
-        raise ValueError(
-            f'{file} is of another version of the recipe runner: move its '
-            'folder, or choose another --work-dir')
+        raise ValueError(f'{file} is of another version of the recipe runner: '
+                         'move its folder, or choose another --work-dir')
     return manifest
 
 
@@ -92,10 +91,9 @@ def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
         return None
     other = _difference(run, manifest, fingerprints)
     if other:
-        raise ValueError(
-            f'{run.folder} was made with {other}. Two settings are never '
-            'mixed in one folder: move or delete it, or choose another '
-            '--work-dir')
+        raise ValueError(f'{run.folder} was made with {other}. Two settings '
+                         'are never mixed in one folder: move or delete it, '
+                         'or choose another --work-dir')
     return manifest
 
 

@@ -40,13 +40,11 @@ SMOKE_ITERATIONS = 2
 BACKBONE_PREFIX = 'backbone'
 # What a run is called and where, what it logs, and how many processes load
 # its data does not change its result.
-_NO_SETTINGS = frozenset({
-    'work_dir', 'experiment_name', 'launcher', 'visualizer', 'vis_backends',
-    'log_level', 'log_processor', 'resume'
-})
-_NO_LOADER_SETTINGS = frozenset({
-    'num_workers', 'persistent_workers', 'prefetch_factor', 'pin_memory'
-})
+_NO_SETTINGS = frozenset({'work_dir', 'experiment_name', 'launcher',
+                          'visualizer', 'vis_backends', 'log_level',
+                          'log_processor', 'resume'})
+_NO_LOADER_SETTINGS = frozenset({'num_workers', 'persistent_workers',
+                                 'prefetch_factor', 'pin_memory'})
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Keys of SlideOmicDataset and of its ``expression`` that name files.
 _DATASET_FILES = ('ann_file', 'feature_root', 'gene_list')
@@ -157,9 +155,8 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
                     stages = builder.add_chain(
                         recipe, row, chains[recipe.name, row.name], axis,
                         first.seed, splits[recipe.name][axis.fold])
-                    cells.update({
-                        (recipe.name, row.name, name, axis): cell
-                        for name, cell in stages.items()})
+                    cells.update({(recipe.name, row.name, name, axis): cell
+                                  for name, cell in stages.items()})
     return Plan(runs=tuple(builder.runs.values()),
                 tables=tuple((recipe, tuple(rows)) for recipe, rows in tables),
                 axes=axes, cells=cells, scale=scale, folder=builder.folder,
@@ -249,10 +246,9 @@ class _Builder:
                 continue
             _check_best(stage)
             for seed in seeds:
-                sources = {
-                    where: _source(stage.config, where, made[name, first],
-                                   choices[name])
-                    for where, name in stage.sources.items()}
+                sources = {where: _source(stage.config, where,
+                                          made[name, first], choices[name])
+                           for where, name in stage.sources.items()}
                 run = made[stage.name, seed] = self._add_run(
                     stage, Axis(seed, axis.fold), sources, split)
                 _add_once(run.users,
@@ -347,15 +343,13 @@ def _check_tested(stage: ChainStage) -> None:
     missing = missing_test_keys(stage.config)
     if missing:
         raise ValueError(
-            f'{stage.path} has nothing to test: it lacks '
-            f'{", ".join(missing)}')
+            f'{stage.path} has nothing to test: it lacks {", ".join(missing)}')
 
 
 def _check_best(stage: ChainStage) -> None:
     if stage.stage.checkpoint == 'best' and not best_pointers(stage.config):
-        raise ValueError(
-            f'{stage.path} saves no best checkpoint: its default_hooks.'
-            'checkpoint has no save_best')
+        raise ValueError(f'{stage.path} saves no best checkpoint: its '
+                         'default_hooks.checkpoint has no save_best')
 
 
 def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:

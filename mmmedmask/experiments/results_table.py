@@ -19,10 +19,8 @@ from mmmedmask.util.atomic_files import atomic_path, write_csv, write_text
 
 #: What is said about each scale, wherever one of its numbers is.
 SCALE_NOTES = {
-    'paper': '',
-    'small': "small: not the paper's setting",
-    'smoke': 'smoke: drawn data, two iterations; the numbers mean nothing',
-}
+    'paper': '', 'small': "small: not the paper's setting",
+    'smoke': 'smoke: drawn data, two iterations; the numbers mean nothing',}
 CSV_COLUMNS = ('table', 'row', 'title', 'column', 'paper', 'mean', 'sd', 'n',
                'asked', 'difference', 'values', 'state', 'scale')
 # Characters of the rows' names in the name of a file.
@@ -115,16 +113,13 @@ def _draw(recipe: Recipe, cells: Sequence[CellResult], file: Path) -> None:
     from PIL import Image
 
     from mmmedmask.visualization.score_dots import draw_score_dots
-    floors = [row.title for row in recipe.rows
-              if row.name == recipe.against]
+    floors = [row.title for row in recipe.rows if row.name == recipe.against]
     # Rows that read metrics of another row's runs are floors.
     floors += [row.title for row in recipe.rows if row.metrics]
     picture = draw_score_dots(
         {column.title: {cell.row.title: independent_values(cell.values)
-                        for cell in cells
-                        if cell.column == column and cell.values}
-         for column in recipe.columns},
-        floors)
+                        for cell in cells if cell.column == column
+                        and cell.values} for column in recipe.columns}, floors)
     with atomic_path(file) as part:
         Image.fromarray(picture).save(part)
 
@@ -348,11 +343,10 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
                   f'{_listed(map(_describe_hardware, starts), "; ")}.']
     lines.append(f'{len(started)} of {len(runs)} runs were started.')
     lines += batch_notes(started)
-    unverified = [
-        run.title for run, manifest in started.items()
-        if run.sources and manifest['steps'].get('train', {}).get('ended')
-        and not any(check.get('percent') == 100
-                    for check in manifest['load_checks'])]
+    unverified = [run.title for run, manifest in started.items() if run.sources
+                  and manifest['steps'].get('train', {}).get('ended')
+                  and not any(check.get('percent') == 100
+                              for check in manifest['load_checks'])]
     if unverified:
         lines.append('No load check said that all weights arrived in '
                      f'{"; ".join(unverified)}.')

@@ -26,14 +26,12 @@ def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
         if logs.name <= after or not file.is_file():
             continue
         content = json.loads(file.read_text(encoding='utf-8'))
-        return {
-            key: float(value) if math.isfinite(value) else str(value)
-            for key, value in content.items() if key not in _NO_METRICS
-            and isinstance(value, int | float)
-            and not isinstance(value, bool)}
-    raise ValueError(
-        f'the test has left no metrics in {folder}: the config needs '
-        'default_hooks.logger, which writes them')
+        return {key: float(value) if math.isfinite(value)
+                else str(value) for key, value in content.items()
+                if key not in _NO_METRICS and isinstance(value, int | float)
+                and not isinstance(value, bool)}
+    raise ValueError(f'the test has left no metrics in {folder}: the config '
+                     'needs default_hooks.logger, which writes them')
 
 
 def last_log_folder(folder: Path) -> str:

@@ -82,9 +82,8 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
             _end(process)
             raise
     if status != 0:
-        raise StepFailedError(
-            f'{step.name} ended with status {status}. The end of {log}:\n'
-            f'{tail_of(log, TAIL_LINES)}')
+        raise StepFailedError(f'{step.name} ended with status {status}. The '
+                              f'end of {log}:\n{tail_of(log, TAIL_LINES)}')
 
 
 def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
@@ -134,11 +133,10 @@ def _do_steps(run: Run, manifest: dict, tools: str | Path,
     manifest['starts'].append(dict(
         time=now(), command=' '.join(sys.argv), **describe_environment()))
     manifest['users'] = sorted({*manifest['users'], *run.users})
-    manifest['sources'] = [
-        dict(run=source.run.key, choice=source.choice,
-             exported=source.exported,
-             id=read_manifest(source.run.folder)['id'])
-        for source in run.sources.values()]
+    manifest['sources'] = [dict(run=source.run.key, choice=source.choice,
+                                exported=source.exported,
+                                id=read_manifest(source.run.folder)['id'])
+                           for source in run.sources.values()]
     try:
         for source in run.sources.values():
             if not source.exported:
@@ -150,10 +148,9 @@ def _do_steps(run: Run, manifest: dict, tools: str | Path,
             manifest['data_changed'] = changed_data(
                 manifest, fingerprints.of_run(run))
         if manifest['data_changed']:
-            raise ValueError(
-                'the data have changed while it ran: '
-                f'{", ".join(manifest["data_changed"])}. Delete '
-                f'{run.folder}, and run it again')
+            raise ValueError('the data have changed while it ran: '
+                             f'{", ".join(manifest["data_changed"])}. Delete '
+                             f'{run.folder}, and run it again')
     except BaseException as error:
         failed = isinstance(error, Exception)
         _save(run, manifest, status='failed' if failed else 'interrupted',
@@ -168,9 +165,8 @@ def _do_step(run: Run, step: Step, manifest: dict,
              start: Callable[[Step], None]) -> None:
     _say(f'{run.title}: {step.name} ({run.users[0]})')
     before = manifest['steps'].get(step.name, {})
-    note = dict(command=shell_line(step.command),
-                started=before.get('started') or now(),
-                tries=before.get('tries', 0) + 1,
+    note = dict(command=shell_line(step.command), started=before.get('started')
+                or now(), tries=before.get('tries', 0) + 1,
                 seconds=before.get('seconds', 0.0))
     manifest['steps'][step.name] = note
     _save(run, manifest, status='running', error=None)
@@ -204,9 +200,8 @@ def _need_checkpoint(run: Run, choice: str) -> None:
     if file.is_file():
         return
     if not (run.folder / 'last_checkpoint').is_file():
-        raise StepFailedError(
-            f'{run.folder} has no checkpoint any more: delete the folder to '
-            'train the run again')
+        raise StepFailedError(f'{run.folder} has no checkpoint any more: '
+                              'delete the folder to train the run again')
     pointer = run.best_pointer and run.folder / run.best_pointer
     if choice == 'best' and not pointer.is_file():
         bests = sorted(path.name for path in run.folder.glob('best_*.pth'))
@@ -216,9 +211,8 @@ def _need_checkpoint(run: Run, choice: str) -> None:
             + (f'Write into it which of {bests} it is (the log tells), or '
                if bests else 'There is no best_*.pth either: ')
             + f'delete {run.folder} to train the run again')
-    raise StepFailedError(
-        f'the training in {run.folder} has ended without its {choice} '
-        f'checkpoint ({file.name})')
+    raise StepFailedError(f'the training in {run.folder} has ended without '
+                          f'its {choice} checkpoint ({file.name})')
 
 
 def _describe(manifest: Mapping) -> str:

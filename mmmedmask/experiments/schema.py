@@ -65,9 +65,8 @@ class Change:
     def apply(self, stage: Stage) -> Stage:
         """Return the stage with this change."""
         options = {} if self.config else stage.options
-        return Stage(self.config or stage.config,
-                     self.checkpoint or stage.checkpoint,
-                     {**options, **self.options})
+        return Stage(self.config or stage.config, self.checkpoint
+                     or stage.checkpoint, {**options, **self.options})
 
 
 @dataclass(frozen=True)
@@ -223,10 +222,9 @@ def locate_recipe(name: str | Path) -> Path:
     found = find_recipes()
     if str(name) in found:
         return found[str(name)]
-    raise FileNotFoundError(
-        f'{str(name)!r} is neither a file nor a recipe.'
-        f'{_nearest(str(name), found)} The recipes are '
-        f'{", ".join(found) or "none"}')
+    raise FileNotFoundError(f'{str(name)!r} is neither a file nor a '
+                            f'recipe.{_nearest(str(name), found)} The recipes '
+                            f'are {", ".join(found) or "none"}')
 
 
 class _Loader(yaml.SafeLoader):
@@ -293,11 +291,9 @@ def _check_references(recipe: Recipe) -> None:
 
 
 def _read_column(node: Any, where: str) -> TableColumn:
-    return TableColumn(**_read_keys(
-        node, f'{where}.', dict(
-            name=_name, title=_text, stage=_text, metric=_text,
-            factor=_number, metafile=_read_metafile),
-        ('name', 'title', 'stage', 'metric')))
+    return TableColumn(**_read_keys(node, f'{where}.', dict(
+        name=_name, title=_text, stage=_text, metric=_text, factor=_number,
+        metafile=_read_metafile), ('name', 'title', 'stage', 'metric')))
 
 
 def _read_metafile(node: Any, where: str) -> tuple[str, ...]:
@@ -309,13 +305,11 @@ def _read_metafile(node: Any, where: str) -> tuple[str, ...]:
 def _read_row(node: Any, where: str) -> Row:
     name = _dict(node, where).get('name')
     prefix = f'{where}.' if name is None else f'row {name!r}: '
-    values = _read_keys(
-        node, prefix, dict(
-            name=_name, title=_text, stages=_dict_of(_read_stage),
-            small=_read_small_row, paper=_dict_of(_number),
-            metrics=_dict_of(_text),
-            weights=_list_of(_read_weights, empty=True), note=_text),
-        ('name', 'title', 'stages'))
+    values = _read_keys(node, prefix, dict(
+        name=_name, title=_text, stages=_dict_of(_read_stage),
+        small=_read_small_row, paper=_dict_of(_number),
+        metrics=_dict_of(_text), weights=_list_of(_read_weights, empty=True),
+        note=_text), ('name', 'title', 'stages'))
     if not values['stages']:
         raise ValueError(f'row {name!r} has no stage')
     for stage in values['stages']:
@@ -364,10 +358,9 @@ def _flatten(options: Mapping, where: str, prefix: str = ''
 
 def _check_option(value: Any, where: str) -> None:
     if isinstance(value, str) and _FLOAT.fullmatch(value):
-        raise ValueError(
-            f'{where} is {value!r}, which yaml reads as text: write '
-            f'{float(value)!r} or a mantissa with a point and a signed '
-            'exponent, as in 1.0e-4')
+        raise ValueError(f'{where} is {value!r}, which yaml reads as text: '
+                         f'write {float(value)!r} or a mantissa with a point '
+                         'and a signed exponent, as in 1.0e-4')
     if isinstance(value, list):
         for number, item in enumerate(value):
             _check_option(item, f'{where}[{number}]')
@@ -458,9 +451,8 @@ def _dict(node: Any, where: str) -> dict:
         raise ValueError(f'{where} must have keys and values, got {node!r}')
     for key in node:
         if not isinstance(key, str):
-            raise ValueError(
-                f'{where} has the key {key!r}, which is not text: put it in '
-                'quotes')
+            raise ValueError(f'{where} has the key {key!r}, which is not '
+                             'text: put it in quotes')
     return node
 
 
@@ -473,9 +465,8 @@ def _text(node: Any, where: str) -> str:
 def _name(node: Any, where: str) -> str:
     text = _text(node, where)
     if not _NAME.fullmatch(text):
-        raise ValueError(
-            f'{where} must be a name of letters, digits and ._+-, got '
-            f'{text!r}')
+        raise ValueError(f'{where} must be a name of letters, digits and '
+                         f'._+-, got {text!r}')
     return text
 
 

@@ -17,10 +17,9 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         'engine', "more options of Snakemake's can follow after --, such as "
         '-- --retries 2 --resources gpus=4')
-    group.add_argument(
-        '--cores', type=int, metavar='N',
-        help='runs at a time, times the processes of each (default: one per '
-        'GPU that is visible, else one run)')
+    group.add_argument('--cores', type=int, metavar='N',
+                       help='runs at a time, times the processes of each '
+                       '(default: one per GPU that is visible, else one run)')
     group.add_argument(
         '--executor', metavar='NAME',
         help='where runs go, such as slurm (default: this machine)')

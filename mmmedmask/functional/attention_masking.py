@@ -66,8 +66,7 @@ def token_counts(num_patches: int, mask_ratio: float,
     if gone >= num_patches:
         raise ValueError(
             f'mask_ratio {mask_ratio} and throw_ratio {throw_ratio} leave '
-            f'none of {num_patches} tokens visible; their sum must be below '
-            '1')
+            f'none of {num_patches} tokens visible; their sum must be below 1')
     return TokenCounts(masked, gone - masked, num_patches - gone)
 
 
@@ -172,8 +171,7 @@ def map_to_patches(maps: Tensor, boxes: Tensor, flips: Tensor,
     # A mirrored crop is read from its far side.
     starts, ends = ends.where(flips, starts), starts.where(flips, ends)
     horizontal, vertical = (
-        _resampling_matrix(starts[:, axis], ends[:, axis],
-                           grid_size[1 - axis], maps.shape[2 - axis], samples)
-        for axis in (0, 1))
+        _resampling_matrix(starts[:, axis], ends[:, axis], grid_size[1 - axis],
+                           maps.shape[2 - axis], samples) for axis in (0, 1))
     with torch.autocast(maps.device.type, enabled=False):
         return (vertical @ maps @ horizontal.transpose(1, 2)).flatten(1)

@@ -33,11 +33,10 @@ def check_padded_bags(patches: Tensor, valid: Tensor | None, in_dims: int,
         >>> check_padded_bags(torch.rand(2, 5, 8), None, in_dims=8)
     """
     if patches.ndim != 3 or patches.shape[2] != in_dims:
-        raise ValueError(
-            'patches must have the shape (B, N, in_dims) with in_dims='
-            f'{in_dims}, got {tuple(patches.shape)}; in_dims is the '
-            'size of the features on disk, which the encoder that made '
-            'them determines')
+        raise ValueError('patches must have the shape (B, N, in_dims) with '
+                         f'in_dims={in_dims}, got {tuple(patches.shape)}; '
+                         'in_dims is the size of the features on disk, which '
+                         'the encoder that made them determines')
     for name, flags in (('valid', valid), ('mask', mask)):
         if flags is not None and (flags.dtype != torch.bool
                                   or flags.shape != patches.shape[:2]):

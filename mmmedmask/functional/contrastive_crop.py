@@ -109,7 +109,6 @@ def place_crop(share: float, length: int, side: int,
         >>> place_crop(.5, length=100, side=20, region=(.4, .8))
         50
     """
-    first, last = (
-        min(max(end * length - side / 2, 0), length - side)
-        for end in region)
+    first, last = (min(max(end * length - side / 2, 0),
+                       length - side) for end in region)
     return round(first + (last - first) * share)

@@ -15,8 +15,7 @@ def _unit_rows(vectors: Tensor) -> Tensor:
         vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=1)
 
 
-def info_nce(image: Tensor, genes: Tensor,
-             temperature: float | Tensor = 0.07,
+def info_nce(image: Tensor, genes: Tensor, temperature: float | Tensor = 0.07,
              image_share: float = 0.5) -> Tensor:
     """Symmetric contrast: each slide finds its genes, and the other way.
 
@@ -94,13 +93,11 @@ def prototype_contrast(image: Tensor, genes: Tensor, prototypes: Tensor,
         tensor(3.)
     """
     with torch.autocast(image.device.type, enabled=False):
-        image, genes, prototypes = map(
-            _unit_rows, (image, genes, prototypes))
+        image, genes, prototypes = map(_unit_rows, (image, genes, prototypes))
         scores = [half @ prototypes.t() for half in (image, genes)]
-        losses = [
-            -(sinkhorn(theirs, epsilon, iterations) *
-              (own / temperature).log_softmax(dim=1)).sum(dim=1).mean()
-            for own, theirs in (scores, scores[::-1])]
+        losses = [-(sinkhorn(theirs, epsilon, iterations) *
+                    (own / temperature).log_softmax(dim=1)).sum(dim=1).mean()
+                  for own, theirs in (scores, scores[::-1])]
         return sum(losses) / 2
 
 

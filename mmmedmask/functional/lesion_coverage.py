@@ -72,8 +72,7 @@ def _centre_pixels(num_cells: int, num_pixels: int) -> Tensor:
     return torch.stack([centres - 1, centres], dim=1) // (2 * num_cells)
 
 
-def attention_on_lesion(maps: Tensor,
-                        masks: Tensor) -> dict[str, Tensor]:
+def attention_on_lesion(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
     """Compare attention maps with lesion masks.
 
     Args:
@@ -141,8 +140,7 @@ def lesion_patches(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
     return patches
 
 
-def masking_of_lesion(flags: Tensor,
-                      patches: Tensor) -> dict[str, Tensor]:
+def masking_of_lesion(flags: Tensor, patches: Tensor) -> dict[str, Tensor]:
     """Count where a masking put the lesion's patches.
 
     Args:

@@ -122,8 +122,7 @@ def guess_errors(targets: MaskedTargets, guesses: Guesses) -> dict[str, float]:
         answers['own_median'] = torch.stack([
             weighted_median(*sample)
             for sample in zip(values, weight, strict=True)])
-    return {name: prediction_error(answer[:, None], targets,
-                                   guesses.criterion)
+    return {name: prediction_error(answer[:, None], targets, guesses.criterion)
             for name, answer in answers.items()}
 
 

@@ -133,8 +133,7 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """
     height, width = mask.shape[-2:]
     if size[0] % height or size[1] % width:
-        raise ValueError(
-            f'size {tuple(size)} must be a multiple of the mask size '
-            f'{(height, width)}; choose patch_size as a multiple of the '
-            'stride of the feature map')
+        raise ValueError(f'size {tuple(size)} must be a multiple of the mask '
+                         f'size {(height, width)}; choose patch_size as a '
+                         'multiple of the stride of the feature map')
     return F.interpolate(mask, size=tuple(size), mode='nearest')

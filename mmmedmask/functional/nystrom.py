@@ -159,10 +159,9 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
         inverses = iter(landmark_inverse(
             *map(torch.cat, zip(*pairs, strict=True)), iterations
         ).split([len(query) for query, _ in pairs]))
-    outputs = [
-        landmark_attention(*group, *pair, next(inverses)) if pair else
-        F.scaled_dot_product_attention(*group)
-        for group, pair in zip(groups, landmarks, strict=True)]
+    outputs = [landmark_attention(*group, *pair, next(inverses)) if pair
+               else F.scaled_dot_product_attention(*group)
+               for group, pair in zip(groups, landmarks, strict=True)]
     outputs = [output.transpose(1, 2).flatten(0, 1) for output in outputs]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 

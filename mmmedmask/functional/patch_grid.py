@@ -108,9 +108,8 @@ def grid_cells_apart(coords: Tensor, gap: int) -> Tensor:
     counts = torch.bincount(place)
     grid = torch.empty_like(place)
     # How many patches before it are at the same place.
-    grid[order] = torch.arange(
-        len(place), device=place.device) - (counts.cumsum(0) -
-                                            counts)[place[order]]
+    grid[order] = torch.arange(len(place), device=place.device) - (
+        counts.cumsum(0) - counts)[place[order]]
     cells[:, 0] += grid * (cells[:, 0].max() + 1 + gap)
     return cells
 

@@ -35,10 +35,9 @@ def cox_partial_likelihood(risks: Tensor, times: Tensor,
         tensor(0.6931)
     """
     if risks.ndim != 1 or not risks.shape == times.shape == events.shape:
-        raise ValueError(
-            'risks, times and events must have one shape (B,), got '
-            f'{tuple(risks.shape)}, {tuple(times.shape)} and '
-            f'{tuple(events.shape)}')
+        raise ValueError('risks, times and events must have one shape (B,), '
+                         f'got {tuple(risks.shape)}, {tuple(times.shape)} and '
+                         f'{tuple(events.shape)}')
     if not events.any():
         return risks.sum() * 0
     at, hazards = times[events][:, None], risks[events]

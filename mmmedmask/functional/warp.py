@@ -265,8 +265,7 @@ def _product_of_used_parts(inputs: Tensor, rows: Tensor, columns: Tensor,
             result[to_y, to_x] = (row @ half.flatten(1)).unflatten(
                 1, half.shape[1:])
         else:
-            half = torch.bmm(image[:, y, x],
-                             column.T.expand(channels, -1, -1))
+            half = torch.bmm(image[:, y, x], column.T.expand(channels, -1, -1))
             result[:, to_y, to_x] = torch.bmm(
                 row.expand(channels, -1, -1), half)
     return output.permute(0, 3, 1, 2) if channels_last else output

@@ -44,9 +44,8 @@ def in_windows(function: Callable[[Tensor], Tensor], tokens: Tensor,
     batch, length, channels = tokens.shape
     height, width = grid
     if length != num_extra_tokens + height * width:
-        raise ValueError(
-            f'tokens of shape {tuple(tokens.shape)} are not '
-            f'{num_extra_tokens} extra ones and a grid of {grid}')
+        raise ValueError(f'tokens of shape {tuple(tokens.shape)} are not '
+                         f'{num_extra_tokens} extra ones and a grid of {grid}')
     if window_size >= max(grid):
         return function(tokens)
     extra, patches = tokens.split([num_extra_tokens, height * width], dim=1)

@@ -74,16 +74,14 @@ def _draw(aggregator: nn.Module) -> _Bags:
     patches = torch.randn(batch, longest, aggregator.in_dims,
                           generator=generator)
     patches[~valid] = 0
-    cells = torch.stack([
-        torch.randperm(36, generator=generator)[:longest]
-        for _ in range(batch)])
+    cells = torch.stack([torch.randperm(36, generator=generator)[:longest]
+                         for _ in range(batch)])
     coords = torch.stack([cells // 6, cells % 6], dim=2) * 256
     genes = {}
     if getattr(aggregator, 'uses_genes', False):
-        genes = dict(
-            genes=torch.randn(batch, aggregator.num_genes,
-                              generator=generator),
-            has_genes=torch.tensor([True, False, True, True, False]))
+        genes = dict(genes=torch.randn(batch, aggregator.num_genes,
+                                       generator=generator),
+                     has_genes=torch.tensor([True, False, True, True, False]))
     return _Bags(patches, valid, coords, genes)
 
 
@@ -109,12 +107,10 @@ def _check_shapes(aggregator: nn.Module, bags: _Bags) -> None:
         for name, tensor, shape in (
                 ('vector', vector, (len(COUNTS), *width, dims)),
                 ('tokens', tokens, (*rows, dims))):
-            require(tensor.shape == shape,
-                    f'the {name} of {what} has the shape '
-                    f'{tuple(tensor.shape)}, expected {shape}')
-            require(tensor.isfinite().all(),
-                    f'the {name} of {what} (bags of {COUNTS} patches) is not '
-                    'finite')
+            require(tensor.shape == shape, f'the {name} of {what} has the '
+                    f'shape {tuple(tensor.shape)}, expected {shape}')
+            require(tensor.isfinite().all(), f'the {name} of {what} (bags of '
+                    f'{COUNTS} patches) is not finite')
         require(not tokens[~batch.valid].any(),
                 'tokens must be zero at padding')
 
@@ -230,9 +226,8 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
                 total = total + tokens.float().pow(2).sum()
         total.backward()
         for name, parameter in trained.items():
-            require(parameter.grad is not None,
-                    f'the vector does not depend on {name}: distributed '
-                    'training would wait for it')
+            require(parameter.grad is not None, 'the vector does not depend '
+                    f'on {name}: distributed training would wait for it')
             require(parameter.grad.isfinite().all(),
                     f'the gradient of {name} is not finite')
             if parameter.grad.any():

@@ -40,9 +40,8 @@ def require_close(found: Tensor, expected: Tensor, what: str,
 
     ``tolerance`` is relative to the largest number, if that is above 1.
     """
-    require(found.shape == expected.shape,
-            f'{what}: shape {tuple(found.shape)} instead of '
-            f'{tuple(expected.shape)}')
+    require(found.shape == expected.shape, f'{what}: shape '
+            f'{tuple(found.shape)} instead of {tuple(expected.shape)}')
     if not found.numel():
         return
     scale = max(1.0, float(expected.abs().max()))
@@ -125,9 +124,8 @@ def _check_plain_forward(backbone: nn.Module, images: Tensor) -> None:
             'forward(x) without a mask differs from the plain network: '
             'leave forward to MaskedBackbone')
     stages = _as_tuple(backbone.forward_stages(backbone.forward_stem(images)))
-    require_close(stages[-1], plain[-1],
-                  'forward_stages(forward_stem(x))[-1] is not the last output '
-                  'of the plain network')
+    require_close(stages[-1], plain[-1], 'forward_stages(forward_stem(x))[-1] '
+                  'is not the last output of the plain network')
 
 
 def _check_levels(backbone: nn.Module, in_channels: int,
@@ -140,18 +138,16 @@ def _check_levels(backbone: nn.Module, in_channels: int,
         raise ContractError(str(error)) from error
     require(modes == [module.training for module in backbone.modules()],
             'measuring the levels changed training modes')
-    require(levels == larger,
-            f'levels depend on the size of the image: {levels} for '
-            f'{image_size} pixels, {larger} for {2 * image_size}')
+    require(levels == larger, 'levels depend on the size of the image: '
+            f'{levels} for {image_size} pixels, {larger} for {2 * image_size}')
     strides, number = levels.strides, backbone.num_mask_tokens
     require(not any(coarse % fine for fine, coarse in pairwise(strides)),
             f'every stride must be a multiple of the finer one, got {strides}')
     require(image_size >= 2 * strides[-1],
             f'image_size {image_size} shows less than two cells of the '
             f'coarsest stride {strides[-1]}: check with a larger one')
-    require(number is None or 1 <= number <= len(strides),
-            f'num_mask_tokens must be None or in [1, {len(strides)}], got '
-            f'{number}')
+    require(number is None or 1 <= number <= len(strides), 'num_mask_tokens '
+            f'must be None or in [1, {len(strides)}], got {number}')
     wide = torch.zeros(1, in_channels, image_size, 2 * image_size)
     with torch.no_grad():
         maps = _all_levels(_evaluated(backbone), wide)
@@ -159,10 +155,9 @@ def _check_levels(backbone: nn.Module, in_channels: int,
             zip(maps, strides, strict=True), start=1):
         size = tuple(level.shape[-2:])
         expected = (image_size // stride, 2 * image_size // stride)
-        require(size == expected,
-                f'level {number} of an image of {image_size} x '
-                f'{2 * image_size} pixels has the size {size}, its stride '
-                f'{stride} asks for {expected}')
+        require(size == expected, f'level {number} of an image of '
+                f'{image_size} x {2 * image_size} pixels has the size {size}, '
+                f'its stride {stride} asks for {expected}')
     return levels
 
 
@@ -196,9 +191,8 @@ def _check_mask_token(backbone: nn.Module, images: Tensor,
         stem = backbone.forward_stem(images)
     outputs = _as_tuple(backbone(images, visible, tokens))
     channels = tuple(output.shape[1] for output in outputs)
-    require(channels == levels.channels,
-            'forward(x, mask, mask_tokens) must return the levels '
-            f'{levels.channels} (channels), got {channels}')
+    require(channels == levels.channels, 'forward(x, mask, mask_tokens) must '
+            f'return the levels {levels.channels} (channels), got {channels}')
     require(torch.equal(outputs[0], stem),
             'with nothing masked, level 1 is not the output of the stem: '
             'does forward_stages change its input in place?')
@@ -214,12 +208,10 @@ def _check_mask_token(backbone: nn.Module, images: Tensor,
         masked = backbone(images, mask, tokens)
         level = masked[0]
         places = interpolate(mask, level.shape[-2:]).bool().expand_as(level)
-        require(torch.equal(level[places],
-                            tokens[0].expand_as(level)[places]),
+        require(torch.equal(level[places], tokens[0].expand_as(level)[places]),
                 'masked places of level 1 are not the mask token')
         changed = images + interpolate(mask, images.shape[-2:])
-        require(all(map(torch.equal, masked,
-                        backbone(changed, mask, tokens))),
+        require(all(map(torch.equal, masked, backbone(changed, mask, tokens))),
                 'masked pixels reach the output')
 
 
@@ -238,10 +230,9 @@ def _check_gradients(backbone: nn.Module, images: Tensor,
     parameters = dict(backbone.named_parameters())
     missing = [name for name, parameter in parameters.items()
                if parameter.requires_grad and parameter.grad is None]
-    require(not missing,
-            f'no gradient reaches {", ".join(missing)}: CMIM does not use '
-            'them, and distributed training would wait for them. Remove '
-            'them, or set requires_grad to False')
+    require(not missing, f'no gradient reaches {", ".join(missing)}: CMIM '
+            'does not use them, and distributed training would wait for them. '
+            'Remove them, or set requires_grad to False')
     broken = [
         name for name, parameter in parameters.items()
         if parameter.grad is not None and not parameter.grad.isfinite().all()]
@@ -272,8 +263,7 @@ def _check_state(backbone: nn.Module, images: Tensor) -> None:
     unused = [
         name for name, tensor in backbone.state_dict(keep_vars=True).items()
         if id(tensor) not in used.seen]
-    require(not unused,
-            f'the plain network does not use {", ".join(unused)}: '
+    require(not unused, f'the plain network does not use {", ".join(unused)}: '
             'checkpoints must have its keys alone, or they fit no detector')
 
 
@@ -308,9 +298,8 @@ def _check_offset(backbone: nn.Module, in_channels: int, levels: Levels,
     weight = gradient.double().square().sum(dim=1)
     require(weight.any(), f'level {number} does not depend on the image')
     pixels = torch.arange(side, dtype=torch.float64)
-    centres = [
-        float((weight.sum(dim=(0, axis)) * pixels).sum() / weight.sum()) -
-        stride * place for axis in (1, 2)]
+    centres = [float((weight.sum(dim=(0, axis)) * pixels).sum() / weight.sum())
+               - stride * place for axis in (1, 2)]
     measured = sum(centres) / 2
     require(abs(measured - offset) <= _OFFSET_TOLERANCE * stride,
             f'the first feature of level {number} (stride {stride}) is '

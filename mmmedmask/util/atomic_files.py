@@ -50,9 +50,8 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        raise OSError(
-            error.errno, f'{error.strerror}: {path} could not be written; '
-            'what was there before is as it was') from error
+        raise OSError(error.errno, f'{error.strerror}: {path} could not be '
+                      'written; what was there before is as it was') from error
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -73,9 +72,8 @@ def reserve_space(path: str | Path, size: int) -> None:
         except OSError as error:
             # Some file systems cannot reserve.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise OSError(
-                    error.errno, f'{error.strerror}: {path} needs '
-                    f'{room / 1e6:.1f} MB') from error
+                raise OSError(error.errno, f'{error.strerror}: {path} needs '
+                              f'{room / 1e6:.1f} MB') from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -131,12 +129,10 @@ def csv_text(rows: Iterable[Sequence], delimiter: str = ',',
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator='\n',
-                        quoting=csv.QUOTE_ALL if plain
-                        else csv.QUOTE_MINIMAL)
-    writer.writerows(rows if plain else (
-        [f"'{cell}" if is_formula(str(cell).lstrip("'")) else cell
-         for cell in row]
-        for row in rows))
+                        quoting=csv.QUOTE_ALL if plain else csv.QUOTE_MINIMAL)
+    writer.writerows(rows if plain
+                     else ([f"'{cell}" if is_formula(str(cell).lstrip("'"))
+                            else cell for cell in row] for row in rows))
     return text.getvalue()
 
 

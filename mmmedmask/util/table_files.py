@@ -465,9 +465,8 @@ def _read_text(path: Path, content: bytes, header: bool, comment: str,
                 and count < width else
                 ': is there a delimiter or a decimal comma within a cell?'
                 if count > width else '')
-        raise ValueError(
-            f'{path}, line {number} has {count} cells, line '
-            f'{records.rows[0][0]} has {width}{ends}')
+        raise ValueError(f'{path}, line {number} has {count} cells, line '
+                         f'{records.rows[0][0]} has {width}{ends}')
     if records.cut:
         raise ValueError(
             f'{path}, line {records.rows[-1][0]} ends with a delimiter and '

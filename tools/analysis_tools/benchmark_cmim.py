@@ -47,14 +47,13 @@ def build_models(size: int, channels_last: bool,
     init_default_scope('mmpretrain')
     normalise = dict(
         mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-    cmim = dict(
-        type='mmmedmask.CMIM',
-        data_preprocessor=dict(view_size=size, color=dict()),
-        backbone=dict(
-            type='mmmedmask.CMIMResNet', depth=18, zero_init_residual=False),
-        neck=dict(type='mmmedmask.CMIMNeck'),
-        head=dict(type='mmmedmask.CMIMHead'),
-        channels_last=channels_last, compile_encoder=compiled)
+    cmim = dict(type='mmmedmask.CMIM',
+                data_preprocessor=dict(view_size=size, color=dict()),
+                backbone=dict(type='mmmedmask.CMIMResNet', depth=18,
+                              zero_init_residual=False),
+                neck=dict(type='mmmedmask.CMIMNeck'),
+                head=dict(type='mmmedmask.CMIMHead'),
+                channels_last=channels_last, compile_encoder=compiled)
     plain = dict(
         type='ImageClassifier',
         data_preprocessor=dict(type='ClsDataPreprocessor', **normalise),
@@ -64,12 +63,8 @@ def build_models(size: int, channels_last: bool,
                   loss=dict(type='CrossEntropyLoss')))
     # SparK as mmpretrain configures it, with the widths of a ResNet-18.
     spark = dict(
-        type='SparK',
-        input_size=size,
-        downsample_raito=32,
-        mask_ratio=0.6,
-        enc_dec_norm_cfg=dict(type='SparseBatchNorm2d'),
-        enc_dec_norm_dim=512,
+        type='SparK', input_size=size, downsample_raito=32, mask_ratio=0.6,
+        enc_dec_norm_cfg=dict(type='SparseBatchNorm2d'), enc_dec_norm_dim=512,
         data_preprocessor=dict(type='SelfSupDataPreprocessor', **normalise),
         backbone=dict(type='SparseResNet', depth=18, out_indices=(0, 1, 2, 3),
                       drop_path_rate=0.05,
@@ -91,10 +86,8 @@ def make_batch(name: str, batch_size: int, size: int) -> dict:
     import torch
     from mmpretrain.structures import DataSample
     generator = torch.Generator().manual_seed(0)
-    tiles = [
-        torch.randint(
-            0, 256, (3, size, size), dtype=torch.uint8, generator=generator)
-        for _ in range(batch_size)]
+    tiles = [torch.randint(0, 256, (3, size, size), dtype=torch.uint8,
+                           generator=generator) for _ in range(batch_size)]
     samples = [DataSample(metainfo=dict(sample_idx=index))
                for index in range(batch_size)]
     for index, sample in enumerate(samples):
@@ -128,8 +121,7 @@ def measure_steps(args, precision: str) -> list[Figure]:
         models['compiled'] = build_models(args.size, bf16, True)['cmim']
     parts = {name: Parts(clock) for name in models}
     for owner, method, name in PARTS:
-        parts['cmim'].mark(
-            models['cmim'].get_submodule(owner), method, name)
+        parts['cmim'].mark(models['cmim'].get_submodule(owner), method, name)
     steps = {
         name: make_step(model.to(args.device), make_batch(
             name, args.batch_size, args.size), bf16, parts[name])

@@ -84,9 +84,8 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
             parts.mark(writer, 'write', 'writing')
             parts.mark(slide_extraction, 'encode_tiles', 'encoding')
         try:
-            slide_extraction.extract_slides(
-                tasks, folder / 'out', encoder, tiling, args.batch_size,
-                workers)
+            slide_extraction.extract_slides(tasks, folder / 'out', encoder,
+                                            tiling, args.batch_size, workers)
         finally:
             run.handle, writer.write, slide_extraction.encode_tiles = originals
             shutil.rmtree(folder / 'out')
@@ -104,10 +103,9 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
     whole = f'slide of {count} tiles to h5'
     figures = [
         figure_of(words, [count / value for value in turns.values(name)],
-                  unit='tiles/s and core')
-        for name, words in (
-            ('extraction', whole), ('reader', 'our slide reader'),
-            ('openslide', 'OpenSlide alone'))]
+                  unit='tiles/s and core') for name, words in (
+                      ('extraction', whole), ('reader', 'our slide reader'),
+                      ('openslide', 'OpenSlide alone'))]
     return figures + [
         figure_of(f'{whole} / OpenSlide alone, time',
                   turns.ratios('extraction', 'openslide')),

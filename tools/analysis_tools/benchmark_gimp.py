@@ -276,8 +276,7 @@ def measure_steps(args: argparse.Namespace) -> list[Figure]:
     return figures
 
 
-MEASURES = dict(layers=compare_layers, sizes=measure_sizes,
-                step=measure_steps)
+MEASURES = dict(layers=compare_layers, sizes=measure_sizes, step=measure_steps)
 
 
 def build_parser() -> argparse.ArgumentParser:

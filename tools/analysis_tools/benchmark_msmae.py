@@ -52,12 +52,10 @@ def build_models(arch: str, size: int, patch_size: int) -> dict:
     init_default_scope('mmpretrain')
     dims = MSMAEViT.arch_zoo[arch]['embed_dims']
     shape = dict(arch=arch, img_size=size, patch_size=patch_size)
-    head = dict(
-        type='LinearClsHead',
-        num_classes=NUM_CLASSES,
-        in_channels=dims,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=.1,
-                  mode='original'))
+    head = dict(type='LinearClsHead', num_classes=NUM_CLASSES,
+                in_channels=dims,
+                loss=dict(type='LabelSmoothLoss', label_smooth_val=.1,
+                          mode='original'))
     pooled = dict(out_type='avg_featmap', final_norm=False, **shape)
     configs = dict(
         masked=dict(
@@ -188,10 +186,9 @@ def measure(args: argparse.Namespace) -> list[Figure]:
     figures += speeds(
         'MSMAE pre-training', turns.values('msmae'), args.batch_size,
         flops['msmae'] * args.batch_size, args.peak_tflops)
-    return figures + [
-        figure_of(f'share of {name} in MSMAE pre-training step',
-                  [100 * value for value in values], unit='%')
-        for name, values in parts.shares(args.rounds).items()]
+    return figures + [figure_of(f'share of {name} in MSMAE pre-training step',
+                                [100 * value for value in values], unit='%')
+                      for name, values in parts.shares(args.rounds).items()]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -202,10 +199,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--patch-size', type=int, default=16)
     parser.add_argument('--bf16', action='store_true')
     args = parser.parse_args(argv)
-    machine = set_up(
-        args, f'ViT {args.arch}', f'patch {args.patch_size}',
-        f'batch {args.batch_size}', f'{args.size} px',
-        'bfloat16' if args.bf16 else 'float32')
+    machine = set_up(args, f'ViT {args.arch}', f'patch {args.patch_size}',
+                     f'batch {args.batch_size}', f'{args.size} px',
+                     'bfloat16' if args.bf16 else 'float32')
     report(measure(args), args, machine)
 
 

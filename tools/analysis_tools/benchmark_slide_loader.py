@@ -117,9 +117,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='where the slides are drawn (default: a folder '
                         'for temporary files, removed at the end)')
     args = parser.parse_args(argv)
-    machine = set_up(
-        args, f'runs of {args.length} of {args.slide_patches} patches of '
-        f'{args.in_dims}, read from memory')
+    machine = set_up(args, f'runs of {args.length} of {args.slide_patches} '
+                     f'patches of {args.in_dims}, read from memory')
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         report([figure for layout in args.layouts for figure in

@@ -191,10 +191,9 @@ def compare_shards(args: argparse.Namespace) -> list[Figure]:
             single, root / 'shards', 1e8)), 1, 0)
         sharded = ShardedTiles(str(root / 'shards'), pipeline=PIPELINE)
         order = np.random.default_rng(0).permutation(args.tiles).tolist()
-        read = {
-            'single files': reader(
-                TileFolder(str(single), pipeline=PIPELINE), order),
-            'shards': reader(
+        read = {'single files': reader(
+            TileFolder(str(single), pipeline=PIPELINE),
+            order), 'shards': reader(
                 sharded, list(BlockShuffleSampler(sharded, seed=0)))}
         files = [path for path in root.rglob('*') if path.is_file()]
 

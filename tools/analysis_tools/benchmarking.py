@@ -76,8 +76,7 @@ class Turns(dict[str, list[Seconds]]):
                ) -> list[float]:
         """Quotients of two steps, round by round."""
         return [one / other for one, other in zip(
-            self.values(over, clock), self.values(under, clock),
-            strict=True)]
+            self.values(over, clock), self.values(under, clock), strict=True)]
 
 
 def take_turns(steps: Mapping[str, Callable[[], Any]], rounds: int = PAIRS,
@@ -268,10 +267,9 @@ def speeds(what: str, seconds: Sequence[float], images: int,
     figures = [figure_of(f'{what}, speed', [images / one for one in seconds],
                          unit='images/s')]
     if peak:
-        figures.append(figure_of(
-            f'{what}, share of {peak:g} TFLOP/s',
-            [100 * operations / one / peak / 1e12 for one in seconds],
-            unit='%'))
+        figures.append(figure_of(f'{what}, share of {peak:g} TFLOP/s',
+                                 [100 * operations / one / peak / 1e12
+                                  for one in seconds], unit='%'))
     return figures
 
 
@@ -391,10 +389,9 @@ def make_parser(description: str, peak: bool = False,
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument('--device', default='cpu')
-    parser.add_argument(
-        '--threads', type=int, default=1,
-        help='CPU threads; idle ones wait busily beside other programs, so '
-        'that their time counts (default: 1)')
+    parser.add_argument('--threads', type=int, default=1,
+                        help='CPU threads; idle ones wait busily beside other '
+                        'programs, so that their time counts (default: 1)')
     parser.add_argument('--rounds', type=int, default=PAIRS,
                         help=f'rounds of turns (default: {PAIRS})')
     parser.add_argument('--warmup', type=int, default=1)
@@ -424,9 +421,8 @@ def set_up(args: argparse.Namespace, *settings: object) -> str:
     from mmengine.logging import MMLogger
     MMLogger.get_instance('mmengine', log_level='ERROR')
     torch.set_num_threads(args.threads)
-    return ', '.join(map(str, (
-        args.device, f'{args.threads} threads', f'torch {torch.__version__}',
-        *settings)))
+    return ', '.join(map(str, (args.device, f'{args.threads} threads',
+                               f'torch {torch.__version__}', *settings)))
 
 
 def report(figures: Sequence[Figure], args: argparse.Namespace,

@@ -36,10 +36,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('configs', nargs='+', help='config files')
     parser.add_argument('--folds', required=True, type=Path,
                         help='folder with splits_0.csv, splits_1.csv, ...')
-    parser.add_argument(
-        '--draw', type=int, metavar='K',
-        help='draw K folds of the cohort into --folds first, as '
-        'tools/cross_validate.py does')
+    parser.add_argument('--draw', type=int, metavar='K',
+                        help='draw K folds of the cohort into --folds first, '
+                        'as tools/cross_validate.py does')
     parser.add_argument('--train-on-val', action='store_true',
                         help="train on the folds' validation patients, too")
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
@@ -81,8 +80,7 @@ def load_bags(dataset: dict, splits: list[str]) -> list[dict]:
 def present_splits(path: Path) -> set[str]:
     """Splits that a file of a fold names somebody in."""
     table = read_table(path)
-    return {split for split in ('train', 'val', 'test')
-            if split in table.names
+    return {split for split in ('train', 'val', 'test') if split in table.names
             and any(table.text(table.names.index(split)))}
 
 
@@ -196,9 +194,8 @@ def summarize(name: str, rows: list[dict]) -> str:
         values = [row[key] for row in rows if row.get(key) is not None]
         cells.append(f'{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}'
                      if len(values) > 1 else '-')
-    right, total, seconds = (
-        sum(row[key] for row in rows)
-        for key in ('right', 'patients', 'cpu_seconds'))
+    right, total, seconds = (sum(row[key] for row in rows)
+                             for key in ('right', 'patients', 'cpu_seconds'))
     return (f'| {name} | {right:.0f} / {total:.0f} | {cells[0]} | '
             f'{cells[1]} | {seconds:.0f} |')
 

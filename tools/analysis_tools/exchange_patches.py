@@ -114,9 +114,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [['run', 'AUC untouched', 'first patches', 'median of places',
              'lowest']]
     rows += [[name, f'{curve.untouched_auc:.3f}', f'{curve.auc[0]:.3f}',
-              f'{statistics.median(curve.auc):.3f}',
-              f'{curve.auc.min():.3f} at '
-              f'{100 * curve.places[curve.auc.argmin()]:.0f} %']
+              f'{statistics.median(curve.auc):.3f}', f'{curve.auc.min():.3f} '
+              f'at {100 * curve.places[curve.auc.argmin()]:.0f} %']
              for name, curve in curves.items()]
     print(markdown(rows))
 

@@ -38,10 +38,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='configs whose model.gene_encoder is trained, too')
     parser.add_argument('--clusters', type=int, metavar='SETS',
                         help='number of sets of correlated genes for GroupMSA')
-    parser.add_argument(
-        '--out', type=Path,
-        help='folder for the results; default: '
-        'work_dirs/<config>_gene_baselines')
+    parser.add_argument('--out', type=Path, help='folder for the results; '
+                        'default: work_dirs/<config>_gene_baselines')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0],
                         help='of the forest and the encoders')
     parser.add_argument(
@@ -67,12 +65,11 @@ class FittedEncoder:
     def __init__(self, config, seed: int, clusters: int | None) -> None:
         self.encoder = dict(config.model.gene_encoder)
         self.encoder.pop('init_cfg', None)
-        self.fitting = dict(
-            max_epochs=config.train_cfg.max_epochs,
-            batch_size=config.train_dataloader.batch_size,
-            base_lr=config.optim_wrapper.optimizer.lr,
-            weight_decay=config.optim_wrapper.optimizer.get(
-                'weight_decay', 0.01))
+        self.fitting = dict(max_epochs=config.train_cfg.max_epochs,
+                            batch_size=config.train_dataloader.batch_size,
+                            base_lr=config.optim_wrapper.optimizer.lr,
+                            weight_decay=config.optim_wrapper.optimizer.get(
+                                'weight_decay', 0.01))
         self.seed = seed
         self.clusters = clusters
 

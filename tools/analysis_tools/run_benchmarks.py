@@ -57,9 +57,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--only', nargs='+', choices=sorted(TINY),
                         help='run only these')
     parser.add_argument('--save', type=Path, metavar='JSON',
-                        default=Path('work_dirs/bench.json'),
-                        help='what the next run compares with '
-                        '(default: %(default)s)')
+                        default=Path('work_dirs/bench.json'), help='what the '
+                        'next run compares with (default: %(default)s)')
     parser.add_argument('--against', type=Path, metavar='JSON',
                         help='compare with this (default: --save)')
     parser.add_argument('--tiny', action='store_true',

@@ -43,8 +43,7 @@ def collect(folder: Path) -> dict[Path, Path]:
     return newest
 
 
-def table(folders: Sequence[Path],
-          subset: Path | None = None,
+def table(folders: Sequence[Path], subset: Path | None = None,
           graded: bool = False) -> str:
     """Make the Markdown table, with one folder per row."""
     from mmmedmask.evaluation.classification_scores import (
@@ -74,9 +73,7 @@ def table(folders: Sequence[Path],
         kappa = 'quadratic' if graded else None
         scores = [classification_scores(run.labels, run.scores, kappa)
                   for run in runs]
-        rows.append([folder.name,
-                     str(len(runs)),
-                     str(len(runs[0].paths)),
+        rows.append([folder.name, str(len(runs)), str(len(runs[0].paths)),
                      *(mean_and_spread([run.get(name) for run in scores])
                        for name in names)])
     return markdown(rows)

@@ -103,10 +103,9 @@ def finish(args: argparse.Namespace, prepare: Callable, out: Path) -> int:
     return status
 
 
-CHECK = option(
-    '--check', action='store_true',
-    help='read back what was written, and report what is wrong with the data '
-    'in check.txt and check.json; exit status 1 if there are problems')
+CHECK = option('--check', action='store_true', help='read back what was '
+               'written, and report what is wrong with the data in check.txt '
+               'and check.json; exit status 1 if there are problems')
 SOURCE = option('source', type=Path, help='folder of the unpacked download')
 OUT = option('out', type=Path,
              help='where the data set goes; the data_root of configs')
@@ -191,12 +190,10 @@ def nct_crc(args: argparse.Namespace) -> int:
 
 def labelled_options(default_threshold: float) -> tuple[Option, ...]:
     """Arguments of the data sets of labelled images."""
-    return (
-        SOURCE, OUT, seed_of('splits that are drawn'),
-        option('--copy', action='store_true',
-               help='copy the images; without it they are hard links where '
-               'the file system permits'),
-        CHECK, near_threshold(default_threshold))
+    return (SOURCE, OUT, seed_of('splits that are drawn'),
+            option('--copy', action='store_true', help='copy the images; '
+                   'without it they are hard links where the file system '
+                   'permits'), CHECK, near_threshold(default_threshold))
 
 
 def convert_labelled(args: argparse.Namespace) -> int:
@@ -300,8 +297,7 @@ def porpoise(args: argparse.Namespace) -> int:
     option('--types', nargs='+', default=[], metavar='TYPE',
            help='tumour types, such as ACC UVM (default: all but TEST)'),
     option('--unit', choices=('cpm', 'log2_cpm'), default='cpm',
-           help='unit of the table (default: %(default)s)'),
-    CHECK)
+           help='unit of the table (default: %(default)s)'), CHECK)
 def tcga_counts(args: argparse.Namespace) -> int:
     """Counts of TCGA tumour types to one cohort with CPM.
 
@@ -315,11 +311,10 @@ def tcga_counts(args: argparse.Namespace) -> int:
             find_types(args.source, args.types), args.unit), args.out)
 
 
-@converter(
-    option('source', type=Path, help='the csv'), OUT,
-    option('--folds', type=int, default=10,
-           help='number of folds (default: %(default)s)'),
-    seed_of('the folds'))
+@converter(option('source', type=Path, help='the csv'), OUT,
+           option('--folds', type=int, default=10,
+                  help='number of folds (default: %(default)s)'),
+           seed_of('the folds'))
 def musk(args: argparse.Namespace) -> int:
     """musk1, bags of shapes of molecules, to our layout for bags.
 

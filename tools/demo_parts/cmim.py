@@ -123,14 +123,12 @@ def draw_detections(runner: Runner, number: int) -> list[Column]:
         kept = kept[kept.scores >= SHOWN_SCORE].cpu()
         images.append(draw_instances(image, []))
         truths.append(draw_instances(image, list(truth.astype(bool))))
-        found.append(
-            draw_instances(image, list(kept.masks.numpy()),
-                           kept.scores.tolist()))
-    return [
-        Column('Image', 'not seen in training', images),
-        Column('Truth', 'the glands as they were drawn', truths),
-        Column('Found', f'detections with a score of {SHOWN_SCORE} or more',
-               found)]
+        found.append(draw_instances(image, list(kept.masks.numpy()),
+                                    kept.scores.tolist()))
+    return [Column('Image', 'not seen in training', images),
+            Column('Truth', 'the glands as they were drawn', truths),
+            Column('Found',
+                   f'detections with a score of {SHOWN_SCORE} or more', found)]
 
 
 def draw_overview(reconstructions: list[Column],
@@ -193,13 +191,12 @@ def run(stage: Stage, start_others: Callable[[], None]) -> PartResult:
         backbone = part.folder / 'backbone.pth'
         exported = export_backbone(checkpoint, backbone)['state_dict']
         step.result = f'{len(exported)} tensors of the encoder'
-    part.commands += [
-        '# look at reconstructions',
-        'python tools/visualizations/visualize_reconstruction.py '
-        f'configs/{PRETRAINING} {checkpoint} --out panel.png',
-        '# keep the encoder alone',
-        'python tools/model_converters/export_backbone.py '
-        f'{checkpoint} {backbone} --force']
+    part.commands += ['# look at reconstructions', 'python '
+                      'tools/visualizations/visualize_reconstruction.py '
+                      f'configs/{PRETRAINING} {checkpoint} --out panel.png',
+                      '# keep the encoder alone',
+                      'python tools/model_converters/export_backbone.py '
+                      f'{checkpoint} {backbone} --force']
 
     with stage.step('Probe') as step:
         few, most = (2, 4) if stage.smoke else (FEW, MOST)
@@ -250,8 +247,7 @@ def read_accuracy(runner: Runner) -> dict[str, str]:
 
 def describe_pretraining(runner: Runner, shown: Reconstructions,
                          losses: list[tuple[int, float]],
-                         numbers: tuple[int, int],
-                         seconds: float) -> Section:
+                         numbers: tuple[int, int], seconds: float) -> Section:
     preprocessor = runner.model.data_preprocessor
     side = preprocessor.view_size[0]
     return Section(

@@ -86,15 +86,13 @@ def draw_slide(evidence, sample: dict, region: np.ndarray,
     found = int(evidence.bag_scores.argmax())
     size = tuple(int(length) + PATCH_SIZE for length in coords.max(axis=0))
     return draw_slide_heatmaps(
-        None,
-        [PatchMap('Planted', planted, 'minmax'),
-         PatchMap('Attention', evidence.attention[0], 'minmax'),
-         PatchMap(f'{classes[1]}, patch by patch',
-                  evidence.patch_scores[1], 'probability')],
-        PatchPlaces(coords, PATCH_SIZE, size),
-        heading=f'{info.case_id} is of {label}, the slide alone says '
-        f'{classes[found]} ({evidence.bag_scores[found]:.0%})',
-        max_side=MAP_SIDE)
+        None, [PatchMap('Planted', planted, 'minmax'),
+               PatchMap('Attention', evidence.attention[0], 'minmax'),
+               PatchMap(f'{classes[1]}, patch by patch',
+                        evidence.patch_scores[1], 'probability')],
+        PatchPlaces(coords, PATCH_SIZE, size), heading=f'{info.case_id} is of '
+        f'{label}, the slide alone says {classes[found]} '
+        f'({evidence.bag_scores[found]:.0%})', max_side=MAP_SIDE)
 
 
 def run(stage: Stage) -> PartResult:
@@ -115,10 +113,9 @@ def run(stage: Stage) -> PartResult:
                     f'{losses[-1][1]:.2f} in {runner.iter} iterations')
             else:
                 scores[name] = runner.test()
-                step.result = (
-                    f'{scores[name]["slide/accuracy"]:.0%} of '
-                    f'{len(runner.test_dataloader.dataset)} other patients '
-                    'right, chance 50 %')
+                step.result = (f'{scores[name]["slide/accuracy"]:.0%} of '
+                               f'{len(runner.test_dataloader.dataset)} other '
+                               'patients right, chance 50 %')
         return runner, step.seconds
 
     with stage.step('Data') as step:
@@ -194,13 +191,11 @@ def describe_patients(runner: Runner, scores: Mapping[str, Mapping],
     for title, name in (('Genes alone', 'genes'), ('Slides alone', 'slides'),
                         ('Slides and genes', 'slides_and_genes')):
         found = scores[name]
-        rows.append(
-            (f'{title}: right',
-             f'{found["slide/accuracy"]:.0%} of {number} patients that were '
-             f'not trained on (95 % interval '
-             f'{found["slide/accuracy_low"]:.0%} to '
-             f'{found["slide/accuracy_high"]:.0%}); AUC '
-             f'{found["slide/auc"]:.2f}'))
+        rows.append((f'{title}: right', f'{found["slide/accuracy"]:.0%} of '
+                     f'{number} patients that were not trained on (95 % '
+                     f'interval {found["slide/accuracy_low"]:.0%} to '
+                     f'{found["slide/accuracy_high"]:.0%}); AUC '
+                     f'{found["slide/auc"]:.2f}'))
     return Section(
         'Patients classified by slides and genes',
         ['The pre-trained network goes on into a classifier of whole '

@@ -99,8 +99,7 @@ def mask_images(model: torch.nn.Module, pictures: np.ndarray,
     return Masking(
         pictures, lesions, maps, partition_tokens(weights, first, *ratios),
         partition_tokens(torch.ones_like(weights), first, *ratios),
-        hidden['masked'].mean().item(),
-        hidden['masked_chance'].mean().item(),
+        hidden['masked'].mean().item(), hidden['masked_chance'].mean().item(),
         attention_on_lesion(maps, masks)['pointing'].mean().item())
 
 
@@ -111,9 +110,8 @@ def look_at_lesions(runner: Runner, folder: Path,
     Gives the maskings of all scans with a lesion, and the first scans with
     their masked patches reconstructed, (``NUM_SHOWN``, H, W, 3).
     """
-    dataset = DATASETS.build(
-        dict(runner.cfg.train_dataloader.dataset, data_root=str(folder),
-             split='val'))
+    dataset = DATASETS.build(dict(runner.cfg.train_dataloader.dataset,
+                                  data_root=str(folder), split='val'))
     sources = [
         source for source in list_sources(dataset)
         if source.dataset.get_data_info(source.index).get('lesion_path')]
@@ -203,9 +201,8 @@ def run(stage: Stage) -> PartResult:
                        f'{losses[-1][1]:.2f} in {pretraining.iter} iterations')
     seconds = step.seconds
     part.commands += [
-        '# look at attention and masking',
-        'python tools/visualizations/visualize_attention.py '
-        f'configs/{PRETRAINING} '
+        '# look at attention and masking', 'python '
+        f'tools/visualizations/visualize_attention.py configs/{PRETRAINING} '
         f'{last_checkpoint(part.folder / "pretraining")} --out attention.png']
 
     with stage.step('Masking') as step, one_thread():

@@ -85,9 +85,8 @@ class Part:
 
     def test_command(self, config: str, runner: Runner) -> None:
         """Add the command that tests a run's last checkpoint."""
-        self.commands += [
-            '# test', f'python tools/test.py configs/{config} '
-            f'{last_checkpoint(Path(runner.work_dir))}']
+        self.commands += ['# test', f'python tools/test.py configs/{config} '
+                          f'{last_checkpoint(Path(runner.work_dir))}']
 
     def save_pictures(self, sections: Sequence[Section], *names: str) -> int:
         """Write the figures of the report as PNG files."""

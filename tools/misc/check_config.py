@@ -37,10 +37,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='take the true model for the trial, at one or two samples')
     parser.add_argument('--no-step', action='store_true',
                         help='neither train nor measure a step')
-    parser.add_argument(
-        '--tflops', type=float, metavar='T',
-        help='what a GPU does, in 10^12 operations per second, to '
-        'estimate the time of a run on it')
+    parser.add_argument('--tflops', type=float, metavar='T',
+                        help='what a GPU does, in 10^12 operations per '
+                        'second, to estimate the time of a run on it')
     parser.add_argument(
         '--time-limit', type=float, default=120, metavar='SECONDS',
         help='for steps of the true model (default: %(default)s; 0: none)')

@@ -267,9 +267,8 @@ def check_families(args: argparse.Namespace) -> Iterator[Line]:
         listing = '; '.join(f'{name}: {" and ".join(owners)}'
                             for name, owners in clashes.items())
         yield red('OpenMMLab', 'both families are installed and write to the '
-                  f'same folders ({listing})',
-                  'remove both and install one again: pip uninstall -y '
-                  f'{" ".join(names)} && {FORKS_MEND}')
+                  f'same folders ({listing})', 'remove both and install one '
+                  f'again: pip uninstall -y {" ".join(names)} && {FORKS_MEND}')
         return
     forks = with_versions(fork for fork, _ in module.FAMILIES.values())
     originals = with_versions(name for _, others in module.FAMILIES.values()
@@ -399,9 +398,8 @@ def check_mmcv_ops(args: argparse.Namespace) -> Iterator[Line]:
     except Exception as error:
         yield red('mmcv ops', f'do not run: {short(error)}', mend)
         return
-    if kept != KEPT or any(
-            abs(mean - wanted) > 1e-4 for mean, wanted in zip(
-                means, (2.5, 4.5, 10.5, 12.5), strict=True)):
+    if kept != KEPT or any(abs(mean - wanted) > 1e-4 for mean, wanted in zip(
+        means, (2.5, 4.5, 10.5, 12.5), strict=True)):
         yield red('mmcv ops', f'nms keeps {kept}, roi_align gives {means}: '
                   'both are wrong or one is', mend)
         return
@@ -493,11 +491,10 @@ def check_shared_memory(args: argparse.Namespace) -> Iterator[Line]:
     if free >= SHARED_MEMORY:
         yield green('shared memory', f'{gib(free)} free in {folder}')
     else:
-        yield yellow(
-            'shared memory', f'{gib(free)} free in {folder}: worker '
-            'processes may end in "bus error"', 'give a container more '
-            '(docker run --shm-size=8g or --ipc=host), or take '
-            'train_dataloader.num_workers=0')
+        yield yellow('shared memory', f'{gib(free)} free in {folder}: worker '
+                     'processes may end in "bus error"',
+                     'give a container more (docker run --shm-size=8g or '
+                     '--ipc=host), or take train_dataloader.num_workers=0')
 
 
 def _number(file: str) -> int | None:

@@ -23,10 +23,9 @@ def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path, help='checkpoint to convert')
     parser.add_argument('target', type=Path, help='file to write')
-    parser.add_argument(
-        '--to', choices=STATE_DICT_KEYS, default='msmae',
-        help="whose names to write: MSMAE's, which are mmpretrain's, or "
-        "MAE's own (default: msmae)")
+    parser.add_argument('--to', choices=STATE_DICT_KEYS, default='msmae',
+                        help="whose names to write: MSMAE's, which are "
+                        "mmpretrain's, or MAE's own (default: msmae)")
     parser.add_argument(
         '--config',
         help='config of the model that is to load the result, for '
@@ -87,10 +86,9 @@ def read_model(config: str) -> tuple[dict, tuple[int, int]]:
     model = MODELS.build(cfg.model)
     grid_size = getattr(model.backbone, 'patch_resolution', None)
     if grid_size is None:
-        raise ValueError(
-            f'the backbone of {config!r} is a '
-            f'{type(model.backbone).__name__}, which has no patches: a vision '
-            'transformer is needed')
+        raise ValueError(f'the backbone of {config!r} is a '
+                         f'{type(model.backbone).__name__}, which has no '
+                         'patches: a vision transformer is needed')
     return model.state_dict(), tuple(grid_size)
 
 

@@ -15,9 +15,8 @@ def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', help='checkpoint of a pre-training run')
     parser.add_argument(
-        'target',
-        help='file to write, .safetensors (also where there is no ending), '
-        '.pth or .onnx; with --naming hf a folder')
+        'target', help='file to write, .safetensors (also where there is no '
+        'ending), .pth or .onnx; with --naming hf a folder')
     parser.add_argument(
         '--naming', choices=NAMINGS, default='openmmlab',
         help='whose names the tensors get (default: openmmlab; plain ResNets '
@@ -27,16 +26,14 @@ def parse_args(argv: Sequence[str] | None = None):
         '--prefix', default='backbone.',
         help="the backbone's prefix in the source (default: backbone.)")
     parser.add_argument(
-        '--target-prefix',
-        help='prefix of the written names (default: "backbone." for '
-        'openmmlab and mmdet, none for the others)')
+        '--target-prefix', help='prefix of the written names (default: '
+        '"backbone." for openmmlab and mmdet, none for the others)')
     parser.add_argument(
         '--config',
         help='config of the run (default: the one in the checkpoint)')
-    parser.add_argument(
-        '--licence',
-        help='licence of the weights for the card, an SPDX name such as '
-        'CC-BY-4.0 (default: not stated)')
+    parser.add_argument('--licence',
+                        help='licence of the weights for the card, an SPDX '
+                        'name such as CC-BY-4.0 (default: not stated)')
     parser.add_argument(
         '--force', action='store_true', help='overwrite the target')
     return parser.parse_args(argv)

@@ -14,9 +14,8 @@ def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path, help='checkpoint of a run')
     parser.add_argument(
-        'target', type=Path,
-        help='name of the published file, e.g. cmim_resnet18.pth; becomes '
-        'cmim_resnet18-1a2b3c4d.pth')
+        'target', type=Path, help='name of the published file, e.g. '
+        'cmim_resnet18.pth; becomes cmim_resnet18-1a2b3c4d.pth')
     parser.add_argument(
         '--keep-config', action='store_true',
         help="keep the config's text, which may name folders of yours")

@@ -32,9 +32,8 @@ def fit_inside(picture: 'np.ndarray', size: tuple[int, int]) -> 'np.ndarray':
     factor = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
     height, width = (max(1, round(side * factor))
                      for side in picture.shape[:2])
-    shrunk = cv2.resize(
-        picture, (width, height),
-        interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_NEAREST)
+    shrunk = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA
+                        if factor < 1 else cv2.INTER_NEAREST)
     sheet = np.full((*size, 3), 255, np.uint8)
     top, left = (size[0] - height) // 2, (size[1] - width) // 2
     sheet[top:top + height, left:left + width] = shrunk
@@ -56,10 +55,8 @@ def draw_views(sample: dict, inputs: dict, units) -> 'np.ndarray':
         picture = units.to_pictures(((tile - mean) / std)[None])[0]
         title = ' x '.join(str(side) for side in tile.shape[:0:-1])
         size = columns[0].pictures[0].shape[:2]
-        columns.insert(
-            0,
-            Column('Tile', f'{title} pixels, as loaded',
-                   [fit_inside(picture, size)]))
+        columns.insert(0, Column('Tile', f'{title} pixels, as loaded',
+                                 [fit_inside(picture, size)]))
     return draw_grid(columns, min_side=200)
 
 
@@ -72,10 +69,9 @@ def draw_targets(inputs: 'Tensor', data_sample, units) -> 'np.ndarray':
     masks = data_sample.gt_instances.masks.to_ndarray().astype(bool)
     drawn = draw_instances(
         image, [mask[:height, :width] for mask in masks], scale=1)
-    return draw_grid([
-        Column('Image', f'{width} x {height} pixels, after all transforms',
-               [image]),
-        Column('Instances', f'{len(masks)} masks', [drawn])])
+    return draw_grid(
+        [Column('Image', f'{width} x {height} pixels, after all transforms',
+                [image]), Column('Instances', f'{len(masks)} masks', [drawn])])
 
 
 def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
@@ -140,9 +136,8 @@ def browse(args: argparse.Namespace) -> list[str]:
             picture = draw_targets(batch['inputs'][0],
                                    batch['data_samples'][0], units)
         elif isinstance(batch['inputs'], dict):
-            raise ValueError(
-                'shown are images, and this config has bags of patches or '
-                'genes')
+            raise ValueError('shown are images, and this config has bags of '
+                             'patches or genes')
         else:
             views = batch['inputs'] if isinstance(
                 batch['inputs'], list) else [batch['inputs']]

@@ -50,9 +50,8 @@ def make_parser(document: str, *options: str, checkpoint: bool = True,
                         help=texts.get('out', 'PNG file to write'))
     for name in options:
         parser.add_argument(name, **SHARED_OPTIONS[name])
-    add_config_options(
-        parser, 'override settings, e.g. another folder with '
-        'train_dataloader.dataset.data_root=PATH')
+    add_config_options(parser, 'override settings, e.g. another folder with '
+                       'train_dataloader.dataset.data_root=PATH')
     return parser
 
 
@@ -76,8 +75,7 @@ def build_dataset(config, split: str):
     return DATASETS.build(loader.dataset)
 
 
-def draw_or_exit(name: str, draw: Callable,
-                 args: argparse.Namespace) -> None:
+def draw_or_exit(name: str, draw: Callable, args: argparse.Namespace) -> None:
     """Draw and print the files; what a user can mend ends it in a line."""
     from mmmedmask.datasets.image_io import ImageFileError
 

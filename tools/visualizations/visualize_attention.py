@@ -17,11 +17,10 @@ from picture_tool import (
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(
-        __doc__, '--num-samples', '--indices', '--split', '--seed',
-        '--channels', '--window', '--device',
-        config='config of a run with mmmedmask.MSMAE, or of a fine-tuning '
-        'run with mmmedmask.MSMAEClassifier')
+    parser = make_parser(__doc__, '--num-samples', '--indices', '--split',
+                         '--seed', '--channels', '--window', '--device',
+                         config='config of a run with mmmedmask.MSMAE, or of '
+                         'a fine-tuning run with mmmedmask.MSMAEClassifier')
     parser.set_defaults(split='train')
     parser.add_argument(
         '--images', nargs='+', metavar='FILE',

@@ -31,10 +31,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help='one row of the picture each (default: patient)')
     parser.add_argument(
         '--titles', nargs='+', help='one per checkpoint (default: names)')
-    parser.add_argument(
-        '--export', type=Path,
-        help='.npz or .csv file for the vectors; with several checkpoints '
-        'each has its number in the name')
+    parser.add_argument('--export', type=Path,
+                        help='.npz or .csv file for the vectors; with several '
+                        'checkpoints each has its number in the name')
     parser.add_argument('--perplexity', type=float, default=30.0)
     return parser.parse_args(argv)
 
@@ -52,10 +51,9 @@ def panel(embedded, name: str, title: str, args: argparse.Namespace):
     there = np.isfinite(vectors).all(axis=1)
     if not there.all():
         print(f'{title}: {(~there).sum()} patients have no {name}')
-    return EmbeddingPanel(
-        f'{title}: {TITLES[name]}',
-        project_tsne(vectors[there], args.perplexity, args.seed),
-        embedded.labels[there])
+    return EmbeddingPanel(f'{title}: {TITLES[name]}',
+                          project_tsne(vectors[there], args.perplexity,
+                                       args.seed), embedded.labels[there])
 
 
 def draw(args: argparse.Namespace) -> list[str]:

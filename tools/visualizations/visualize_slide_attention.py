@@ -37,10 +37,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='slide files, or folders with them, found by their names')
     parser.add_argument(
         '--thumbnail', type=Path, help='picture of the one slide')
-    parser.add_argument(
-        '--patch-size', type=int,
-        help='side of a patch in pixels of the finest level, if the file '
-        'does not tell it')
+    parser.add_argument('--patch-size', type=int,
+                        help='side of a patch in pixels of the finest level, '
+                        'if the file does not tell it')
     parser.add_argument(
         '--slide-mpp', type=float,
         help='µm per pixel of the finest level, for coordinates in µm')
@@ -75,9 +74,8 @@ def bags_of_cases(args, config):
         places.setdefault(name, []).append(place)
     for case in args.case:
         if case not in places:
-            raise ValueError(
-                f'there is no case {case!r} in the {args.split} set; it has '
-                f'{sorted(places)[:5]} and others')
+            raise ValueError(f'there is no case {case!r} in the {args.split} '
+                             f'set; it has {sorted(places)[:5]} and others')
         for place in places[case]:
             slides = [SlideFeatures(slide['path'], mpp=slide['mpp'])
                       for slide in dataset.get_data_info(place)['slides']]
@@ -85,10 +83,9 @@ def bags_of_cases(args, config):
             count = sum(slide.num_patches for slide in slides)
             taken = 0 if inputs['patches'] is None else len(inputs['patches'])
             if taken != count:
-                raise ValueError(
-                    f'the pipeline of the {args.split} set takes {taken} of '
-                    f'the {count} patches of {case}: take a split that '
-                    'takes them all')
+                raise ValueError(f'the pipeline of the {args.split} set takes '
+                                 f'{taken} of the {count} patches of {case}: '
+                                 'take a split that takes them all')
             yield slides, inputs
 
 

@@ -24,23 +24,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, '--seed', '--device')
     parser.add_argument('tiles', help='folder of tiles, at any depth')
     parser.add_argument('--html', type=Path, help='web page to write')
-    parser.add_argument(
-        '--labels', type=Path, metavar='CSV',
-        help='table with the columns path (relative to TILES) and label: '
-        'tiles are coloured by label, and those that it does not list are '
-        'left out')
+    parser.add_argument('--labels', type=Path, metavar='CSV',
+                        help='table with the columns path (relative to TILES) '
+                        'and label: tiles are coloured by label, and those '
+                        'that it does not list are left out')
     parser.add_argument(
         '--slide', metavar='REGEX', type=re.compile,
         help='what of a path relative to TILES names the slide, in a group')
-    parser.add_argument(
-        '--color', choices=('label', 'folder', 'slide'),
-        help='of the picture; the page has all (default: the first of label, '
-        'folder and slide that there is)')
+    parser.add_argument('--color', choices=('label', 'folder', 'slide'),
+                        help='of the picture; the page has all (default: the '
+                        'first of label, folder and slide that there is)')
     parser.add_argument('--method', choices=('tsne', 'umap'), default='tsne',
                         help='umap needs the extra plots (default: tsne)')
-    parser.add_argument('--max-tiles', type=int, default=10_000,
-                        help='drawn at random if there are more '
-                        '(default: %(default)s)')
+    parser.add_argument('--max-tiles', type=int, default=10_000, help='drawn '
+                        'at random if there are more (default: %(default)s)')
     parser.add_argument('--neighbours', type=int, default=8)
     parser.add_argument('--batch-size', type=int, default=32)
     return parser.parse_args(argv)
@@ -101,9 +98,8 @@ def draw(args: argparse.Namespace) -> list[Path]:
     names, groups = list_tiles(args)
     color = args.color or next(iter(groups))
     if color not in groups:
-        raise ValueError(f'--color {color} needs --{color}s CSV'
-                         if color == 'label' else '--color slide needs '
-                         '--slide REGEX')
+        raise ValueError(f'--color {color} needs --{color}s CSV' if color
+                         == 'label' else '--color slide needs --slide REGEX')
     embed = EmbeddingInferencer(
         load_config(args.config, args.cfg_options),
         None if args.checkpoint == UNTRAINED else args.checkpoint, args.device)

@@ -21,17 +21,15 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--random-weights', type=int, metavar='SEED',
         help='draw the weights instead, for tests and as a baseline')
-    group.add_argument(
-        '--input-size', type=int,
-        help='side in pixels that tiles are resized to for the encoder '
-        '(default: as they are cut, or the one size that it takes)')
+    group.add_argument('--input-size', type=int, help='side in pixels that '
+                       'tiles are resized to for the encoder (default: as '
+                       'they are cut, or the one size that it takes)')
     group.add_argument('--batch-size', type=int, default=64)
     group.add_argument(
         '--device', default='cpu', help='e.g. cuda:0 (default: cpu)')
-    group.add_argument(
-        '--precision', choices=('float32', 'bfloat16', 'float16'),
-        default='float32',
-        help='of the encoder; features are stored in float32')
+    group.add_argument('--precision', choices=('float32', 'bfloat16',
+                                               'float16'), default='float32',
+                       help='of the encoder; features are stored in float32')
 
 
 def build_encoder(args: argparse.Namespace):

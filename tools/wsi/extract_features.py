@@ -59,10 +59,9 @@ def build_engine_parser() -> argparse.ArgumentParser:
         '--dry-run', action='store_true', help='list the jobs, run none')
     group.add_argument('--retry-failed', action='store_true',
                        help='try slides again that failed')
-    group.add_argument(
-        '--cores', type=int, default=os.cpu_count(),
-        help='of this machine; a job takes one, and one per worker '
-        '(default: all)')
+    group.add_argument('--cores', type=int, default=os.cpu_count(),
+                       help='of this machine; a job takes one, and one per '
+                       'worker (default: all)')
     group.add_argument(
         '--resources', type=parse_resource, action='append', default=[],
         metavar='NAME=N', help='limits, such as gpus=8: with --device cuda '
@@ -88,23 +87,20 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('slides', nargs='+', type=Path,
                         help='files, and folders that are searched for slides')
     parser.add_argument('--out', type=Path, required=True)
-    parser.add_argument(
-        '--csv', type=Path,
-        help='take only the slides of its column slide_id; its column mpp '
-        'tells their resolution where the files do not')
-    parser.add_argument(
-        '--slide-mpp', type=float,
-        help='µm per pixel of the finest level, for slides whose file does '
-        'not tell, or tells wrong')
+    parser.add_argument('--csv', type=Path, help='take only the slides of its '
+                        'column slide_id; its column mpp tells their '
+                        'resolution where the files do not')
+    parser.add_argument('--slide-mpp', type=float,
+                        help='µm per pixel of the finest level, for slides '
+                        'whose file does not tell, or tells wrong')
     parser.add_argument(
         '--workers', type=int, default=2,
         help='processes that read slides (default: %(default)s; 0: none)')
     parser.add_argument('--overwrite', action='store_true', help='do slides '
                         'again that were done with other settings')
-    parser.add_argument(
-        '--shard', type=parse_shard, metavar='I/N',
-        help='do shard I of N alone: the same slides give the same shards, '
-        'of about equal size on disk')
+    parser.add_argument('--shard', type=parse_shard, metavar='I/N',
+                        help='do shard I of N alone: the same slides give the '
+                        'same shards, of about equal size on disk')
     group = parser.add_argument_group('tiles')
     add_numbers(group, (
         ('--tile-size', 256, 'side in pixels'),
@@ -177,10 +173,9 @@ def extract(args: argparse.Namespace) -> list:
         number, count = args.shard
         reports = shard_reports(args, tasks, count)
         tasks = reports.shards[number - 1]
-    tissue = TissueOptions(
-        args.tissue_mpp, args.saturation, tuple(args.saturation_limits),
-        args.min_brightness, args.median, args.min_area, args.max_hole,
-        args.ink)
+    tissue = TissueOptions(args.tissue_mpp, args.saturation,
+                           tuple(args.saturation_limits), args.min_brightness,
+                           args.median, args.min_area, args.max_hole, args.ink)
     tiling = TilingOptions(args.tile_size, args.mpp, args.overlap,
                            args.min_tissue, args.allow_enlarging, tissue)
     with contextlib.ExitStack() as stack:
@@ -217,11 +212,10 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
     _, job = build_engine_parser().parse_known_args(argv)
     status = reports.run(
         [sys.executable, str(Path(__file__).resolve()), *job],
-        [Path(name) for name in (args.weights, args.config)
-         if name and Path(name).is_file()],
-        threads=1 + args.workers, on_gpu=on_gpu, cores=args.cores,
-        resources=resources, executor=args.executor, jobs=args.jobs,
-        options=options)
+        [Path(name) for name in (args.weights, args.config) if name
+         and Path(name).is_file()], threads=1 + args.workers, on_gpu=on_gpu,
+        cores=args.cores, resources=resources, executor=args.executor,
+        jobs=args.jobs, options=options)
     if status > 1:
         raise SystemExit(status)
     results, missing = [], []

@@ -31,10 +31,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--test-folders', nargs='+', type=Path, default=(),
         help='folders of the same classes whose tiles are test bags')
-    parser.add_argument(
-        '--groups', nargs='+', type=Path, metavar='CSV',
-        help='csv files that tell which tiles come from one source (default: '
-        'each tile from its own)')
+    parser.add_argument('--groups', nargs='+', type=Path, metavar='CSV',
+                        help='csv files that tell which tiles come from one '
+                        'source (default: each tile from its own)')
     parser.add_argument(
         '--path-column', default='img_path',
         help='column with the path of a tile (default: %(default)s)')
@@ -50,8 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help='of bags and splits')
     parser.add_argument(
         '--tile-size', type=int, default=224,
-        help='side in pixels that tiles are resized to (default: '
-        '%(default)s)')
+        help='side in pixels that tiles are resized to (default: %(default)s)')
     parser.add_argument(
         '--mosaics', action='store_true',
         help='draw each bag as one picture, on which attention can be shown')

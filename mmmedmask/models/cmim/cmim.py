@@ -125,6 +125,5 @@ def check_sizes(view_size: tuple[int, int], patch_size: int,
         raise ValueError(f'view_size {view_size} must be a multiple of '
                          f'all strides {tuple(strides)}')
     if any(patch_size % stride for stride in masked_strides):
-        raise ValueError(
-            f'patch_size {patch_size} must be a multiple of the strides '
-            f'of masked levels {tuple(masked_strides)}')
+        raise ValueError(f'patch_size {patch_size} must be a multiple of the '
+                         f'strides of masked levels {tuple(masked_strides)}')

@@ -54,9 +54,8 @@ class CMIMNeck(BaseModule):
                  out_stride: int = 32, feat_align: str = 'rf',
                  warp_impl: str = 'auto', levels: Sequence[int] | None = None,
                  init_cfg: dict | None = None) -> None:
-        super().__init__(
-            init_cfg
-            or dict(type='Xavier', layer='Linear', distribution='uniform'))
+        super().__init__(init_cfg or dict(type='Xavier', layer='Linear',
+                                          distribution='uniform'))
         if not len(in_channels) == len(strides) == len(offsets):
             raise ValueError(
                 'in_channels, strides and offsets need one value per level, '
@@ -72,9 +71,8 @@ class CMIMNeck(BaseModule):
         self.levels = tuple(numbers if levels is None else levels)
         if not self.levels or list(self.levels) != sorted(
                 set(self.levels) & set(numbers)):
-            raise ValueError(
-                f'levels must be rising numbers of {list(numbers)}, at least '
-                f'one, got {levels}')
+            raise ValueError('levels must be rising numbers of '
+                             f'{list(numbers)}, at least one, got {levels}')
         self.strides = tuple(strides)
         self.offsets = tuple(offsets)
         self.embed_dims = embed_dims
@@ -86,11 +84,9 @@ class CMIMNeck(BaseModule):
         self.unify = nn.ModuleList(
             unify_size(in_channels[level - 1], embed_dims, strides[level - 1],
                        out_stride) for level in self.levels)
-        self.blocks = nn.Sequential(*(
-            TransformerEncoderLayer(
-                embed_dims, num_heads,
-                feedforward_channels=MLP_RATIO * embed_dims,
-                norm_cfg=dict(type='LN', eps=1e-6)) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(TransformerEncoderLayer(
+            embed_dims, num_heads, feedforward_channels=MLP_RATIO * embed_dims,
+            norm_cfg=dict(type='LN', eps=1e-6)) for _ in range(depth)))
         self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
         self.predict = nn.Linear(embed_dims, out_stride**2 * out_channels)
         self._positions: dict[tuple, Tensor] = {}

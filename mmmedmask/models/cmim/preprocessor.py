@@ -89,19 +89,16 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
         uniform = self.draw(data_samples,
                             VIEW_DRAWS + math.prod(self.grid_size))
         query, key, theta_query, theta_key = (
-            self.loaded_views(images, data_samples)
-            if self.view_source == 'loader' else
-            self.draw_views(images, uniform))
+            self.loaded_views(images, data_samples) if self.view_source
+            == 'loader' else self.draw_views(images, uniform))
         noise = uniform[:, VIEW_DRAWS:].reshape(-1, *self.grid_size)
         device = self.mean.device
-        return dict(
-            query=self.normalise(query),
-            key=self.normalise(key),
-            mask=random_patch_mask(noise, self.mask_ratio).to(device),
-            theta_query=theta_query.float().to(device),
-            theta_key=theta_key.float().to(device),
-            separable=(is_axis_aligned(theta_query)
-                       and is_axis_aligned(theta_key)))
+        return dict(query=self.normalise(query), key=self.normalise(key),
+                    mask=random_patch_mask(noise, self.mask_ratio).to(device),
+                    theta_query=theta_query.float().to(device),
+                    theta_key=theta_key.float().to(device),
+                    separable=(is_axis_aligned(theta_query)
+                               and is_axis_aligned(theta_key)))
 
     def draw_stacked(self, images: Tensor,
                      uniform: Tensor) -> tuple[Tensor, ...]:
@@ -136,10 +133,9 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
                     'std')
             missing = set(names) - set(sample.metainfo)
             if missing:
-                raise ValueError(
-                    f'the metainfo lacks {sorted(missing)}, which '
-                    'mmmedmask.CMIMTwoViews provides; name them in '
-                    'meta_keys of mmmedmask.PackTile')
+                raise ValueError(f'the metainfo lacks {sorted(missing)}, '
+                                 'which mmmedmask.CMIMTwoViews provides; name '
+                                 'them in meta_keys of mmmedmask.PackTile')
         thetas = (torch.stack([
             torch.as_tensor(sample.metainfo[name], dtype=torch.float64)
             for sample in data_samples]) for name in names)

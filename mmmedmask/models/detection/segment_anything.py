@@ -159,9 +159,8 @@ class SegmentAnything(BaseModel):
         masks, scores = [], []
         for part in boxes.float().cpu().split(self.prompts_per_batch):
             centres = (part[:, :2] + part[:, 2:]) / 2
-            asked = (dict(input_boxes=[part.tolist()])
-                     if self.prompts == 'box' else
-                     dict(input_points=[centres[:, None].tolist()]))
+            asked = (dict(input_boxes=[part.tolist()]) if self.prompts == 'box'
+                     else dict(input_points=[centres[:, None].tolist()]))
             inputs = self.processor(image, return_tensors='pt', **asked)
             sizes = [inputs.pop(name) for name in (
                 'original_sizes', 'reshaped_input_sizes')]

@@ -14,8 +14,6 @@ from mmmedmask.models.gimp.image_text_heads import (
     REFERSHead,
 )
 
-__all__ = [
-    'SNN', 'BioViLHead', 'GiMP', 'GroupMSA', 'InfoNCEHead',
-    'LinearGeneEncoder', 'MGCAHead', 'MPMHead', 'NystromAggregator',
-    'NystromLayer', 'REFERSHead', 'TripletHead'
-]
+__all__ = ['SNN', 'BioViLHead', 'GiMP', 'GroupMSA', 'InfoNCEHead',
+           'LinearGeneEncoder', 'MGCAHead', 'MPMHead', 'NystromAggregator',
+           'NystromLayer', 'REFERSHead', 'TripletHead']

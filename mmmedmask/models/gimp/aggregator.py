@@ -66,8 +66,7 @@ class ValueConvolution(nn.Module):
     """
 
     def __init__(self, num_heads: int, kernel_size: int,
-                 with_class_token: bool = False,
-                 start: str = 'zeros') -> None:
+                 with_class_token: bool = False, start: str = 'zeros') -> None:
         super().__init__()
         self.with_class_token = with_class_token
         self.weight = nn.Parameter(torch.zeros(num_heads, kernel_size))
@@ -108,11 +107,9 @@ class ValueConvolution(nn.Module):
         # One kernel per channel in a channels-last layout: several times
         # faster on a CPU than one per head, with the same numbers.
         weight = self.weight.repeat_interleave(dims, dim=0)[:, None, :, None]
-        output = F.conv2d(
-            value.flatten(1).t()[None, :, :, None],
-            weight,
-            padding=(self.weight.shape[1] // 2, 0),
-            groups=heads * dims)
+        output = F.conv2d(value.flatten(1).t()[None, :, :, None], weight,
+                          padding=(self.weight.shape[1] // 2, 0),
+                          groups=heads * dims)
         return output[0, :, :, 0].t().unflatten(1, (heads, dims))
 
 
@@ -124,15 +121,10 @@ class NystromLayer(BaseModule):
     ``slides`` are the patches of each slide of each bag.
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 num_heads: int = 8,
-                 num_landmarks: int = 256,
-                 attn: str = 'nystrom',
-                 conv_kernel: int = 33,
-                 class_token_in_conv: bool = False,
-                 conv_start: str = 'zeros',
-                 drop_rate: float = 0.0,
+    def __init__(self, embed_dims: int, num_heads: int = 8,
+                 num_landmarks: int = 256, attn: str = 'nystrom',
+                 conv_kernel: int = 33, class_token_in_conv: bool = False,
+                 conv_start: str = 'zeros', drop_rate: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         if check_integer('embed_dims', embed_dims) % check_integer(
@@ -262,9 +254,8 @@ class GridPositions(nn.Module):
     def kernel(self) -> tuple[Tensor, Tensor]:
         """The sum of all kernels, (d, 1, k, k), and of all biases, (d, )."""
         largest = self.convs[0].kernel_size[0]
-        weight = sum(
-            F.pad(conv.weight, [(largest - conv.kernel_size[0]) // 2] * 4)
-            for conv in self.convs)
+        weight = sum(F.pad(conv.weight, [(largest - conv.kernel_size[0]) // 2]
+                           * 4) for conv in self.convs)
         return weight, sum(conv.bias for conv in self.convs)
 
     def forward(self, tokens: Tensor, cells: Sequence[Tensor]) -> Tensor:
@@ -324,28 +315,18 @@ class NystromAggregator(BaseModule):
     #: What else a message about patches without a place says.
     places_advice = ''
 
-    def __init__(self,
-                 in_dims: int,
-                 embed_dims: int = 512,
-                 num_layers: int = 2,
-                 num_heads: int = 8,
-                 num_landmarks: int = 256,
-                 attn: str = 'nystrom',
-                 conv_kernel: int = 33,
-                 class_token_in_conv: bool = False,
-                 conv_start: str = 'zeros',
-                 embed_relu: bool = True,
-                 norm_features: bool = False,
-                 ppeg: bool = False,
-                 mask_token: str = 'learnable',
-                 final_norm: bool = True,
-                 drop_rate: float = 0.0,
-                 with_cp: bool = False,
+    def __init__(self, in_dims: int, embed_dims: int = 512,
+                 num_layers: int = 2, num_heads: int = 8,
+                 num_landmarks: int = 256, attn: str = 'nystrom',
+                 conv_kernel: int = 33, class_token_in_conv: bool = False,
+                 conv_start: str = 'zeros', embed_relu: bool = True,
+                 norm_features: bool = False, ppeg: bool = False,
+                 mask_token: str = 'learnable', final_norm: bool = True,
+                 drop_rate: float = 0.0, with_cp: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(
-            init_cfg or dict(
-                type='Kaiming', layer='Linear', mode='fan_in',
-                nonlinearity='linear', distribution='uniform'))
+        super().__init__(init_cfg or dict(type='Kaiming', layer='Linear',
+                                          mode='fan_in', nonlinearity='linear',
+                                          distribution='uniform'))
         check_integer('num_layers', num_layers)
         check_choice('mask_token', mask_token, MASK_TOKENS)
         self.in_dims = check_integer('in_dims', in_dims)
@@ -363,8 +344,7 @@ class NystromAggregator(BaseModule):
         self.layers = nn.ModuleList(
             NystromLayer(embed_dims, num_heads, num_landmarks, attn,
                          conv_kernel, class_token_in_conv, conv_start,
-                         drop_rate)
-            for _ in range(num_layers))
+                         drop_rate) for _ in range(num_layers))
         self.positions = GridPositions(embed_dims) if ppeg else None
         self.norm = nn.LayerNorm(embed_dims) if final_norm else nn.Identity()
         for token in (self.cls_token, self.mask_token):
@@ -465,11 +445,10 @@ class NystromAggregator(BaseModule):
                                                moved.to(tokens.dtype))
         return tokens
 
-    def class_token_attention(self, patches: Tensor,
-                              valid: Tensor | None = None,
-                              mask: Tensor | None = None,
-                              coords: Tensor | None = None,
-                              layer: int = -1) -> Tensor:
+    def class_token_attention(
+            self, patches: Tensor, valid: Tensor | None = None,
+            mask: Tensor | None = None, coords: Tensor | None = None,
+            layer: int = -1) -> Tensor:
         """What the class token looks at in a layer, for heat maps.
 
         Takes what :meth:`forward` takes, and the index of a layer. Gives (B,
@@ -489,8 +468,7 @@ class NystromAggregator(BaseModule):
             tokens, bags.slides)]
         if valid is None:
             return torch.stack(rows)
-        padded = rows[0].new_zeros(
-            len(rows), len(rows[0]), valid.shape[1])
+        padded = rows[0].new_zeros(len(rows), len(rows[0]), valid.shape[1])
         for index, kept in enumerate(valid):
             padded[index][:, kept] = rows[index]
         return padded

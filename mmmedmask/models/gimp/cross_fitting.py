@@ -54,8 +54,7 @@ def new_encoder(config: dict) -> nn.Module:
 
 def fit_encoder(encoder: nn.Module, genes: Tensor, labels: Tensor,
                 max_epochs: int, batch_size: int, base_lr: float,
-                weight_decay: float,
-                generator: torch.Generator) -> nn.Linear:
+                weight_decay: float, generator: torch.Generator) -> nn.Linear:
     """Fit an encoder to classes, as GiMP's first stage does, in place.
 
     A linear layer (the result) and cross-entropy; AdamW, a tenth of the steps
@@ -96,8 +95,7 @@ def fit_encoder(encoder: nn.Module, genes: Tensor, labels: Tensor,
 
 
 def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
-                      num_folds: int, seed: int,
-                      **fitting: float) -> Tensor:
+                      num_folds: int, seed: int, **fitting: float) -> Tensor:
     """Encode each patient by an encoder that has not seen him.
 
     The encoders of all folds start from the same weights, which keeps their
@@ -119,9 +117,8 @@ def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
     Raises:
         ValueError: See :func:`draw_folds`.
     """
-    folds = draw_folds(
-        labels.cpu(), num_folds,
-        torch.Generator().manual_seed(seed)).to(labels.device)
+    folds = draw_folds(labels.cpu(), num_folds,
+                       torch.Generator().manual_seed(seed)).to(labels.device)
     devices = [genes.device] if genes.is_cuda else []
     vectors = None
     for fold in range(num_folds):

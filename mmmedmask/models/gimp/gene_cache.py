@@ -23,8 +23,7 @@ class GeneVectorCache:
 
     def __init__(self) -> None:
         self._encoder: tuple = ()
-        self._vectors: dict[
-            Hashable, tuple[tuple[float, ...], Tensor]] = {}
+        self._vectors: dict[Hashable, tuple[tuple[float, ...], Tensor]] = {}
         self._given: dict[Hashable, Tensor] = {}
 
     def clear(self) -> None:
@@ -63,8 +62,7 @@ class GeneVectorCache:
             raise ValueError(
                 f'the cases {lacking} have genes, but no cross-fitted '
                 f'vector; there are those of {len(given)} cases')
-        with torch.no_grad(), torch.autocast(
-                genes.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(genes.device.type, enabled=False):
             *rows, state = _numbers(genes, encoder)
             # Where each tensor lies, how often it changed, and its numbers.
             encoder_key = ([(one.data_ptr(), one._version)

@@ -14,9 +14,7 @@ ACTIVATIONS = dict(elu=nn.ELU, selu=nn.SELU)
 class GeneEncoder(BaseModule):
     """Base of gene encoders; ``rates``: dropout rates by name, in [0, 1)."""
 
-    def __init__(self,
-                 num_genes: int,
-                 embed_dims: int,
+    def __init__(self, num_genes: int, embed_dims: int,
                  init_cfg: dict | list[dict] | None = None,
                  **rates: float) -> None:
         super().__init__(init_cfg)
@@ -51,11 +49,8 @@ class SNN(GeneEncoder):
         init_cfg: Initialisation; None is the one above.
     """
 
-    def __init__(self,
-                 num_genes: int,
-                 embed_dims: int = 256,
-                 hidden_dims: Sequence[int] = (256, ),
-                 drop_rate: float = 0.25,
+    def __init__(self, num_genes: int, embed_dims: int = 256,
+                 hidden_dims: Sequence[int] = (256, ), drop_rate: float = 0.25,
                  activation: str = 'elu',
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(num_genes, embed_dims, init_cfg, drop_rate=drop_rate)
@@ -88,15 +83,12 @@ class LinearGeneEncoder(GeneEncoder):
         init_cfg: Initialisation; None draws weights with deviation 0.02.
     """
 
-    def __init__(self,
-                 num_genes: int,
-                 embed_dims: int = 512,
+    def __init__(self, num_genes: int, embed_dims: int = 512,
                  drop_rate: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(
-            num_genes, embed_dims,
-            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02),
-            drop_rate=drop_rate)
+        super().__init__(num_genes, embed_dims, init_cfg
+                         or dict(type='TruncNormal', layer='Linear', std=0.02),
+                         drop_rate=drop_rate)
         self.drop = nn.Dropout(drop_rate)
         self.linear = nn.Linear(num_genes, embed_dims)
 

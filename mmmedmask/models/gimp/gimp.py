@@ -64,14 +64,11 @@ class GiMP(BaseModel):
         ValueError: If parts are missing or do not fit each other.
     """
 
-    def __init__(self,
-                 aggregator: dict,
-                 gene_encoder: dict | None = None,
+    def __init__(self, aggregator: dict, gene_encoder: dict | None = None,
                  mpm_head: dict | None = None,
                  contrast_head: dict | None = None,
                  data_preprocessor: dict | None = None,
-                 freeze_gene_encoder: bool = True,
-                 seed: int | None = None,
+                 freeze_gene_encoder: bool = True, seed: int | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(build_preprocessor(data_preprocessor), init_cfg)
         self.aggregator = build_part(aggregator)
@@ -105,22 +102,19 @@ class GiMP(BaseModel):
                 f'{type(self.aggregator).__name__} gives a vector per class, '
                 'GiMP needs one vector per slide')
         if self.mpm_head is None and contrast is None:
-            raise ValueError(
-                'give mpm_head, contrast_head or both, got neither: there '
-                'is nothing to learn')
+            raise ValueError('give mpm_head, contrast_head or both, got '
+                             'neither: there is nothing to learn')
         if genes is None:
             if contrast is not None and not contrast.uses_labels:
-                raise ValueError(
-                    f'{name} contrasts slides with genes and needs a '
-                    'gene_encoder, got None')
+                raise ValueError(f'{name} contrasts slides with genes and '
+                                 'needs a gene_encoder, got None')
         elif contrast is None:
             raise ValueError(
                 'only contrast_head looks at genes: without it gene_encoder '
                 f'must be None, got {type(genes).__name__}')
         elif contrast.uses_tokens and not isinstance(genes, GroupMSA):
-            raise ValueError(
-                f'{name} looks at groups of genes: gene_encoder must be '
-                f'GroupMSA, got {type(genes).__name__}')
+            raise ValueError(f'{name} looks at groups of genes: gene_encoder '
+                             f'must be GroupMSA, got {type(genes).__name__}')
         elif contrast.uses_tokens and self.freeze_gene_encoder:
             raise ValueError(f'{name} trains the gene encoder: '
                              'freeze_gene_encoder must be False, got True')
@@ -181,14 +175,12 @@ class GiMP(BaseModel):
         if self.mpm_head is None:
             return None
         if inputs.get('mask') is None:
-            raise ValueError(
-                'mpm_head needs masks: the pipeline lacks '
-                'mmmedmask.GenerateSequenceMask')
+            raise ValueError('mpm_head needs masks: the pipeline lacks '
+                             'mmmedmask.GenerateSequenceMask')
         return inputs['mask']
 
-    def encode_genes(
-            self, inputs: dict,
-            data_samples: Sequence[DataSample] | None = None
+    def encode_genes(self, inputs: dict,
+                     data_samples: Sequence[DataSample] | None = None
     ) -> Tensor | None:
         """The genes' vectors CLS_ge; patients without genes get those of 0.
 
@@ -205,8 +197,7 @@ class GiMP(BaseModel):
         cases = [
             sample.get('case_id') if has else WITHOUT_GENES for sample, has in
             zip(data_samples or [{}] * len(genes), known, strict=True)]
-        return self.gene_cache(
-            self.gene_encoder, genes, cases, self.training)
+        return self.gene_cache(self.gene_encoder, genes, cases, self.training)
 
     def genes_of(self, inputs: dict) -> Tensor:
         """The scaled expression, (B, G); 0 if nobody of the batch has any."""
@@ -241,9 +232,8 @@ class GiMP(BaseModel):
         if not self.contrast_head.uses_labels:
             return self.contrast_head.loss(image, genes, whole)
         labels = class_labels(data_samples).to(image.device)
-        return self.contrast_head.loss(
-            image, genes, labels.where(whole, -1),
-            self.draw_triplets(data_samples))
+        return self.contrast_head.loss(image, genes, labels.where(whole, -1),
+                                       self.draw_triplets(data_samples))
 
     def draw_triplets(
             self, data_samples: Sequence[DataSample]) -> Tensor | None:

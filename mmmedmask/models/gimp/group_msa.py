@@ -138,26 +138,18 @@ class GroupMSA(GeneEncoder):
         FileNotFoundError: If a file is not there.
     """
 
-    def __init__(self,
-                 num_genes: int,
-                 embed_dims: int = 512,
-                 num_fragments: int = 960,
-                 num_groups: int = 32,
-                 num_heads: int = 8,
-                 intra_layers: int = 1,
-                 inter_layers: int = 1,
-                 projection: str = 'separate',
+    def __init__(self, num_genes: int, embed_dims: int = 512,
+                 num_fragments: int = 960, num_groups: int = 32,
+                 num_heads: int = 8, intra_layers: int = 1,
+                 inter_layers: int = 1, projection: str = 'separate',
                  gene_sets: str | Sequence[Sequence[int]] | None = None,
                  gene_list: str | Sequence[str] | None = None,
-                 position: bool = True,
-                 drop_rate: float = 0.0,
-                 gene_drop_rate: float = 0.0,
-                 final_norm: bool = True,
+                 position: bool = True, drop_rate: float = 0.0,
+                 gene_drop_rate: float = 0.0, final_norm: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(
-            num_genes, embed_dims,
-            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02),
-            drop_rate=drop_rate, gene_drop_rate=gene_drop_rate)
+        super().__init__(num_genes, embed_dims, init_cfg
+                         or dict(type='TruncNormal', layer='Linear', std=0.02),
+                         drop_rate=drop_rate, gene_drop_rate=gene_drop_rate)
         check_integer('num_fragments', num_fragments, 1, num_genes)
         check_integer('num_groups', num_groups, 0 if gene_sets else 1)
         check_integer('intra_layers', intra_layers)
@@ -182,8 +174,7 @@ class GroupMSA(GeneEncoder):
         self.has_empty_slots = bool((slots < 0).any())
         # Weights of a set are for its genes: a checkpoint has both.
         for name, value in (('places', places), ('slots', slots)):
-            self.register_buffer(
-                name, value, persistent=gene_sets is not None)
+            self.register_buffer(name, value, persistent=gene_sets is not None)
         self.gene_drop = nn.Dropout(gene_drop_rate)
         self.embed = nn.Linear(
             self.fragment_size,
@@ -270,9 +261,8 @@ class GroupMSA(GeneEncoder):
         mask = None
         if self.has_empty_slots:
             mask = F.pad(self.slots < 0, (1, 0)).repeat(len(tokens), 1)
-        return run_blocks(
-            self.intra, tokens.flatten(0, 1), outputs,
-            mask).unflatten(0, (-1, self.num_groups))
+        return run_blocks(self.intra, tokens.flatten(0, 1), outputs,
+                          mask).unflatten(0, (-1, self.num_groups))
 
     def _set_groups(self, gene_sets: str | Sequence[Sequence[int]],
                     num_groups: int) -> list[Tensor]:
@@ -284,9 +274,8 @@ class GroupMSA(GeneEncoder):
         if len(left) and num_groups:
             return [*groups, *left.tensor_split(min(num_groups, len(left)))]
         if len(left):
-            print_log(f'GroupMSA: leaves out {len(left)} of '
-                      f'{self.num_genes} genes, which are in no set '
-                      '(num_groups=0).', 'current')
+            print_log(f'GroupMSA: leaves out {len(left)} of {self.num_genes} '
+                      'genes, which are in no set (num_groups=0).', 'current')
         return groups
 
     def _check_groups(self, num_fragments: int, num_groups: int) -> None:
@@ -305,11 +294,10 @@ class GroupMSA(GeneEncoder):
             if _used_groups(self.num_genes, count, num_groups) == num_groups]
         advice = f'num_fragments={fitting[-1]} fills all' if fitting \
             else 'take a smaller num_groups'
-        print_log(
-            f'GroupMSA: {self.num_genes} genes in {num_fragments} fragments '
-            f'of {self.fragment_size} leave {num_groups - used} of '
-            f'{num_groups} groups without a gene: {advice}.',
-            'current', logging.WARNING)
+        print_log(f'GroupMSA: {self.num_genes} genes in {num_fragments} '
+                  f'fragments of {self.fragment_size} leave '
+                  f'{num_groups - used} of {num_groups} groups without a '
+                  f'gene: {advice}.', 'current', logging.WARNING)
 
 
 def cut_fragments(groups: Sequence[Tensor],

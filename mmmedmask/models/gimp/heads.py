@@ -61,12 +61,8 @@ class MPMHead(BaseModule):
         init_cfg: Initialisation; None draws weights with deviation 0.02.
     """
 
-    def __init__(self,
-                 in_dims: int,
-                 out_dims: int,
-                 depth: int = 1,
-                 norm_target: bool = False,
-                 reduction: str = 'mean',
+    def __init__(self, in_dims: int, out_dims: int, depth: int = 1,
+                 norm_target: bool = False, reduction: str = 'mean',
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
             init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
@@ -86,8 +82,7 @@ class MPMHead(BaseModule):
 
     def target(self, patches: Tensor) -> Tensor:
         """What is to be predicted for patches (..., D), at least float32."""
-        patches = patches.to(
-            torch.promote_types(patches.dtype, torch.float32))
+        patches = patches.to(torch.promote_types(patches.dtype, torch.float32))
         if not self.norm_target:
             return patches
         variance, mean = torch.var_mean(
@@ -102,9 +97,8 @@ class MPMHead(BaseModule):
             patches: The features before masking, shape (B, N, D).
             mask: Shape (B, N), bool, 1 = masked; False at padding.
         """
-        return masked_l1(
-            self(tokens[mask]), self.target(patches[mask]), len(tokens),
-            self.reduction)
+        return masked_l1(self(tokens[mask]), self.target(patches[mask]),
+                         len(tokens), self.reduction)
 
 
 class _GatherRows(torch.autograd.Function):
@@ -165,11 +159,8 @@ class TripletHead(BaseModule):
     uses_labels = True
     uses_tokens = False
 
-    def __init__(self,
-                 margin: float = 0.8,
-                 mining: str = 'all',
-                 normalize: str = 'none',
-                 loss_weight: float = 1.0) -> None:
+    def __init__(self, margin: float = 0.8, mining: str = 'all',
+                 normalize: str = 'none', loss_weight: float = 1.0) -> None:
         super().__init__()
         self.margin = check_range('margin', margin, 0)
         self.mining = check_choice('mining', mining, MININGS)
@@ -201,12 +192,11 @@ class TripletHead(BaseModule):
             image, genes, labels, uniform)
         result = triplet_loss(image, genes, labels, self.margin, self.mining,
                               self.normalize, uniform)
-        scalars = dict(
-            loss_tri=self.loss_weight * result.loss,
-            tri_active=result.active_share,
-            tri_count=result.num_triplets.to(result.loss.dtype),
-            d2_ap_img=result.positive_image,
-            d2_an_img=result.negative_image)
+        scalars = dict(loss_tri=self.loss_weight * result.loss,
+                       tri_active=result.active_share,
+                       tri_count=result.num_triplets.to(result.loss.dtype),
+                       d2_ap_img=result.positive_image,
+                       d2_an_img=result.negative_image)
         return scalars if genes is None else scalars | dict(
             d2_ap_ge=result.positive_genes, d2_an_ge=result.negative_genes)
 
@@ -230,13 +220,9 @@ class InfoNCEHead(BaseModule):
     uses_labels = False
     uses_tokens = False
 
-    def __init__(self,
-                 temperature: float = 0.07,
-                 proj_dims: int | None = None,
-                 image_dims: int | None = None,
-                 gene_dims: int | None = None,
-                 image_share: float = 0.5,
-                 loss_weight: float = 1.0,
+    def __init__(self, temperature: float = 0.07, proj_dims: int | None = None,
+                 image_dims: int | None = None, gene_dims: int | None = None,
+                 image_share: float = 0.5, loss_weight: float = 1.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         self.image_share = check_range('image_share', image_share, 0, 1)
@@ -265,9 +251,8 @@ class InfoNCEHead(BaseModule):
               keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Project both halves; those of all ranks who have both, (K, D)."""
         if self.project:
-            image, genes = (
-                project(half) for project, half in zip(
-                    self.project, (image, genes), strict=True))
+            image, genes = (project(half) for project, half in zip(
+                self.project, (image, genes), strict=True))
         flags = None if keep is None else keep.long()
         image, genes, flags = gather_rows(image, genes, flags)
         if flags is None:

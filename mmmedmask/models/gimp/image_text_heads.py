@@ -117,13 +117,9 @@ class BioViLHead(ImageTextHead):
         gene_weight: Weight of the masked modelling.
     """
 
-    def __init__(self,
-                 gene_dims: int,
-                 temperature: float = 0.5,
-                 proj_dims: int = 128,
-                 mask_ratio: float = 0.15,
-                 gene_weight: float = 1.0,
-                 **contrast: object) -> None:
+    def __init__(self, gene_dims: int, temperature: float = 0.5,
+                 proj_dims: int = 128, mask_ratio: float = 0.15,
+                 gene_weight: float = 1.0, **contrast: object) -> None:
         super().__init__(temperature=temperature, proj_dims=proj_dims,
                          gene_dims=gene_dims, **contrast)
         self.mask_ratio = check_range('mask_ratio', mask_ratio, 0, 1)
@@ -131,9 +127,8 @@ class BioViLHead(ImageTextHead):
         self.mask_token = nn.Parameter(torch.empty(gene_dims))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         # A language model's head in front of its tied embeddings.
-        self.transform = nn.Sequential(
-            nn.Linear(gene_dims, gene_dims), nn.GELU(),
-            nn.LayerNorm(gene_dims))
+        self.transform = nn.Sequential(nn.Linear(gene_dims, gene_dims),
+                                       nn.GELU(), nn.LayerNorm(gene_dims))
 
     def num_draws(self, encoder: GroupMSA) -> int:
         """One per fragment."""
@@ -174,18 +169,12 @@ class MGCAHead(ImageTextHead):
         prototype_weight: Weight of the prototypes.
     """
 
-    def __init__(self,
-                 image_dims: int,
-                 gene_dims: int,
-                 temperature: float = 0.07,
-                 proj_dims: int = 128,
-                 num_regions: int = 256,
-                 local_temperature: float = 0.1,
-                 local_weight: float = 0.7,
-                 num_prototypes: int = 32,
+    def __init__(self, image_dims: int, gene_dims: int,
+                 temperature: float = 0.07, proj_dims: int = 128,
+                 num_regions: int = 256, local_temperature: float = 0.1,
+                 local_weight: float = 0.7, num_prototypes: int = 32,
                  prototype_temperature: float = 0.2,
-                 prototype_weight: float = 0.5,
-                 **contrast: object) -> None:
+                 prototype_weight: float = 0.5, **contrast: object) -> None:
         super().__init__(
             temperature=temperature, proj_dims=proj_dims,
             image_dims=image_dims, gene_dims=gene_dims, **contrast)
@@ -213,11 +202,9 @@ class MGCAHead(ImageTextHead):
         shared = prototype_contrast(
             image, genes, self.prototypes, self.prototype_temperature,
         ) if len(image) else 0 * self.prototypes.sum()
-        return dict(
-            losses,
-            loss_local=self.local_weight * self.local_contrast(
-                batch.regions(self.num_regions), groups, batch.whole),
-            loss_proto=self.prototype_weight * shared)
+        return dict(losses, loss_local=self.local_weight * self.local_contrast(
+            batch.regions(self.num_regions), groups,
+            batch.whole), loss_proto=self.prototype_weight * shared)
 
     def local_contrast(self, regions: Sequence[Tensor], groups: Tensor,
                        whole: Tensor) -> Tensor:
@@ -260,19 +247,13 @@ class REFERSHead(ImageTextHead):
         ValueError: In training, if the gene encoder has no positions.
     """
 
-    def __init__(self,
-                 image_dims: int,
-                 gene_dims: int,
-                 temperature: float = 0.1,
-                 proj_dims: int = 128,
-                 image_share: float = 0.75,
-                 num_regions: int = 256,
-                 gene_weight: float = 1.0,
-                 **contrast: object) -> None:
-        super().__init__(
-            temperature=temperature, proj_dims=proj_dims,
-            image_dims=image_dims, gene_dims=gene_dims,
-            image_share=image_share, **contrast)
+    def __init__(self, image_dims: int, gene_dims: int,
+                 temperature: float = 0.1, proj_dims: int = 128,
+                 image_share: float = 0.75, num_regions: int = 256,
+                 gene_weight: float = 1.0, **contrast: object) -> None:
+        super().__init__(temperature=temperature, proj_dims=proj_dims,
+                         image_dims=image_dims, gene_dims=gene_dims,
+                         image_share=image_share, **contrast)
         self.num_regions = check_integer('num_regions', num_regions)
         self.gene_weight = check_range('gene_weight', gene_weight, 0)
         self.memory = nn.Linear(image_dims, gene_dims)

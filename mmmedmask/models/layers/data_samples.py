@@ -41,9 +41,8 @@ def draw_for_samples(data_samples: Sequence[DataSample] | None, count: int,
     seed = run_info('seed') if seed is None else seed
     if stream is not None:
         seed = stream_seed(seed, stream)
-    return per_sample_uniform(
-        seed, run_info('iter'), [sample.sample_idx for sample in samples],
-        count)
+    return per_sample_uniform(seed, run_info('iter'),
+                              [sample.sample_idx for sample in samples], count)
 
 
 def sample_name(sample: DataSample) -> object:
@@ -63,10 +62,9 @@ def class_labels(data_samples: Sequence[DataSample],
     for sample in data_samples:
         label = sample.get('gt_label')
         if label is None or label.numel() != 1:
-            raise ValueError(
-                f'{sample_name(sample)} has the gt_label '
-                f'{None if label is None else label.tolist()}, expected one '
-                f'class{hint}')
+            raise ValueError(f'{sample_name(sample)} has the gt_label '
+                             f'{None if label is None else label.tolist()}, '
+                             f'expected one class{hint}')
         labels.append(label.view(1))
     stacked = torch.cat(labels)
     limit = math.inf if num_classes is None else num_classes

@@ -55,9 +55,8 @@ def gene_set_places(
     for number, gene_set in enumerate(gene_sets):
         genes = sorted(set(gene_set))
         if not genes or genes[0] < 0 or genes[-1] >= num_genes:
-            raise ValueError(
-                f'gene set {number} must be places in [0, {num_genes}), got '
-                f'{list(gene_set)[:_SHOWN]}')
+            raise ValueError(f'gene set {number} must be places in [0, '
+                             f'{num_genes}), got {list(gene_set)[:_SHOWN]}')
         places.append(torch.tensor(genes, dtype=torch.int64))
     return places
 
@@ -83,20 +82,18 @@ def _file_places(path: str, num_genes: int,
     bare = [name for name, members in sets.items()
             if members.isdisjoint(place_of)]
     if bare:
-        raise ValueError(
-            f'{path}: no gene of {len(bare)} of {len(sets)} sets is in '
-            f'gene_list: {", ".join(bare)}. Take them out of the file, or '
-            f'give its genes the names of gene_list, such as '
-            f'{genes[:_SHOWN]}; the file has {sorted(wanted)[:_SHOWN]}.'
-            f'{nearest}')
+        raise ValueError(f'{path}: no gene of {len(bare)} of {len(sets)} sets '
+                         f'is in gene_list: {", ".join(bare)}. Take them out '
+                         'of the file, or give its genes the names of '
+                         f'gene_list, such as {genes[:_SHOWN]}; the file has '
+                         f'{sorted(wanted)[:_SHOWN]}.{nearest}')
     counts = torch.cat(places).bincount(minlength=num_genes)
-    print_log(
-        f'{path}: {len(sets)} sets with {len(wanted)} genes, of which '
-        f'gene_list has {len(wanted) - len(missing)} and lacks '
-        f'{len(missing)}{f" ({missing[:_SHOWN]})" if missing else ""}; '
-        f'{int((counts > 1).sum())} are in several sets, and '
-        f'{int((counts == 0).sum())} of the {num_genes} genes of gene_list '
-        f'in none.{nearest}', logger='current')
+    print_log(f'{path}: {len(sets)} sets with {len(wanted)} genes, of which '
+              f'gene_list has {len(wanted) - len(missing)} and lacks '
+              f'{len(missing)}{f" ({missing[:_SHOWN]})" if missing else ""}; '
+              f'{int((counts > 1).sum())} are in several sets, and '
+              f'{int((counts == 0).sum())} of the {num_genes} genes of '
+              f'gene_list in none.{nearest}', logger='current')
     return places
 
 
@@ -128,10 +125,9 @@ def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
         for number, line in enumerate(read_list_file(path), 1):
             name, *rest = line.split('\t')
             if not rest:
-                raise ValueError(
-                    f'{path}, set {number}: a line of GMT has a name, a '
-                    'description and genes with tabs in between, got '
-                    f'{line[:40]!r}')
+                raise ValueError(f'{path}, set {number}: a line of GMT has a '
+                                 'name, a description and genes with tabs in '
+                                 f'between, got {line[:40]!r}')
             columns.append([name.strip(), *rest[1:]])
     elif path.suffix == '.csv':
         table = read_table(path)

@@ -125,9 +125,8 @@ def _cut_after_block3(network: nn.Module, name: str) -> nn.Module:
     layers = OrderedDict((layer, getattr(network, layer, None))
                          for layer in _BLOCK3_LAYERS)
     if None in layers.values():
-        raise ValueError(
-            f"{name!r}: only ResNets can be cut after block 3, e.g. "
-            f"'resnet50{BLOCK3_SUFFIX}'")
+        raise ValueError(f"{name!r}: only ResNets can be cut after block 3, "
+                         f"e.g. 'resnet50{BLOCK3_SUFFIX}'")
     return nn.Sequential(layers)
 
 

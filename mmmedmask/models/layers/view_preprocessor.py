@@ -140,19 +140,17 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             larger = height > view_height or width > view_width
             return resample(images, matrices, self.view_size, larger, larger)
         # Input pixels per output pixel; above 1 the view shrinks the image.
-        steps = (
-            theta[:, :2, :2].abs() * theta.new_tensor([[width], [height]]) /
-            theta.new_tensor([view_width, view_height])).sum(dim=2)
+        steps = (theta[:, :2, :2].abs() * theta.new_tensor([[width], [height]])
+                 / theta.new_tensor([view_width, view_height])).sum(dim=2)
         if float(steps.max()) < 2:
             return resample(images, matrices, self.view_size, separable=False)
         # Average over whole pixels first: theta fits every resolution.
         views = []
         for image, matrix, step in zip(images, matrices, steps, strict=True):
             factor = max(1, math.floor(float(step.max())))
-            coarse = F.interpolate(
-                image[None],
-                size=(max(1, height // factor), max(1, width // factor)),
-                mode='area')
+            coarse = F.interpolate(image[None],
+                                   size=(max(1, height // factor),
+                                         max(1, width // factor)), mode='area')
             views.append(resample(coarse, matrix[None], self.view_size, False))
         return torch.cat(views)
 
@@ -179,9 +177,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         ranges = {_TYPE_RANGES.get(dtype) for dtype in dtypes}
         if self.data_range is None:
             if len(ranges) != 1 or None in ranges:
-                raise ValueError(
-                    f'data_range must be named for tiles of {dtypes}: the '
-                    'largest stored value')
+                raise ValueError('data_range must be named for tiles of '
+                                 f'{dtypes}: the largest stored value')
             if self.color_impl == 'torchvision' and ranges != {255}:
                 raise ValueError(
                     "color_impl='torchvision' works on 8 bits, the tiles "
@@ -192,8 +189,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                 torch.uint8} and self.data_range > 255:
             raise ValueError(
                 f'data_range is {self.data_range}, but the tiles are of '
-                f'{dtypes} with values up to {largest}; None follows the '
-                'type')
+                f'{dtypes} with values up to {largest}; None follows the type')
         return float(self.data_range)
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
@@ -215,10 +211,9 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         channels = sorted({shape[0] for shape in shapes})
         if channels != [self.in_channels]:
             raise ValueError(
-                f'tiles have {" and ".join(map(str, channels))} channels, '
-                f'but mean and std describe {self.in_channels}; set mean and '
-                'std (one value per channel) or in_channels of '
-                'mmmedmask.LoadTile')
+                f'tiles have {" and ".join(map(str, channels))} channels, but '
+                f'mean and std describe {self.in_channels}; set mean and std '
+                '(one value per channel) or in_channels of mmmedmask.LoadTile')
         if not isinstance(images, torch.Tensor):
             images = torch.stack(list(images))
         return images.float()

@@ -115,10 +115,9 @@ class CLAM(BagAggregator):
         shares = parts.clamp(min=1).to(scores.dtype).reciprocal()
         kept = torch.arange(most, device=tokens.device) < sizes[:, None, None]
         bags = torch.arange(num_bags, device=tokens.device)[:, None, None]
-        return tuple(
-            part.expand_as(places).flatten() for part in (
-                bags, places, classes[..., None], targets[..., None].long(),
-                shares[..., None] * kept))
+        return tuple(part.expand_as(places).flatten() for part in (
+            bags, places, classes[..., None], targets[..., None].long(),
+            shares[..., None] * kept))
 
     def _extremes(self, scores: Tensor, valid: Tensor | None, classes: Tensor,
                   most: int, largest: bool) -> Tensor:

@@ -54,10 +54,9 @@ class PooledTransformer(nn.Module):
     def __init__(self, embed_dims: int, num_layers: int, num_heads: int,
                  drop_rate: float) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                embed_dims, num_heads, 2 * embed_dims, drop_rate,
-                batch_first=True) for _ in range(num_layers))
+        self.layers = nn.ModuleList(nn.TransformerEncoderLayer(
+            embed_dims, num_heads, 2 * embed_dims, drop_rate,
+            batch_first=True) for _ in range(num_layers))
         self.scores = AttentionScores(embed_dims, embed_dims)
         self.out = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.ReLU(),
                                  nn.Dropout(drop_rate))

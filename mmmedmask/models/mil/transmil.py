@@ -51,11 +51,10 @@ class TransMIL(NystromAggregator):
         """Where the patches lie; without coordinates, cells of a square."""
         slides = [None] * len(counts) if coords is None else coords.split(
             counts)
-        return [
-            _square(count, device)
-            if slide is None or not places_known(slide) else
-            super(TransMIL, self).cells(slide, [count], device)[0]
-            for count, slide in zip(counts, slides, strict=True)]
+        return [_square(count, device) if slide is None
+                or not places_known(slide)
+                else super(TransMIL, self).cells(slide, [count], device)[0]
+                for count, slide in zip(counts, slides, strict=True)]
 
     def check_inputs(self, patches: Tensor, valid: Tensor | None,
                      mask: Tensor | None, coords: Tensor | None) -> None:

@@ -23,12 +23,8 @@ from mmmedmask.util.checks import check_choice
 MASKINGS = ('attention', 'inverse_attention', 'random')
 WEIGHT_NORMS = ('per_head', 'mean_heads')
 # Left-right and top-bottom.
-FLIPS = {
-    None: (False, False),
-    'horizontal': (True, False),
-    'vertical': (False, True),
-    'diagonal': (True, True)
-}
+FLIPS = {None: (False, False), 'horizontal': (True, False),
+         'vertical': (False, True), 'diagonal': (True, True)}
 
 
 class AttentionMasking:
@@ -202,9 +198,8 @@ def patch_weights(data_samples: Sequence[DataSample],
     if len(missing) == len(maps):
         return None
     if missing:
-        raise ValueError(
-            f'{len(missing)} of {len(maps)} samples have no attention_map, '
-            f'the first is {missing[0]}')
+        raise ValueError(f'{len(missing)} of {len(maps)} samples have no '
+                         f'attention_map, the first is {missing[0]}')
     boxes, flips = zip(*map(crop_of, data_samples), strict=True)
     # Stacked where they are, so that one tensor moves, not one per sample;
     # autocast knows no stack of float16 on a CPU.
@@ -215,9 +210,8 @@ def patch_weights(data_samples: Sequence[DataSample],
         torch.tensor(flips, device=device), grid_size)
 
 
-def crop_of(
-    sample: DataSample
-) -> tuple[tuple[float, float, float, float], tuple[bool, bool]]:
+def crop_of(sample: DataSample) -> tuple[tuple[float, float, float, float],
+                                         tuple[bool, bool]]:
     """Which part of its image a sample shows, by its metainfo.
 
     The box (x0, y0, x1, y1) in fractions of the image, ``crop_box``, and

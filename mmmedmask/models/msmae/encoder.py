@@ -131,9 +131,8 @@ class MSMAEViT(VisionTransformer):
         else:
             pixels = gather_patches(images, visible_ids, self.patch_size)
             projection = self.patch_embed.projection
-            patches = F.linear(
-                pixels.flatten(2), projection.weight.flatten(1),
-                projection.bias) + positions[0, 1:][visible_ids]
+            patches = F.linear(pixels.flatten(2), projection.weight.flatten(1),
+                               projection.bias) + positions[0, 1:][visible_ids]
         class_token = self.cls_token + positions[:, :1]
         tokens = torch.cat(
             [class_token.expand(len(images), -1, -1), patches], dim=1)

@@ -97,10 +97,9 @@ class MSMAEHead(BaseModule):
         A float32 scalar, not yet weighted. A ValueError names an image without
         a label, or with one that is no class.
         """
-        labels = class_labels(
-            data_samples, self.num_classes,
-            f'; cls_weight={self.cls_weight} needs it, pre-training without '
-            'labels has cls_weight=0')
+        labels = class_labels(data_samples, self.num_classes,
+                              f'; cls_weight={self.cls_weight} needs it, '
+                              'pre-training without labels has cls_weight=0')
         logits = self.fc(class_token)
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.float()

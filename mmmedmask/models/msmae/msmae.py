@@ -75,9 +75,8 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
         check_unmixed(self.data_preprocessor)
         for ratios in ((mask_ratio, throw_ratio), (random_mask_ratio, 0.0)):
             if token_counts(self.neck.num_patches, *ratios).masked == 0:
-                raise ValueError(
-                    f'a mask ratio of {ratios[0]} masks none of '
-                    f'{self.neck.num_patches} tokens')
+                raise ValueError(f'a mask ratio of {ratios[0]} masks none of '
+                                 f'{self.neck.num_patches} tokens')
         self.set_masking(mask_ratio, throw_ratio, masking, weight_norm, seed)
         self.ratios_without_maps = random_mask_ratio, 0.0
 

@@ -67,9 +67,8 @@ class BCEDiceLoss(nn.Module):
         """
         if cls_score.shape != (len(label), 1, *label.shape[1:]):
             raise ValueError(
-                'cls_score must have the shape (B, 1, H, W) and label '
-                f'(B, H, W), got {tuple(cls_score.shape)} and '
-                f'{tuple(label.shape)}')
+                'cls_score must have the shape (B, 1, H, W) and label (B, H, '
+                f'W), got {tuple(cls_score.shape)} and {tuple(label.shape)}')
         scores = cls_score[:, 0].float()
         counted = torch.ones_like(label, dtype=torch.bool)
         if ignore_index is not None:

@@ -31,9 +31,8 @@ def build_part(part: dict | nn.Module | None,
     for name, value in filled_in.items():
         own = getattr(part, name)
         if own != value:
-            raise ValueError(
-                f'{type(part).__name__} has {name}={own}, the parts before '
-                f'it give {value}')
+            raise ValueError(f'{type(part).__name__} has {name}={own}, the '
+                             f'parts before it give {value}')
     return part
 
 
@@ -144,9 +143,8 @@ class SlideOmicClassifier(BaseClassifier):
         given, taken = (getattr(part, 'num_classes', None)
                         for part in (aggregator, head))
         if given is not None and given != taken:
-            raise ValueError(
-                f'{source} has num_classes={given}, '
-                f'{type(head).__name__} has num_classes={taken}')
+            raise ValueError(f'{source} has num_classes={given}, '
+                             f'{type(head).__name__} has num_classes={taken}')
 
     @property
     def uses_slides(self) -> bool:
@@ -197,15 +195,13 @@ class SlideOmicClassifier(BaseClassifier):
         losses = self.head.loss(encoded.patient, data_samples)
         if hasattr(self.aggregator, 'auxiliary_losses'):
             labels = class_labels(data_samples, self.aggregator.num_classes)
-            losses.update(
-                self.aggregator.auxiliary_losses(
-                    encoded.tokens, encoded.valid,
-                    labels.to(encoded.tokens.device)))
+            losses.update(self.aggregator.auxiliary_losses(
+                encoded.tokens, encoded.valid,
+                labels.to(encoded.tokens.device)))
         return losses
 
-    def predict(
-            self, inputs: dict,
-            data_samples: Sequence[DataSample] | None = None
+    def predict(self, inputs: dict,
+                data_samples: Sequence[DataSample] | None = None
     ) -> list[DataSample]:
         """The head's predictions, and what they rest on.
 
@@ -336,8 +332,7 @@ class SlideOmicClassifier(BaseClassifier):
         dtype = next(self.parameters()).dtype
         if self.uses_slides and patches is None:
             inputs = dict(
-                inputs,
-                patches=like.new_zeros(
+                inputs, patches=like.new_zeros(
                     len(like), 0, self.aggregator.in_dims, dtype=dtype),
                 valid=nobody[:, None][:, :0],
                 coords=like.new_zeros(len(like), 0, 2, dtype=torch.int64))

@@ -199,9 +199,8 @@ class KroneckerFusion(Fusion):
     def fuse(self, image: Tensor, genes: Tensor) -> Tensor:
         """Gate, multiply and mix; see the base class."""
         halves = self.image(image, genes), self.genes(genes, image)
-        left, right = (
-            torch.cat([half, half.new_ones(*half.shape[:-1], 1)], dim=-1)
-            for half in halves)
+        left, right = (torch.cat([half, half.new_ones(*half.shape[:-1], 1)],
+                                 dim=-1) for half in halves)
         product = (left[..., :, None] * right[..., None, :]).flatten(-2)
         fused = self.product(self.drop(product))
         if self.skip:

@@ -49,19 +49,17 @@ class GeneScale(nn.Module):
         """
         names = {'mean', 'std', *FACTS}
         if set(state) != names:
-            raise ValueError(
-                f'a scale of genes must have {sorted(names)}, got '
-                f'{sorted(state)}')
+            raise ValueError(f'a scale of genes must have {sorted(names)}, '
+                             f'got {sorted(state)}')
         facts = {name: state[name] for name in FACTS}
         facts['gene_ids'] = list(facts['gene_ids'])
         if not facts['gene_ids']:
             raise ValueError('a scale of genes needs at least one gene')
         for name in ('mean', 'std'):
             if state[name].shape != (len(facts['gene_ids']), ):
-                raise ValueError(
-                    f'{name} must have one number for each of '
-                    f'{len(facts["gene_ids"])} genes, got '
-                    f'{tuple(state[name].shape)}')
+                raise ValueError(f'{name} must have one number for each of '
+                                 f'{len(facts["gene_ids"])} genes, got '
+                                 f'{tuple(state[name].shape)}')
         device = self.anchor.device
         self.mean = state['mean'].detach().clone().to(device, torch.float32)
         self.std = state['std'].detach().clone().to(device, torch.float32)

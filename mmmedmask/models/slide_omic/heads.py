@@ -48,14 +48,11 @@ class ClassificationHead(BaseModule):
         self.loss_weight = check_range('loss_weight', loss_weight, 0)
         if class_weights is not None and (
                 len(class_weights) != num_classes or min(class_weights) < 0):
-            raise ValueError(
-                f'class_weights must be {num_classes} numbers of at least 0, '
-                f'got {class_weights}')
+            raise ValueError(f'class_weights must be {num_classes} numbers of '
+                             f'at least 0, got {class_weights}')
         self.register_buffer(
-            'class_weights',
-            None if class_weights is None else torch.tensor(
-                [float(weight) for weight in class_weights]),
-            persistent=False)
+            'class_weights', None if class_weights is None else torch.tensor(
+                [float(weight) for weight in class_weights]), persistent=False)
 
     def forward(self, vector: Tensor) -> Tensor:
         """Logits (B, K) of vectors (B, d), or (B, K, d) if ``class_wise``."""
@@ -234,9 +231,8 @@ class CoxHead(BaseModule):
         return dict(loss_cox=self.loss_weight * loss,
                     events=events.sum().to(loss.dtype))
 
-    def predict(
-            self, vector: Tensor,
-            data_samples: Sequence[DataSample | None] | None = None
+    def predict(self, vector: Tensor,
+                data_samples: Sequence[DataSample | None] | None = None
     ) -> list[DataSample]:
         """Risks of patients: ``pred_risk`` (1, ), float32."""
         risks = at_least_float(self(vector))

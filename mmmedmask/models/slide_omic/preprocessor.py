@@ -98,9 +98,8 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
                  for key, value in inputs.items()}
         sizes = {len(value) for value in lists.values() if value is not None}
         if len(sizes) != 1:
-            raise ValueError(
-                'inputs must have one entry per patient for each key, got '
-                f'lists of {sorted(sizes)}')
+            raise ValueError('inputs must have one entry per patient for each '
+                             f'key, got lists of {sorted(sizes)}')
         empty = [None] * sizes.pop()
         patches, coords, mask, genes = (
             self.cast_data(lists.get(key) or empty) for key in INPUT_KEYS)
@@ -172,9 +171,8 @@ def _check_bags(patches: Sequence[torch.Tensor | None],
     masked = [value is not None
               for value, count in zip(mask, counts, strict=True) if count]
     if any(masked) and not all(masked):
-        raise ValueError(
-            f'{sum(masked)} of {len(masked)} bags have a mask: all or none '
-            'must')
+        raise ValueError(f'{sum(masked)} of {len(masked)} bags have a mask: '
+                         'all or none must')
     return counts
 
 
