@@ -67,9 +67,8 @@ def build_tile_encoder(name: str, weights: str | None = None,
             them, unless the encoder takes one size only.
 
     Returns:
-        The encoder. Its attribute ``weights_id`` tells where the weights
-        come from: ``'sha256:...'``, ``'torchvision:...'`` or
-        ``'random:SEED'``.
+        The encoder. Its attribute ``weights_id`` tells where the weights come
+        from: ``'sha256:...'``, ``'torchvision:...'`` or ``'random:SEED'``.
 
     Raises:
         ValueError: If the name is not known, or weights are missing, too

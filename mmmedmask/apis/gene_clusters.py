@@ -9,10 +9,9 @@ def cluster_genes(values: np.ndarray, num_sets: int,
                   seed: int = 0) -> list[list[int]]:
     """Put genes of correlated expression into one set.
 
-    K-means over the genes' standardised profiles, brought to length 1:
-    squared distances are then 2 - 2 r, with Pearson's r of two genes. No
-    class is looked at; with the training patients alone, nothing is known
-    of others.
+    K-means over the genes' standardised profiles, brought to length 1: squared
+    distances are then 2 - 2 r, with Pearson's r of two genes. No class is
+    looked at; with the training patients alone, nothing is known of others.
 
     Args:
         values: Expression in a logarithmic or scaled unit, shape (N, G), of

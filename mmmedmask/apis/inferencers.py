@@ -76,9 +76,8 @@ class Inferencer:
     """A model in evaluation mode, and how its config loads whole images.
 
     Args:
-        model: A name of :func:`~mmmedmask.apis.models.list_models`, a
-            config, its path, or a model of
-            :func:`~mmmedmask.apis.models.get_model`.
+        model: A name of :func:`~mmmedmask.apis.models.list_models`, a config,
+            its path, or a model of :func:`~mmmedmask.apis.models.get_model`.
         checkpoint: File with the weights; None leaves random ones, or those
             of a model.
         device: Where it runs.

@@ -134,9 +134,8 @@ class Recipe:
             None runs the split that the configs name.
         against: Name of the row that the others are compared with, seed by
             seed; None compares none.
-        ad_hoc: Whether it was made of configs on a command line: a stage
-            whose config names no earlier one starts from the one right
-            before it.
+        ad_hoc: Whether it was made of configs on a command line: a stage whose
+            config names no earlier one starts from the one right before it.
     """
 
     path: Path

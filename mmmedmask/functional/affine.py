@@ -37,10 +37,9 @@ def invert_affine(theta: Tensor) -> Tensor:
 def relative_theta(theta1: Tensor, theta2: Tensor) -> Tensor:
     """Matrices (B, 3, 3) of ``t2(t1^-1(.))``, CMIM Eq. 4.
 
-    They map coordinates of the second view to those of the first. With
-    ``(t x)(p) = x(theta p)`` the composition samples
-    ``z(theta1^-1 theta2 p)``: the order of the factors is this one, and the
-    swapped one is wrong.
+    They map coordinates of the second view to those of the first. With ``(t
+    x)(p) = x(theta p)`` the composition samples ``z(theta1^-1 theta2 p)``: the
+    order of the factors is this one, and the swapped one is wrong.
 
     Example:
         >>> theta = torch.diag(torch.tensor([2., 4., 1.]))[None]

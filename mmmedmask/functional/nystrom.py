@@ -114,9 +114,8 @@ def landmark_attention(query: Tensor, key: Tensor, value: Tensor,
                        inverse: Tensor) -> Tensor:
     """``A1 (A2^+ (A3 V))`` from the right: two calls of a fused kernel.
 
-    Queries, keys, values and the result, of the values' type, are
-    (B, H, N, C), landmarks Q~ and K~ (B, H, m, C), ``inverse`` is A2^+,
-    (B, H, m, m).
+    Queries, keys, values and the result, of the values' type, are (B, H, N,
+    C), landmarks Q~ and K~ (B, H, m, C), ``inverse`` is A2^+, (B, H, m, m).
 
     Example:
         >>> tokens, landmark = torch.rand(1, 1, 6, 2), torch.rand(1, 1, 1, 2)

@@ -133,10 +133,9 @@ def hilbert_order(coords: Tensor, step: int | None = None) -> Tensor:
 def _hilbert_index(cells: Tensor) -> Tensor:
     """Place of cells (N, 2) on the Hilbert curve of the square around them.
 
-    The curve runs through a square of side ``2^k``. From the coarsest
-    halving to the finest, a cell's quadrant gives two bits of its place, and
-    the rest of its position is turned and mirrored as the curve is in that
-    quadrant.
+    The curve runs through a square of side ``2^k``. From the coarsest halving
+    to the finest, a cell's quadrant gives two bits of its place, and the rest
+    of its position is turned and mirrored as the curve is in that quadrant.
     """
     x, y = cells.unbind(dim=1)
     place = torch.zeros_like(x)
@@ -179,8 +178,7 @@ def grid_convolution(features: Tensor, cells: Tensor, weight: Tensor,
     Gives the result at each patch's cell, (T, C).
 
     Args:
-        features: Shape (T, C). Patches that share a cell enter as their
-            mean.
+        features: Shape (T, C). Patches that share a cell enter as their mean.
         cells: Their rows and columns, shape (T, 2), int64, not negative.
         weight: One kernel per channel, shape (C, 1, k, k), k odd.
         bias: Shape (C, ).

@@ -16,9 +16,8 @@ def smooth_top1_svm(logits: Tensor, labels: Tensor, margin: float = 1.0,
                     temperature: float = 1.0) -> Tensor:
     """Smooth multi-class hinge loss (equation 9 of the paper).
 
-    ``t log sum_j exp((margin [j != y] + s_j - s_y) / t)``: cross-entropy
-    whose wrong classes have a head start. At temperature 0 it is the hinge
-    loss.
+    ``t log sum_j exp((margin [j != y] + s_j - s_y) / t)``: cross-entropy whose
+    wrong classes have a head start. At temperature 0 it is the hinge loss.
 
     Gives a loss for each row, shape (M, ), float32 or float64.
 

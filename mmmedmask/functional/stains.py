@@ -33,12 +33,11 @@ def _optical_density(images: Tensor) -> Tensor:
 def estimate_stains(images: Tensor) -> Tensor:
     """Find the colours of haematoxylin and eosin in each image.
 
-    Macenko et al., "A method for normalizing histology slides for
-    quantitative analysis", ISBI 2009: the two first singular vectors of the
-    densities of tissue span a plane; the stains are the extremes of the
-    angles in it. Up to 64 x 64 evenly spaced pixels are looked at. Where
-    there is too little tissue or one stain only, the colours are those of
-    Ruifrok and Johnston.
+    Macenko et al., "A method for normalizing histology slides for quantitative
+    analysis", ISBI 2009: the two first singular vectors of the densities of
+    tissue span a plane; the stains are the extremes of the angles in it. Up to
+    64 x 64 evenly spaced pixels are looked at. Where there is too little
+    tissue or one stain only, the colours are those of Ruifrok and Johnston.
 
     Gives unit vectors in optical density, shape (B, 2, 3), haematoxylin (the
     one with more red in its density) first, of RGB images (B, 3, H, W) in

@@ -45,8 +45,7 @@ class GeneVectorCache:
         Args:
             encoder: Gene encoder, in evaluation mode.
             genes: Scaled expression, shape (B, G).
-            case_ids: Who they are of, or ``WITHOUT_GENES``; None: never
-                kept.
+            case_ids: Who they are of, or ``WITHOUT_GENES``; None: never kept.
             training: Whether vectors that were given count.
 
         Returns:

@@ -43,9 +43,8 @@ class GiMP(BaseModel):
     Args:
         aggregator: Config of a patch aggregator with one vector per slide,
             such as ``mmmedmask.NystromAggregator``.
-        gene_encoder: Config of a gene encoder, such as
-            ``mmmedmask.GroupMSA``; its ``init_cfg`` loads the first stage.
-            None: no genes.
+        gene_encoder: Config of a gene encoder, such as ``mmmedmask.GroupMSA``;
+            its ``init_cfg`` loads the first stage. None: no genes.
         mpm_head: Config of ``mmmedmask.MPMHead``; dimensions are filled in.
             None: nothing is masked or reconstructed.
         contrast_head: Config of ``mmmedmask.TripletHead``, or of

@@ -32,8 +32,7 @@ def gene_set_places(
             (a set in each column, under its name).
         num_genes: Genes of the vector, G.
         gene_list: The genes of the vector in order, for a file: a list, or a
-            text file with one per line. Versions of Ensembl ids do not
-            matter.
+            text file with one per line. Versions of Ensembl ids do not matter.
 
     Returns:
         For each set places in [0, G), int64, in increasing order. Genes can

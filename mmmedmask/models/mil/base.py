@@ -52,9 +52,8 @@ class BagAggregator(BaseModule):
 
     Args:
         in_dims: Dimensions of the patch features, D.
-        embed_dims: Dimensions that a linear layer with ReLU and dropout
-            brings them to, d; None: the features are used as they are, and
-            d is D.
+        embed_dims: Dimensions that a linear layer with ReLU and dropout brings
+            them to, d; None: the features are used as they are, and d is D.
         drop_rate: Dropout of the embedded patches.
         norm_features: Whether features are first scaled by their mean and
             variance over the training bags, see
@@ -99,13 +98,11 @@ class BagAggregator(BaseModule):
             coords: Not looked at.
 
         Returns:
-            The slides' vectors, shape (B, d), or (B, K, d) if
-            ``class_wise``, and the patches' tokens, shape (B, N, d), zero at
-            padding.
+            The slides' vectors, shape (B, d), or (B, K, d) if ``class_wise``,
+            and the patches' tokens, shape (B, N, d), zero at padding.
 
         Raises:
-            ValueError: If a shape or a type does not fit, or there is a
-                mask.
+            ValueError: If a shape or a type does not fit, or there is a mask.
         """
         check_unmasked(self, mask)
         tokens = self.embed_patches(patches, valid)

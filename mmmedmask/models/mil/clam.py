@@ -20,11 +20,10 @@ class CLAM(BagAggregator):
     """Attention whose extremes train classifiers of single patches.
 
     Of a bag, the B patches with the largest scores are taken for evidence of
-    its class, the B with the smallest for no evidence; with exclusive
-    classes, the B largest are not evidence of the others. A classifier per
-    class learns this from the tokens. Bags of fewer than 2 B patches use
-    half of their patches for each, so that none is both; bags of one patch
-    teach nothing.
+    its class, the B with the smallest for no evidence; with exclusive classes,
+    the B largest are not evidence of the others. A classifier per class learns
+    this from the tokens. Bags of fewer than 2 B patches use half of their
+    patches for each, so that none is both; bags of one patch teach nothing.
 
     Args:
         in_dims: See :class:`BagAggregator`.

@@ -30,8 +30,7 @@ class DSMIL(BagAggregator):
         num_classes: Classes, K.
         embed_dims: See :class:`BagAggregator`.
         query_dims: Dimensions of the queries, d_q.
-        instance_weight: Weight of the first stream's loss, beside the
-            head's.
+        instance_weight: Weight of the first stream's loss, beside the head's.
         options: Further arguments of :class:`BagAggregator`.
     """
 

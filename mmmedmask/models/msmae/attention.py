@@ -45,9 +45,8 @@ class AttentionMasking:
             throw_ratio: Share of tokens that are thrown away, t.
             masking: ``'attention'``: tokens are drawn in proportion to the
                 map, first those to be masked, then those to be thrown away.
-                ``'inverse_attention'``: drawn in the same way, but first
-                those that stay visible. ``'random'``: all maps count as
-                constant.
+                ``'inverse_attention'``: drawn in the same way, but first those
+                that stay visible. ``'random'``: all maps count as constant.
             weight_norm: See :func:`normalize_attention`.
             seed: Seed of the masking; None takes the run's.
         """

@@ -22,14 +22,12 @@ class MSMAEViT(VisionTransformer):
     """Vision transformer for pre-training and fine-tuning with MSMAE.
 
     Parameters have the names of mmpretrain's ViT. Without ``visible_ids`` it
-    is that ViT; with them, only the visible patches are embedded and
-    encoded.
+    is that ViT; with them, only the visible patches are embedded and encoded.
 
     Args:
         arch: Name of mmpretrain's architecture (``'deit-tiny'``,
-            ``'deit-small'``, ``'base'``, ...), or a dict with
-            ``embed_dims``, ``num_layers``, ``num_heads`` and
-            ``feedforward_channels``.
+            ``'deit-small'``, ``'base'``, ...), or a dict with ``embed_dims``,
+            ``num_layers``, ``num_heads`` and ``feedforward_channels``.
         img_size: Side of the images in pixels, or (h, w).
         patch_size: Side of a patch in pixels, or (h, w); divides the image.
         out_indices: Layers whose output is returned.

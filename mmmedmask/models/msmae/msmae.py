@@ -48,8 +48,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
 
     Raises:
         ValueError: If a ratio leaves no visible or no masked token, the
-            backbone does not return tokens, or the preprocessor mixes
-            images.
+            backbone does not return tokens, or the preprocessor mixes images.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict,

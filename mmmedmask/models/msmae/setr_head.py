@@ -35,8 +35,7 @@ class PlainSETRHead(BaseDecodeHead):
             (0, 1).
         norm_cfg: Normalisation after each convolution but the last; None is
             SyncBN, which on a single device is BN.
-        loss_decode: The loss, or several; None is
-            ``mmmedmask.BCEDiceLoss``.
+        loss_decode: The loss, or several; None is ``mmmedmask.BCEDiceLoss``.
     """
 
     def __init__(self, in_channels: int = 768, channels: int = 256,

@@ -262,11 +262,10 @@ class SlideOmicClassifier(BaseClassifier):
         """The vectors of slides, genes and patients, for plots.
 
         Gives ``image`` (B, d), ``genes`` (B, e), each of them None without the
-        part that makes it, and ``patient`` (B, f). Aggregators that look
-        at a bag once per class have ``image`` and ``patient`` of shape
-        (B, K, ...). Rows of patients who lack a modality are what the
-        parts make of an empty bag or of mean expression; in ``patient``
-        they are replaced.
+        part that makes it, and ``patient`` (B, f). Aggregators that look at a
+        bag once per class have ``image`` and ``patient`` of shape (B, K, ...).
+        Rows of patients who lack a modality are what the parts make of an
+        empty bag or of mean expression; in ``patient`` they are replaced.
         """
         encoded = self.encode(inputs)
         return dict(image=encoded.image, genes=encoded.genes,
