@@ -70,10 +70,11 @@ def export_backbone(
         config: str | Path | None = None, licence: str | None = None) -> dict:
     """Extract, rename and save a backbone, with a card of its model.
 
-    The files hold tensors and plain data alone. ``.safetensors`` and
-    ``.pth`` hold the tensors, ``.onnx`` the network, for batches of any
-    number of images of any size: for a vision transformer, of any number of
-    patches. Transformers with windows or relative positions keep their size.
+    The files hold tensors and plain data alone. ``.safetensors`` and ``.pth``
+    hold the tensors, ``.onnx`` the network, for batches of any number of
+    images of any size: for a vision transformer, of any number of patches.
+    Transformers with windows or relative positions keep their size. Gives
+    ``state_dict`` and ``meta`` of what was written.
 
     Args:
         source: A checkpoint of a runner, or a file with a bare dictionary of
@@ -87,9 +88,6 @@ def export_backbone(
             OpenMMLab's namings and none for the others.
         config: Config of the run. None takes the one in the checkpoint.
         licence: Licence of the weights for the card, an SPDX name.
-
-    Returns:
-        ``state_dict`` and ``meta`` of what was written.
 
     Raises:
         ModuleNotFoundError: If an ONNX file lacks the extra ``export``.

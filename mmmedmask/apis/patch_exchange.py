@@ -43,7 +43,8 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
 
     The block comes from the same place of the other's file. Coordinates stay
     the patient's own. Who gives patches to whom is drawn, each of another
-    class about as often.
+    class about as often. A ValueError if a number or a patient's bag is too
+    small, or all patients are of one class.
 
     Args:
         samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives;
@@ -51,10 +52,6 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
         block: Patches that are exchanged together, at least 1.
         places: Places to try, at equal distances over each file, P >= 2.
         seed: Draws who gives patches to whom.
-
-    Raises:
-        ValueError: If a number or a patient's bag is too small, or all
-            patients are of one class.
 
     Example:
         >>> from mmpretrain.structures import DataSample

@@ -73,7 +73,8 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
     """Extract features into ``h5_files/<slide>.h5``.
 
     Beside them ``thumbnails/<slide>.png``, ``tiles/<slide>.png`` with the
-    tiles that were kept, and ``manifests/<time>.csv``.
+    tiles that were kept, and ``manifests/<time>.csv``. Gives what became of
+    each slide, in the order of ``tasks``.
 
     Args:
         workers: Processes that read slides, each one at a time; 0 reads in
@@ -83,9 +84,6 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
             done again; else they fail.
         report: Is called after each slide with its result, the number of
             slides that are finished and the number of all.
-
-    Returns:
-        What became of each slide, in the order of ``tasks``.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder

@@ -30,11 +30,9 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float,
 
     Boxes ``(N, 4)`` are ``x1, y1, x2, y2`` in pixels. One is dropped if its
     IoU with a kept box of a higher score is strictly above the threshold. Of
-    equal scores the first one wins. ``offset`` is added to widths and
-    heights: 1 if a box includes the pixel at ``x2, y2``, else 0.
-
-    Returns:
-        Indices of the kept boxes, ``(K,)`` int64, by falling score.
+    equal scores the first one wins. ``offset`` is added to widths and heights:
+    1 if a box includes the pixel at ``x2, y2``, else 0. Gives indices of the
+    kept boxes, ``(K,)`` int64, by falling score.
     """
     dtype = _computing_dtype(boxes, scores)
     boxes = boxes.to(dtype)
@@ -124,7 +122,8 @@ def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor,
     With ``p = sigmoid(input)`` it is ``-alpha (1-p)^gamma log p`` for the
     target class and ``-(1-alpha) p^gamma log(1-p)`` for all others (Lin et
     al., Focal Loss for Dense Object Detection, equation 5). Logarithms are
-    taken of the sigmoid as a whole, so no logit is too large.
+    taken of the sigmoid as a whole, so no logit is too large. A ValueError if
+    there are class weights and a background target.
 
     Args:
         input: Logits, ``(N, C)``.
@@ -133,9 +132,6 @@ def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor,
         output: Filled, ``(N, C)``.
         gamma: Focusing exponent, at least 0.
         alpha: Weight of the target class, in ``[0, 1]``.
-
-    Raises:
-        ValueError: If there are class weights and a background target.
     """
     logits = input.to(_computing_dtype(input))
     probability = logits.sigmoid()

@@ -51,11 +51,9 @@ def resolve_chain(recipe: Recipe, row: Row,
                   scale: str) -> list[ChainStage] | None:
     """Find the configs of a row, and which stage each one starts from.
 
-    None if the row is left out at the scale.
-
-    Raises:
-        ValueError: If a config is missing or not clear, an option fits
-            nothing, or a stage starts from what no earlier stage makes.
+    None if the row is left out at the scale. A ValueError if a config is
+    missing or not clear, an option fits nothing, or a stage starts from what
+    no earlier stage makes.
     """
     stages = recipe.stages(row, scale)
     if stages is None:

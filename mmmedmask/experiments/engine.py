@@ -63,9 +63,10 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
                   options: Sequence[str] = ()) -> int:
     """Let Snakemake make files, in this process.
 
-    A job that fails stops those alone that need its files. The same call
-    goes on after an interruption, whatever it was. Ctrl-C ends the engine
-    and its local jobs; SIGTERM lets running jobs finish.
+    A job that fails stops those alone that need its files. The same call goes
+    on after an interruption, whatever it was. Ctrl-C ends the engine and its
+    local jobs; SIGTERM lets running jobs finish. Gives 0 if all targets are
+    made, 130 after Ctrl-C, else 1.
 
     Args:
         folder: Working folder of the rules, where relative paths begin. One
@@ -82,9 +83,6 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         jobs: Jobs at a time that an executor submits; None takes 100.
         report: Html file to write about what is there. Nothing is run then.
         options: More options of Snakemake's command line, which win.
-
-    Returns:
-        0 if all targets are made, 130 after Ctrl-C, else 1.
 
     Raises:
         EngineMissingError: If Snakemake is not installed.

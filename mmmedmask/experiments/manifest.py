@@ -81,10 +81,8 @@ def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
                           ) -> dict | None:
     """Read a run's manifest; refuse one of other settings, data or sources.
 
-    ``fingerprints`` are those of the data now; None does not compare them.
-
-    Raises:
-        ValueError: If something differs; the message says what.
+    ``fingerprints`` are those of the data now; None does not compare them. A
+    ValueError if something differs; the message says what.
     """
     manifest = read_manifest(run.folder)
     if manifest is None:

@@ -51,10 +51,8 @@ def token_counts(num_patches: int, mask_ratio: float,
                  throw_ratio: float) -> TokenCounts:
     """How many tokens of an image are masked, thrown and visible, Eq. 7.
 
-    Both bounds, r L and (r + t) L, are rounded down.
-
-    Raises:
-        ValueError: If a ratio is negative, or no token would stay visible.
+    Both bounds, r L and (r + t) L, are rounded down. A ValueError if a ratio
+    is negative, or no token would stay visible.
 
     Example:
         >>> token_counts(196, mask_ratio=.45, throw_ratio=.3)

@@ -58,16 +58,14 @@ def without_padding(valid: Tensor | None) -> Tensor | None:
 def lay_slides_apart(coords: Sequence[Tensor | int]) -> Tensor:
     """Lay the slides of a patient beside each other, (sum of N_i, 2), int64.
 
-    x grows by 2^32 from slide to slide, so that what reads any rows of the
-    bag sees where a slide ends, and no patch of another slide is near.
+    x grows by 2^32 from slide to slide, so that what reads any rows of the bag
+    sees where a slide ends, and no patch of another slide is near. A
+    ValueError if a position is outside of [0, 2^32).
 
     Args:
         coords: Pixel positions (x, y) of each slide's patches, shape
             (N_i, 2), int64; a number of patches where they are not known,
             which get x = 0, y = -1.
-
-    Raises:
-        ValueError: If a position is outside of [0, 2^32).
 
     Example:
         >>> lay_slides_apart([torch.tensor([[5, 7]]), 1]) - torch.tensor(
@@ -183,11 +181,9 @@ def contiguous_run(num_patches: int, length: int,
                    uniform: float) -> tuple[int, int]:
     """Choose where a run of a slide's patches begins and ends.
 
-    ``patches[start:stop]`` has ``min(length, num_patches)`` patches. The
-    start is uniform among all possible ones if ``uniform``, in [0, 1), is.
-
-    Raises:
-        ValueError: If a count is below 1 or ``uniform`` outside [0, 1).
+    ``patches[start:stop]`` has ``min(length, num_patches)`` patches. The start
+    is uniform among all possible ones if ``uniform``, in [0, 1), is. A
+    ValueError if a count is below 1 or ``uniform`` outside [0, 1).
 
     Example:
         >>> contiguous_run(num_patches=10, length=4, uniform=.5)
@@ -207,7 +203,8 @@ def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
     """Draw which patches of a run are masked, bool (L, ).
 
     Exactly ``floor(r * L)`` are masked, or with copies ``floor(r * unique)``
-    of the different patches.
+    of the different patches. A ValueError if ``ratio`` is outside [0, 1] or a
+    count is below 1.
 
     Args:
         length: Patches of the run, L.
@@ -215,9 +212,6 @@ def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
         generator: Where the randomness comes from, on the CPU.
         unique: Different patches in the run, repeated in order; copies are
             masked together. None, or at least ``length``: all differ.
-
-    Raises:
-        ValueError: If ``ratio`` is outside [0, 1] or a count is below 1.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)

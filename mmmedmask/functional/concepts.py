@@ -15,10 +15,8 @@ from mmmedmask.util.checks import check_integer
 def random_cells(uniform: Tensor, count: int) -> Tensor:
     """Choose different cells (B, count) of every image, each set as likely.
 
-    ``uniform`` (B, N) has a random number per cell.
-
-    Raises:
-        ValueError: If there are not as many cells.
+    ``uniform`` (B, N) has a random number per cell. A ValueError if there are
+    not as many cells.
 
     Example:
         >>> random_cells(torch.tensor([[.3, .1, .2]]), 2)
@@ -36,21 +34,16 @@ def cosine_kmeans(features: Tensor, start: Tensor,
     each centroid to the mean of its normalised features. A cluster without
     features takes the one that is least similar to its own centroid; the
     second empty cluster of an image takes the next, and so on. Should equal
-    features leave a cluster empty at the end, no label names it. Never in
-    the reduced precision of autocast.
+    features leave a cluster empty at the end, no label names it. Never in the
+    reduced precision of autocast. Gives labels in [0, K), int64 (B, N), by the
+    final centroids, and these, of unit length, (B, K, C). A ValueError if
+    there is no iteration.
 
     Args:
         features: Shape (B, N, C), of any length.
         start: Index of the feature at which each cluster starts, int64,
             shape (B, K), K different ones; see :func:`random_cells`.
         iterations: At least 1.
-
-    Returns:
-        Labels in [0, K), int64 (B, N), by the final centroids, and these, of
-        unit length, (B, K, C).
-
-    Raises:
-        ValueError: If there is no iteration.
 
     Example:
         >>> features = torch.tensor([[[1., 0.], [0., 1.], [2., .1]]])

@@ -22,22 +22,17 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
                    threshold: float = 0.1) -> Tensor:
     """Find the smallest box around the warm part of each feature map.
 
-    The heat map of an image is the sum of its feature channels, brought to
-    [0, 1] by its least and largest value and interpolated (bilinear) to the
-    size of the image; what is above ``threshold`` is warm (section 3.2).
+    The heat map of an image is the sum of its feature channels, brought to [0,
+    1] by its least and largest value and interpolated (bilinear) to the size
+    of the image; what is above ``threshold`` is warm (section 3.2). Gives
+    boxes (x0, y0, x1, y1) in fractions of the image, (B, 4), float32; the
+    whole image where the map is the same everywhere, or no pixel is above the
+    threshold. A ValueError if the shape or the threshold is out of range.
 
     Args:
         features: Last feature map of an encoder, shape (B, C, h, w).
         image_size: Size of the images that it saw as (H, W), in pixels.
         threshold: k of the paper, in [0, 1).
-
-    Returns:
-        Boxes (x0, y0, x1, y1) in fractions of the image, (B, 4), float32;
-        the whole image where the map is the same everywhere, or no pixel is
-        above the threshold.
-
-    Raises:
-        ValueError: If the shape or the threshold is out of range.
 
     Example:
         >>> features = torch.zeros(1, 1, 4, 4)
@@ -69,14 +64,12 @@ def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
     v^(1/alpha) <= 1 gives u^(1/alpha) over that sum. Below 1, values near 0
     and 1 are more likely than those in the middle; alpha 1 is uniform.
 
-    The result (B, ) is 0.5 if no pair is accepted, once in 4e9.
+    The result (B, ) is 0.5 if no pair is accepted, once in 4e9. A ValueError
+    if alpha is out of range.
 
     Args:
         uniform: Numbers in [0, 1), shape (B, ``BETA_DRAWS``), float64.
         alpha: Both parameters of the distribution, in (0, 1].
-
-    Raises:
-        ValueError: If alpha is out of range.
 
     Example:
         >>> uniform = torch.full((1, BETA_DRAWS), .25, dtype=torch.float64)

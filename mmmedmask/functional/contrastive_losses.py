@@ -22,15 +22,13 @@ def info_nce(image: Tensor, genes: Tensor, temperature: float | Tensor = 0.07,
     The mean of both cross-entropies of cosine similarities over the batch,
     van den Oord et al., arXiv 1807.03748, in the two-sided form of CLIP.
 
-    It is log(B) for vectors that tell nothing.
+    It is log(B) for vectors that tell nothing. A ValueError if the vectors'
+    shapes differ.
 
     Args:
         temperature: Divides the similarities, above 0.
         image_share: Weight of slides that look for genes, in [0, 1]; the
             rest is that of genes that look for slides.
-
-    Raises:
-        ValueError: If the vectors' shapes differ.
 
     Example:
         >>> float(info_nce(torch.ones(4, 2), torch.ones(4, 2)).exp())

@@ -69,10 +69,8 @@ def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
     For the loss of a place and channel, ``'squared'`` or ``'absolute'``. The
     best constant is then the mean or the median, the line that of least
     squares or of least absolute deviations (by reweighting: Schlossmacher,
-    JASA 1973). Places without weight may be left out.
-
-    Raises:
-        ValueError: If no place counts.
+    JASA 1973). Places without weight may be left out. A ValueError if no place
+    counts.
 
     Example:
         >>> values = torch.tensor([[[0.], [1.], [5.]]])

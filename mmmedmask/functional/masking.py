@@ -27,10 +27,8 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
     """Number of masked patches for a ratio.
 
     The visible patches are rounded, as in SparK on which CMIM builds: 49
-    patches at a ratio of 0.7 leave ``round(14.7) = 15`` visible, 34 masked.
-
-    Raises:
-        ValueError: If ``mask_ratio`` is outside [0, 1].
+    patches at a ratio of 0.7 leave ``round(14.7) = 15`` visible, 34 masked. A
+    ValueError if ``mask_ratio`` is outside [0, 1].
 
     Example:
         >>> num_masked_patches(49, .7)
@@ -120,11 +118,9 @@ def boxes_of_masks(masks: Tensor) -> Tensor:
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring a patch mask to the resolution of an image or a feature map.
 
-    Each patch (B, 1, h, w) becomes a constant block of (B, 1, H, W);
-    ``size`` (H, W) is a multiple of (h, w).
-
-    Raises:
-        ValueError: If blocks would differ in size.
+    Each patch (B, 1, h, w) becomes a constant block of (B, 1, H, W); ``size``
+    (H, W) is a multiple of (h, w). A ValueError if blocks would differ in
+    size.
 
     Example:
         >>> resize_mask(torch.tensor([[[[0., 1.]]]]), (2, 4))

@@ -175,16 +175,13 @@ def grid_convolution(features: Tensor, cells: Tensor, weight: Tensor,
                      bias: Tensor | None = None) -> Tensor:
     """Convolve each channel over the grid, with zeros where no patch is.
 
-    Gives the result at each patch's cell, (T, C).
+    Gives the result at each patch's cell, (T, C). A ValueError if k is even.
 
     Args:
         features: Shape (T, C). Patches that share a cell enter as their mean.
         cells: Their rows and columns, shape (T, 2), int64, not negative.
         weight: One kernel per channel, shape (C, 1, k, k), k odd.
         bias: Shape (C, ).
-
-    Raises:
-        ValueError: If k is even.
 
     Example:
         >>> cells = torch.tensor([[0, 0], [0, 1], [9, 9]])

@@ -30,10 +30,7 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Cut images (B, C, H, W) into square patches (B, L, patch_size**2 * C).
 
     Patches row by row, inside a patch pixels row by row with their channels
-    together.
-
-    Raises:
-        ValueError: If the patch size does not divide the image.
+    together. A ValueError if the patch size does not divide the image.
 
     Example:
         >>> patchify(torch.arange(4.).view(1, 1, 2, 2), patch_size=1).flatten()
@@ -51,10 +48,8 @@ def gather_patches(images: Tensor, patch_ids: Tensor,
                    patch_size: tuple[int, int]) -> Tensor:
     """Cut out some patches of images (B, C, H, W), (B, M, C, h, w).
 
-    Ids (B, M) count row by row, ``patch_size`` is (h, w) in pixels.
-
-    Raises:
-        ValueError: If the patch size does not divide the image.
+    Ids (B, M) count row by row, ``patch_size`` is (h, w) in pixels. A
+    ValueError if the patch size does not divide the image.
 
     Example:
         >>> images = torch.arange(4.).view(1, 1, 2, 2)
@@ -98,11 +93,9 @@ def unpatchify(tokens: Tensor, patch_size: int,
                grid_size: tuple[int, int]) -> Tensor:
     """Put patches together again, the inverse of :func:`patchify`.
 
-    ``grid_size`` is (rows, columns), with ``rows * columns = L``.
-
-    Raises:
-        ValueError: If the grid does not hold L patches, or the tokens are
-            no patches of this size.
+    ``grid_size`` is (rows, columns), with ``rows * columns = L``. A ValueError
+    if the grid does not hold L patches, or the tokens are no patches of this
+    size.
 
     Example:
         >>> images = torch.rand(1, 3, 4, 8)
@@ -160,10 +153,8 @@ def sincos_position_embedding(grid_size: tuple[int, int], embed_dims: int,
     function of this purpose puts the tokens of a non-square grid in column
     order; this one is row-major for every shape.
 
-    ``temperature`` is the longest wavelength over 2 pi, in patches.
-
-    Raises:
-        ValueError: If ``embed_dims`` is not a multiple of 4.
+    ``temperature`` is the longest wavelength over 2 pi, in patches. A
+    ValueError if ``embed_dims`` is not a multiple of 4.
 
     Example:
         >>> sincos_position_embedding((2, 3), embed_dims=8).shape

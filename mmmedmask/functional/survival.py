@@ -19,15 +19,13 @@ def cox_partial_likelihood(risks: Tensor, times: Tensor,
     Breslow's where many share a time, as they do in whole months, and the
     default of R's survival and of lifelines.
 
-    Without any event it is 0, which has a gradient (of 0).
+    Without any event it is 0, which has a gradient (of 0). A ValueError if the
+    shapes differ.
 
     Args:
         risks: Log relative hazards, shape (B, ), in float32 or float64.
         times: Time to the event or to the last contact, shape (B, ).
         events: Whether the event was observed, bool, shape (B, ).
-
-    Raises:
-        ValueError: If the shapes differ.
 
     Example:
         >>> risks, times = torch.zeros(2), torch.tensor([1., 2.])

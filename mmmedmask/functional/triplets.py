@@ -140,7 +140,8 @@ def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
 
     ``max(|x - x+|^2 + margin - |x - x-|^2, 0)`` with x the image's vector
     beside the genes'. Most triplets are soon satisfied; averaged over all of
-    them, the gradient of the rest would vanish.
+    them, the gradient of the rest would vanish. A ValueError if ``mining`` or
+    ``normalize`` is unknown, or draws are missing.
 
     Args:
         genes: None: images alone.
@@ -148,10 +149,6 @@ def triplet_loss(image: Tensor, genes: Tensor | None, labels: Tensor,
         mining: See :func:`mine_triplets`, as of ``uniform``.
         normalize: ``'none'``, or ``'each'`` to bring each half to length 1:
             squared distances are then at most 8.
-
-    Raises:
-        ValueError: If ``mining`` or ``normalize`` is unknown, or draws are
-            missing.
 
     Example:
         >>> vectors = torch.tensor([[0.], [1.], [1.5]])

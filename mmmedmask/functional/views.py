@@ -193,7 +193,8 @@ class ViewFamily:
 
     The defaults are ConCL's augmentation, which CMIM follows: resized crops
     and left-right flips, both exactly affine. The rest is offered because
-    pathology has no canonical orientation.
+    pathology has no canonical orientation. A ValueError if a value is outside
+    its range.
 
     Attributes:
         scale: Range of the crop's share of the image area, in (0, 1].
@@ -202,9 +203,6 @@ class ViewFamily:
         vertical_flip_prob: Probability of a top-bottom flip.
         max_angle: Largest rotation in degrees, in [0, 180].
         max_shear: Largest shear in degrees, in [0, 45].
-
-    Raises:
-        ValueError: If a value is outside its range.
     """
 
     scale: tuple[float, float] = (0.2, 1.0)

@@ -20,7 +20,8 @@ def in_windows(function: Callable[[Tensor], Tensor], tokens: Tensor,
     Windows begin at the upper left; those at the right and lower border are
     smaller if the grid (h, w) is no multiple. Nothing is padded. Extra tokens,
     such as a class token, go into every window and come out as the mean of
-    what the windows make of them, each weighted by its patches.
+    what the windows make of them, each weighted by its patches. A ValueError
+    if ``window_size`` is not positive, or the shapes do not fit.
 
     Args:
         function: Takes and returns sequences (B, N, C), of any B and N, each
@@ -29,10 +30,6 @@ def in_windows(function: Callable[[Tensor], Tensor], tokens: Tensor,
             by row, as the result.
         window_size: Patches along a side of a window.
         num_extra_tokens: E.
-
-    Raises:
-        ValueError: If ``window_size`` is not positive, or the shapes do not
-            fit.
 
     Example:
         >>> tokens = torch.arange(4.).reshape(1, 4, 1)

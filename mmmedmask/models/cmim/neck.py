@@ -96,10 +96,8 @@ class CMIMNeck(BaseModule):
         """Bring the chosen levels from the query's grid to the key's, Eq. 4.
 
         ``embeddings`` are (B, C_i, H_i, W_i), ``theta`` (B, 3, 3), float32,
-        leads from key to query.
-
-        Raises:
-            ValueError: If ``warp_impl='separable'`` meets rotated views.
+        leads from key to query. A ValueError if ``warp_impl='separable'``
+        meets rotated views.
         """
         if self.warp_impl == 'separable' and not separable:
             raise ValueError(

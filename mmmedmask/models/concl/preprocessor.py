@@ -25,17 +25,14 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
     Query and key are crops of the tile with colours of their own (MoCo v2's
     augmentation). The reference is the smallest box around both, resized
     bicubically, neither flipped nor coloured. A matrix tells where each view
-    lies in the reference.
+    lies in the reference. A ValueError if an argument is outside its range,
+    views are rotated or sheared, or a colour step is asked for that the number
+    of channels does not have.
 
     Args:
         options: Arguments of :class:`TileViewPreprocessor`. ``views`` have no
             rotations and shears, which have no box; ``color`` acts on query
             and key, each with parameters of its own.
-
-    Raises:
-        ValueError: If an argument is outside its range, views are rotated
-            or sheared, or a colour step is asked for that the number of
-            channels does not have.
     """
 
     def __init__(self, **options) -> None:

@@ -26,15 +26,12 @@ class SimpleFeaturePyramid(BaseModule):
     kept, and halved by max-pooling. Each of the four then passes a 1x1 and a
     3x3 convolution, both followed by LayerNorm over the channels. Further
     levels take every other pixel of the last one, as mmdet's FPN does for the
-    RPN.
+    RPN. A ValueError if a number is outside its range.
 
     Args:
         in_channels: Channels C of the transformer's map, a multiple of 4.
         num_outs: Number of levels, at least 4.
         init_cfg: None keeps PyTorch's initialisation, as ViTDet does.
-
-    Raises:
-        ValueError: If a number is outside its range.
     """
 
     def __init__(self, in_channels: int, out_channels: int = 256,

@@ -70,16 +70,14 @@ class WindowedLayers:
 class WindowedViT(WindowedLayers, VisionTransformer):
     """mmpretrain's ``VisionTransformer`` with ViTDet's windows.
 
-    The class token goes into every window and comes out as the mean.
+    The class token goes into every window and comes out as the mean. A
+    ValueError if a number is not positive, or there are fewer layers.
 
     Args:
         window_size: Patches along a side of a window; None has no windows.
         num_global_layers: Layers that attend to the whole image in any case,
             each the last of as many equal parts; ViTDet has four.
         options: Arguments of ``VisionTransformer``.
-
-    Raises:
-        ValueError: If a number is not positive, or there are fewer layers.
     """
 
     def __init__(self, *, window_size: int | None = 14,

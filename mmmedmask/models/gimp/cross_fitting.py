@@ -99,8 +99,9 @@ def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
     """Encode each patient by an encoder that has not seen him.
 
     The encoders of all folds start from the same weights, which keeps their
-    vectors in one space: turning them onto each other afterwards
-    (Procrustes) makes no difference.
+    vectors in one space: turning them onto each other afterwards (Procrustes)
+    makes no difference. Gives vectors, shape (N, d), without a graph. A
+    ValueError: see :func:`draw_folds`.
 
     Args:
         encoder: Config of a gene encoder.
@@ -110,12 +111,6 @@ def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
         seed: Of the folds, the weights, dropout and the order of patients.
             The global generators are as before afterwards.
         fitting: Arguments of :func:`fit_encoder`.
-
-    Returns:
-        Vectors, shape (N, d), without a graph.
-
-    Raises:
-        ValueError: See :func:`draw_folds`.
     """
     folds = draw_folds(labels.cpu(), num_folds,
                        torch.Generator().manual_seed(seed)).to(labels.device)

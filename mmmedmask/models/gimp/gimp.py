@@ -35,10 +35,11 @@ class GiMP(BaseModel):
 
     Leaving ``mpm_head`` or ``contrast_head`` out makes the rows of Table 2;
     without ``gene_encoder`` the triplets are of images alone. Patients who
-    lack slides or genes take no part in the contrast, those with slides do
-    in the reconstruction.
+    lack slides or genes take no part in the contrast, those with slides do in
+    the reconstruction.
     :class:`~mmmedmask.models.slide_omic.SlideOmicClassifier` takes
-    ``aggregator`` and ``gene_encoder`` over under the same names.
+    ``aggregator`` and ``gene_encoder`` over under the same names. A ValueError
+    if parts are missing or do not fit each other.
 
     Args:
         aggregator: Config of a patch aggregator with one vector per slide,
@@ -58,9 +59,6 @@ class GiMP(BaseModel):
             are computed once per patient.
         seed: Seed of ``mining='random'`` and of hidden fragments; None takes
             the run's.
-
-    Raises:
-        ValueError: If parts are missing or do not fit each other.
     """
 
     def __init__(self, aggregator: dict, gene_encoder: dict | None = None,

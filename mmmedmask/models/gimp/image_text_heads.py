@@ -230,9 +230,10 @@ class REFERSHead(ImageTextHead):
     Zhou et al., "Generalized radiograph representation learning via
     cross-supervision between images and free-text radiology reports", Nature
     Machine Intelligence 2022. A decoder, whose queries are the positions of
-    GroupMSA's fragments, attends to the slide and its regions and predicts
-    all genes at once: expression has no order in which to write it. Slides
-    of a patient, as views of a study there, are one bag.
+    GroupMSA's fragments, attends to the slide and its regions and predicts all
+    genes at once: expression has no order in which to write it. Slides of a
+    patient, as views of a study there, are one bag. A ValueError in training,
+    if the gene encoder has no positions.
 
     Args:
         image_dims: See :class:`ImageTextHead`, as for all that is not named.
@@ -242,9 +243,6 @@ class REFERSHead(ImageTextHead):
         image_share: Weight in the matching of slides that look for genes.
         num_regions: Runs of patches of a slide.
         gene_weight: Weight of the reconstruction.
-
-    Raises:
-        ValueError: In training, if the gene encoder has no positions.
     """
 
     def __init__(self, image_dims: int, gene_dims: int,

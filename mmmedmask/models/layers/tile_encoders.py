@@ -30,7 +30,9 @@ _PROBE_SIZE = 64
 class TileEncoder(nn.Module):
     """A network with the normalisation that belongs to it.
 
-    Its features have the size ``dims``, D.
+    Its features have the size ``dims``, D. A ValueError if ``mean`` or ``std``
+    is not three numbers, a size is not positive, or the network's output has
+    another shape.
 
     Args:
         network: Takes normalised tiles (B, 3, H, W) and gives features
@@ -41,10 +43,6 @@ class TileEncoder(nn.Module):
         std: What they are divided by.
         input_size: Side in pixels that tiles are resized to first; None
             takes tiles as they are.
-
-    Raises:
-        ValueError: If ``mean`` or ``std`` is not three numbers, a size is
-            not positive, or the network's output has another shape.
     """
 
     def __init__(self, network: nn.Module, name: str,

@@ -25,8 +25,10 @@ _TYPE_RANGES = {torch.uint8: 255.0, torch.int32: 65535.0}
 class TileViewPreprocessor(BaseDataPreprocessor):
     """What the preprocessors of methods that draw views of tiles share.
 
-    Loader workers only have to decode. A subclass draws what its method
-    needs in :meth:`training_inputs`, from the numbers of :meth:`draw`.
+    Loader workers only have to decode. A subclass draws what its method needs
+    in :meth:`training_inputs`, from the numbers of :meth:`draw`. A ValueError
+    if an argument is outside its range, or a colour step is asked for that the
+    number of channels does not have.
 
     Args:
         mean: Mean of each channel, in stored units, as ``std``. Its length
@@ -42,10 +44,6 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
         seed: Seed of the draws; None takes the run's.
-
-    Raises:
-        ValueError: If an argument is outside its range, or a colour step is
-            asked for that the number of channels does not have.
     """
 
     #: What to say where a sample is not an image (C, H, W).

@@ -32,14 +32,11 @@ class BCEDiceLoss(nn.Module):
     predicted in it. All sums are in float32.
 
     For SETR's auxiliary heads, whose loss counts 0.4, give both weights times
-    0.4.
+    0.4. A ValueError if a weight is negative, or both are 0.
 
     Args:
         bce_weight: Weight of the cross-entropy, Eq. 9's lambda.
         dice_weight: Weight of the Dice loss.
-
-    Raises:
-        ValueError: If a weight is negative, or both are 0.
     """
 
     # mmseg trains on losses whose name begins so.

@@ -75,8 +75,9 @@ class SlideOmicClassifier(BaseClassifier):
     A patient may lack slides or genes at training and at test. An image-omic
     model replaces the missing vector (see
     :class:`~mmmedmask.models.slide_omic.fusion.Fusion`) and says in
-    ``modalities`` what a prediction rests on. A patient with nothing that
-    the model looks at is an error, which names the case.
+    ``modalities`` what a prediction rests on. A patient with nothing that the
+    model looks at is an error, which names the case. A ValueError if the parts
+    do not fit each other.
 
     Args:
         aggregator: Config of a patch aggregator; None: no slides.
@@ -90,9 +91,6 @@ class SlideOmicClassifier(BaseClassifier):
             ``mmmedmask.SlideOmicDataPreprocessor``.
         freeze_gene_encoder: Whether the gene encoder stays as it is: no
             gradient, and never in training mode.
-
-    Raises:
-        ValueError: If the parts do not fit each other.
     """
 
     def __init__(self, aggregator: dict | nn.Module | None = None,

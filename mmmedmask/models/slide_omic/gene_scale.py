@@ -78,10 +78,8 @@ class GeneScale(nn.Module):
         """Scale expression; missing genes (NaN) become 0, the mean.
 
         Values (B, G) are in the unit of the scale; the result is float32 in
-        [-clip, clip].
-
-        Raises:
-            ValueError: If there is no scale or the number of genes differs.
+        [-clip, clip]. A ValueError if there is no scale or the number of genes
+        differs.
         """
         if not self.is_set:
             raise ValueError(

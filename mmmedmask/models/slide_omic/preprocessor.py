@@ -19,7 +19,8 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
     logarithm of logarithms and z-scores), with what
     ``mmmedmask.GeneStatsHook`` fitted to the training cases. This scale and
     the list of genes are in the checkpoint, so that a later stage or a test
-    scales the same genes in the same way.
+    scales the same genes in the same way. A ValueError if ``init_cfg`` is of
+    another kind.
 
     Args:
         init_cfg: Where a later stage takes the scale from:
@@ -27,9 +28,6 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
             'data_preprocessor.')``. None: from the training cases, or from
             the checkpoint that the runner loads or resumes.
         non_blocking: Copy to the device without waiting.
-
-    Raises:
-        ValueError: If ``init_cfg`` is of another kind.
     """
 
     def __init__(self, init_cfg: dict | None = None,
