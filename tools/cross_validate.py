@@ -25,12 +25,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.experiments.tool_options import (
-    add_engine_options,
-    describe_failures,
-    run_plan,
-    split_arguments,
-)
+from mmmedmask.experiments import tool_options
 from mmmedmask.util.command_line import add_config_options
 
 TOOLS = Path(__file__).resolve().parent
@@ -71,18 +66,16 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'this cohort, or the scores are too good')
     add_config_options(parser, 'override settings of all stages; 2:KEY=VALUE '
                        'those of the second stage alone')
-    add_engine_options(parser)
+    tool_options.add_engine_options(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    ours, more = split_arguments(sys.argv[1:] if argv is None else argv)
+    ours, more = tool_options.split_arguments(
+        sys.argv[1:] if argv is None else argv)
     args = parse_args(ours)
 
-    from mmmedmask.experiments.cross_validation import (
-        ad_hoc_recipe,
-        write_folds_table,
-    )
+    from mmmedmask.experiments import cross_validation
     from mmmedmask.experiments.execute import write_report
     from mmmedmask.experiments.fold_axis import draw_cohort_folds, find_folds
     from mmmedmask.experiments.plan import plan_runs
@@ -92,20 +85,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.draw is not None:
             draw_cohort_folds(args.configs[-1], options, args.folds,
                               args.draw, args.draw_seed, args.by_site)
-        recipe = ad_hoc_recipe(args.configs, options, args.checkpoint,
-                               args.pretrained)
+        recipe = cross_validation.ad_hoc_recipe(
+            args.configs, options, args.checkpoint, args.pretrained)
         work_dir = args.work_dir or Path('work_dirs', recipe.name)
         plan = plan_runs(
             [(recipe, recipe.rows)], 'paper', work_dir,
             seeds=args.seeds or [None],
             folds={recipe.name: find_folds(args.folds, args.select)})
-        status = run_plan(plan, args, TOOLS, more)
-        failures = describe_failures(plan)
+        status = tool_options.run_plan(plan, args, TOOLS, more)
+        failures = tool_options.describe_failures(plan)
         if status or failures:
             raise RuntimeError('\n'.join([
                 f'{len(failures)} of {len(plan.runs)} runs are not done; the '
                 'same command goes on:', *(f'- {one}' for one in failures)]))
-        table = write_folds_table(plan, recipe)
+        table = cross_validation.write_folds_table(plan, recipe)
         if args.report is not None:
             write_report(plan, TOOLS, [work_dir / 'results.md',
                                        work_dir / 'results.csv'], args.report)

@@ -39,12 +39,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.experiments.tool_options import (
-    add_engine_options,
-    describe_failures,
-    run_plan,
-    split_arguments,
-)
+from mmmedmask.experiments import tool_options
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -87,7 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--table-only', action='store_true',
         help='make the tables of what is there and run nothing')
-    add_engine_options(parser)
+    tool_options.add_engine_options(parser)
     args = parser.parse_args(argv)
     if not args.tables and not args.list:
         parser.error('name a table, or see --list')
@@ -163,11 +158,7 @@ def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
 
 def print_commands(args: argparse.Namespace, plan) -> None:
     """Print all commands, with the rows that they are for."""
-    from mmmedmask.experiments.commands import (
-        batch_notes,
-        run_steps,
-        shell_line,
-    )
+    from mmmedmask.experiments import commands
     from mmmedmask.experiments.schema import locate_recipe
 
     if args.scale == 'smoke':
@@ -183,14 +174,14 @@ def print_commands(args: argparse.Namespace, plan) -> None:
                     *map(str, seeds), '--work-dir', str(args.work_dir),
                     *['--share-pretraining'] * args.share_pretraining]))
         return
-    for note in batch_notes(plan.runs):
+    for note in commands.batch_notes(plan.runs):
         print(f'# {note}')
     for number, run in enumerate(plan.runs, 1):
         print(f'# [{number}/{len(plan.runs)}] {run.title}')
         for user in run.users:
             print(f'#   for {user}')
-        for step in run_steps(run, TOOLS):
-            print(shell_line(step.command))
+        for step in commands.run_steps(run, TOOLS):
+            print(commands.shell_line(step.command))
 
 
 def write_all_tables(args: argparse.Namespace, plan, command: str) -> None:
@@ -210,14 +201,14 @@ def write_all_tables(args: argparse.Namespace, plan, command: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
-    ours, options = split_arguments(argv)
+    ours, options = tool_options.split_arguments(argv)
     args = parse_args(ours)
     try:
         if args.list:
             list_tables(args.tables)
             return 0
 
-        from mmmedmask.experiments.commands import batch_notes
+        from mmmedmask.experiments import commands
         from mmmedmask.experiments.plan import plan_runs
 
         tables = load_tables(args)
@@ -229,9 +220,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_commands(args, plan)
             return 0
         if not args.table_only:
-            for note in batch_notes(plan.runs):
+            for note in commands.batch_notes(plan.runs):
                 print(note, flush=True)
-            status = run_plan(plan, args, TOOLS, options)
+            status = tool_options.run_plan(plan, args, TOOLS, options)
             if status == 130:
                 print('\nStopped. The same command goes on where this '
                       'stopped.')
@@ -240,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_all_tables(args, plan, command)
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise SystemExit(f'reproduce.py: {error}') from None
-    failures = [] if args.table_only else describe_failures(plan)
+    failures = [] if args.table_only else tool_options.describe_failures(plan)
     if failures:
         print(f'\n{len(failures)} of {len(plan.runs)} runs failed:')
         for failure in failures:

@@ -8,11 +8,7 @@ A model that is never trained, such as Segment Anything, has no checkpoint.
 import argparse
 from collections.abc import Sequence
 
-from mmmedmask.util.command_line import (
-    add_config_options,
-    add_launcher,
-    set_local_rank,
-)
+from mmmedmask.util import command_line
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -32,12 +28,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--tta', action='store_true',
         help="test-time augmentation, as the config's tta_model and "
         'tta_pipeline say')
-    add_config_options(
+    command_line.add_config_options(
         parser, 'override settings, e.g. test_dataloader.batch_size=4 or '
         'key="[a,b]"; lists and tuples in quotes and without blanks')
-    add_launcher(parser)
+    command_line.add_launcher(parser)
     args = parser.parse_args(argv)
-    set_local_rank(args)
+    command_line.set_local_rank(args)
     return args
 
 

@@ -7,11 +7,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from mmmedmask.util.command_line import (
-    add_config_options,
-    add_launcher,
-    set_local_rank,
-)
+from mmmedmask.util import command_line
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -36,12 +32,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate from auto_scale_lr.base_batch_size to '
         'the number of samples that all processes take per step')
-    add_config_options(
+    command_line.add_config_options(
         parser, 'override settings, e.g. train_dataloader.batch_size=4 or '
         'key="[a,b]"; lists and tuples in quotes and without blanks')
-    add_launcher(parser)
+    command_line.add_launcher(parser)
     args = parser.parse_args(argv)
-    set_local_rank(args)
+    command_line.set_local_rank(args)
     return args
 
 

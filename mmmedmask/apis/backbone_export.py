@@ -9,12 +9,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmmedmask.config_files import load_config
-from mmmedmask.engine.checkpoint.model_card import (
-    describe_run,
-    normalisation_of,
-    read_config_text,
-    write_card,
-)
+from mmmedmask.engine.checkpoint import model_card, writing
 from mmmedmask.engine.checkpoint.naming import (
     NAMINGS,
     backbone_family,
@@ -28,11 +23,6 @@ from mmmedmask.engine.checkpoint.reading import (
     select_prefix,
 )
 from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
-from mmmedmask.engine.checkpoint.writing import (
-    describe_source,
-    save_safetensors,
-    save_weights,
-)
 from mmmedmask.util.atomic_files import write_json, write_text
 from mmmedmask.util.checks import check_choice
 
@@ -115,19 +105,19 @@ def export_backbone(
     meta = meta if isinstance(meta, dict) else {}
     text = meta.get('cfg')
     settings = load_config(config) if config is not None else \
-        read_config_text(text) if isinstance(text, str) else None
+        model_card.read_config_text(text) if isinstance(text, str) else None
     renamed = rename_backbone(backbone, 'timm' if naming == HF else naming)
     if target_prefix is None:
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
     start = normalize_prefix(target_prefix)
     renamed = {f'{start}{name}': one for name, one in renamed.items()}
-    origin = describe_source(
+    origin = writing.describe_source(
         source, source_prefix=prefix, naming=naming,
         config_sha256=hashlib.sha256(text.encode()).hexdigest()
         if isinstance(text, str) else None,
         **{key: meta.get(key) for key in (
             'experiment_name', 'epoch', 'iter', 'seed', 'mmengine_version')})
-    facts = describe_run(checkpoint, settings, licence)
+    facts = model_card.describe_run(checkpoint, settings, licence)
     described = {files[0].name: f'the tensors, as {naming} names them'}
     if files[0].suffix == '.onnx':
         names = _write_network(files[0], backbone, settings)
@@ -135,13 +125,13 @@ def export_backbone(
                      f'{", ".join(names)}'}
         written = {'state_dict': renamed, 'meta': origin}
     elif files[0].suffix == '.pth':
-        written = save_weights(files[0], renamed, origin)
+        written = writing.save_weights(files[0], renamed, origin)
     else:
-        written = save_safetensors(files[0], renamed, origin)
+        written = writing.save_safetensors(files[0], renamed, origin)
     if naming == HF:
         write_json(files[1], _timm_config(backbone, settings))
         described[files[1].name] = 'the architecture and its normalisation'
-    write_text(files[-1], write_card(
+    write_text(files[-1], model_card.write_card(
         facts, described, _usage(files[0], naming),
         'timm' if naming in ('timm', HF) else 'pytorch'))
     return written
@@ -200,8 +190,9 @@ def _write_network(path: Path, backbone: Mapping[str, Tensor],
         step = side[0] // network.patch_resolution[0]
     else:
         step = None
-    return write_onnx(
-        path, network, len(normalisation_of(settings)['mean']), size, step)
+    return write_onnx(path, network,
+                      len(model_card.normalisation_of(settings)['mean']), size,
+                      step)
 
 
 def _timm_config(backbone: Mapping[str, Tensor],
@@ -210,7 +201,8 @@ def _timm_config(backbone: Mapping[str, Tensor],
     if backbone_family(backbone) == 'vit':
         heads = _loaded(backbone, settings).layers[0].attn.num_heads
     architecture, arguments = timm_architecture(backbone, heads)
-    units = normalisation_of(Config() if settings is None else settings)
+    units = model_card.normalisation_of(Config() if settings is None
+                                        else settings)
     side = arguments.get('img_size', _SIDE)
     return dict(
         architecture=architecture,

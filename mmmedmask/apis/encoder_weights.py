@@ -17,10 +17,7 @@ from torch import Tensor, nn
 
 from mmmedmask.apis.backbone_export import build_backbone
 from mmmedmask.config_files import load_config
-from mmmedmask.engine.checkpoint.matching import (
-    compare_modules,
-    suggest_prefix,
-)
+from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.model_card import normalisation_of
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
@@ -28,14 +25,7 @@ from mmmedmask.engine.checkpoint.reading import (
     select_prefix,
 )
 from mmmedmask.engine.frozen_features import untrained_encoder
-from mmmedmask.models.layers.tile_encoders import (
-    BLOCK3_SUFFIX,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    TileEncoder,
-    timm_network,
-    torchvision_network,
-)
+from mmmedmask.models.layers import tile_encoders
 from mmmedmask.util.checks import check_choice
 
 TIMM_PREFIX = 'timm:'
@@ -46,10 +36,10 @@ _PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16,
                'float16': torch.float16}
 
 
-def build_tile_encoder(name: str, weights: str | None = None,
-                       config: str | Path | None = None,
-                       random_seed: int | None = None,
-                       input_size: int | None = None) -> TileEncoder:
+def build_tile_encoder(
+        name: str, weights: str | None = None,
+        config: str | Path | None = None, random_seed: int | None = None,
+        input_size: int | None = None) -> tile_encoders.TileEncoder:
     """Build an encoder.
 
     Args:
@@ -96,7 +86,7 @@ def build_tile_encoder(name: str, weights: str | None = None,
                 _load_weights(network, name, weights))
     if input_size is not None:
         units['input_size'] = input_size
-    encoder = TileEncoder(
+    encoder = tile_encoders.TileEncoder(
         network.to(memory_format=torch.channels_last), name, **units)
     encoder.weights_id = identity
     return encoder.requires_grad_(False)
@@ -145,11 +135,11 @@ def _build_network(name: str,
     if name == CONFIG_ENCODER:
         return _backbone_of_config(config)
     if name.startswith(TIMM_PREFIX):
-        return timm_network(name.removeprefix(TIMM_PREFIX))
-    network = torchvision_network(name)
+        return tile_encoders.timm_network(name.removeprefix(TIMM_PREFIX))
+    network = tile_encoders.torchvision_network(name)
     return network, {
-        'mean': IMAGENET_MEAN,
-        'std': IMAGENET_STD,
+        'mean': tile_encoders.IMAGENET_MEAN,
+        'std': tile_encoders.IMAGENET_STD,
         # Transformers have one position embedding per patch.
         'input_size': getattr(network, 'image_size', None)}
 
@@ -170,7 +160,8 @@ def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
     if weights is None and TORCHVISION_DEFAULT in own:
         weights = TORCHVISION_DEFAULT
     if weights in own:
-        tensors = _download(name.removesuffix(BLOCK3_SUFFIX), own[weights])
+        tensors = _download(name.removesuffix(tile_encoders.BLOCK3_SUFFIX),
+                            own[weights])
         identity = f'torchvision:{weights}'
     elif weights is None:
         raise ValueError(
@@ -193,7 +184,7 @@ def _torchvision_weights(name: str) -> Mapping[str, object]:
     if name.startswith(TIMM_PREFIX) or name == CONFIG_ENCODER:
         return {}
     return torchvision.models.get_model_weights(
-        name.removesuffix(BLOCK3_SUFFIX)).__members__
+        name.removesuffix(tile_encoders.BLOCK3_SUFFIX)).__members__
 
 
 def _download(base: str, weights: object) -> dict[str, Tensor]:
@@ -210,8 +201,8 @@ def _download(base: str, weights: object) -> dict[str, Tensor]:
 def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
               source: str) -> None:
     """Load every tensor of a network, whatever prefix it has."""
-    prefix, _ = suggest_prefix(network.state_dict(), tensors)
-    report = compare_modules([network], tensors, prefix)
+    prefix, _ = matching.suggest_prefix(network.state_dict(), tensors)
+    report = matching.compare_modules([network], tensors, prefix)
     if len(report.matched) != report.expected:
         raise ValueError(
             f'{source!r} does not fit the encoder, {len(report.matched)} of '
@@ -219,7 +210,7 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
     network.load_state_dict(select_prefix(tensors, prefix), strict=False)
 
 
-def encode_tiles(encoder: TileEncoder, tiles: np.ndarray,
+def encode_tiles(encoder: tile_encoders.TileEncoder, tiles: np.ndarray,
                  precision: str = 'float32') -> np.ndarray:
     """Encode RGB tiles, uint8 (B, H, W, 3), as float32 (B, D).
 

@@ -47,19 +47,15 @@ def list_inputs(inputs: Any) -> list[Any]:
         return found
     if isinstance(inputs, str | Path):
         # It imports all data sets.
-        from mmmedmask.datasets.radiology import (
-            is_scan,
-            pictures_of,
-            split_part,
-        )
+        from mmmedmask.datasets import radiology
         from mmmedmask.datasets.tiles import walk_files
-        path, part = split_part(inputs)
+        path, part = radiology.split_part(inputs)
         if path.is_dir():
             return list_inputs(walk_files(path))
         if not path.is_file():
             raise FileNotFoundError(f'there is no file or folder {path}')
-        if part is None and is_scan(path):
-            return list(map(Path, pictures_of(path)))
+        if part is None and radiology.is_scan(path):
+            return list(map(Path, radiology.pictures_of(path)))
         return [Path(inputs)]
     if hasattr(inputs, 'getbands'):
         mode = inputs.mode if inputs.mode in ('L', 'I;16') else 'RGB'

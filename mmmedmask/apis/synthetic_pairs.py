@@ -13,15 +13,7 @@ import numpy as np
 import torch
 from torchvision.models import resnet18
 
-from mmmedmask.apis.tile_bags import (
-    Tile,
-    find_tiles,
-    make_bags,
-    mosaic_coords,
-    read_groups,
-    read_tile,
-    split_bags,
-)
+from mmmedmask.apis import tile_bags
 from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.expression.table import load_expression
 from mmmedmask.datasets.slides.feature_writer import FeatureWriter
@@ -98,10 +90,11 @@ class PairedCohort(Conversion):
 
     def write(self, out: Path) -> list[str]:
         """Write features, expression, ``cohort.csv`` and ``README.txt``."""
-        groups = None if self.groups is None else read_groups(self.groups)
-        bags = split_bags(
-            make_bags(find_tiles(self.tiles, groups), self.bag_size,
-                      self.seed),
+        groups = None if self.groups is None else tile_bags.read_groups(
+            self.groups)
+        bags = tile_bags.split_bags(
+            tile_bags.make_bags(tile_bags.find_tiles(self.tiles, groups),
+                                self.bag_size, self.seed),
             dict(zip(SPLITS, self.shares, strict=True)), self.seed)
         tables = {folder.name: load_expression(path, self.unit)
                   for folder, path in zip(self.tiles, self.genes, strict=True)}
@@ -144,16 +137,18 @@ def _random_network(seed: int) -> torch.nn.Module:
     return torch.nn.Sequential(*list(network.children())[:6]).eval()
 
 
-def _encode_bag(tiles: Sequence[Tile], network: torch.nn.Module,
+def _encode_bag(tiles: Sequence[tile_bags.Tile], network: torch.nn.Module,
                 tile_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Features (N, 128) and corners (x, y) in a mosaic (N, 2) of patches."""
     side = tile_size // STRIDE
     cells = np.stack(np.mgrid[:side, :side][::-1], axis=-1).reshape(-1, 2)
     features, coords = [], []
-    for tile, corner in zip(tiles, mosaic_coords(len(tiles), tile_size),
+    for tile, corner in zip(tiles,
+                            tile_bags.mosaic_coords(len(tiles), tile_size),
                             strict=True):
-        picture = torch.from_numpy(read_tile(tile, tile_size)).permute(
-            2, 0, 1)[None].float() / 127.5 - 1
+        picture = torch.from_numpy(
+            tile_bags.read_tile(tile, tile_size)).permute(
+                2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
             maps = network(picture)[0]
         features.append(maps.flatten(1).t().numpy())

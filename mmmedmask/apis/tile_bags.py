@@ -21,10 +21,7 @@ from mmmedmask.datasets.image_io import (
     ImageFileError,
     read_image,
 )
-from mmmedmask.datasets.slides.feature_writer import (
-    FeatureWriter,
-    differing_settings,
-)
+from mmmedmask.datasets.slides import feature_writer
 from mmmedmask.datasets.slides.tiling import resize
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
@@ -311,7 +308,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
                     'precision': precision,
                     'tile_size': tile_size,
                     'tiles': [str(tile) for tile in bag.tiles]}
-        differing = differing_settings(path, settings)
+        differing = feature_writer.differing_settings(path, settings)
         if differing:
             raise ValueError(
                 f'{path} was made with other settings ({differing}): choose '
@@ -342,7 +339,7 @@ def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,
     side = tiles.shape[1]
     coords = mosaic_coords(len(tiles), side)
     width, height = (int(value) for value in coords.max(axis=0) + side)
-    writer = FeatureWriter(
+    writer = feature_writer.FeatureWriter(
         path, coords, encoder.dims, encoder.name, settings,
         dict(patch_size=side, patch_size_level0=side, overlap=0,
              level0_width=width, level0_height=height, name=path.stem))

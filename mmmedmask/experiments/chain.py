@@ -17,15 +17,9 @@ from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.config_files import load_config, override_settings
+from mmmedmask.experiments import schema
 from mmmedmask.experiments.config_content import find_checkpoints
 from mmmedmask.experiments.run import Where
-from mmmedmask.experiments.schema import (
-    DATA_PREFIX,
-    RECIPE_FOLDER,
-    Recipe,
-    Row,
-    Stage,
-)
 from mmmedmask.util.nearest import did_you_mean, nearest_names
 
 # How alike an unknown key must be to one beside it to be a misspelling.
@@ -41,13 +35,13 @@ class ChainStage:
     """
 
     name: str
-    stage: Stage
+    stage: schema.Stage
     path: Path
     config: Config
     sources: Mapping[Where, str]
 
 
-def resolve_chain(recipe: Recipe, row: Row,
+def resolve_chain(recipe: schema.Recipe, row: schema.Row,
                   scale: str) -> list[ChainStage] | None:
     """Find the configs of a row, and which stage each one starts from.
 
@@ -96,8 +90,8 @@ def locate_config(name: str, recipe_file: Path) -> Path:
                 return folder / name
         raise FileNotFoundError(f'there is no config {name!r}, neither from '
                                 f'{beside} nor from the working folder')
-    nearby = _by_name(beside.parent.rglob('*.py')
-                      if beside.name == RECIPE_FOLDER else beside.glob('*.py'))
+    nearby = _by_name(beside.parent.rglob('*.py') if beside.name
+                      == schema.RECIPE_FOLDER else beside.glob('*.py'))
     shipped = _shipped_configs()
     paths = {path.resolve(): path for path in (
         *shipped.get(name, ()), *nearby.get(name, ()))}
@@ -185,7 +179,7 @@ def _unknown_source(config: Config, where: Where, file: str,
     key, name = '.'.join(where), Path(config.filename).name
     if not file:
         return f'{name} has no checkpoint at {key}'
-    if file.startswith(DATA_PREFIX):
+    if file.startswith(schema.DATA_PREFIX):
         return (f"{name} starts from {file!r} ({key}), which is not among "
                 "the row's weights: say there where it comes from")
     return (f'{name} starts from {file!r} ({key}), which no earlier stage '

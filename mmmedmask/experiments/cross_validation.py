@@ -7,15 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.config_files import best_pointers
-from mmmedmask.evaluation.fold_table import (
-    FoldRow,
-    add_hidden,
-    classification_rows,
-    markdown_table,
-    spread_rows,
-    survival_rows,
-    write_rows,
-)
+from mmmedmask.evaluation import fold_table
 from mmmedmask.evaluation.patient_tables import (
     HIDDEN,
     PATIENTS_FILE,
@@ -26,23 +18,17 @@ from mmmedmask.evaluation.patient_tables import (
     read_risks,
     write_patients,
 )
+from mmmedmask.experiments import schema
 from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.config_content import BEST_NAME, find_checkpoints
 from mmmedmask.experiments.manifest import read_manifest
 from mmmedmask.experiments.plan import Axis, Cell, Plan
-from mmmedmask.experiments.schema import (
-    Recipe,
-    Row,
-    Stage,
-    TableColumn,
-    Weights,
-)
 
 
 def ad_hoc_recipe(configs: Sequence[str | Path],
                   options: Mapping[str, Any] | None = None,
                   checkpoint: str = 'best',
-                  pretrained: Collection[str] = ()) -> Recipe:
+                  pretrained: Collection[str] = ()) -> schema.Recipe:
     """Make a recipe of one row from configs.
 
     Args:
@@ -83,21 +69,24 @@ def ad_hoc_recipe(configs: Sequence[str | Path],
     for key, (path, chosen, config) in loaded.items():
         wanted = checkpoint == 'best' if key == name else path.stem in bests
         best = wanted and best_pointers(config)
-        stages[key] = Stage(str(path), 'best' if best else 'last', chosen)
+        stages[key] = schema.Stage(str(path), 'best' if best else 'last',
+                                   chosen)
     unused = sorted(set(pretrained) - named)
     if unused:
         raise ValueError(f'pretrained={unused} is what no stage starts from; '
                          f'they start from {sorted(named)}')
     title = Path(configs[-1]).stem
-    row = Row('folds', title, stages, small=None, weights=tuple(
-        Weights(file, 'whoever gave --pretrained') for file in pretrained))
-    return Recipe(path=Path('recipe.yml'), name=f'{title}_folds', title=title,
-                  paper='none', seeds=(0, ), rows=(row, ), ad_hoc=True,
-                  columns=(TableColumn('scores', 'Scores', name, ''), ))
+    row = schema.Row('folds', title, stages, small=None, weights=tuple(
+        schema.Weights(file, 'whoever gave --pretrained')
+        for file in pretrained))
+    return schema.Recipe(
+        path=Path('recipe.yml'), name=f'{title}_folds', title=title,
+        paper='none', seeds=(0, ), rows=(row, ), ad_hoc=True,
+        columns=(schema.TableColumn('scores', 'Scores', name, ''), ))
 
 
-def fold_rows(plan: Plan, recipe: Recipe, row: Row,
-              stage: str) -> list[FoldRow]:
+def fold_rows(plan: Plan, recipe: schema.Recipe, row: schema.Row,
+              stage: str) -> list[fold_table.FoldRow]:
     """Collect what all folds of a row gave, their spread, and all patients.
 
     Empty if a fold is not done yet. Where tests left no predictions of
@@ -107,22 +96,23 @@ def fold_rows(plan: Plan, recipe: Recipe, row: Row,
     if not cells:
         return []
     for file, read, tabulate in (
-            (PATIENTS_FILE, read_patients, classification_rows),
-            (RISKS_FILE, read_risks, survival_rows)):
+            (PATIENTS_FILE, read_patients, fold_table.classification_rows),
+            (RISKS_FILE, read_risks, fold_table.survival_rows)):
         runs = _read_all(cells, file, read)
         if not runs:
             continue
         found = tabulate(runs)
         for key in HIDDEN:
             runs = _read_all(cells, hidden_file(file, key), read)
-            found = add_hidden(found, key, tabulate(runs) if runs else ())
+            found = fold_table.add_hidden(found, key,
+                                          tabulate(runs) if runs else ())
         return found
-    rows = [FoldRow(axis.seed, f'fold {axis.fold}', None,
-                    _results(cell)) for axis, cell in cells.items()]
-    return rows + spread_rows(rows)
+    rows = [fold_table.FoldRow(axis.seed, f'fold {axis.fold}', None,
+                               _results(cell)) for axis, cell in cells.items()]
+    return rows + fold_table.spread_rows(rows)
 
 
-def write_folds_table(plan: Plan, recipe: Recipe) -> str:
+def write_folds_table(plan: Plan, recipe: schema.Recipe) -> str:
     """Write the table of an ad-hoc recipe: ``results.md`` and ``.csv``.
 
     Predictions of all folds are in ``patients.csv``, with several seeds in
@@ -130,9 +120,9 @@ def write_folds_table(plan: Plan, recipe: Recipe) -> str:
     """
     row, stage = recipe.rows[0], recipe.columns[0].stage
     rows = fold_rows(plan, recipe, row, stage)
-    table = markdown_table(rows)
+    table = fold_table.markdown_table(rows)
     (plan.folder / 'results.md').write_text(table + '\n', encoding='utf-8')
-    write_rows(plan.folder / 'results.csv', rows)
+    fold_table.write_rows(plan.folder / 'results.csv', rows)
     cells = _cells_of(plan, recipe, row, stage)
     seeds = {axis.seed for axis in cells}
     for seed in seeds:
@@ -158,7 +148,7 @@ def _read_all(cells: Mapping[Axis, Cell], name: str, read: Callable) -> dict:
         if all(files.values()) else {}
 
 
-def _cells_of(plan: Plan, recipe: Recipe, row: Row,
+def _cells_of(plan: Plan, recipe: schema.Recipe, row: schema.Row,
               stage: str) -> dict[Axis, Cell]:
     """Cells of all folds; empty unless all of them are tested."""
     cells = {axis: plan.cells[recipe.name, row.name, stage, axis]

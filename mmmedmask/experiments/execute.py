@@ -6,21 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.experiments.engine import (
-    lock_folder,
-    run_snakemake,
-    visible_gpus,
-)
+from mmmedmask.experiments import engine, run_job
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import load_checked_manifest, read_quietly
 from mmmedmask.experiments.plan import Plan
 from mmmedmask.experiments.run import DONE_FILE, Run, write_runs
-from mmmedmask.experiments.run_job import (
-    StartStep,
-    StepFailedError,
-    do_run,
-    open_steps,
-)
 from mmmedmask.experiments.schema import DATA_PREFIX
 
 SNAKEFILE = Path(__file__).with_name('Snakefile')
@@ -62,12 +52,12 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
             :func:`~mmmedmask.experiments.engine.run_snakemake`.
     """
     need = max((run.gpus for run in plan.runs), default=1)
-    gpus = len(visible_gpus())
+    gpus = len(engine.visible_gpus())
     resources = dict(gpus=gpus) if executor is None and gpus >= need else {}
     plan.folder.mkdir(parents=True, exist_ok=True)
-    with lock_folder(plan.folder):
+    with engine.lock_folder(plan.folder):
         _forget_unfinished(plan, tools)
-    return run_snakemake(
+    return engine.run_snakemake(
         SNAKEFILE, plan.folder, dict(plan=str(write_plan(plan, tools))),
         cores=cores or max(gpus, need), resources=resources,
         executor=executor, jobs=jobs, options=options)
@@ -90,13 +80,13 @@ def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],
     """Let Snakemake write an html report of runs that are done, and tables."""
     config = dict(plan=str(write_plan(plan, tools)))
     copies = [f'report/{file.name}' for file in files]
-    return run_snakemake(SNAKEFILE, plan.folder, config, copies,
-                         options=['--forcerun', 'report_table']) \
-        or run_snakemake(SNAKEFILE, plan.folder, config, ['all', *copies],
-                         report=report)
+    return engine.run_snakemake(
+        SNAKEFILE, plan.folder, config, copies,
+        options=['--forcerun', 'report_table']) or engine.run_snakemake(
+            SNAKEFILE, plan.folder, config, ['all', *copies], report=report)
 
 
-def execute_here(plan: Plan, tools: str | Path, start: StartStep,
+def execute_here(plan: Plan, tools: str | Path, start: run_job.StartStep,
                  drawn: bool = False) -> int:
     """Do all runs of a plan one after the other, in this process.
 
@@ -105,14 +95,14 @@ def execute_here(plan: Plan, tools: str | Path, start: StartStep,
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     done: set[Run] = set()
-    with lock_folder(plan.folder):
+    with engine.lock_folder(plan.folder):
         for run in plan.runs:
             if all(source.run in done for source in run.sources.values()):
                 try:
-                    do_run(run, plan.folder, plan.data_root, tools, start,
-                           drawn)
+                    run_job.do_run(run, plan.folder, plan.data_root, tools,
+                                   start, drawn)
                     done.add(run)
-                except (StepFailedError, OSError, ValueError) as error:
+                except (run_job.StepFailedError, OSError, ValueError) as error:
                     sys.stderr.write(f'FAILED {run.title}: {error}\n')
     return int(len(done) < len(plan.runs))
 
@@ -145,7 +135,7 @@ def _forget_unfinished(plan: Plan, tools: str | Path) -> None:
         file = run.folder / DONE_FILE
         if file.is_file():
             manifest = read_quietly(run)
-            if manifest is None or open_steps(run, manifest, tools):
+            if manifest is None or run_job.open_steps(run, manifest, tools):
                 file.unlink()
 
 

@@ -8,11 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mmmedmask.apis.slide_extraction import FAILED, SlideResult
-from mmmedmask.datasets.slides.slide_list import (
-    SlideTask,
-    slide_bytes,
-    split_into_shards,
-)
+from mmmedmask.datasets.slides import slide_list
 from mmmedmask.experiments.engine import run_snakemake
 from mmmedmask.util.atomic_files import write_json
 
@@ -32,11 +28,11 @@ class ShardReports:
         settings: All that decides about the features, as plain values.
     """
 
-    def __init__(self, out: Path, tasks: Sequence[SlideTask], count: int,
-                 settings: Mapping) -> None:
-        self.shards = split_into_shards(tasks, count)
+    def __init__(self, out: Path, tasks: Sequence[slide_list.SlideTask],
+                 count: int, settings: Mapping) -> None:
+        self.shards = slide_list.split_into_shards(tasks, count)
         slides = sorted((task.slide_id, str(task.path), task.mpp,
-                         slide_bytes(task.path)) for task in tasks)
+                         slide_list.slide_bytes(task.path)) for task in tasks)
         text = json.dumps([slides, settings], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         self.folder = out.absolute() / 'shards' / digest

@@ -16,18 +16,9 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.config_files import best_pointers, planned_gpus, runner_keys
+from mmmedmask.experiments import config_content
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.commands import format_option
-from mmmedmask.experiments.config_content import (
-    find_checkpoints,
-    find_data,
-    find_datasets,
-    last_checkpoint_name,
-    missing_test_keys,
-    node_at,
-    required_data,
-    set_checkpoints,
-)
 from mmmedmask.experiments.fingerprints import fingerprint
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
@@ -177,13 +168,13 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
     keys = runner_keys() - _NO_SETTINGS
     content = Config({key: value for key, value in config.to_dict().items()
                       if key in keys})
-    set_checkpoints(content, {
+    config_content.set_checkpoints(content, {
         where: fingerprint(Path(file)) or file
-        for where, file in find_checkpoints(content).items()
+        for where, file in config_content.find_checkpoints(content).items()
         if file and where not in sources
         and not file.startswith(DATA_PREFIX)})
-    set_checkpoints(content, sources)
-    for _, dataset in find_datasets(content):
+    config_content.set_checkpoints(content, sources)
+    for _, dataset in config_content.find_datasets(content):
         if axis.fold is not None:
             dataset.pop('split_file', None)
         _replace_files(dataset)
@@ -294,7 +285,7 @@ class _Builder:
                   digest: str, folder: Path) -> Run:
         config, rates = stage.config, rate_options(stage)
         loop = config.get('train_cfg') or {}
-        last = last_checkpoint_name(config)
+        last = config_content.last_checkpoint_name(config)
         if self.scale == 'smoke' and last:
             last = 'epoch_1.pth' if 'max_epochs' in loop \
                 else f'iter_{SMOKE_ITERATIONS}.pth'
@@ -332,7 +323,8 @@ def _add_once(values: list[str], value: str) -> None:
 
 def _source(config: Config, where: Where, run: Run, choice: str) -> Source:
     """What a config has at a place: its prefix tells if it is exported."""
-    prefix = str(node_at(config, where[:-1]).get('prefix') or '').rstrip('.')
+    prefix = str(config_content.node_at(config, where[:-1]).get('prefix')
+                 or '').rstrip('.')
     exported = where != ('load_from', ) and prefix == BACKBONE_PREFIX
     if exported:
         _add_once(run.exports, choice)
@@ -340,7 +332,7 @@ def _source(config: Config, where: Where, run: Run, choice: str) -> Source:
 
 
 def _check_tested(stage: ChainStage) -> None:
-    missing = missing_test_keys(stage.config)
+    missing = config_content.missing_test_keys(stage.config)
     if missing:
         raise ValueError(
             f'{stage.path} has nothing to test: it lacks {", ".join(missing)}')
@@ -367,7 +359,7 @@ def _run_options(config: Config, options: Mapping[str, Any],
     """Collect a run's command line: the recipe's options and moved data."""
     moved = {key: _move(value, data_root) for key, value in options.items()}
     if Path(data_root) != Path(DATA_PREFIX):
-        for where, path in find_data(config).items():
+        for where, path in config_content.find_data(config).items():
             key, value = _moved_option(config, where, path, data_root)
             if not any(key == given or key.startswith(f'{given}.')
                        for given in moved):
@@ -390,7 +382,7 @@ def _moved_option(config: Config, where: Where, path: str,
                   data_root: str | Path) -> tuple[str, Any]:
     """The option that moves a path; in a tuple it sets the whole tuple."""
     for place in range(len(where)):
-        node = node_at(config, where[:place])
+        node = config_content.node_at(config, where[:place])
         if isinstance(node, tuple):
             if not all(isinstance(part, str | int | float) for part in node):
                 raise ValueError(
@@ -412,18 +404,18 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
     data: dict[str, str] = {}
     left_out = ('cache_dir', 'split_file') if has_fold else ('cache_dir', )
     for path in sorted({path.rstrip('/') for where, path
-                        in required_data(config).items()
+                        in config_content.required_data(config).items()
                         if where[-1] not in left_out}):
         if not any(path.startswith(f'{kept}/') for kept in data):
             data[path] = path
-    for _, dataset in find_datasets(config):
+    for _, dataset in config_content.find_datasets(config):
         for node, key in _dataset_files(dataset):
             for name in _as_list(node[key]):
                 path = str(_root_of(dataset) / name)
                 if not path.startswith(DATA_PREFIX):
                     other = data.get(name, path) != path
                     data[path if other else name] = path
-    for where, file in find_checkpoints(config).items():
+    for where, file in config_content.find_checkpoints(config).items():
         if file and where not in sources and '://' not in file \
                 and not file.startswith(DATA_PREFIX):
             data[Path(file).name] = file

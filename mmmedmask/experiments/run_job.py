@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from mmmedmask.experiments import run_files
 from mmmedmask.experiments.commands import Step, run_steps, shell_line
 from mmmedmask.experiments.engine import reserve_gpus
 from mmmedmask.experiments.environment import describe_environment
@@ -29,12 +30,6 @@ from mmmedmask.experiments.manifest import (
     read_manifest,
 )
 from mmmedmask.experiments.run import DONE_FILE, Run, read_runs
-from mmmedmask.experiments.run_files import (
-    last_log_folder,
-    read_load_checks,
-    read_metrics,
-    tail_of,
-)
 from mmmedmask.util.atomic_files import write_json
 from mmmedmask.util.file_locks import lock_file, note_holder
 
@@ -82,8 +77,9 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
             _end(process)
             raise
     if status != 0:
-        raise StepFailedError(f'{step.name} ended with status {status}. The '
-                              f'end of {log}:\n{tail_of(log, TAIL_LINES)}')
+        raise StepFailedError(
+            f'{step.name} ended with status {status}. The end of '
+            f'{log}:\n{run_files.tail_of(log, TAIL_LINES)}')
 
 
 def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
@@ -173,7 +169,7 @@ def _do_step(run: Run, step: Step, manifest: dict,
     if step.kind != 'train' and run.last_name is not None:
         _need_checkpoint(run, step.choice)
     tests = run.test_folder(step.choice)
-    last_test = last_log_folder(tests) if step.kind == 'test' else ''
+    last_test = run_files.last_log_folder(tests) if step.kind == 'test' else ''
     begin, spent = time.monotonic(), note['seconds']
     try:
         start(step)
@@ -181,9 +177,10 @@ def _do_step(run: Run, step: Step, manifest: dict,
         note['seconds'] = round(spent + time.monotonic() - begin, 3)
     if step.kind == 'train':
         _need_checkpoint(run, 'last')
-        manifest['load_checks'] = read_load_checks(run.folder)
+        manifest['load_checks'] = run_files.read_load_checks(run.folder)
     elif step.kind == 'test':
-        manifest['results'][step.choice] = read_metrics(tests, last_test)
+        manifest['results'][step.choice] = run_files.read_metrics(
+            tests, last_test)
     note['ended'] = now()
     _save(run, manifest)
 

@@ -294,16 +294,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                         'of the same configs and code')
     args = parser.parse_args(argv)
 
+    from mmmedmask.experiments import schema
     from mmmedmask.experiments.plan import plan_runs
-    from mmmedmask.experiments.schema import (
-        find_recipes,
-        locate_recipe,
-        read_recipe,
-    )
     from mmmedmask.util.atomic_files import write_csv
     try:
-        recipes = [read_recipe(locate_recipe(name)) for name in
-                   args.recipes or find_recipes()]
+        recipes = [schema.read_recipe(schema.locate_recipe(name)) for name in
+                   args.recipes or schema.find_recipes()]
         if not args.recipes:
             recipes = [recipe for recipe in recipes
                        if OF_A_PAPER.fullmatch(recipe.paper)]

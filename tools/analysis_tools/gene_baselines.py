@@ -78,18 +78,15 @@ class FittedEncoder:
         import torch
 
         from mmmedmask.apis.gene_clusters import cluster_genes
-        from mmmedmask.models.gimp.cross_fitting import (
-            fit_encoder,
-            new_encoder,
-        )
+        from mmmedmask.models.gimp import cross_fitting
 
         torch.manual_seed(self.seed)
         encoder = dict(self.encoder)
         if self.clusters:
             encoder['gene_sets'] = cluster_genes(genes, self.clusters)
-        self.model = new_encoder(encoder)
+        self.model = cross_fitting.new_encoder(encoder)
         self.classes_ = sorted(set(labels.tolist()))
-        self.head = fit_encoder(
+        self.head = cross_fitting.fit_encoder(
             self.model, torch.from_numpy(genes), torch.from_numpy(labels),
             generator=torch.Generator().manual_seed(self.seed), **self.fitting)
         return self
@@ -154,11 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.config_files import load_config
-    from mmmedmask.evaluation.fold_table import (
-        classification_rows,
-        markdown_table,
-        write_rows,
-    )
+    from mmmedmask.evaluation import fold_table
     from mmmedmask.evaluation.patient_tables import (
         PATIENTS_FILE,
         write_patients,
@@ -189,10 +182,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 f'fold_{fold}') / 'test'
             folder.mkdir(parents=True, exist_ok=True)
             write_patients(folder / PATIENTS_FILE, predictions)
-        rows = classification_rows(runs)
-        text = markdown_table(rows)
+        rows = fold_table.classification_rows(runs)
+        text = fold_table.markdown_table(rows)
         (out / name / 'results.md').write_text(text + '\n', encoding='utf-8')
-        write_rows(out / name / 'results.csv', rows)
+        fold_table.write_rows(out / name / 'results.csv', rows)
         table += [[name, '' if row.seed is None else row.seed, row.name,
                    *(f'{row.scores[key]:.4f}' if key in row.scores else ''
                      for key in TABLE)] for row in rows]

@@ -209,10 +209,7 @@ def refresh_curve(args: argparse.Namespace, folder: Path) -> Curve:
     from mmengine.registry import init_default_scope
     from mmpretrain.registry import MODELS
 
-    from mmmedmask.engine.attention.whole_images import (
-        list_sources,
-        run_whole_images,
-    )
+    from mmmedmask.engine.attention import whole_images
     init_default_scope('mmpretrain')
     model = MODELS.build(dict(
         type='mmmedmask.MSMAE',
@@ -225,7 +222,7 @@ def refresh_curve(args: argparse.Namespace, folder: Path) -> Curve:
                         dict(type='mmmedmask.PackTile')])
 
     def case(images: int) -> Case:
-        sources = list_sources(tile_folder(folder, images))
+        sources = whole_images.list_sources(tile_folder(folder, images))
 
         def compute(batch: dict):
             import torch
@@ -233,8 +230,8 @@ def refresh_curve(args: argparse.Namespace, folder: Path) -> Curve:
                 return model.attention_maps(
                     model.data_preprocessor(batch, False)['inputs'].float())
 
-        return Case(lambda: run_whole_images(sources, pipeline, compute, 16,
-                                             0))
+        return Case(lambda: whole_images.run_whole_images(sources, pipeline,
+                                                          compute, 16, 0))
 
     return Curve('Attention maps, ViT-Ti/16', 'images',
                  measure(args, {images: case(images)

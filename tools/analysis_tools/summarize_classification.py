@@ -46,12 +46,9 @@ def collect(folder: Path) -> dict[Path, Path]:
 def table(folders: Sequence[Path], subset: Path | None = None,
           graded: bool = False) -> str:
     """Make the Markdown table, with one folder per row."""
+    from mmmedmask.evaluation import predictions
     from mmmedmask.evaluation.classification_scores import (
         classification_scores,
-    )
-    from mmmedmask.evaluation.predictions import (
-        read_predictions,
-        select_listed,
     )
 
     names = [name for name in SCORES if graded or name != 'kappa']
@@ -63,9 +60,9 @@ def table(folders: Sequence[Path], subset: Path | None = None,
                 f'{folder} holds no predictions.csv; does its config have '
                 "val_evaluator = dict(type='mmmedmask.DiseaseClassification')"
                 '?')
-        runs = [read_predictions(path) for path in files.values()]
+        runs = [predictions.read_predictions(path) for path in files.values()]
         if subset is not None:
-            runs = [select_listed(run, subset) for run in runs]
+            runs = [predictions.select_listed(run, subset) for run in runs]
         images = {frozenset(run.paths) for run in runs}
         if len(images) > 1:
             raise SystemExit(f'the runs of {folder} were tested on different '

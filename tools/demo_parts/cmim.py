@@ -12,14 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
-from demo_parts.runs import (
-    CONFIGS,
-    Part,
-    PartResult,
-    bfloat16_is_faster,
-    find_in_log,
-    last_checkpoint,
-)
+from demo_parts import runs
 from demo_parts.stage import Stage
 from mmmedmask.apis.backbone_export import export_backbone
 from mmmedmask.engine.preserved_state import evaluating
@@ -153,17 +146,17 @@ def draw_overview(reconstructions: list[Column],
     return stack([top, bottom])
 
 
-def run(stage: Stage, start_others: Callable[[], None]) -> PartResult:
+def run(stage: Stage, start_others: Callable[[], None]) -> runs.PartResult:
     """Pre-train on tissue, carry the weights into Mask R-CNN, show both.
 
     ``start_others`` starts what runs beside all that follows pre-training,
     which alone gains much from all cores.
     """
-    part = Part(stage, 'cmim')
+    part = runs.Part(stage, 'cmim')
     tiles, glands = part.data('ihc_tiles'), part.data('gland_phantoms')
     num_train, num_test = (4, 2) if stage.smoke else (48, 16)
     precision = {}
-    if bfloat16_is_faster():
+    if runs.bfloat16_is_faster():
         precision['optim_wrapper.type'] = 'mmmedmask.Bfloat16OptimWrapper'
 
     sections = []
@@ -187,7 +180,7 @@ def run(stage: Stage, start_others: Callable[[], None]) -> PartResult:
                                          step.seconds))
 
     with stage.step('Export') as step:
-        checkpoint = last_checkpoint(part.folder / 'pretraining')
+        checkpoint = runs.last_checkpoint(part.folder / 'pretraining')
         backbone = part.folder / 'backbone.pth'
         exported = export_backbone(checkpoint, backbone)['state_dict']
         step.result = f'{len(exported)} tensors of the encoder'
@@ -204,7 +197,7 @@ def run(stage: Stage, start_others: Callable[[], None]) -> PartResult:
                  str(checkpoint), '--dense', str(glands), '--few', str(few),
                  '--max-images', str(most)]
         args = probe.parse_args(words)
-        args.config = str(CONFIGS / PRETRAINING)
+        args.config = str(runs.CONFIGS / PRETRAINING)
         tables = probe.tables(*probe.measure(args))
         names = {row[0]: row[-1] for row in tables[0]}
         step.result = (f'pixels in glands: AUC {names["cmim"]} %, random '
@@ -231,7 +224,7 @@ def run(stage: Stage, start_others: Callable[[], None]) -> PartResult:
             sections, 'reconstructions', 'pretraining_loss', 'detections',
             'detection_loss')
         step.result = f'{written} files in {stage.out / "pictures"}'
-    return PartResult(sections, overview, part.commands)
+    return runs.PartResult(sections, overview, part.commands)
 
 
 def read_accuracy(runner: Runner) -> dict[str, str]:
@@ -316,7 +309,7 @@ def describe_detection(runner: Runner, found: list[Column],
              'mean nothing. Numbers are scores.'),
          Figure(draw_curves({'Mask R-CNN loss': losses}, window=20),
                 'Sum of the detector\'s five losses.')],
-        [('Weights', find_in_log(runner, 'Load check of')),
+        [('Weights', runs.find_in_log(runner, 'Load check of')),
          ('Iterations', f'{runner.iter} of '
           f'{runner.cfg.train_dataloader.batch_size} images'),
          ('Precision', describe_precision(runner)),

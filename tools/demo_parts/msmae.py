@@ -10,13 +10,7 @@ import torch
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
-from demo_parts.runs import (
-    Part,
-    PartResult,
-    find_in_log,
-    last_checkpoint,
-    one_thread,
-)
+from demo_parts import runs
 from demo_parts.stage import Stage
 from mmmedmask.engine.attention.panel import load_panel, look_at
 from mmmedmask.engine.attention.whole_images import list_sources
@@ -182,9 +176,9 @@ def first_of(columns: list[Column], number: int) -> list[Column]:
             for column in columns]
 
 
-def run(stage: Stage) -> PartResult:
+def run(stage: Stage) -> runs.PartResult:
     """Pre-train on drawn lesions, look at the masking, fine-tune."""
-    part = Part(stage, 'msmae')
+    part = runs.Part(stage, 'msmae')
     lesions = part.data('lesion_phantoms')
     num_train, num_val = (32, 8) if stage.smoke else (768, 240)
     with stage.step('Data') as step:
@@ -193,19 +187,20 @@ def run(stage: Stage) -> PartResult:
             lesion_size=LESION_SIZE, align=LESION_SIZE)
         step.result = (f'{num_train} + {num_val} drawn scans of 4 classes')
 
-    with stage.step('Pre-training') as step, one_thread():
+    with stage.step('Pre-training') as step, runs.one_thread():
         pretraining = part.train(step, 'pretraining', PRETRAINING,
                                  'pre-train with masks that follow attention')
         losses = read_scalars(pretraining.log_dir, 'loss_rec')
         step.result = (f'reconstruction loss {losses[0][1]:.2f} -> '
                        f'{losses[-1][1]:.2f} in {pretraining.iter} iterations')
     seconds = step.seconds
-    part.commands += [
-        '# look at attention and masking', 'python '
-        f'tools/visualizations/visualize_attention.py configs/{PRETRAINING} '
-        f'{last_checkpoint(part.folder / "pretraining")} --out attention.png']
+    part.commands += ['# look at attention and masking',
+                      'python tools/visualizations/visualize_attention.py '
+                      f'configs/{PRETRAINING} '
+                      f'{runs.last_checkpoint(part.folder / "pretraining")} '
+                      '--out attention.png']
 
-    with stage.step('Masking') as step, one_thread():
+    with stage.step('Masking') as step, runs.one_thread():
         model = pretraining.model
         units = PictureUnits.from_preprocessor(model.data_preprocessor)
         scans, filled = look_at_lesions(pretraining, lesions, units)
@@ -213,7 +208,7 @@ def run(stage: Stage) -> PartResult:
         step.result = (f'lesions hidden {scans.masked:.0%} of the time, by '
                        f'chance {scans.masked_chance:.0%}')
 
-    with stage.step('Classifier') as step, one_thread():
+    with stage.step('Classifier') as step, runs.one_thread():
         fine_tuning = part.train(step, 'fine_tuning', FINE_TUNING, 'fine-tune')
         part.test_command(FINE_TUNING, fine_tuning)
         accuracy = fine_tuning.message_hub.log_scalars[
@@ -226,7 +221,8 @@ def run(stage: Stage) -> PartResult:
                 describe_classifier(fine_tuning, accuracy, step.seconds)]
     part.save_pictures(sections, 'masking', 'msmae_losses', 'masking_retina',
                        'classifier_loss')
-    return PartResult(sections, draw_overview(scans, retina), part.commands)
+    return runs.PartResult(sections, draw_overview(scans, retina),
+                           part.commands)
 
 
 def draw_overview(scans: Masking, retina: Masking) -> np.ndarray:
@@ -323,7 +319,7 @@ def describe_classifier(runner: Runner, accuracy: float,
                  window=10),
              'Loss in fine-tuning. It stays high: the lesion is in '
              f'{shown:.0%} of the samples only.')],
-        [('Weights', find_in_log(runner, 'Load check of')),
+        [('Weights', runs.find_in_log(runner, 'Load check of')),
          ('Right', f'{accuracy:.1%} of '
           f'{len(runner.val_dataloader.dataset)} scans that were not '
           'trained on; chance: 25 %')],

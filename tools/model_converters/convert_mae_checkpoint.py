@@ -53,14 +53,11 @@ def convert(args: argparse.Namespace):
 
     A ValueError says what is wrong if not everything arrives that should.
     """
+    from mmmedmask.engine.checkpoint import writing
     from mmmedmask.engine.checkpoint.mae_conversion import convert_mae
     from mmmedmask.engine.checkpoint.reading import (
         get_state_dict,
         read_checkpoint,
-    )
-    from mmmedmask.engine.checkpoint.writing import (
-        describe_source,
-        save_weights,
     )
 
     model, grid_size = read_model(args.config) if args.config else (None, None)
@@ -69,9 +66,9 @@ def convert(args: argparse.Namespace):
         grid_size=grid_size, source_grid=args.source_grid,
         encoder_only=args.encoder_only, keep_head=args.keep_head,
         leave_out=args.leave_out)
-    save_weights(
-        args.target, tensors, describe_source(args.source, naming=args.to),
-        STATE_DICT_KEYS[args.to])
+    writing.save_weights(args.target, tensors,
+                         writing.describe_source(args.source, naming=args.to),
+                         STATE_DICT_KEYS[args.to])
     return report
 
 

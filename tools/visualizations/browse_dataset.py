@@ -12,12 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from picture_tool import (
-    build_dataset,
-    draw_or_exit,
-    make_parser,
-    save_picture,
-)
+import picture_tool
 
 if TYPE_CHECKING:
     import numpy as np
@@ -77,20 +72,20 @@ def draw_targets(inputs: 'Tensor', data_sample, units) -> 'np.ndarray':
 def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
                   units) -> 'np.ndarray':
     """Image, or views of one, with the class or the pixels' classes."""
-    from mmmedmask.visualization import Column, draw_grid
-    from mmmedmask.visualization.grid import enlarge
-    from mmmedmask.visualization.segmentation_visualizer import (
-        MIN_SIDE,
-        labels_column,
+    from mmmedmask.visualization import (
+        Column,
+        draw_grid,
+        segmentation_visualizer,
     )
+    from mmmedmask.visualization.grid import enlarge
 
     classes = metainfo.get('classes')
     pictures = [units.to_pictures(view[None])[0] for view in views]
     text = '{1} x {0} pixels, after all transforms'
-    columns = [
-        Column('Image' if len(views) == 1 else f'View {number}',
-               text.format(*picture.shape), [enlarge(picture, MIN_SIDE)])
-        for number, picture in enumerate(pictures, start=1)]
+    columns = [Column('Image' if len(views) == 1 else f'View {number}',
+                      text.format(*picture.shape),
+                      [enlarge(picture, segmentation_visualizer.MIN_SIDE)])
+               for number, picture in enumerate(pictures, start=1)]
     heading = Path(data_sample.get('img_path') or '').name
     label = data_sample.get('gt_label')
     if label is not None:
@@ -98,7 +93,7 @@ def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
         names = metainfo.get('image_classes') or classes
         heading += f': {names[int(label)] if names else int(label)}'
     if data_sample.get('gt_sem_seg') is not None:
-        columns.append(labels_column(
+        columns.append(segmentation_visualizer.labels_column(
             'Truth', pictures[0], data_sample.gt_sem_seg.data[0].numpy(),
             classes))
     return draw_grid(columns, heading=heading)
@@ -114,7 +109,7 @@ def browse(args: argparse.Namespace) -> list[str]:
     from mmmedmask.visualization import PictureUnits
 
     config = load_config(args.config, args.cfg_options)
-    dataset = build_dataset(config, 'train')
+    dataset = picture_tool.build_dataset(config, 'train')
     # mmpretrain's classifiers need not name theirs.
     preprocessor = MODELS.build(dict(type='ClsDataPreprocessor') | dict(
         config.model.get('data_preprocessor') or config.data_preprocessor))
@@ -144,17 +139,18 @@ def browse(args: argparse.Namespace) -> list[str]:
             picture = draw_labelled(
                 [view[0] for view in views], batch['data_samples'][0],
                 dataset.metainfo, units)
-        files.append(save_picture(picture, args.out / f'{index:06d}.png'))
+        files.append(
+            picture_tool.save_picture(picture, args.out / f'{index:06d}.png'))
     return [f'{len(files)} pictures in {args.out}, the first is {files[0]}']
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = make_parser(
+    parser = picture_tool.make_parser(
         __doc__, '--num-samples', '--seed', '--channels', '--window',
         checkpoint=False, out='folder for the PNG files, one per sample')
     parser.set_defaults(num_samples=8)
     args = parser.parse_args(argv)
-    draw_or_exit('browse_dataset.py', browse, args)
+    picture_tool.draw_or_exit('browse_dataset.py', browse, args)
 
 
 if __name__ == '__main__':

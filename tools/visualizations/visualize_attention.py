@@ -8,19 +8,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import (
-    build_dataset,
-    draw_or_exit,
-    make_parser,
-    save_picture,
-)
+import picture_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, '--num-samples', '--indices', '--split',
-                         '--seed', '--channels', '--window', '--device',
-                         config='config of a run with mmmedmask.MSMAE, or of '
-                         'a fine-tuning run with mmmedmask.MSMAEClassifier')
+    parser = picture_tool.make_parser(
+        __doc__, '--num-samples', '--indices', '--split', '--seed',
+        '--channels', '--window', '--device',
+        config='config of a run with mmmedmask.MSMAE, or of a fine-tuning run '
+        'with mmmedmask.MSMAEClassifier')
     parser.set_defaults(split='train')
     parser.add_argument(
         '--images', nargs='+', metavar='FILE',
@@ -52,7 +48,7 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
                       for place, path in enumerate(args.images))
         positions = list(range(len(files)))
         return [ImageSource(files, place) for place in positions], positions
-    dataset = build_dataset(config, args.split)
+    dataset = picture_tool.build_dataset(config, args.split)
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     sources = list_sources(dataset)
     return [sources[position] for position in positions], positions
@@ -81,11 +77,11 @@ def draw(args: argparse.Namespace) -> list[Path]:
                        not args.random_masking)
     picture = draw_panel(
         model, panel, units, heading=Path(args.checkpoint).name)
-    return [save_picture(picture, args.out)]
+    return [picture_tool.save_picture(picture, args.out)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    draw_or_exit('visualize_attention.py', draw, parse_args(argv))
+    picture_tool.draw_or_exit('visualize_attention.py', draw, parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -59,12 +59,7 @@ def panel(embedded, name: str, title: str, args: argparse.Namespace):
 def draw(args: argparse.Namespace) -> list[str]:
     """Embed, draw and save; return what was written."""
     from mmmedmask import apis
-    from mmmedmask.apis.patient_vectors import (
-        build_models,
-        extract_embeddings,
-        save_embeddings,
-        whole_bag_loader,
-    )
+    from mmmedmask.apis import patient_vectors
     from mmmedmask.visualization.embeddings import draw_embeddings
 
     titles = args.titles or [
@@ -77,9 +72,11 @@ def draw(args: argparse.Namespace) -> list[str]:
         raise ValueError('--export must end with .npz or .csv, got '
                          f'{str(args.export)!r}')
     config = apis.load_config(args.config, args.cfg_options)
-    models = build_models(config, args.checkpoints, UNTRAINED, args.device)
-    loader = whole_bag_loader(config, args.split)
-    embedded = [extract_embeddings(model, loader) for model in models]
+    models = patient_vectors.build_models(config, args.checkpoints, UNTRAINED,
+                                          args.device)
+    loader = patient_vectors.whole_bag_loader(config, args.split)
+    embedded = [patient_vectors.extract_embeddings(model, loader)
+                for model in models]
     picture = draw_embeddings(
         [[panel(patients, name, title, args)
           for patients, title in zip(embedded, titles, strict=True)]
@@ -89,7 +86,7 @@ def draw(args: argparse.Namespace) -> list[str]:
     for number, patients in enumerate(embedded if args.export else ()):
         file = args.export if len(embedded) == 1 else args.export.with_stem(
             f'{args.export.stem}_{number}')
-        save_embeddings(file, patients)
+        patient_vectors.save_embeddings(file, patients)
         written.append(f'vectors: {file}')
     return written
 

@@ -8,12 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import (
-    build_dataset,
-    draw_or_exit,
-    make_parser,
-    save_picture,
-)
+import picture_tool
 
 
 def draw(args: argparse.Namespace) -> list[Path]:
@@ -30,20 +25,21 @@ def draw(args: argparse.Namespace) -> list[Path]:
     preprocessor.seed = args.seed
     units = PictureUnits.from_preprocessor(
         preprocessor, args.channels, args.window)
-    dataset = build_dataset(config, 'train')
+    dataset = picture_tool.build_dataset(config, 'train')
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     batch = pseudo_collate([dataset[position] for position in positions])
     with torch.inference_mode():
         results = infer.infer(batch, units)
-    return [save_picture(
+    return [picture_tool.save_picture(
         infer.panel(results, Path(args.checkpoint).name), args.out)]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = make_parser(
+    parser = picture_tool.make_parser(
         __doc__, '--num-samples', '--indices', '--seed', '--channels',
         '--window', '--device', config='config of the pre-training run')
-    draw_or_exit('visualize_reconstruction.py', draw, parser.parse_args(argv))
+    picture_tool.draw_or_exit('visualize_reconstruction.py', draw,
+                              parser.parse_args(argv))
 
 
 if __name__ == '__main__':

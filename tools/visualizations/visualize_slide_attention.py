@@ -13,18 +13,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import (
-    build_dataset,
-    draw_or_exit,
-    make_parser,
-    save_picture,
-)
+import picture_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__, '--split', '--device',
-                         config='config of the model',
-                         out='folder for the files')
+    parser = picture_tool.make_parser(__doc__, '--split', '--device',
+                                      config='config of the model',
+                                      out='folder for the files')
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--features', type=Path, nargs='+', metavar='FILE',
                         help='files of features with coordinates, a bag each')
@@ -67,7 +62,7 @@ def bags_of_cases(args, config):
     """Give each patient's slides and inputs, as the data set makes them."""
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
 
-    dataset = build_dataset(config, args.split)
+    dataset = picture_tool.build_dataset(config, args.split)
     places = {}
     for place in range(len(dataset)):
         name = dataset.get_data_info(place)['case_id']
@@ -169,7 +164,7 @@ def draw_slide(args, features, evidence, rows: slice, classes,
             for label, values in zip(classes, scores, strict=True)})
     written = []
     for kind, maps in groups.items():
-        written.append(save_picture(
+        written.append(picture_tool.save_picture(
             draw_slide_heatmaps(picture.thumbnail, maps, places, name, note,
                                 args.max_side),
             args.out / f'{name}_{kind}.png'))
@@ -180,7 +175,8 @@ def draw_slide(args, features, evidence, rows: slice, classes,
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    draw_or_exit('visualize_slide_attention.py', draw, parse_args(argv))
+    picture_tool.draw_or_exit('visualize_slide_attention.py', draw,
+                              parse_args(argv))
 
 
 if __name__ == '__main__':

@@ -84,16 +84,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
 
     from mmmedmask.apis import EmbeddingInferencer, load_config
     from mmmedmask.apis.inferencers import picture_of
-    from mmmedmask.visualization.embedding_page import (
-        nearest_neighbours,
-        write_embedding_page,
-    )
-    from mmmedmask.visualization.embeddings import (
-        EmbeddingPanel,
-        draw_embeddings,
-        frequent_classes,
-        project,
-    )
+    from mmmedmask.visualization import embedding_page, embeddings
 
     names, groups = list_tiles(args)
     color = args.color or next(iter(groups))
@@ -114,17 +105,18 @@ def draw(args: argparse.Namespace) -> list[Path]:
                 cv2.resize(picture_of(path), (THUMBNAIL, THUMBNAIL),
                            interpolation=cv2.INTER_AREA) for path in paths]
     vectors = np.stack(vectors)
-    points = project(vectors, args.method, args.seed)
-    labels, classes = frequent_classes(groups[color])
+    points = embeddings.project(vectors, args.method, args.seed)
+    labels, classes = embeddings.frequent_classes(groups[color])
     title = f'{len(names)} tiles by {color}, {args.method}'
-    files = [save_picture(draw_embeddings(
-        [[EmbeddingPanel(title, points, labels)]], classes), args.out)]
+    files = [save_picture(embeddings.draw_embeddings(
+        [[embeddings.EmbeddingPanel(title, points, labels)]],
+        classes), args.out)]
     if args.html:
         args.html.parent.mkdir(parents=True, exist_ok=True)
-        write_embedding_page(
+        embedding_page.write_embedding_page(
             args.html, f'{Path(args.tiles).name}: {title}', points,
-            nearest_neighbours(vectors, args.neighbours), thumbnails, names,
-            {color: groups[color], **groups})
+            embedding_page.nearest_neighbours(vectors, args.neighbours),
+            thumbnails, names, {color: groups[color], **groups})
         files.append(args.html)
     return files
 

@@ -61,31 +61,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-    from mmmedmask.apis.tile_bags import (
-        add_test_bags,
-        encode_bags,
-        find_tiles,
-        make_bags,
-        read_groups,
-        split_bags,
-    )
+    from mmmedmask.apis import tile_bags
     from mmmedmask.datasets.image_io import ImageFileError
 
     try:
-        groups = None if args.groups is None else read_groups(
+        groups = None if args.groups is None else tile_bags.read_groups(
             args.groups, args.path_column, args.group_column)
         shares = dict(zip(SPLITS, args.split, strict=True))
-        tiles = find_tiles(args.folders, groups)
-        bags = split_bags(
-            make_bags(tiles, args.bag_size, args.seed), shares, args.seed)
+        tiles = tile_bags.find_tiles(args.folders, groups)
+        bags = tile_bags.split_bags(
+            tile_bags.make_bags(tiles, args.bag_size, args.seed), shares,
+            args.seed)
         if args.test_folders:
-            test_tiles = find_tiles(args.test_folders, groups)
-            test_bags = make_bags(test_tiles, args.bag_size, args.seed)
-            bags = add_test_bags(bags, test_bags, groups is not None)
+            test_tiles = tile_bags.find_tiles(args.test_folders, groups)
+            test_bags = tile_bags.make_bags(test_tiles, args.bag_size,
+                                            args.seed)
+            bags = tile_bags.add_test_bags(bags, test_bags, groups is not None)
             tiles += test_tiles
         encoder = build_encoder(args)
-        encode_bags(bags, args.out, encoder, args.tile_size, args.batch_size,
-                    args.precision, args.mosaics, print)
+        tile_bags.encode_bags(bags, args.out, encoder, args.tile_size,
+                              args.batch_size, args.precision, args.mosaics,
+                              print)
     except (ValueError, FileNotFoundError, ModuleNotFoundError,
             ImageFileError) as error:
         raise SystemExit(f'tiles_to_bags.py: {error}') from None

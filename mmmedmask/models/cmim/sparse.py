@@ -15,10 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmmedmask.functional.masking import resize_mask
-from mmmedmask.models.cmim.backbones import (
-    MaskedResNetMixin,
-    insert_mask_token,
-)
+from mmmedmask.models.cmim import backbones
 from mmmedmask.registry import MODELS
 
 
@@ -107,7 +104,7 @@ def make_norms_sparse(network: nn.Module, context: VisibleContext) -> None:
 
 
 @MODELS.register_module()
-class CMIMSparseResNet(MaskedResNetMixin, ResNet):
+class CMIMSparseResNet(backbones.MaskedResNetMixin, ResNet):
     """ResNet that encodes visible places alone, as SparK does.
 
     Every level gets its own mask token (1, D, 1, 1) after encoding, before
@@ -132,5 +129,5 @@ class CMIMSparseResNet(MaskedResNetMixin, ResNet):
             stem = self.forward_stem(visible)
             embeddings = (stem, *self.forward_stages(stem))
         return tuple(
-            insert_mask_token(embedding, mask, token)
+            backbones.insert_mask_token(embedding, mask, token)
             for embedding, token in zip(embeddings, mask_tokens, strict=True))

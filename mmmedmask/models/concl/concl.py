@@ -12,12 +12,7 @@ from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
-from mmmedmask.functional.concepts import (
-    carry_labels,
-    cosine_kmeans,
-    pool_labels,
-    random_cells,
-)
+from mmmedmask.functional import concepts
 from mmmedmask.models.concl.batch_shuffle import (
     shuffle_batch,
     unshuffle_batch,
@@ -154,8 +149,8 @@ class ConCL(BaseSelfSupervisor):
         height, width = reference_map.shape[-2:]
         uniform = self.data_preprocessor.draw(data_samples, height * width,
                                               stream='concepts')
-        start = random_cells(uniform, self.num_concepts)
-        labels, _ = cosine_kmeans(
+        start = concepts.random_cells(uniform, self.num_concepts)
+        labels, _ = concepts.cosine_kmeans(
             reference_map.flatten(2).mT, start.to(reference_map.device),
             self.kmeans_iterations)
         return labels.view(-1, height, width)
@@ -172,11 +167,11 @@ class ConCL(BaseSelfSupervisor):
         for features, view, neck in (
                 (query_map, 'query', self.neck),
                 (key_map, 'key', self.key_encoder.module[1])):
-            carried = carry_labels(labels, self.num_concepts,
-                                   inputs[f'theta_{view}'],
-                                   tuple(features.shape[-2:]))
-            prototypes, present = pool_labels(features, carried,
-                                              self.num_concepts)
+            carried = concepts.carry_labels(labels, self.num_concepts,
+                                            inputs[f'theta_{view}'],
+                                            tuple(features.shape[-2:]))
+            prototypes, present = concepts.pool_labels(features, carried,
+                                                       self.num_concepts)
             shared = present & shared
             vectors.append(self.embed(neck, prototypes.flatten(0, 1)))
         query, key = vectors

@@ -16,23 +16,12 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmmedmask.functional import nystrom, patch_grid
 from mmmedmask.functional.bags import (
     check_padded_bags,
     places_known,
     slide_lengths,
     without_padding,
-)
-from mmmedmask.functional.nystrom import (
-    class_token_row,
-    landmark_inverse,
-    packed_attention,
-    segment_means,
-    split_bags,
-)
-from mmmedmask.functional.patch_grid import (
-    grid_cells_apart,
-    grid_convolution,
-    stack_cells,
 )
 from mmmedmask.functional.token_convolution import (
     convolve_tokens,
@@ -169,8 +158,8 @@ class NystromLayer(BaseModule):
                 self.update_(bag, counts)
             return tokens
         query, key, value = self.project(tokens)
-        output = packed_attention(query, key, value, bag_lengths(slides),
-                                  self.num_landmarks)
+        output = nystrom.packed_attention(
+            query, key, value, bag_lengths(slides), self.num_landmarks)
         del query, key
         if self.value_conv is not None:
             # Into the convolution's result, which nothing else needs.
@@ -191,7 +180,7 @@ class NystromLayer(BaseModule):
             landmarks = None
         else:
             # The mean of projections is the projection of the mean.
-            means = segment_means(normed[None, None], count)[0, 0]
+            means = nystrom.segment_means(normed[None, None], count)[0, 0]
             query, landmarks = (
                 F.linear(means, weight).unflatten(1, heads).transpose(0, 1)
                 for weight in weights[:2])
@@ -203,7 +192,7 @@ class NystromLayer(BaseModule):
         if landmarks is None:
             landmarks, summary = key, value.clone()
         else:
-            summary = landmark_inverse(
+            summary = nystrom.landmark_inverse(
                 query, landmarks) @ F.scaled_dot_product_attention(
                     query[None], key[None], value[None])[0]
         del key, value
@@ -224,9 +213,9 @@ class NystromLayer(BaseModule):
     def class_token_rows(self, tokens: Tensor,
                          slides: Sequence[Sequence[int]]) -> list[Tensor]:
         """What the first token of each bag attends to, (H, N_i), float32."""
-        pairs = zip(*(split_bags(part, bag_lengths(slides))
+        pairs = zip(*(nystrom.split_bags(part, bag_lengths(slides))
                       for part in self.project(tokens, 2)), strict=True)
-        rows = [class_token_row(query, key, self.num_landmarks)
+        rows = [nystrom.class_token_row(query, key, self.num_landmarks)
                 for query, key in pairs]
         return [row for group in rows for row in group]
 
@@ -261,8 +250,8 @@ class GridPositions(nn.Module):
     def forward(self, tokens: Tensor, cells: Sequence[Tensor]) -> Tensor:
         """Add what lies around to patches (T, d); cells (N_i, 2) by slide."""
         gap = self.convs[0].kernel_size[0] // 2
-        return tokens + grid_convolution(tokens, stack_cells(cells, gap),
-                                         *self.kernel())
+        return tokens + patch_grid.grid_convolution(
+            tokens, patch_grid.stack_cells(cells, gap), *self.kernel())
 
 
 class Bags(NamedTuple):
@@ -426,8 +415,8 @@ class NystromAggregator(BaseModule):
         laid apart: each gets a grid of its own.
         """
         gap = POSITION_KERNELS[0] // 2
-        return [grid_cells_apart(slide, gap) if len(slide) else slide.long()
-                for slide in coords.split(counts)]
+        return [patch_grid.grid_cells_apart(slide, gap) if len(slide)
+                else slide.long() for slide in coords.split(counts)]
 
     def run_layers(self, bags: Bags, count: int) -> Tensor:
         """Run the first ``count`` layers: the tokens, shape (T, d)."""

@@ -12,10 +12,7 @@ from mmengine.model import BaseModel
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmmedmask.models.gimp.gene_cache import (
-    WITHOUT_GENES,
-    GeneVectorCache,
-)
+from mmmedmask.models.gimp import gene_cache
 from mmmedmask.models.gimp.group_msa import GroupMSA
 from mmmedmask.models.gimp.image_text_heads import SlidesAndGenes
 from mmmedmask.models.layers.data_samples import class_labels, draw_for_samples
@@ -80,7 +77,7 @@ class GiMP(BaseModel):
         if freeze_gene_encoder and self.gene_encoder is not None:
             self.gene_encoder.requires_grad_(False).eval()
         self.seed = seed
-        self.gene_cache = GeneVectorCache()
+        self.gene_cache = gene_cache.GeneVectorCache()
 
     def _contrast_dims(self, head: dict | nn.Module | None) -> dict:
         """Dimensions that a head for pairs of slides and genes takes."""
@@ -191,9 +188,9 @@ class GiMP(BaseModel):
         if not self.freeze_gene_encoder:
             return self.gene_encoder(genes)
         known = inputs['has_genes'].tolist()
-        cases = [
-            sample.get('case_id') if has else WITHOUT_GENES for sample, has in
-            zip(data_samples or [{}] * len(genes), known, strict=True)]
+        cases = [sample.get('case_id') if has else gene_cache.WITHOUT_GENES
+                 for sample, has in zip(data_samples or [{}] * len(genes),
+                                        known, strict=True)]
         return self.gene_cache(self.gene_encoder, genes, cases, self.training)
 
     def genes_of(self, inputs: dict) -> Tensor:

@@ -15,10 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmmedmask.functional.contrastive_losses import (
-    info_nce,
-    prototype_contrast,
-)
+from mmmedmask.functional import contrastive_losses
 from mmmedmask.functional.masking import random_patch_mask
 from mmmedmask.functional.nystrom import segment_means
 from mmmedmask.models.gimp.group_msa import GroupMSA
@@ -199,7 +196,7 @@ class MGCAHead(ImageTextHead):
         image, genes = self.pairs(
             batch.image, encoder.encode_class(groups), batch.whole)
         losses = self.contrast(image, genes)
-        shared = prototype_contrast(
+        shared = contrastive_losses.prototype_contrast(
             image, genes, self.prototypes, self.prototype_temperature,
         ) if len(image) else 0 * self.prototypes.sum()
         return dict(losses, loss_local=self.local_weight * self.local_contrast(
@@ -218,7 +215,7 @@ class MGCAHead(ImageTextHead):
             read = F.normalize(self.project_groups(groups[index]), dim=1)
             for tokens, found in ((seen, self.to_groups(seen, read)),
                                   (read, self.to_regions(read, seen))):
-                total = total + info_nce(
+                total = total + contrastive_losses.info_nce(
                     tokens, found, self.local_temperature) / 2
         return total / whole.sum().clamp(min=1)
 

@@ -3,12 +3,7 @@
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmmedmask.functional.bags import (
-    check_padded_bags,
-    masked_softmax,
-    weighted_sum,
-    without_padding,
-)
+from mmmedmask.functional import bags
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.util.checks import check_integer
 
@@ -121,8 +116,8 @@ class BagAggregator(BaseModule):
 
     def embed_patches(self, patches: Tensor, valid: Tensor | None) -> Tensor:
         """Embed each patch by itself: (B, N, D) to (B, N, d), 0 at padding."""
-        check_padded_bags(patches, valid, self.in_dims)
-        valid = without_padding(valid)
+        bags.check_padded_bags(patches, valid, self.in_dims)
+        valid = bags.without_padding(valid)
         tokens = patches.flatten(0, 1) if valid is None else patches[valid]
         tokens = self.embed(self.feature_norm(tokens))
         if valid is None:
@@ -137,7 +132,7 @@ class BagAggregator(BaseModule):
         Shape (B, d), or (B, K, d) if ``class_wise``; ``valid`` (B, N) is
         bool, or None.
         """
-        vectors = weighted_sum(self.weights(tokens, valid), tokens)
+        vectors = bags.weighted_sum(self.weights(tokens, valid), tokens)
         return vectors if self.class_wise else vectors[:, 0]
 
     def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
@@ -146,7 +141,7 @@ class BagAggregator(BaseModule):
         Shape (B, K, N), with K = 1 unless ``class_wise``, zero at padding,
         with sum 1 over each bag that has a patch.
         """
-        return masked_softmax(self.scores(tokens), valid)
+        return bags.masked_softmax(self.scores(tokens), valid)
 
 
 def check_unmasked(module: BaseModule, mask: Tensor | None) -> None:

@@ -11,11 +11,7 @@ from torch import Tensor, nn
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.models.layers import gene_set_places
-from mmmedmask.models.mil.base import (
-    AttentionScores,
-    BagAggregator,
-    check_unmasked,
-)
+from mmmedmask.models.mil import base
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer
 
@@ -57,7 +53,7 @@ class PooledTransformer(nn.Module):
         self.layers = nn.ModuleList(nn.TransformerEncoderLayer(
             embed_dims, num_heads, 2 * embed_dims, drop_rate,
             batch_first=True) for _ in range(num_layers))
-        self.scores = AttentionScores(embed_dims, embed_dims)
+        self.scores = base.AttentionScores(embed_dims, embed_dims)
         self.out = nn.Sequential(nn.Linear(embed_dims, embed_dims), nn.ReLU(),
                                  nn.Dropout(drop_rate))
 
@@ -70,7 +66,7 @@ class PooledTransformer(nn.Module):
 
 
 @MODELS.register_module()
-class MCAT(BagAggregator):
+class MCAT(base.BagAggregator):
     """Gene-guided co-attention: slides and genes give one vector.
 
     A token of each set of genes averages the patches by its attention; two
@@ -148,7 +144,7 @@ class MCAT(BagAggregator):
             ValueError: If a shape or a type does not fit, or there is a
                 mask or no genes.
         """
-        check_unmasked(self, mask)
+        base.check_unmasked(self, mask)
         tokens = self.embed_patches(patches, valid)
         sets = self.embed_genes(genes, has_genes, len(patches))
         weights = self.co_attention(sets, tokens, valid)

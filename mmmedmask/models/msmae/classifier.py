@@ -8,11 +8,7 @@ from torch import Tensor
 
 from mmmedmask.functional.attention_masking import token_counts
 from mmmedmask.models.layers.data_samples import class_labels, run_info
-from mmmedmask.models.msmae.attention import (
-    MASKINGS,
-    AttentionMasking,
-    check_unmixed,
-)
+from mmmedmask.models.msmae import attention
 from mmmedmask.models.msmae.class_activation import patch_logits
 from mmmedmask.models.msmae.encoder import MSMAEViT
 from mmmedmask.registry import MODELS
@@ -20,7 +16,7 @@ from mmmedmask.util.checks import check_choice, check_integer
 
 
 @MODELS.register_module()
-class MSMAEClassifier(AttentionMasking, ImageClassifier):
+class MSMAEClassifier(attention.AttentionMasking, ImageClassifier):
     """Image classifier whose training masks by attention, Eq. 8.
 
     A training step runs on the visible tokens; masked and thrown tokens are
@@ -72,9 +68,9 @@ class MSMAEClassifier(AttentionMasking, ImageClassifier):
         self.all_token_epochs = check_integer(
             'all_token_epochs', all_token_epochs, 0)
         self.test_tokens = check_choice(
-            'test_tokens', test_tokens, ('all', *MASKINGS))
+            'test_tokens', test_tokens, ('all', *attention.MASKINGS))
         if self.masks_tokens:
-            check_unmixed(self.data_preprocessor)
+            attention.check_unmixed(self.data_preprocessor)
         elif test_tokens != 'all' or all_token_epochs:
             raise ValueError(
                 f'test_tokens {test_tokens!r} and all_token_epochs '

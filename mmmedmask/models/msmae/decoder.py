@@ -8,11 +8,8 @@ from mmpretrain.models.necks import MAEPretrainDecoder
 from mmpretrain.models.utils import to_2tuple
 from torch import Tensor, nn
 
+from mmmedmask.functional import patchify
 from mmmedmask.functional.attention_masking import TokenPartition
-from mmmedmask.functional.patchify import (
-    patch_grid_size,
-    sincos_position_embedding,
-)
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer
 
@@ -44,7 +41,7 @@ class MSMAEDecoder(MAEPretrainDecoder):
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
         check_integer('num_layers', num_layers)
-        rows, columns = patch_grid_size(img_size, patch_size)
+        rows, columns = patchify.patch_grid_size(img_size, patch_size)
         super().__init__(num_patches=rows * columns, embed_dim=encoder_dims,
                          decoder_embed_dim=embed_dims,
                          decoder_depth=num_layers, decoder_num_heads=num_heads,
@@ -57,7 +54,7 @@ class MSMAEDecoder(MAEPretrainDecoder):
         """Initialise as MAE does, for grids of any shape."""
         # Past the parent, whose embedding is for square grids only.
         super(MAEPretrainDecoder, self).init_weights()
-        positions = sincos_position_embedding(
+        positions = patchify.sincos_position_embedding(
             self.grid_size, self.decoder_pos_embed.shape[-1])
         with torch.no_grad():
             self.decoder_pos_embed.copy_(F.pad(positions, (0, 0, 1, 0)))

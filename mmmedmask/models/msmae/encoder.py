@@ -9,11 +9,7 @@ from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import Tensor, nn
 
-from mmmedmask.functional.patchify import (
-    gather_patches,
-    patch_grid_size,
-    sincos_position_embedding,
-)
+from mmmedmask.functional import patchify
 from mmmedmask.registry import MODELS
 
 
@@ -52,7 +48,7 @@ class MSMAEViT(VisionTransformer):
                  frozen_stages: int = -1, fixed_pos_embed: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
-        patch_grid_size(img_size, patch_size)
+        patchify.patch_grid_size(img_size, patch_size)
         super().__init__(
             arch=arch,
             img_size=tuple(img_size),
@@ -81,8 +77,8 @@ class MSMAEViT(VisionTransformer):
         if init_cfg.get('type') == 'Pretrained':
             return
         if self.fixed_pos_embed:
-            positions = sincos_position_embedding(self.patch_resolution,
-                                                  self.embed_dims)
+            positions = patchify.sincos_position_embedding(
+                self.patch_resolution, self.embed_dims)
             with torch.no_grad():
                 self.pos_embed.copy_(F.pad(positions, (0, 0, 1, 0)))
         nn.init.xavier_uniform_(
@@ -127,7 +123,8 @@ class MSMAEViT(VisionTransformer):
         if visible_ids is None:
             patches = self.patch_embed(images)[0] + positions[:, 1:]
         else:
-            pixels = gather_patches(images, visible_ids, self.patch_size)
+            pixels = patchify.gather_patches(images, visible_ids,
+                                             self.patch_size)
             projection = self.patch_embed.projection
             patches = F.linear(pixels.flatten(2), projection.weight.flatten(1),
                                projection.bias) + positions[0, 1:][visible_ids]
@@ -158,4 +155,4 @@ class MSMAEViT(VisionTransformer):
 
     def grid_size(self, images: Tensor) -> tuple[int, int]:
         """Patches of images (B, C, H, W) as (rows, columns)."""
-        return patch_grid_size(images.shape[-2:], self.patch_size)
+        return patchify.patch_grid_size(images.shape[-2:], self.patch_size)

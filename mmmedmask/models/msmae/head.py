@@ -9,12 +9,7 @@ from mmpretrain.models.utils import to_2tuple
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from mmmedmask.functional.patchify import (
-    NORM_PIX,
-    gather_patches,
-    patch_statistics,
-    scatter_patches,
-)
+from mmmedmask.functional import patchify
 from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_range
@@ -52,7 +47,7 @@ class MSMAEHead(BaseModule):
                 f'cls_weight {cls_weight} needs num_classes of at least 2, '
                 f'got {num_classes}; cls_weight=0 needs no labels')
         self.patch_size = tuple(to_2tuple(patch_size))
-        self.norm_pix = check_choice('norm_pix', norm_pix, NORM_PIX)
+        self.norm_pix = check_choice('norm_pix', norm_pix, patchify.NORM_PIX)
         self.cls_weight = cls_weight
         self.num_classes = num_classes
         self.softmax_twice = softmax_twice
@@ -72,11 +67,11 @@ class MSMAEHead(BaseModule):
 
     def _statistics(self, patches: Tensor,
                     channels: int) -> tuple[Tensor, Tensor]:
-        return patch_statistics(
+        return patchify.patch_statistics(
             patches, channels if self.norm_pix == 'channel' else None)
 
     def _pixels(self, images: Tensor, masked_ids: Tensor) -> Tensor:
-        patches = gather_patches(images, masked_ids, self.patch_size)
+        patches = patchify.gather_patches(images, masked_ids, self.patch_size)
         return patches.permute(0, 1, 3, 4, 2).flatten(2)
 
     def reconstruction_loss(self, prediction: Tensor, images: Tensor,
@@ -122,4 +117,4 @@ class MSMAEHead(BaseModule):
             prediction = prediction * std + mean
         patches = prediction.unflatten(
             2, (*self.patch_size, images.shape[1])).permute(0, 1, 4, 2, 3)
-        return scatter_patches(images, masked_ids, patches)
+        return patchify.scatter_patches(images, masked_ids, patches)
