@@ -1,7 +1,8 @@
 """Run the rows of the papers' tables, and make the tables.
 
-    python tools/reproduce.py --list python tools/reproduce.py cmim_table1
-    --dry-run python tools/reproduce.py cmim_table1 --scale small --seeds 0 1 2
+    python tools/reproduce.py --list
+    python tools/reproduce.py cmim_table1 --dry-run
+    python tools/reproduce.py cmim_table1 --scale small --seeds 0 1 2
     python tools/reproduce.py my_recipe.yml --only ours scratch --gpus 4
 
 A table is a recipe, a yaml file beside the configs (configs/*/recipes/*.yml)

@@ -204,19 +204,15 @@ def _timm_config(backbone: Mapping[str, Tensor],
     units = model_card.normalisation_of(Config() if settings is None
                                         else settings)
     side = arguments.get('img_size', _SIDE)
+    # timm divides images by their largest value first.
+    mean, std = ([one / units['data_range'] for one in units[name]]
+                 for name in ('mean', 'std'))
     return dict(
-        architecture=architecture,
-        num_classes=0,
-        model_args=arguments,
+        architecture=architecture, num_classes=0, model_args=arguments,
         pretrained_cfg=dict(
             input_size=[arguments['in_chans'], side, side],
-            fixed_input_size='img_size' in arguments,
-            interpolation='bicubic',
-            crop_pct=1.0,
-            # timm divides images by their largest value first.
-            mean=[one / units['data_range'] for one in units['mean']],
-            std=[one / units['data_range'] for one in units['std']],
-            num_classes=0))
+            fixed_input_size='img_size' in arguments, crop_pct=1.0,
+            interpolation='bicubic', mean=mean, std=std, num_classes=0))
 
 
 def _usage(file: Path, naming: str) -> str:
@@ -225,8 +221,8 @@ def _usage(file: Path, naming: str) -> str:
                 f"'local-dir:{file.parent.name}', pretrained=True)")
     if file.suffix == '.onnx':
         return ('import onnxruntime\nsession = onnxruntime.InferenceSession('
-                f"'{file.name}')\n"
-                "features, *_ = session.run(None, {'images': images})")
+                f"'{file.name}')\nfeatures, *_ = session.run(None, "
+                "{'images': images})")
     if file.suffix == '.pth':
         return ("import torch\ntensors = torch.load("
                 f"'{file.name}', weights_only=True)['state_dict']")

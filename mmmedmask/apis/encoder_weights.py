@@ -137,11 +137,8 @@ def _build_network(name: str,
     if name.startswith(TIMM_PREFIX):
         return tile_encoders.timm_network(name.removeprefix(TIMM_PREFIX))
     network = tile_encoders.torchvision_network(name)
-    return network, {
-        'mean': tile_encoders.IMAGENET_MEAN,
-        'std': tile_encoders.IMAGENET_STD,
-        # Transformers have one position embedding per patch.
-        'input_size': getattr(network, 'image_size', None)}
+    # Transformers have one position embedding per patch.
+    return network, dict(input_size=getattr(network, 'image_size', None))
 
 
 def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:

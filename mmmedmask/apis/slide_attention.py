@@ -59,13 +59,12 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
                          'not look at slides')
     if inputs.get('patches') is None or not len(inputs['patches']):
         raise ValueError('the bag has no patch to look at')
-    keys = ('patches', 'coords', 'genes')
-    batch = model.data_preprocessor({
-        'inputs': {key: [inputs.get(key)] for key in keys},
-        'data_samples': None})['inputs']
+    batch = model.data_preprocessor(dict(inputs={
+        key: [inputs.get(key)] for key in ('patches', 'coords', 'genes')}))[
+            'inputs']
     extra = {}
     if getattr(aggregator, 'uses_genes', False):
-        extra = {'genes': batch['genes'], 'has_genes': batch['has_genes']}
+        extra = {key: batch[key] for key in ('genes', 'has_genes')}
         if batch['genes'] is None:
             raise ValueError(
                 f'{type(aggregator).__name__} looks at patches through genes:'
@@ -93,17 +92,15 @@ def _single_patches(batch: dict):
     patches, coords = batch['patches'][0], batch['coords']
     for start in range(0, len(patches), _PATCHES_AT_ONCE):
         part = patches[start:start + _PATCHES_AT_ONCE, None]
-        number = len(part)
-        yield {'patches': part,
-               'valid': torch.ones(
-                   number, 1, dtype=torch.bool, device=part.device),
-               'mask': None,
-               'coords': None if coords is None else
-               coords[0, start:start + number, None],
-               'genes': None if batch['genes'] is None else
-               batch['genes'].expand(number, -1),
-               'has_genes': batch['has_genes'].expand(number),
-               'has_patches': batch['has_patches'].expand(number)}
+        number, genes = len(part), batch['genes']
+        yield dict(
+            patches=part, mask=None,
+            valid=part.new_ones(number, 1, dtype=torch.bool),
+            coords=None if coords is None
+            else coords[0, start:start + number, None],
+            genes=None if genes is None else genes.expand(number, -1),
+            has_genes=batch['has_genes'].expand(number),
+            has_patches=batch['has_patches'].expand(number))
 
 
 def _scores(model: nn.Module, batch: dict) -> np.ndarray | None:

@@ -150,12 +150,10 @@ class _Run:
             self._look_at(task, overwrite)
 
     def _settings(self, task: SlideTask) -> dict:
-        return {'encoder': self.encoder.name,
-                'weights': self.encoder.weights_id,
-                'input_size': self.encoder.input_size,
-                'precision': self.precision,
-                'given_slide_mpp': task.mpp,
-                **asdict(self.tiling)}
+        return dict(
+            encoder=self.encoder.name, weights=self.encoder.weights_id,
+            input_size=self.encoder.input_size, precision=self.precision,
+            given_slide_mpp=task.mpp, **asdict(self.tiling))
 
     def _target(self, task: SlideTask) -> Path:
         return self.folder / 'h5_files' / f'{task.slide_id}.h5'

@@ -73,8 +73,7 @@ def find_tiles(folders: Sequence[Path],
         ['scc/1.png']
     """
     counts = Counter(folder.name for folder in folders)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
+    if twice := [name for name, count in counts.items() if count > 1]:
         raise ValueError(f'several folders are called {shown(twice)}: the '
                          'name of a folder is the class of its tiles')
     tiles, lacking, labels = [], [], {}
@@ -165,8 +164,7 @@ def make_bags(tiles: Sequence[Tile], bag_size: int,
                 filled.append([])
             filled[-1] += groups[names[place]]
         if len(filled) > 1 and 2 * len(filled[-1]) < bag_size:
-            rest = filled.pop()
-            filled[-1] += rest
+            filled[-2] += filled.pop()
         bags += [TileBag(f'{label}-{count:04d}', label, tuple(content))
                  for count, content in enumerate(filled)]
     return bags
@@ -247,10 +245,9 @@ def mosaic_coords(number: int, tile_size: int) -> np.ndarray:
         >>> mosaic_coords(3, 64).tolist()
         [[0, 0], [64, 0], [0, 64]]
     """
-    columns = max(1, int(np.ceil(np.sqrt(number))))
-    places = np.arange(number)
-    coords = np.stack([places % columns, places // columns], axis=1)
-    return (coords * tile_size).astype(np.int32)
+    rows, columns = np.divmod(
+        np.arange(number), max(1, int(np.ceil(np.sqrt(number)))))
+    return (np.stack([columns, rows], axis=1) * tile_size).astype(np.int32)
 
 
 def draw_mosaic(tiles: np.ndarray) -> np.ndarray:
@@ -302,12 +299,10 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
     check_integer('batch_size', batch_size)
     for number, bag in enumerate(bags, start=1):
         path = folder / 'features' / f'{bag.name}.h5'
-        settings = {'encoder': encoder.name,
-                    'weights': encoder.weights_id,
-                    'input_size': encoder.input_size,
-                    'precision': precision,
-                    'tile_size': tile_size,
-                    'tiles': [str(tile) for tile in bag.tiles]}
+        settings = dict(
+            encoder=encoder.name, weights=encoder.weights_id,
+            input_size=encoder.input_size, precision=precision,
+            tile_size=tile_size, tiles=[str(tile) for tile in bag.tiles])
         differing = feature_writer.differing_settings(path, settings)
         if differing:
             raise ValueError(

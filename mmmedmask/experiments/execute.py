@@ -121,9 +121,9 @@ def find_failures(plan: Plan) -> dict[Run, str]:
         elif manifest.get('status') != 'done':
             failures[run] = 'not finished'
         elif not (run.folder / DONE_FILE).is_file():
-            failures[run] = 'not finished'
             try:
                 load_checked_manifest(run, DataFingerprints(plan.data_root))
+                failures[run] = 'not finished'
             except ValueError as error:
                 failures[run] = str(error)
     return failures

@@ -54,27 +54,18 @@ def new_manifest(run: Run, data_root: str | Path,
 
     ``data`` are the fingerprints of all that it reads.
     """
+    # Weights may be there from commands that were given by hand.
+    found_files = any(
+        path.name not in _OWN_FILES for path in run.folder.glob('*'))
     return dict(
-        format=FORMAT,
-        id=uuid.uuid4().hex,
-        config=run.name,
+        format=FORMAT, id=uuid.uuid4().hex, config=run.name,
         config_file=str(Path(run.config_file).resolve()),
         options=dict(run.options),
         **{key: getattr(run, key) for key in _SETTINGS},
-        users=list(run.users),
-        sources=[],
-        data_root=str(Path(data_root).resolve()),
-        data=dict(data),
-        data_changed=[],
-        # Weights may be there from commands that were given by hand.
-        found_files=any(
-            path.name not in _OWN_FILES for path in run.folder.glob('*')),
-        status='new',
-        starts=[],
-        seconds=0.0,
-        steps={},
-        load_checks=[],
-        results={})
+        users=list(run.users), sources=[],
+        data_root=str(Path(data_root).resolve()), data=dict(data),
+        data_changed=[], found_files=found_files, status='new', starts=[],
+        seconds=0.0, steps={}, load_checks=[], results={})
 
 
 def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
@@ -98,17 +89,15 @@ def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
 def _difference(run: Run, manifest: Mapping,
                 fingerprints: DataFingerprints | None) -> str | None:
     for key in _SETTINGS:
-        if manifest.get(key) != getattr(run, key):
-            return f'{key} {manifest.get(key)!r}, asked is ' \
-                f'{getattr(run, key)!r}'
-    if manifest['data_changed']:
-        return 'data that changed while it ran: ' \
-            f'{", ".join(manifest["data_changed"])}'
-    if fingerprints is not None:
-        changed = changed_data(manifest, fingerprints.of_run(run))
-        if changed:
-            return 'other data: the names, sizes or tables of files have ' \
-                f'changed in {", ".join(changed)}'
+        before, asked = manifest.get(key), getattr(run, key)
+        if before != asked:
+            return f'{key} {before!r}, asked is {asked!r}'
+    if changed := manifest['data_changed']:
+        return f'data that changed while it ran: {", ".join(changed)}'
+    if fingerprints is not None and (
+            changed := changed_data(manifest, fingerprints.of_run(run))):
+        return ('other data: the names, sizes or tables of files have changed '
+                f'in {", ".join(changed)}')
     remade = remade_source(run, manifest)
     return remade and f'an earlier run of {remade.key}, which has been made ' \
         'anew'

@@ -23,13 +23,12 @@ def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
     """
     for logs in reversed(_log_folders(folder)):
         file = logs / f'{logs.name}.json'
-        if logs.name <= after or not file.is_file():
-            continue
-        content = json.loads(file.read_text(encoding='utf-8'))
-        return {key: float(value) if math.isfinite(value)
-                else str(value) for key, value in content.items()
-                if key not in _NO_METRICS and isinstance(value, int | float)
-                and not isinstance(value, bool)}
+        if logs.name > after and file.is_file():
+            content = json.loads(file.read_text(encoding='utf-8'))
+            return {key: float(value) if math.isfinite(value)
+                    else str(value) for key, value in content.items()
+                    if key not in _NO_METRICS
+                    and type(value) in (int, float)}
     raise ValueError(f'the test has left no metrics in {folder}: the config '
                      'needs default_hooks.logger, which writes them')
 

@@ -37,9 +37,9 @@ def invert_affine(theta: Tensor) -> Tensor:
 def relative_theta(theta1: Tensor, theta2: Tensor) -> Tensor:
     """Matrices (B, 3, 3) of ``t2(t1^-1(.))``, CMIM Eq. 4.
 
-    They map coordinates of the second view to those of the first. With ``(t
-    x)(p) = x(theta p)`` the composition samples ``z(theta1^-1 theta2 p)``: the
-    order of the factors is this one, and the swapped one is wrong.
+    They map coordinates of the second view to those of the first: with
+    ``(t x)(p) = x(theta p)`` the composition samples ``z(theta1^-1 theta2 p)``
+    in this order of the factors, not in the swapped one.
 
     Example:
         >>> theta = torch.diag(torch.tensor([2., 4., 1.]))[None]
@@ -91,10 +91,9 @@ def receptive_field_shift(offset: float, stride: int,
 
 
 def is_axis_aligned(theta: Tensor) -> bool:
-    """Tell whether no view of a batch (B, 3, 3) is rotated or sheared.
+    """Tell whether no view of a batch (B, 3, 3) is rotated or sheared at all.
 
-    That is if all off-diagonal terms of the linear parts are exactly 0. Keep
-    ``theta`` on the CPU: reading it from a device waits for that device.
+    Keep ``theta`` on the CPU: reading it from a device waits for that device.
 
     Example:
         >>> is_axis_aligned(torch.eye(3)[None])

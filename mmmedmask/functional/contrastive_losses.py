@@ -51,9 +51,7 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05,
 
     Sinkhorn-Knopp steps on ``exp(scores / epsilon)``, as SwAV (Caron et al.,
     NeurIPS 2020) and MGCA assign samples; here in logarithms, which cannot
-    overflow.
-
-    The result (B, K) has no graph; rows sum to 1.
+    overflow. The result (B, K) has no graph; rows sum to 1.
 
     Args:
         scores: Similarities, shape (B, K).

@@ -140,9 +140,9 @@ def prediction_error(prediction: Tensor, targets: MaskedTargets,
 
 def thin_places(targets: MaskedTargets, count: int,
                 generator: torch.Generator) -> list[MaskedTargets]:
-    """Keep at most ``count`` places that count of each sample of a batch.
+    """Keep at most ``count`` places that count of each sample of a CPU batch.
 
-    The batch is on the CPU; each sample becomes one of its own.
+    Each sample becomes one of its own.
 
     Example:
         >>> targets = MaskedTargets(torch.ones(1, 9, 1), torch.ones(1, 9))

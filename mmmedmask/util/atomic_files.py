@@ -24,10 +24,8 @@ def atomic_path(path: str | Path, durable: bool = True) -> Iterator[Path]:
     writers that look at the ending; two processes get two of them. What the
     block writes reaches the disk before the old file is replaced. If the block
     raises, the old file stays and the temporary one is removed. An OSError of
-    a full disk names the file.
-
-    Without ``durable`` the file need not outlive a power cut, so that
-    thousands of small ones are written faster.
+    a full disk names the file. Without ``durable`` the file need not outlive a
+    power cut, so that thousands of small ones are written faster.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

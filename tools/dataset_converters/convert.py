@@ -273,8 +273,7 @@ def dicom(args: argparse.Namespace) -> int:
 @converter(
     option('source', type=Path, help='table, or their folder'), OUT,
     option('--cohorts', nargs='+', default=[], metavar='COHORT',
-           help='cohorts to take, such as brca (default: all that are '
-           'there)'),
+           help='cohorts to take, such as brca (default: all that are there)'),
     option('--classes', nargs='+', metavar='CODE',
            help='OncoTree codes to keep, such as IDC ILC (default: all)'),
     CHECK)

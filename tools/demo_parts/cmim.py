@@ -246,11 +246,10 @@ def describe_pretraining(runner: Runner, shown: Reconstructions,
     return Section(
         'CMIM: pre-training without labels',
         ['Two crops are taken from each tile. The query view gets other '
-         f'colours and loses {preprocessor.mask_ratio:.0%} of its '
-         'patches; the network has to draw the missing tissue, not in the '
-         'query view but where the same tissue lies in the key view. For '
-         'that its feature maps are moved by the transformation between '
-         'the two crops.',
+         f'colours and loses {preprocessor.mask_ratio:.0%} of its patches; '
+         'the network has to draw the missing tissue, not in the query view '
+         'but where the same tissue lies in the key view. For that its '
+         'feature maps are moved by the transformation between the two crops.',
          f'Here a ResNet-18 sees {numbers[0]} overlapping tiles of one '
          f'image, in views of {side} x {side} pixels. The rows below are '
          f'from {numbers[1]} tiles at the other end of the image that it '
@@ -269,8 +268,7 @@ def describe_pretraining(runner: Runner, shown: Reconstructions,
              'units of their standard deviation.')],
         [('Iterations', f'{runner.iter} of '
           f'{runner.train_dataloader.batch_size} tiles'),
-         ('Loss', f'{losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at '
-          'last'),
+         ('Loss', f'{losses[0][1]:.3f} at first, {losses[-1][1]:.3f} at last'),
          ('Precision', describe_precision(runner))],
         seconds)
 

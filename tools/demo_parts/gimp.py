@@ -161,14 +161,13 @@ def describe_pretraining(runner: Runner, seconds: float) -> Section:
     return Section(
         'GiMP: masked patches, and genes that tell patients apart',
         ['A drawn patient has a slide, given as a bag of features of its '
-         f'patches, and {NUM_GENES} genes. The class is planted in a '
-         'compact region of the slide and in 20 genes of four pathways. '
-         'First a gene encoder learns the class from genes alone and is '
-         'frozen. Then the network that sums up a slide is pre-trained: '
-         f'it sees a run of {run} patches, of which half are masked, and '
-         'fills in their features; and the vectors of slide and genes '
-         'together are to lie close for patients of one class, far for '
-         'those of two (triplets).'],
+         f'patches, and {NUM_GENES} genes. The class is planted in a compact '
+         'region of the slide and in 20 genes of four pathways. First a gene '
+         'encoder learns the class from genes alone and is frozen. Then the '
+         'network that sums up a slide is pre-trained: it sees a run of '
+         f'{run} patches, of which half are masked, and fills in their '
+         'features; and the vectors of slide and genes together are to lie '
+         'close for patients of one class, far for those of two (triplets).'],
         [Figure(
              draw_curves(curves, window=4,
                          references={'error of masked patches': floor},
@@ -214,6 +213,5 @@ def describe_patients(runner: Runner, scores: Mapping[str, Mapping],
         [('Weights', find_in_log(runner, 'Load check of')),
          *rows,
          ('Attention in the planted region',
-          f'{sight.attention:.0%}, on {sight.patches:.0%} of the '
-          'patches')],
+          f'{sight.attention:.0%}, on {sight.patches:.0%} of the patches')],
         seconds)

@@ -268,9 +268,8 @@ def describe_pretraining(runner: Runner, scans: Masking, filled: np.ndarray,
              'says that the lesion is hidden.'),
          Figure(
              draw_curves(losses, window=10),
-             'Losses in pre-training. From iteration '
-             f'{begin} on the masks hide what tells the class, so both '
-             'tasks get harder.')],
+             f'Losses in pre-training. From iteration {begin} on the masks '
+             'hide what tells the class, so both tasks get harder.')],
         [('Lesions masked', f'{scans.masked:.0%} of the time; chance: '
           f'{scans.masked_chance:.0%}'),
          ('Attention is largest on the lesion',
@@ -285,10 +284,9 @@ def describe_retina(retina: Masking) -> Section:
     tiles = len(retina.maps)
     return Section(
         'The same network on a real retina',
-        ['A photograph of a retina, which the network has never seen '
-         f'anything like, is cut into {tiles} tiles of the size that it '
-         'knows; one lesion is drawn into each, and each is masked by its '
-         'own map.'],
+        ['A photograph of a retina, which the network has never seen anything '
+         f'like, is cut into {tiles} tiles of the size that it knows; one '
+         'lesion is drawn into each, and each is masked by its own map.'],
         [Figure(
              draw_grid(masking_columns(retina, whole=True)),
              'Besides the drawn lesions it looks at what it takes for '
@@ -320,7 +318,6 @@ def describe_classifier(runner: Runner, accuracy: float,
              'Loss in fine-tuning. It stays high: the lesion is in '
              f'{shown:.0%} of the samples only.')],
         [('Weights', runs.find_in_log(runner, 'Load check of')),
-         ('Right', f'{accuracy:.1%} of '
-          f'{len(runner.val_dataloader.dataset)} scans that were not '
-          'trained on; chance: 25 %')],
+         ('Right', f'{accuracy:.1%} of {len(runner.val_dataloader.dataset)} '
+          'scans that were not trained on; chance: 25 %')],
         seconds)

@@ -165,11 +165,9 @@ def normalize_attention(attention: Tensor,
 
     ``weight_norm`` is ``'per_head'``, which brings each head to [0, 1], then
     averages: each head counts the same; or ``'mean_heads'``, which averages
-    first, as Eq. 5 is written: peaked heads count more, and one
-    patch of every image gets exactly 0.
-
-    Gives (B, rows, columns), float32 in [0, 1]; constant attention
-    becomes 1 everywhere. NaN stays NaN.
+    first, as Eq. 5 is written: peaked heads count more, and one patch of every
+    image gets exactly 0. Gives (B, rows, columns), float32 in [0, 1]; constant
+    attention becomes 1 everywhere. NaN stays NaN.
     """
     check_choice('weight_norm', weight_norm, WEIGHT_NORMS)
     attention = attention.float()

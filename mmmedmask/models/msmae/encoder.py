@@ -49,21 +49,16 @@ class MSMAEViT(VisionTransformer):
                  init_cfg: dict | list[dict] | None = None) -> None:
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
         patchify.patch_grid_size(img_size, patch_size)
+        # mmpretrain writes into the list.
+        if not isinstance(out_indices, int):
+            out_indices = list(out_indices)
         super().__init__(
-            arch=arch,
-            img_size=tuple(img_size),
-            patch_size=tuple(patch_size),
-            in_channels=in_channels,
-            # mmpretrain writes into the list.
-            out_indices=out_indices
-            if isinstance(out_indices, int) else list(out_indices),
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
+            arch=arch, img_size=tuple(img_size), patch_size=tuple(patch_size),
+            in_channels=in_channels, out_indices=out_indices,
+            drop_rate=drop_rate, drop_path_rate=drop_path_rate,
             norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
-            final_norm=final_norm,
-            out_type=out_type,
-            frozen_stages=frozen_stages,
-            init_cfg=init_cfg)
+            final_norm=final_norm, out_type=out_type,
+            frozen_stages=frozen_stages, init_cfg=init_cfg)
         self.in_channels = in_channels
         self.patch_size = tuple(patch_size)
         self.fixed_pos_embed = fixed_pos_embed

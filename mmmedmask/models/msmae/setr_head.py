@@ -45,25 +45,20 @@ class PlainSETRHead(BaseDecodeHead):
                  init_cfg: dict | list[dict] | None = None) -> None:
         check_integer('num_convs', num_convs)
         check_range('threshold', threshold, 0, 1, True, True)
+        # Corners are for the way back to the original size, which has to undo
+        # the pipeline's resizing; the head's own upsampling is below.
         super().__init__(
-            in_channels=in_channels,
-            channels=channels,
-            num_classes=2,
-            out_channels=1,
-            threshold=threshold,
-            dropout_ratio=0,
+            in_channels=in_channels, channels=channels, num_classes=2,
+            out_channels=1, threshold=threshold, dropout_ratio=0,
             norm_cfg=norm_cfg or dict(type='SyncBN', requires_grad=True),
             loss_decode=loss_decode or dict(type='mmmedmask.BCEDiceLoss'),
-            # For the way back to the original size, which has to undo the
-            # pipeline's resizing; the head's own upsampling is below.
-            align_corners=False,
-            init_cfg=init_cfg)
+            align_corners=False, init_cfg=init_cfg)
         self.blocks = nn.Sequential(*(nn.Sequential(
             ConvModule(in_channels if number == 0 else channels, channels,
                        kernel_size=3, padding=1, norm_cfg=self.norm_cfg,
                        act_cfg=self.act_cfg),
             nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True))
-                                      for number in range(num_convs)))
+            for number in range(num_convs)))
         self.conv_seg = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:

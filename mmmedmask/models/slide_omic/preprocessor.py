@@ -105,14 +105,12 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
         device = self.device
         # No autocast: a scale in 16 bits would not be the fitted one.
         with torch.autocast(device.type, enabled=False):
-            batch = {
-                'patches': pad_bags(patches, counts, torch.float32),
-                'valid': None,
-                'mask': pad_bags(mask, counts, torch.bool),
-                'coords': None,
-                'genes': self.scale_genes(genes),
-                'has_genes': _flags(genes, device),
-                'has_patches': _flags([c or None for c in counts], device)}
+            batch = dict(
+                patches=pad_bags(patches, counts, torch.float32),
+                mask=pad_bags(mask, counts, torch.bool),
+                genes=self.scale_genes(genes), has_genes=_flags(genes, device),
+                has_patches=_flags([c or None for c in counts], device))
+        batch['valid'] = batch['coords'] = None
         if batch['patches'] is not None:
             length = torch.tensor(counts, device=device)
             batch['valid'] = torch.arange(
