@@ -13,23 +13,11 @@ there is no SparK; a CPU without its instructions is spared it unless
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarking import (
-    Figure,
-    Goal,
-    Parts,
-    count_operations,
-    figure_of,
-    make_clock,
-    make_parser,
-    report,
-    set_up,
-    speeds,
-    take_turns,
-)
+import benchmarking as bench
 
 PRECISIONS = ('float32', 'bfloat16')
-GOALS_PLAIN = dict(float32=Goal(1.4), bfloat16=Goal(1.6))
-GOAL_SPARK = Goal(3.3, at_least=True)
+GOALS_PLAIN = dict(float32=bench.Goal(1.4), bfloat16=bench.Goal(1.6))
+GOAL_SPARK = bench.Goal(3.3, at_least=True)
 # Methods of the model's modules ('' is the model) that make up a part.
 PARTS = (('data_preprocessor', 'forward', 'views'), ('', 'encode', 'encoder'),
          ('neck', 'warp', 'warp'), ('neck', 'combine', 'decoder'),
@@ -96,7 +84,7 @@ def make_batch(name: str, batch_size: int, size: int) -> dict:
                 data_samples=samples)
 
 
-def make_step(model, batch: dict, bf16: bool, parts: Parts
+def make_step(model, batch: dict, bf16: bool, parts: bench.Parts
               ) -> Callable[[], None]:
     """Make a function that takes one training step."""
     import torch
@@ -110,40 +98,42 @@ def make_step(model, batch: dict, bf16: bool, parts: Parts
     return parts.around(lambda: model.train_step(batch, wrapper))
 
 
-def measure_steps(args, precision: str) -> list[Figure]:
+def measure_steps(args, precision: str) -> list[bench.Figure]:
     """Compare the steps, and split CMIM's."""
     bf16 = precision == 'bfloat16'
     models = build_models(args.size, bf16)
     if args.skip_spark or bf16:
         del models['spark']
-    clock = make_clock(args.device)
+    clock = bench.make_clock(args.device)
     if args.compile:
         models['compiled'] = build_models(args.size, bf16, True)['cmim']
-    parts = {name: Parts(clock) for name in models}
+    parts = {name: bench.Parts(clock) for name in models}
     for owner, method, name in PARTS:
         parts['cmim'].mark(models['cmim'].get_submodule(owner), method, name)
     steps = {
         name: make_step(model.to(args.device), make_batch(
             name, args.batch_size, args.size), bf16, parts[name])
         for name, model in models.items()}
-    operations = count_operations(steps['cmim']) if args.peak_tflops else 0
-    turns = take_turns(steps, args.rounds, args.warmup, clock)
-    figures = [figure_of(f'CMIM / plain ResNet-18 step, {precision}',
+    operations = bench.count_operations(
+        steps['cmim']) if args.peak_tflops else 0
+    turns = bench.take_turns(steps, args.rounds, args.warmup, clock)
+    figures = [bench.figure_of(f'CMIM / plain ResNet-18 step, {precision}',
                          turns.ratios('cmim', 'plain'),
                          GOALS_PLAIN[precision])]
     if 'spark' in turns:
-        figures.append(figure_of(f'SparK / CMIM step, {precision}',
+        figures.append(bench.figure_of(f'SparK / CMIM step, {precision}',
                                  turns.ratios('spark', 'cmim'), GOAL_SPARK))
     if 'compiled' in turns:
-        figures.append(figure_of(f'CMIM step compiled / not, {precision}',
-                                 turns.ratios('compiled', 'cmim')))
-    figures += speeds(f'CMIM, {precision}', turns.values('cmim'),
+        figures.append(
+            bench.figure_of(f'CMIM step compiled / not, {precision}',
+                            turns.ratios('compiled', 'cmim')))
+    figures += bench.speeds(f'CMIM, {precision}', turns.values('cmim'),
                       args.batch_size, operations, args.peak_tflops)
-    figures += [figure_of(f'{name} step, {precision}', [
+    figures += [bench.figure_of(f'{name} step, {precision}', [
         1e3 * value / args.batch_size for value in turns.values(name)],
         unit='ms per tile') for name in turns]
     return figures + [
-        figure_of(f'share of {name} in CMIM step, {precision}',
+        bench.figure_of(f'share of {name} in CMIM step, {precision}',
                   [100 * share for share in shares], unit='%')
         for name, shares in parts['cmim'].shares(args.rounds).items()]
 
@@ -159,7 +149,7 @@ def fast_precisions(device: str) -> tuple[str, ...]:
     return PRECISIONS[:1]
 
 
-def measure_views(args) -> list[Figure]:
+def measure_views(args) -> list[bench.Figure]:
     """Count the tiles per second whose two views are drawn."""
     from mmmedmask.models.cmim import CMIMDataPreprocessor
     batch = make_batch('cmim', args.batch_size, args.size)
@@ -171,15 +161,16 @@ def measure_views(args) -> list[Figure]:
             view_size=args.size, color=color).to(args.device)
         return lambda: preprocessor(batch, True)
 
-    turns = take_turns({name: views(color) for name, color in colors.items()},
-                       args.rounds, args.warmup, make_clock(args.device))
-    return [figure_of(f'views, {name}', [
+    turns = bench.take_turns(
+        {name: views(color) for name, color in colors.items()}, args.rounds,
+        args.warmup, bench.make_clock(args.device))
+    return [bench.figure_of(f'views, {name}', [
         args.batch_size / value for value in turns.values(name)],
         unit='tiles/s') for name in turns]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = make_parser(__doc__, peak=True)
+    parser = bench.make_parser(__doc__, peak=True)
     parser.add_argument('--batch-size', type=int, default=16)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS,
@@ -188,11 +179,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--compile', action='store_true',
                         help='compare with a compiled encoder, too')
     args = parser.parse_args(argv)
-    machine = set_up(args, f'batch {args.batch_size}', f'{args.size} px')
+    machine = bench.set_up(args, f'batch {args.batch_size}', f'{args.size} px')
     figures = [figure for precision in (
         args.precisions or fast_precisions(args.device))
                for figure in measure_steps(args, precision)]
-    report(figures + measure_views(args), args, machine)
+    bench.report(figures + measure_views(args), args, machine)
 
 
 if __name__ == '__main__':

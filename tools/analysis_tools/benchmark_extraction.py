@@ -18,21 +18,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarking import (
-    Figure,
-    Goal,
-    Parts,
-    figure_of,
-    make_clock,
-    make_parser,
-    report,
-    set_up,
-    take_turns,
-)
+import benchmarking as bench
 
 MPP = 0.5
 # An encoder that waits as long with a reader beside it gains nothing.
-GOAL_OVERLAP = Goal(0.8)
+GOAL_OVERLAP = bench.Goal(0.8)
 
 
 def openslide_reads(path: Path, coords: Sequence, size: int
@@ -49,7 +39,7 @@ def openslide_reads(path: Path, coords: Sequence, size: int
     return read
 
 
-def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
+def measure(args: argparse.Namespace, folder: Path) -> list[bench.Figure]:
     """Draw a slide, and read, encode and extract it."""
     from mmmedmask.apis import slide_extraction
     from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -65,7 +55,7 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
     count = args.side**2
     coords = [(x * args.tile_size, y * args.tile_size) for y, x in
               itertools.product(range(args.side), repeat=2)]
-    parts = Parts(make_clock(args.device))
+    parts = bench.Parts(bench.make_clock(args.device))
     run, writer = slide_extraction._Run, slide_extraction.FeatureWriter
     originals = run.handle, writer.write, slide_extraction.encode_tiles
     waits = [], []
@@ -93,46 +83,46 @@ def measure(args: argparse.Namespace, folder: Path) -> list[Figure]:
         waits[workers].append(sum(begin - end for end, begin in zip(
             times[3::2], times[4::2], strict=False)))
 
-    turns = take_turns(
+    turns = bench.take_turns(
         dict(openslide=openslide_reads(tasks[0].path, coords, args.tile_size),
              reader=lambda: list(SlideTiles(tasks, tiling, args.batch_size)),
              extraction=parts.around(lambda: extract(0)),
              beside=lambda: extract(1)),
-        args.rounds, args.warmup, make_clock(args.device))
+        args.rounds, args.warmup, bench.make_clock(args.device))
     # Pictures cost as much for a small slide as for a large one.
     whole = f'slide of {count} tiles to h5'
     figures = [
-        figure_of(words, [count / value for value in turns.values(name)],
+        bench.figure_of(words, [count / value for value in turns.values(name)],
                   unit='tiles/s and core') for name, words in (
                       ('extraction', whole), ('reader', 'our slide reader'),
                       ('openslide', 'OpenSlide alone'))]
     return figures + [
-        figure_of(f'{whole} / OpenSlide alone, time',
-                  turns.ratios('extraction', 'openslide')),
-        figure_of('our slide reader / OpenSlide alone, time',
-                  turns.ratios('reader', 'openslide')),
-        figure_of('encoder waits for tiles, one reader / none', [
-            beside / alone for alone, beside in zip(*(
-                one[-args.rounds:] for one in waits), strict=True)],
-            GOAL_OVERLAP),
-        *(figure_of(f'share of {"reading" if name == "rest" else name} in '
-                    f'{whole}', [100 * value for value in values],
-                    unit='%')
+        bench.figure_of(f'{whole} / OpenSlide alone, time',
+                        turns.ratios('extraction', 'openslide')),
+        bench.figure_of('our slide reader / OpenSlide alone, time',
+                        turns.ratios('reader', 'openslide')),
+        bench.figure_of('encoder waits for tiles, one reader / none', [
+            beside / alone
+            for alone, beside in zip(*(one[-args.rounds:] for one in waits),
+                                     strict=True)], GOAL_OVERLAP),
+        *(bench.figure_of(f'share of {"reading" if name == "rest" else name} '
+                          f'in {whole}', [100 * value for value in values],
+                          unit='%')
           for name, values in parts.shares(args.rounds).items())]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = make_parser(__doc__)
+    parser = bench.make_parser(__doc__)
     parser.add_argument('--side', type=int, default=10,
                         help='tiles along a side of the drawn slide')
     parser.add_argument('--tile-size', type=int, default=224)
     parser.add_argument('--batch-size', type=int, default=16)
     args = parser.parse_args(argv)
-    machine = set_up(args, f'ResNet-18 at {args.tile_size} px',
+    machine = bench.set_up(args, f'ResNet-18 at {args.tile_size} px',
                      f'{args.side**2} tiles')
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(args, Path(folder))
-    report(figures, args, machine)
+    bench.report(figures, args, machine)
 
 
 if __name__ == '__main__':

@@ -22,29 +22,15 @@ memory are measured as it comes.
 import argparse
 from collections.abc import Callable, Sequence
 
-from benchmarking import (
-    Figure,
-    Goal,
-    Turns,
-    figure_of,
-    held_bytes,
-    in_fresh_process,
-    make_clock,
-    make_parser,
-    measure_parts,
-    peak_bytes,
-    report,
-    set_up,
-    take_turns,
-)
+import benchmarking as bench
 
-GOALS_LAYER = dict(forward=Goal(1.8, at_least=True),
-                   train=Goal(1.7, at_least=True))
-GOAL_LINEAR = Goal(1.1)
+GOALS_LAYER = dict(forward=bench.Goal(1.8, at_least=True),
+                   train=bench.Goal(1.7, at_least=True))
+GOAL_LINEAR = bench.Goal(1.1)
 # Gigabytes at the peak, for bags of so many patches.
 GOAL_PATCHES = 150_000
-GOALS_PEAK = dict(forward=Goal(2.8), train=Goal(6.0))
-GOAL_STEP = Goal(16.0)
+GOALS_PEAK = dict(forward=bench.Goal(2.8), train=bench.Goal(6.0))
+GOAL_STEP = bench.Goal(16.0)
 PASSES = dict(forward='forward', train='forward and backward')
 ALLOCATORS = dict(
     default={},
@@ -102,10 +88,10 @@ def build_layers(args: argparse.Namespace) -> dict:
     return dict(fused=fused, naive=NaiveLayer(fused))
 
 
-def measure_layers(args: argparse.Namespace) -> tuple[Turns, float]:
+def measure_layers(args: argparse.Namespace) -> tuple[bench.Turns, float]:
     """Time the passes of both layers, and the difference of their results."""
     import torch
-    set_up(args)
+    bench.set_up(args)
     layers = {name: layer.to(args.device)
               for name, layer in build_layers(args).items()}
     tokens = torch.randn(args.tokens, args.embed_dims).to(args.device)
@@ -125,26 +111,26 @@ def measure_layers(args: argparse.Namespace) -> tuple[Turns, float]:
     for layer in layers.values():
         for _ in range(args.warmup):
             train(layer)
-    turns = take_turns({
+    turns = bench.take_turns({
         f'{name} {run.__name__}': lambda run=run, layer=layer: run(layer)
         for run in (forward, train) for name, layer in layers.items()},
-        args.rounds, 0, make_clock(args.device))
+        args.rounds, 0, bench.make_clock(args.device))
     return turns, float((one - other).abs().max())
 
 
-def compare_layers(args: argparse.Namespace) -> list[Figure]:
+def compare_layers(args: argparse.Namespace) -> list[bench.Figure]:
     """Compare the layers under both allocators."""
     figures = []
     for allocator, environment in ALLOCATORS.items():
-        turns, difference = in_fresh_process(
+        turns, difference = bench.in_fresh_process(
             measure_layers, args, environment=environment)
         for name, words in PASSES.items():
-            figures.append(figure_of(
+            figures.append(bench.figure_of(
                 f'Nyström layer naive / fused, {words}, {args.tokens} '
                 f'tokens, allocator {allocator}',
                 turns.ratios(f'naive {name}', f'fused {name}'),
                 GOALS_LAYER[name]))
-        figures.append(figure_of(
+        figures.append(bench.figure_of(
             f'largest difference of the layers, allocator {allocator}',
             [difference]))
     return figures
@@ -170,7 +156,7 @@ def measure_size(args: argparse.Namespace, patches: int, train: bool
     import torch
 
     from mmmedmask.models.gimp import NystromAggregator
-    set_up(args)
+    bench.set_up(args)
     torch.manual_seed(0)
     model = NystromAggregator(
         args.in_dims, args.embed_dims, num_heads=args.heads,
@@ -178,33 +164,33 @@ def measure_size(args: argparse.Namespace, patches: int, train: bool
     # What libraries set up at their first use is not the bag's memory.
     pass_of(model, torch.randn(1, 2 * args.landmarks, args.in_dims,
                                device=args.device), train)()
-    before = held_bytes(args.device)
+    before = bench.held_bytes(args.device)
     bag = torch.randn(1, patches, args.in_dims, device=args.device)
-    turns = take_turns(dict(bag=pass_of(model, bag, train)), 1, 0,
-                       make_clock(args.device))
-    return before, peak_bytes(args.device), turns.values('bag')[0]
+    turns = bench.take_turns(dict(bag=pass_of(model, bag, train)), 1, 0,
+                       bench.make_clock(args.device))
+    return before, bench.peak_bytes(args.device), turns.values('bag')[0]
 
 
-def measure_sizes(args: argparse.Namespace) -> list[Figure]:
+def measure_sizes(args: argparse.Namespace) -> list[bench.Figure]:
     """Measure the sizes one after the other, forward and in training."""
     figures = []
     for name, words in PASSES.items():
         per_patch = None
         for size in args.sizes:
-            before, peak, busy = in_fresh_process(
+            before, peak, busy = bench.in_fresh_process(
                 measure_size, args, size, name == 'train')
             # A tiny bag may fit into what the process has already.
             own = max(peak - before, 1)
             per_patch = per_patch or own / size
             what = f'{size:,} patches, {words}'
-            figures += [
-                figure_of(f'{what}, process peak', [peak / 1e9],
-                          GOALS_PEAK[name] if size == GOAL_PATCHES else None,
-                          'GB'),
-                figure_of(f'{what}, for the bag', [own / 1e9], unit='GB'),
-                figure_of(f'{what}, over linear', [own / size / per_patch],
-                          GOAL_LINEAR),
-                figure_of(f'{what}, time', [busy], unit='s')]
+            figures += [bench.figure_of(f'{what}, process peak', [peak / 1e9],
+                                        GOALS_PEAK[name] if size
+                                        == GOAL_PATCHES else None, 'GB'),
+                        bench.figure_of(f'{what}, for the bag', [own / 1e9],
+                                        unit='GB'),
+                        bench.figure_of(f'{what}, over linear',
+                                        [own / size / per_patch], GOAL_LINEAR),
+                        bench.figure_of(f'{what}, time', [busy], unit='s')]
     return figures
 
 
@@ -218,7 +204,7 @@ def measure_step(args: argparse.Namespace, recompute: bool
     from mmpretrain.structures import DataSample
 
     from mmmedmask.models.gimp import GiMP
-    set_up(args)
+    bench.set_up(args)
     torch.manual_seed(0)
     model = GiMP(
         aggregator=dict(
@@ -256,23 +242,25 @@ def measure_step(args: argparse.Namespace, recompute: bool
             if name.startswith('loss')).backward()
         optimizer.step()
 
-    turns = take_turns(dict(step=step), args.step_rounds, args.warmup,
-                       make_clock(args.device))
-    return peak_bytes(args.device), turns.values('step'), {
+    turns = bench.take_turns(dict(step=step), args.step_rounds, args.warmup,
+                       bench.make_clock(args.device))
+    return bench.peak_bytes(args.device), turns.values('step'), {
         name: float(loss.detach()) for name, loss in losses.items()}
 
 
-def measure_steps(args: argparse.Namespace) -> list[Figure]:
+def measure_steps(args: argparse.Namespace) -> list[bench.Figure]:
     """Measure the step with and without keeping activations."""
     figures = []
     for recompute in (False, True):
-        peak, seconds, _ = in_fresh_process(measure_step, args, recompute)
+        peak, seconds, _ = bench.in_fresh_process(
+            measure_step, args, recompute)
         what = (f'pre-training step, {args.step_batch} runs of '
                 f'{args.step_length:,}, '
                 f'{"bfloat16" if args.amp else "float32"}, layers '
                 f'{"recomputed" if recompute else "kept"}')
-        figures += [figure_of(f'{what}, peak', [peak / 1e9], GOAL_STEP, 'GB'),
-                    figure_of(f'{what}, time', seconds, unit='s')]
+        figures += [bench.figure_of(f'{what}, peak', [peak / 1e9], GOAL_STEP,
+                                    'GB'),
+                    bench.figure_of(f'{what}, time', seconds, unit='s')]
     return figures
 
 
@@ -280,7 +268,7 @@ MEASURES = dict(layers=compare_layers, sizes=measure_sizes, step=measure_steps)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = make_parser(__doc__, parts=MEASURES)
+    parser = bench.make_parser(__doc__, parts=MEASURES)
     parser.add_argument('--sizes', type=int, nargs='+',
                         default=[6_000, 25_000, 75_000, GOAL_PATCHES],
                         help='patches of the bags')
@@ -308,9 +296,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.tokens % args.landmarks:
         parser.error(f'--tokens {args.tokens} is not a multiple of '
                      f'--landmarks {args.landmarks} (for the naive layer)')
-    machine = set_up(args, f'd {args.embed_dims}', f'{args.heads} heads',
+    machine = bench.set_up(args, f'd {args.embed_dims}', f'{args.heads} heads',
                      f'{args.landmarks} landmarks')
-    report(measure_parts(MEASURES, args), args, machine)
+    bench.report(bench.measure_parts(MEASURES, args), args, machine)
 
 
 if __name__ == '__main__':

@@ -13,24 +13,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 
-from benchmarking import (
-    Figure,
-    Goal,
-    Parts,
-    count_operations,
-    figure_of,
-    make_clock,
-    make_parser,
-    report,
-    set_up,
-    speeds,
-    take_turns,
-)
+import benchmarking as bench
 
-GOAL_FINETUNE = Goal(3.9, at_least=True)
-GOAL_FINETUNE_REFRESHED = Goal(3.4, at_least=True)
-GOAL_PRETRAIN = Goal(0.78)
-GOAL_REFRESH_SHARE = Goal(0.02)
+GOAL_FINETUNE = bench.Goal(3.9, at_least=True)
+GOAL_FINETUNE_REFRESHED = bench.Goal(3.4, at_least=True)
+GOAL_PRETRAIN = bench.Goal(0.78)
+GOAL_REFRESH_SHARE = bench.Goal(0.02)
 NUM_CLASSES = 4
 # The paper's schedules: epochs, first refresh, epochs between two.
 FINETUNE_INTERVAL = 20
@@ -107,7 +95,8 @@ def make_batch(args: argparse.Namespace) -> tuple:
     return images, samples
 
 
-def make_steps(models: dict, parts: Parts, args: argparse.Namespace) -> dict:
+def make_steps(models: dict, parts: bench.Parts,
+               args: argparse.Namespace) -> dict:
     """Make what is timed: forward and backward of each, and the maps."""
     import torch
     images, samples = make_batch(args)
@@ -139,15 +128,15 @@ def make_steps(models: dict, parts: Parts, args: argparse.Namespace) -> dict:
     return dict(**steps, maps=maps)
 
 
-def measure(args: argparse.Namespace) -> list[Figure]:
+def measure(args: argparse.Namespace) -> list[bench.Figure]:
     """Take turns, and compare times and operations."""
-    clock = make_clock(args.device)
-    parts = Parts(clock)
+    clock = bench.make_clock(args.device)
+    parts = bench.Parts(clock)
     steps = make_steps(build_models(args.arch, args.size, args.patch_size),
                        parts, args)
-    flops = {name: count_operations(step) / args.batch_size
+    flops = {name: bench.count_operations(step) / args.batch_size
              for name, step in steps.items()}
-    turns = take_turns(steps, args.rounds, args.warmup, clock)
+    turns = bench.take_turns(steps, args.rounds, args.warmup, clock)
     rounds = list(zip(*map(turns.values, (
         'masked', 'full', 'msmae', 'mae', 'maps')), strict=True))
     refreshes = len(range(PRETRAIN_BEGIN, PRETRAIN_EPOCHS, PRETRAIN_INTERVAL))
@@ -159,50 +148,53 @@ def measure(args: argparse.Namespace) -> list[Figure]:
         return refreshes * maps / (training + refreshes * maps)
 
     figures = [
-        figure_of('fine-tuning, all / visible tokens',
-                  turns.ratios('full', 'masked'), GOAL_FINETUNE),
-        figure_of(f'the same with maps made every {FINETUNE_INTERVAL} epochs',
-                  [full / (masked + maps / FINETUNE_INTERVAL)
-                   for masked, full, _, _, maps in rounds],
-                  GOAL_FINETUNE_REFRESHED),
-        figure_of('pre-training step, MSMAE / MAE',
-                  turns.ratios('msmae', 'mae'), GOAL_PRETRAIN),
-        figure_of(f'share of {refreshes} refreshes in {PRETRAIN_EPOCHS} '
-                  'epochs of pre-training',
-                  [share(own, mae, maps) for _, _, own, mae, maps in rounds],
-                  GOAL_REFRESH_SHARE)]
+        bench.figure_of('fine-tuning, all / visible tokens',
+                        turns.ratios('full', 'masked'), GOAL_FINETUNE),
+        bench.figure_of('the same with maps made every '
+                        f'{FINETUNE_INTERVAL} epochs',
+                        [full / (masked + maps / FINETUNE_INTERVAL)
+                         for masked, full, _, _, maps in rounds],
+                        GOAL_FINETUNE_REFRESHED),
+        bench.figure_of('pre-training step, MSMAE / MAE',
+                        turns.ratios('msmae', 'mae'), GOAL_PRETRAIN),
+        bench.figure_of(f'share of {refreshes} refreshes in {PRETRAIN_EPOCHS} '
+                        'epochs of pre-training',
+                        [share(*times) for _, _, *times in rounds],
+                        GOAL_REFRESH_SHARE)]
     for what, one, other in (
             ('fine-tuning, all / visible tokens', 'full', 'masked'),
             ('pre-training step, MSMAE / MAE', 'msmae', 'mae')):
-        figures.append(figure_of(f'operations, {what}',
-                                 [flops[one] / flops[other]]))
+        figures.append(bench.figure_of(f'operations, {what}',
+                                       [flops[one] / flops[other]]))
     for name in turns:
         figures += [
-            figure_of(f'operations, {name}', [flops[name] / 1e9],
-                      unit='GFLOP per image'),
-            figure_of(f'{name} step', [1e3 * value / args.batch_size for value
-                                       in turns.values(name)],
-                      unit='ms per image')]
-    figures += speeds(
+            bench.figure_of(f'operations, {name}', [flops[name] / 1e9],
+                            unit='GFLOP per image'),
+            bench.figure_of(f'{name} step', [
+                1e3 * value / args.batch_size for value in turns.values(name)],
+                unit='ms per image')]
+    figures += bench.speeds(
         'MSMAE pre-training', turns.values('msmae'), args.batch_size,
         flops['msmae'] * args.batch_size, args.peak_tflops)
-    return figures + [figure_of(f'share of {name} in MSMAE pre-training step',
-                                [100 * value for value in values], unit='%')
-                      for name, values in parts.shares(args.rounds).items()]
+    return figures + [
+        bench.figure_of(f'share of {name} in MSMAE pre-training step',
+                        [100 * value for value in values], unit='%')
+        for name, values in parts.shares(args.rounds).items()]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = make_parser(__doc__, peak=True)
+    parser = bench.make_parser(__doc__, peak=True)
     parser.add_argument('--arch', default='base')
     parser.add_argument('--batch-size', type=int, default=8)
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--patch-size', type=int, default=16)
     parser.add_argument('--bf16', action='store_true')
     args = parser.parse_args(argv)
-    machine = set_up(args, f'ViT {args.arch}', f'patch {args.patch_size}',
-                     f'batch {args.batch_size}', f'{args.size} px',
-                     'bfloat16' if args.bf16 else 'float32')
-    report(measure(args), args, machine)
+    machine = bench.set_up(
+        args, f'ViT {args.arch}', f'patch {args.patch_size}',
+        f'batch {args.batch_size}', f'{args.size} px',
+        'bfloat16' if args.bf16 else 'float32')
+    bench.report(measure(args), args, machine)
 
 
 if __name__ == '__main__':

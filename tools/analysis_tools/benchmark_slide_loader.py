@@ -18,14 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarking import (
-    Figure,
-    figure_of,
-    make_parser,
-    report,
-    set_up,
-    take_turns,
-)
+import benchmarking as bench
 
 LAYOUTS = ('clam-h5', 'trident-h5', 'clam-pt', 'npy')
 
@@ -71,7 +64,7 @@ def loader_reads(root: Path, args: argparse.Namespace, workers: int
 
 
 def measure_layout(layout: str, root: Path, args: argparse.Namespace
-                   ) -> list[Figure]:
+                   ) -> list[bench.Figure]:
     """Draw slides in one layout and read them."""
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
     from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
@@ -89,16 +82,18 @@ def measure_layout(layout: str, root: Path, args: argparse.Namespace
             'whole': lambda: files.read(0, len(files)),
             **{f'pipeline with {workers} workers': loader_reads(
                 root, args, workers) for workers in args.workers}}
-        turns = take_turns(steps, args.rounds, args.warmup)
-    figures = [figure_of(f'{layout}, {name}', [
+        turns = bench.take_turns(steps, args.rounds, args.warmup)
+    figures = [bench.figure_of(f'{layout}, {name}', [
         args.reads / value for value in turns.values(name)], unit='runs/s')
         for name in steps if name != 'whole']
-    return [*figures, figure_of(f'{layout}, a run / the whole slide, time', [
-        ratio / args.reads for ratio in turns.ratios('files', 'whole')])]
+    return [*figures,
+            bench.figure_of(f'{layout}, a run / the whole slide, time',
+                            [ratio / args.reads
+                             for ratio in turns.ratios('files', 'whole')])]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = make_parser(__doc__)
+    parser = bench.make_parser(__doc__)
     parser.add_argument('--layouts', nargs='+', default=list(LAYOUTS),
                         choices=LAYOUTS, help='files to read')
     parser.add_argument('--slides', type=int, default=2,
@@ -117,11 +112,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='where the slides are drawn (default: a folder '
                         'for temporary files, removed at the end)')
     args = parser.parse_args(argv)
-    machine = set_up(args, f'runs of {args.length} of {args.slide_patches} '
-                     f'patches of {args.in_dims}, read from memory')
+    machine = bench.set_up(args,
+                           f'runs of {args.length} of {args.slide_patches} '
+                           f'patches of {args.in_dims}, read from memory')
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
-        report([figure for layout in args.layouts for figure in
+        bench.report([figure for layout in args.layouts for figure in
                 measure_layout(layout, folder / layout, args)], args, machine)
 
 

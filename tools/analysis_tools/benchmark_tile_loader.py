@@ -17,25 +17,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarking import (
-    Figure,
-    Goal,
-    figure_of,
-    held_bytes,
-    in_fresh_process,
-    make_clock,
-    make_parser,
-    measure_parts,
-    peak_bytes,
-    report,
-    set_up,
-    take_turns,
-)
+import benchmarking as bench
 
 PIPELINE = [dict(type='mmmedmask.LoadTile', in_channels=3),
             dict(type='mmmedmask.PackTile')]
-GOALS = dict(jpg=Goal(3500, at_least=True), png=Goal(2000, at_least=True),
-             tif=None)
+GOALS = dict(jpg=bench.Goal(3500, at_least=True),
+             png=bench.Goal(2000, at_least=True), tif=None)
 SIDE = 224
 BATCH = 32
 SHARD_SAMPLES = 10_000
@@ -63,18 +50,18 @@ def write_simulated_index(folder: Path, samples: int) -> None:
             for number, count in enumerate(counts)])))
 
 
-def measure_start(folder: Path, ranks: int) -> list[Figure]:
+def measure_start(folder: Path, ranks: int) -> list[bench.Figure]:
     """Open the index and begin epochs, in a fresh process."""
     from mmmedmask.datasets import ShardedTiles
     from mmmedmask.engine.samplers import BlockShuffleSampler
-    imported = held_bytes()
+    imported = bench.held_bytes()
     opened = []
-    turns = take_turns(dict(index=lambda: opened.append(
+    turns = bench.take_turns(dict(index=lambda: opened.append(
         ShardedTiles(str(folder)))), 1, 0)
     dataset = opened[0]
     what = f'shards, {len(dataset):,} samples'
-    figures = [figure_of(f'{what}, index mapped', turns.values('index'),
-                         unit='s')]
+    figures = [bench.figure_of(f'{what}, index mapped', turns.values('index'),
+                               unit='s')]
 
     def begin(rank: int, middle: bool) -> None:
         sampler = BlockShuffleSampler(dataset, seed=0)
@@ -86,17 +73,17 @@ def measure_start(folder: Path, ranks: int) -> list[Figure]:
             dataset.get_data_info(next(numbers))
 
     for middle, words in enumerate(('first batch', 'middle of the epoch')):
-        values = [value for rank in range(ranks) for value in take_turns(
+        values = [value for rank in range(ranks) for value in bench.take_turns(
             dict(begin=lambda rank=rank, middle=middle: begin(rank, middle)),
             1, 0).values('begin')]
-        figures.append(figure_of(f'{what}, {words} of {ranks} ranks', values,
-                                 unit='s'))
-    figures.append(figure_of(f'{what}, memory beside the libraries', [
-        (peak_bytes() - imported) / 1e6], unit='MB'))
+        figures.append(bench.figure_of(
+            f'{what}, {words} of {ranks} ranks', values, unit='s'))
+    figures.append(bench.figure_of(f'{what}, memory beside the libraries', [
+        (bench.peak_bytes() - imported) / 1e6], unit='MB'))
     return figures
 
 
-def check_ranks(samples: int, ranks: int) -> list[Figure]:
+def check_ranks(samples: int, ranks: int) -> list[bench.Figure]:
     """Count how often an epoch of all ranks has each sample."""
     import numpy as np
 
@@ -111,18 +98,20 @@ def check_ranks(samples: int, ranks: int) -> list[Figure]:
             for number in sampler:
                 seen[number] += 1
 
-    turns = take_turns(dict(epoch=epoch), 1, 0)
-    return [figure_of(f'{ranks} ranks, {samples:,} samples: the rarest comes',
-                      [int(seen.min())], Goal(1, at_least=True), 'times'),
-            figure_of(f'{ranks} ranks, {samples:,} samples: drawn', [
+    turns = bench.take_turns(dict(epoch=epoch), 1, 0)
+    what = f'{ranks} ranks, {samples:,} samples'
+    return [bench.figure_of(f'{what}: the rarest comes', [int(seen.min())],
+                            bench.Goal(1, at_least=True), 'times'),
+            bench.figure_of(f'{what}: drawn', [
                 samples / turns.values('epoch')[0]], unit='numbers/s')]
 
 
-def measure_index(args: argparse.Namespace) -> list[Figure]:
+def measure_index(args: argparse.Namespace) -> list[bench.Figure]:
     """What the index of very many samples costs."""
     with tempfile.TemporaryDirectory() as folder:
         write_simulated_index(Path(folder), args.samples)
-        figures = in_fresh_process(measure_start, Path(folder), args.ranks)
+        figures = bench.in_fresh_process(
+            measure_start, Path(folder), args.ranks)
     return figures + check_ranks(args.samples, args.ranks)
 
 
@@ -153,17 +142,17 @@ def reader(dataset, order: Sequence[int]) -> Callable[[], None]:
     return read
 
 
-def measure_formats(args: argparse.Namespace) -> list[Figure]:
+def measure_formats(args: argparse.Namespace) -> list[bench.Figure]:
     """Count the tiles per second and core of each format."""
     from mmmedmask.datasets import TileFolder
     with tempfile.TemporaryDirectory() as folder:
-        turns = take_turns({
+        turns = bench.take_turns({
             suffix: reader(
                 TileFolder(str(draw_tiles(Path(folder) / suffix, suffix,
                                           args.tiles)), pipeline=PIPELINE),
                 range(args.tiles)) for suffix in GOALS},
-            args.rounds, args.warmup, make_clock())
-    return [figure_of(f'loader, {suffix}', [
+                                 args.rounds, args.warmup, bench.make_clock())
+    return [bench.figure_of(f'loader, {suffix}', [
         args.tiles / value for value in turns.values(suffix)], goal,
         'tiles/s and core') for suffix, goal in GOALS.items()]
 
@@ -177,7 +166,7 @@ def drop_cache(paths: Sequence[Path]) -> None:
         os.close(descriptor)
 
 
-def compare_shards(args: argparse.Namespace) -> list[Figure]:
+def compare_shards(args: argparse.Namespace) -> list[bench.Figure]:
     """Compare shards with single files, from the disk and from memory."""
     import numpy as np
 
@@ -187,7 +176,7 @@ def compare_shards(args: argparse.Namespace) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         single = draw_tiles(root / 'single', 'jpg', args.tiles)
-        packing = take_turns(dict(pack=lambda: pack_shards(
+        packing = bench.take_turns(dict(pack=lambda: pack_shards(
             single, root / 'shards', 1e8)), 1, 0)
         sharded = ShardedTiles(str(root / 'shards'), pipeline=PIPELINE)
         order = np.random.default_rng(0).permutation(args.tiles).tolist()
@@ -203,37 +192,38 @@ def compare_shards(args: argparse.Namespace) -> list[Figure]:
                 run()
             return from_disk
 
-        turns = take_turns(
+        turns = bench.take_turns(
             {**read, **{f'{name}, cold': cold(run)
                         for name, run in read.items()}},
             args.rounds, args.warmup)
     figures = [
-        figure_of('tiles packed into shards', [
+        bench.figure_of('tiles packed into shards', [
             args.tiles / packing.values('pack')[0]], unit='tiles/s and core'),
-        figure_of('shards / single files, time, warm cache',
-                  turns.ratios('shards', 'single files')),
-        figure_of('shards / single files, wall time, cold cache', turns.ratios(
-            'shards, cold', 'single files, cold', 'wall'))]
+        bench.figure_of('shards / single files, time, warm cache',
+                        turns.ratios('shards', 'single files')),
+        bench.figure_of('shards / single files, wall time, cold cache',
+                        turns.ratios('shards, cold', 'single files, cold',
+                                     'wall'))]
     return figures + [
-        figure_of(f'{name}, warm cache', [
+        bench.figure_of(f'{name}, warm cache', [
             args.tiles / value for value in turns.values(name)],
-            unit='tiles/s and core') for name in read]
+                        unit='tiles/s and core') for name in read]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     measures = dict(formats=measure_formats, index=measure_index,
                     shards=compare_shards)
-    parser = make_parser(__doc__, parts=measures)
+    parser = bench.make_parser(__doc__, parts=measures)
     parser.add_argument('--samples', type=int, default=10**8,
                         help='of the simulated index')
     parser.add_argument('--ranks', type=int, default=2)
     parser.add_argument('--tiles', type=int, default=512,
                         help='drawn, and read in each round')
     args = parser.parse_args(argv)
-    machine = set_up(args, f'{args.tiles} tiles of {SIDE} px')
+    machine = bench.set_up(args, f'{args.tiles} tiles of {SIDE} px')
     import cv2
     cv2.setNumThreads(1)
-    report(measure_parts(measures, args), args, machine)
+    bench.report(bench.measure_parts(measures, args), args, machine)
 
 
 if __name__ == '__main__':

@@ -17,16 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarking import (
-    Figure,
-    figure_of,
-    format_number,
-    in_fresh_process,
-    make_clock,
-    make_parser,
-    set_up,
-    take_turns,
-)
+import benchmarking as bench
 from markdown_tables import markdown
 
 TIME, MEMORY = 'processor time [s]', 'kept for backward [GB]'
@@ -46,7 +37,7 @@ class Curve:
 
     title: str
     x: str
-    costs: dict[str, dict[float, Figure]]
+    costs: dict[str, dict[float, bench.Figure]]
     why: str = 'straight'
     line: bool = True
 
@@ -60,18 +51,19 @@ class Case(NamedTuple):
 
 
 def measure(args: argparse.Namespace, cases: dict[float, Case]
-            ) -> dict[str, dict[float, Figure]]:
+            ) -> dict[str, dict[float, bench.Figure]]:
     """Time the steps in turns, and count what forward passes keep."""
     from mmmedmask.inspection.measuring import count_activations
-    turns = take_turns({x: case.step for x, case in cases.items()},
-                       args.rounds, args.warmup, make_clock())
-    costs = {TIME: {x: figure_of(str(x), turns.values(x)) for x in turns}}
+    turns = bench.take_turns({x: case.step for x, case in cases.items()},
+                             args.rounds, args.warmup, bench.make_clock())
+    costs = {TIME: {x: bench.figure_of(str(x), turns.values(x))
+                    for x in turns}}
     for x, case in cases.items():
         if case.forward is not None:
             with count_activations(case.model) as kept:
                 result = case.forward()
             del result
-            costs.setdefault(MEMORY, {})[x] = figure_of(
+            costs.setdefault(MEMORY, {})[x] = bench.figure_of(
                 str(x), [(kept.scaling + kept.constant) / 1e9])
     return costs
 
@@ -79,11 +71,10 @@ def measure(args: argparse.Namespace, cases: dict[float, Case]
 def cmim_case(size: int, batch_size: int) -> Case:
     """A step of CMIM with a ResNet-18."""
     import benchmark_cmim as cmim
-    from benchmarking import Parts
     model = cmim.build_models(size, False)['cmim']
     batch = cmim.make_batch('cmim', batch_size, size)
     return Case(
-        cmim.make_step(model, batch, False, Parts()), lambda: model(
+        cmim.make_step(model, batch, False, bench.Parts()), lambda: model(
             **model.data_preprocessor(batch, True), mode='loss'), model)
 
 
@@ -138,7 +129,6 @@ def measure_rank(folder: Path, rank: int, world: int, rounds: int
     """Take steps as one of several processes; its seconds per step."""
     import benchmark_cmim as cmim
     import torch
-    from benchmarking import Parts
     from mmengine.model import MMDistributedDataParallel
     from torch import distributed
     torch.set_num_threads(1)
@@ -147,8 +137,8 @@ def measure_rank(folder: Path, rank: int, world: int, rounds: int
         world_size=world)
     model = MMDistributedDataParallel(cmim.build_models(64, False)['cmim'])
     step = cmim.make_step(model, cmim.make_batch('cmim', 16, 64), False,
-                          Parts())
-    seconds = take_turns(dict(step=step), rounds, 2).values('step')
+                          bench.Parts())
+    seconds = bench.take_turns(dict(step=step), rounds, 2).values('step')
     distributed.destroy_process_group()
     return seconds
 
@@ -158,11 +148,11 @@ def gloo_curve(args: argparse.Namespace, folder: Path) -> Curve:
     cost = {}
     for world in (1, 2):
         with ThreadPoolExecutor(world) as pool:
-            ranks = pool.map(lambda rank, world=world: in_fresh_process(
+            ranks = pool.map(lambda rank, world=world: bench.in_fresh_process(
                 measure_rank, folder, rank, world, args.rounds),
-                range(world))
+                             range(world))
             steps = [sum(step) for step in zip(*ranks, strict=True)]
-        cost[world] = figure_of(str(world), steps)
+        cost[world] = bench.figure_of(str(world), steps)
     return Curve('CMIM on gloo, 16 tiles of 64 px each', 'processes',
                  {TIME: cost},
                  'straight through 0 if exchanging gradients were free')
@@ -189,12 +179,12 @@ def workers_curve(args: argparse.Namespace, folder: Path) -> Curve:
                             collate_fn=collate_tiles):
             pass
 
-    turns = take_turns({workers: lambda workers=workers: read(workers)
-                        for workers in args.workers},
-                       args.rounds, args.warmup)
+    turns = bench.take_turns({workers: lambda workers=workers: read(workers)
+                              for workers in args.workers},
+                             args.rounds, args.warmup)
     return Curve('Loader, JPEG tiles of 224 px', 'workers', {
         f'tiles per second of {words}': {
-            workers: figure_of(str(workers), [
+            workers: bench.figure_of(str(workers), [
                 args.tiles / value for value in turns.values(workers, clock)])
             for workers in turns}
         for clock, words in (('busy', 'processor'), ('wall', 'wall time'))},
@@ -275,7 +265,7 @@ CURVES = dict(
     refresh=refresh_curve, workers=workers_curve, processes=gloo_curve)
 
 
-def fit_line(cost: dict[float, Figure]) -> tuple[float, float, float, float]:
+def fit_line(cost: dict[float, bench.Figure]) -> tuple[float, ...]:
     """Fit a straight line and a power: offset, slope, r², exponent of x."""
     import numpy as np
     x = np.array(list(cost), float)
@@ -335,9 +325,10 @@ def table_of_curves(measured: Iterable[Curve]) -> str:
             _, _, share, exponent = fit_line(cost)
             rows.append([
                 f'{curve.title}: {name}', curve.x,
-                f'{format_number(cost[first].value)} at '
-                f'{format_number(first)}',
-                f'{format_number(cost[last].value)} at {format_number(last)}',
+                f'{bench.format_number(cost[first].value)} at '
+                f'{bench.format_number(first)}',
+                f'{bench.format_number(cost[last].value)} at '
+                f'{bench.format_number(last)}',
                 f'{share:.3f}' if curve.line and len(cost) > 2 else '',
                 '' if exponent != exponent else f'{exponent:.2f}',
                 curve.why])
@@ -345,7 +336,7 @@ def table_of_curves(measured: Iterable[Curve]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = make_parser(__doc__)
+    parser = bench.make_parser(__doc__)
     parser.set_defaults(rounds=3)
     parser.add_argument('--out', type=Path, metavar='FOLDER', required=True)
     parser.add_argument('--curves', nargs='+', choices=CURVES,
@@ -364,7 +355,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--tiles', type=int, default=768,
                         help='tiles that loaders read')
     args = parser.parse_args(argv)
-    machine = set_up(args)
+    machine = bench.set_up(args)
     from mmengine.registry import init_default_scope
 
     import mmmedmask.models  # noqa: F401

@@ -14,7 +14,7 @@ def tool(monkeypatch):
     """The script, measuring in this process."""
     module = load(SCRIPT)
     monkeypatch.setattr(
-        module, 'in_fresh_process',
+        module.bench, 'in_fresh_process',
         lambda function, *args, environment=None: function(*args))
     return module
 
@@ -68,7 +68,7 @@ def test_a_step_learns_both_things(tool, options):
 
 def test_a_measurement_has_a_process_of_its_own():
     tool = load(SCRIPT)
-    before, peak, seconds = tool.in_fresh_process(
+    before, peak, seconds = tool.bench.in_fresh_process(
         tool.measure_size, parsed(tool), 64, True)
     assert 0 < before <= peak
     assert seconds > 0
