@@ -14,15 +14,10 @@ _SUBSTITUTION = re.compile(r'\$\(cat [^)]*\)')
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a run.
+    """One command of a run."""
 
-    Attributes:
-        kind: ``'train'``, ``'export'`` or ``'test'``.
-        choice: The checkpoint that it takes; of a training what it leaves.
-    """
-
-    kind: str
-    choice: str
+    kind: str  # ``'train'``, ``'export'`` or ``'test'``.
+    choice: str  # The checkpoint that it takes; of a training what it leaves.
     command: tuple[str, ...]
 
     @property

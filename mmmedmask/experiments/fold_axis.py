@@ -69,10 +69,8 @@ def draw_cohort_folds(config_file: str | Path,
                       by_site: bool = False) -> None:
     """Draw folds of the cohort that a config trains on.
 
-    ``options`` for single stages do not count.
-
-    Raises:
-        FileExistsError: If the folder has splits that differ.
+    ``options`` for single stages do not count. A FileExistsError if the folder
+    has splits that differ.
     """
     # It imports all data sets.
     from mmmedmask.datasets.slides.cohort import read_cohort

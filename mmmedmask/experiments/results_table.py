@@ -29,18 +29,14 @@ _LONGEST_PART = 100
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell of the table.
-
-    Attributes:
-        values: Value by seed and fold, in the paper's unit.
-        asked: Number of seeds times folds.
-        problems: What hinders the others, such as ``'failed'``.
-    """
+    """A cell of the table."""
 
     row: Row
     column: TableColumn
+    # Value by seed and fold, in the paper's unit.
     values: Mapping[Axis, float]
-    asked: int
+    asked: int  # Number of seeds times folds.
+    # What hinders the others, such as ``'failed'``.
     problems: Mapping[Axis, str]
     has_stage: bool = True
 

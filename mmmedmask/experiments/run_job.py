@@ -87,12 +87,9 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
     """Do what is left of a run, and note that it is done.
 
     It waits as long as another process has the run: one of a killed engine,
-    which goes on. If the data are ``drawn``, they have no fingerprint.
-
-    Raises:
-        StepFailedError: If a step fails.
-        ValueError: If the folder has a run of something else, or the data
-            have changed meanwhile.
+    which goes on. If the data are ``drawn``, they have no fingerprint. A
+    StepFailedError if a step fails, and a ValueError if the folder has a run
+    of something else, or the data have changed meanwhile.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     with lock_file(run.folder / LOCK_FILE, inherited=True,

@@ -55,20 +55,17 @@ def check_backbone_contract(backbone: nn.Module, in_channels: int = 3,
     """Check an encoder against the contract of CMIM, and return its levels.
 
     Checked are: the plain forward pass (unchanged, and equal to the stem
-    followed by the stages, bit for bit), the geometry of the levels, the
-    mask token (where it goes, and that nothing of masked pixels passes it),
-    gradients of all parameters, the declared centres of the receptive
-    fields, and that checkpoints have the plain network's keys alone. The
-    checks run on copies; the encoder itself is not changed.
+    followed by the stages, bit for bit), the geometry of the levels, the mask
+    token (where it goes, and that nothing of masked pixels passes it),
+    gradients of all parameters, the declared centres of the receptive fields,
+    and that checkpoints have the plain network's keys alone. The checks run on
+    copies; the encoder itself is not changed. A ContractError if the encoder
+    breaks the contract; the message says where and what to do.
 
     Args:
         in_channels: Channels of its images.
         image_size: Side of the images in pixels, a multiple of all strides
             and at least two cells of the coarsest level.
-
-    Raises:
-        ContractError: If the encoder breaks the contract; the message says
-            where and what to do.
     """
     check_integer('in_channels', in_channels)
     check_integer('image_size', image_size)

@@ -26,20 +26,14 @@ COLUMNS = ('curve', 'of', 'x', 'value', 'low', 'high')
 
 @dataclass
 class Curve:
-    """A cost against a size.
-
-    Attributes:
-        x: What the size is, with its unit.
-        costs: What was measured, by name: a figure per size.
-        why: Whether it should be a straight line, and why not.
-        line: Whether to draw one.
-    """
+    """A cost against a size."""
 
     title: str
-    x: str
+    x: str  # What the size is, with its unit.
+    # What was measured, by name: a figure per size.
     costs: dict[str, dict[float, bench.Figure]]
-    why: str = 'straight'
-    line: bool = True
+    why: str = 'straight'  # Whether it should be a straight line, and why not.
+    line: bool = True  # Whether to draw one.
 
 
 class Case(NamedTuple):

@@ -56,26 +56,19 @@ CELL = 192  # Side of the pictures in pixels.
 
 
 class Masking(NamedTuple):
-    """Images, and where a masking by attention and one by chance go.
+    """Images, and where a masking by attention and one by chance go."""
 
-    Attributes:
-        pictures: uint8 pictures (B, H, W, 3).
-        lesions: Lesion masks, bool (B, H, W).
-        maps: What the class token looks at, (B, gh, gw).
-        by_chance: Masking from the same noise, all patches alike.
-        masked: Share of the lesions' patches that masking by attention
-            hides, over several draws; of all patches, ``masked_chance``.
-        pointing: Share of the images whose map is largest on the lesion.
-    """
-
-    pictures: np.ndarray
-    lesions: np.ndarray
-    maps: torch.Tensor
+    pictures: np.ndarray  # uint8 pictures (B, H, W, 3).
+    lesions: np.ndarray  # Lesion masks, bool (B, H, W).
+    maps: torch.Tensor  # What the class token looks at, (B, gh, gw).
     by_attention: TokenPartition
+    # Masking from the same noise, all patches alike.
     by_chance: TokenPartition
+    # Share of the lesions' patches that masking by attention hides, over
+    # several draws; of all patches, ``masked_chance``.
     masked: float
     masked_chance: float
-    pointing: float
+    pointing: float  # Share of the images whose map is largest on the lesion.
 
 
 def mask_images(model: torch.nn.Module, pictures: np.ndarray,

@@ -103,10 +103,11 @@ class GroupMSA(GeneEncoder):
     is in the group of each. Genes of no set make ``num_groups`` further
     groups of equal size, in the order of the gene list.
 
-    Cost of attention: N_f (N_f / N_gr) + N_gr^2, instead of N_f^2; less
-    still, since only group and class tokens are computed where no others
-    are read. The log warns if whole groups are filling, as with the defaults
-    and a list of a few hundred genes more than there are fragments.
+    Cost of attention: N_f (N_f / N_gr) + N_gr^2, instead of N_f^2; less still,
+    since only group and class tokens are computed where no others are read.
+    The log warns if whole groups are filling, as with the defaults and a list
+    of a few hundred genes more than there are fragments. A ValueError if a set
+    does not fit the genes, and a FileNotFoundError if a file is not there.
 
     Args:
         num_genes: Genes, G (60,480 in the paper).
@@ -132,10 +133,6 @@ class GroupMSA(GeneEncoder):
         gene_drop_rate: Dropout of the genes.
         final_norm: Whether the output is normalised (LayerNorm).
         init_cfg: Initialisation of the linear layers.
-
-    Raises:
-        ValueError: If a set does not fit the genes.
-        FileNotFoundError: If a file is not there.
     """
 
     def __init__(self, num_genes: int, embed_dims: int = 512,

@@ -14,18 +14,15 @@ class FrozenTeacher(BaseModule):
     """Wrap a target generator: fixed weights, always in evaluation mode.
 
     mmpretrain's tokenizer and CLIP are trained on otherwise: their parameters
-    reach the optimiser without a gradient, and in training mode VQKD moves
-    its codebook with every batch.
+    reach the optimiser without a gradient, and in training mode VQKD moves its
+    codebook with every batch. A ValueError if ``teacher`` names no file, and a
+    FileNotFoundError if the file does not exist; says ``source``.
 
     Args:
         teacher: Config of the target generator. The file of its weights is
             what its ``tokenizer_path`` names, or its ``init_cfg`` of type
             ``Pretrained``.
         source: Where this file comes from, for those who do not have it.
-
-    Raises:
-        ValueError: If ``teacher`` names no file.
-        FileNotFoundError: If the file does not exist; says ``source``.
     """
 
     def __init__(self, teacher: dict, source: str) -> None:

@@ -74,8 +74,8 @@ class MCAT(base.BagAggregator):
     and joined.
 
     For patients without genes every set has the same learned token, which
-    starts at zero: the plain mean of the patches. For patients without
-    slides the sets see zeros.
+    starts at zero: the plain mean of the patches. For patients without slides
+    the sets see zeros. A FileNotFoundError if a file is not there.
 
     Args:
         in_dims: See :class:`BagAggregator`.
@@ -89,9 +89,6 @@ class MCAT(base.BagAggregator):
         num_heads: Heads of their attention.
         drop_rate: Dropout.
         options: Further arguments of :class:`BagAggregator`.
-
-    Raises:
-        FileNotFoundError: If a file is not there.
     """
 
     uses_genes = True
