@@ -21,7 +21,6 @@ def cluster_genes(values: np.ndarray, num_sets: int,
         values: Expression in a logarithmic or scaled unit, shape (N, G), of
             at least 3 patients.
         num_sets: Number of sets, at most G.
-        seed: Of the starts of k-means.
 
     Example:
         >>> up = np.array([0., 1., 2., 1., 0., 3.])

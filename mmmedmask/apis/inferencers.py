@@ -76,7 +76,6 @@ class Inferencer:
             its path, or a model of :func:`~mmmedmask.apis.models.get_model`.
         checkpoint: File with the weights; None leaves random ones, or those
             of a model.
-        device: Where it runs.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.

@@ -279,7 +279,6 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         tile_size: Side in pixels that tiles are resized to.
         precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
         mosaics: Whether to draw ``mosaics/<bag>.png``.
-        report: Is called with a line per bag.
 
     Raises:
         ValueError: If the folder has bags of other settings.

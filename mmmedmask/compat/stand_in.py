@@ -10,7 +10,6 @@ class StandIn(MetaPathFinder, Loader):
     """Finds a module and fills it, as an entry of ``sys.meta_path``.
 
     Args:
-        name: Name of the module.
         fill: Called with the module, which is empty.
         wanted: Whether the module is to be found; asked at each import.
     """

@@ -22,9 +22,6 @@ class ShardReports:
     reports of other slides or settings never count.
 
     Args:
-        out: Where the features go.
-        tasks: All slides.
-        count: Number of shards.
         settings: All that decides about the features, as plain values.
     """
 

@@ -101,7 +101,6 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
             that of each config.
         folds: Split file of each fold, by the name of a recipe; without,
             a recipe's configs name their split.
-        gpus: Number of processes that train a run.
         share_pretraining: Whether all seeds start from the runs of the first
             seed, instead of having a whole chain each.
 

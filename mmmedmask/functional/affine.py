@@ -79,7 +79,6 @@ def receptive_field_shift(offset: float, stride: int,
         offset: Pixel index at which the receptive field of feature 0 is
             centred: 0 for a ResNet (padded 7/2, 3/2 and 3/1 convolutions),
             ``(stride - 1) / 2`` for patches that do not overlap.
-        stride: Stride of the level in pixels.
         image_size: Size of the input as (h, w).
 
     Example:

@@ -26,7 +26,6 @@ class CMIM(BaseSelfSupervisor):
         backbone: A :class:`~mmmedmask.models.cmim.MaskedBackbone`.
         neck: The decoder; channels, strides and offsets of the levels are
             measured from the backbone and filled in.
-        head: The loss.
         data_preprocessor: Options of
             :class:`~mmmedmask.models.cmim.CMIMDataPreprocessor`.
         channels_last: Keep the encoder and its images in channels-last

@@ -52,8 +52,6 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
             (its ``'small'`` is 768 wide). Or a dict with ``embed_dims``,
             ``num_layers``, ``num_heads`` and ``feedforward_channels``.
         img_size: Side in pixels, or (h, w), of pre-training's images.
-        patch_size: Side of a patch in pixels.
-        in_channels: Channels of the images.
         drop_path_rate: Stochastic depth of the last layer, in [0, 1).
         layer_scale_init_value: As in pre-training; 0 has no layer scale.
         final_norm: Whether the last layer's output is normalised.

@@ -42,7 +42,6 @@ class SegmentAnything(BaseModel):
         prompts: ``'automatic'`` (a grid of points, with SAM's own filters),
             ``'point'`` (the centre of each true box; of three masks the one
             of the best score) or ``'box'`` (each true box).
-        prompts_per_batch: Prompts that are decoded at a time.
         min_score: Automatic masks with a lower guess of the IoU are left
             out, in [0, 1]; SAM's default.
         min_stability: So are masks that change with the threshold of their

@@ -296,7 +296,6 @@ class NystromAggregator(BaseModule):
         with_cp: Recompute the layers in the backward pass instead of
             keeping what they computed: slower, with a fraction of the
             memory, for bags of 100,000 patches and more.
-        init_cfg: Initialisation of the linear layers.
     """
 
     class_wise = False

@@ -116,8 +116,6 @@ class GroupMSA(GeneEncoder):
             it says how many genes a fragment has.
         num_groups: Groups, N_gr, a divisor of N_f. With ``gene_sets`` those
             of genes in no set; 0 leaves these genes out.
-        intra_layers: Layers inside groups.
-        inter_layers: Layers among groups.
         projection: ``'separate'``: a linear layer for each fragment, so that
             it can tell apart genes that stand at the same place in two
             fragments. ``'shared'``: one for all, as in the paper; from a
@@ -130,9 +128,7 @@ class GroupMSA(GeneEncoder):
         position: Whether a learnable embedding per fragment tells fragments
             apart; without it those of a group can be permuted.
         drop_rate: Dropout of the tokens and in the layers.
-        gene_drop_rate: Dropout of the genes.
         final_norm: Whether the output is normalised (LayerNorm).
-        init_cfg: Initialisation of the linear layers.
     """
 
     def __init__(self, num_genes: int, embed_dims: int = 512,

@@ -108,8 +108,6 @@ class BioViLHead(ImageTextHead):
 
     Args:
         gene_dims: See :class:`ImageTextHead`, as for all that is not named.
-        temperature: See there.
-        proj_dims: See there.
         mask_ratio: Share of fragments that are hidden.
         gene_weight: Weight of the masked modelling.
     """
@@ -155,15 +153,12 @@ class MGCAHead(ImageTextHead):
 
     Args:
         image_dims: See :class:`ImageTextHead`, as for all that is not named.
-        gene_dims: See there.
         temperature: Divides the similarities of patients.
-        proj_dims: See there.
         num_regions: Runs of patches of a slide.
         local_temperature: Divides the similarities of regions and groups.
         local_weight: Weight of their contrast.
         num_prototypes: Prototypes, K.
         prototype_temperature: Divides the similarities of predictions.
-        prototype_weight: Weight of the prototypes.
     """
 
     def __init__(self, image_dims: int, gene_dims: int,
@@ -234,9 +229,7 @@ class REFERSHead(ImageTextHead):
 
     Args:
         image_dims: See :class:`ImageTextHead`, as for all that is not named.
-        gene_dims: See there.
         temperature: Divides the cosine similarities of the matching.
-        proj_dims: See there.
         image_share: Weight in the matching of slides that look for genes.
         num_regions: Runs of patches of a slide.
         gene_weight: Weight of the reconstruction.

@@ -13,8 +13,6 @@ class ABMIL(BagAggregator):
     """A bag is the mean of its patches, weighed by attention (equation 7).
 
     Args:
-        in_dims: See :class:`BagAggregator`.
-        embed_dims: See there.
         attention_dims: Dimensions of the hidden layer that scores patches.
         gated: Whether it has a gate (equation 9).
         options: Further arguments of :class:`BagAggregator`.

@@ -26,9 +26,6 @@ class DSMIL(BagAggregator):
     streams have a loss, and the prediction is the mean of their scores.
 
     Args:
-        in_dims: See :class:`BagAggregator`.
-        num_classes: Classes, K.
-        embed_dims: See :class:`BagAggregator`.
         query_dims: Dimensions of the queries, d_q.
         instance_weight: Weight of the first stream's loss, beside the head's.
         options: Further arguments of :class:`BagAggregator`.

@@ -29,10 +29,8 @@ class TransMIL(NystromAggregator):
     be folded like that, with nothing in the cells that are left.
 
     Args:
-        in_dims: Dimensions of the patch features, D.
         without_coords: ``'raise'``, or ``'square'`` to fold bags without
             coordinates to a square.
-        drop_rate: Dropout behind each layer's output projection.
         options: Further arguments of
             :class:`~mmmedmask.models.gimp.NystromAggregator`.
     """

@@ -27,9 +27,7 @@ class MSMAEDecoder(MAEPretrainDecoder):
     Args:
         img_size: Side of the images in pixels, or (h, w).
         patch_size: Side of a patch in pixels, or (h, w); divides the image.
-        encoder_dims: Dimensions of the encoder's tokens.
         embed_dims: Dimensions of the decoder's tokens, a multiple of 4.
-        num_layers: Number of layers, at least 1.
         norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
     """
 

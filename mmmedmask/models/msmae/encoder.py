@@ -30,7 +30,6 @@ class MSMAEViT(VisionTransformer):
         drop_rate: Dropout after embedding and in the MLPs, in [0, 1).
         drop_path_rate: Stochastic depth of the last layer, in [0, 1).
         norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
-        final_norm: Whether the last layer's output is normalised.
         out_type: ``'raw'`` (B, 1 + L, C) for pre-training, ``'avg_featmap'``
             (mean of the patch tokens, normalised) or ``'cls_token'`` for
             classification, ``'featmap'`` (B, C, h, w) for segmentation.

@@ -32,7 +32,6 @@ class MSMAEHead(BaseModule):
         softmax_twice: Put a softmax in front of the cross-entropy that has
             one, as the released code does and the paper does not: with C
             classes the class loss is then never below ln(1 + (C - 1) / e).
-        embed_dims: Dimensions of the encoder's class token.
     """
 
     def __init__(self, patch_size: int | Sequence[int] = 16,

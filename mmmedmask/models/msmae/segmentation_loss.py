@@ -36,7 +36,6 @@ class BCEDiceLoss(nn.Module):
 
     Args:
         bce_weight: Weight of the cross-entropy, Eq. 9's lambda.
-        dice_weight: Weight of the Dice loss.
     """
 
     # mmseg trains on losses whose name begins so.

@@ -28,7 +28,6 @@ class PlainSETRHead(BaseDecodeHead):
     The convolutions before BatchNorm have no bias, as it would subtract it.
 
     Args:
-        in_channels: Channels of the backbone's feature map.
         num_convs: Convolutions, at least 1, each followed by an upsampling;
             ``2**num_convs`` should be the patch size.
         threshold: Probability above which a pixel is predicted as lesion, in

@@ -167,7 +167,6 @@ class KroneckerFusion(Fusion):
             it in, as the next.
         gene_dims: Dimensions of the genes' vector, e.
         reduced_dims: Dimensions of each vector in the product, r.
-        out_dims: Dimensions of the patient's vector.
         gate: ``'linear'`` in both vectors, ``'bilinear'``, which has a
             weight for every pair of entries, or ``'none'``.
         skip: Whether the two vectors in the product are put beside what

@@ -124,8 +124,6 @@ class SlideOmicHead(ClassificationHead):
     """A linear layer, or GiMP's "simple MLP", over a patient's vector.
 
     Args:
-        in_dims: See :class:`ClassificationHead`.
-        num_classes: Classes, K.
         hidden_dims: Dimensions between two linear layers with a GELU and
             dropout; None: one linear layer.
         drop_rate: Dropout in front of the last layer.
@@ -151,8 +149,6 @@ class ClasswiseSlideOmicHead(ClassificationHead):
     For aggregators that look at a bag once per class (CLAM-MB, DSMIL).
 
     Args:
-        in_dims: See :class:`ClassificationHead`.
-        num_classes: Classes, K.
         drop_rate: Dropout in front of the layer.
         options: Further arguments of :class:`ClassificationHead`.
     """
@@ -190,7 +186,6 @@ class CoxHead(BaseModule):
     cohort csv.
 
     Args:
-        in_dims: See :class:`ClassificationHead`.
         hidden_dims: See :class:`SlideOmicHead`, as for ``drop_rate``.
         drop_rate: Dropout in front of the last layer.
     """
