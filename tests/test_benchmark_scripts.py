@@ -130,13 +130,13 @@ def test_growth_is_fitted_and_drawn(tmp_path):
     growth = load('analysis_tools/measure_growth.py')
 
     def cost(power):
-        return {x: growth.Figure('', 5 + x**power, 5, 9) for x in (1, 2, 4)}
+        return {x: growth.bench.Figure('', 5 + x**power, 5, 9) for x in (1, 2, 4)}
 
     offset, slope, share, _ = growth.fit_line(cost(1))
     assert (offset, slope, share) == pytest.approx((5, 1, 1))
     assert growth.fit_line(cost(3))[2] < .99
     *_, exponent = growth.fit_line(
-        {x: growth.Figure('', 3 * x**2, 0, 0) for x in (1, 2, 4)})
+        {x: growth.bench.Figure('', 3 * x**2, 0, 0) for x in (1, 2, 4)})
     assert exponent == pytest.approx(2)
     curve = growth.Curve('MSMAE', 'tokens', {'time': cost(1)})
     assert growth.table_of_curves([curve]).endswith(
