@@ -130,7 +130,8 @@ def test_growth_is_fitted_and_drawn(tmp_path):
     growth = load('analysis_tools/measure_growth.py')
 
     def cost(power):
-        return {x: growth.bench.Figure('', 5 + x**power, 5, 9) for x in (1, 2, 4)}
+        return {x: growth.bench.Figure('', 5 + x**power, 5, 9)
+                for x in (1, 2, 4)}
 
     offset, slope, share, _ = growth.fit_line(cost(1))
     assert (offset, slope, share) == pytest.approx((5, 1, 1))

@@ -211,8 +211,8 @@ def _timm_config(backbone: Mapping[str, Tensor],
         architecture=architecture, num_classes=0, model_args=arguments,
         pretrained_cfg=dict(
             input_size=[arguments['in_chans'], side, side],
-            fixed_input_size='img_size' in arguments, crop_pct=1.0,
-            interpolation='bicubic', mean=mean, std=std, num_classes=0))
+            fixed_input_size='img_size' in arguments, interpolation='bicubic',
+            crop_pct=1.0, mean=mean, std=std, num_classes=0))
 
 
 def _usage(file: Path, naming: str) -> str:
