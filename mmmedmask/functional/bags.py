@@ -59,13 +59,10 @@ def lay_slides_apart(coords: Sequence[Tensor | int]) -> Tensor:
     """Lay the slides of a patient beside each other, (sum of N_i, 2), int64.
 
     x grows by 2^32 from slide to slide, so that what reads any rows of the bag
-    sees where a slide ends, and no patch of another slide is near. A
+    sees where a slide ends, and no patch of another slide is near. ``coords``
+    are pixel positions (x, y) of each slide's patches, (N_i, 2), int64, or a
+    number of patches where they are not known, which get x = 0, y = -1. A
     ValueError if a position is outside of [0, 2^32).
-
-    Args:
-        coords: Pixel positions (x, y) of each slide's patches, shape
-            (N_i, 2), int64; a number of patches where they are not known,
-            which get x = 0, y = -1.
 
     Example:
         >>> lay_slides_apart([torch.tensor([[5, 7]]), 1]) - torch.tensor(

@@ -58,18 +58,13 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
 
 
 def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
-    """Turn uniform numbers into draws from Beta(alpha, alpha).
+    """Turn uniform numbers into draws from Beta(alpha, alpha), (B, ).
 
     Joehnk's method: of pairs (u, v), the first one with u^(1/alpha) +
-    v^(1/alpha) <= 1 gives u^(1/alpha) over that sum. Below 1, values near 0
-    and 1 are more likely than those in the middle; alpha 1 is uniform.
-
-    The result (B, ) is 0.5 if no pair is accepted, once in 4e9. A ValueError
-    if alpha is out of range.
-
-    Args:
-        uniform: Numbers in [0, 1), shape (B, ``BETA_DRAWS``), float64.
-        alpha: Both parameters of the distribution, in (0, 1].
+    v^(1/alpha) <= 1 gives u^(1/alpha) over that sum; 0.5 if no pair is
+    accepted, once in 4e9. Below 1, values near 0 and 1 are more likely than
+    those in the middle; alpha 1 is uniform. ``uniform`` are numbers in [0, 1),
+    (B, ``BETA_DRAWS``), float64. A ValueError if alpha is not in (0, 1].
 
     Example:
         >>> uniform = torch.full((1, BETA_DRAWS), .25, dtype=torch.float64)
@@ -90,13 +85,9 @@ def place_crop(share: float, length: int, side: int,
                region: tuple[float, float]) -> int:
     """Choose the first pixel of a crop along one axis.
 
-    Its centre lies in the region, as far as the crop then lies in the image.
-
-    Args:
-        share: Where in the region, from 0 to 1, see :func:`symmetric_beta`.
-        length: Side of the image in pixels.
-        side: Side of the crop in pixels, at most ``length``.
-        region: Begin and end of the region in fractions of the image.
+    Its centre lies at a ``share`` of the ``region`` (begin and end in
+    fractions of the image), from 0 to 1, as far as the crop then lies in the
+    image. ``length`` and ``side`` are those of image and crop in pixels.
 
     Example:
         >>> place_crop(.5, length=100, side=20, region=(.4, .8))

@@ -41,11 +41,8 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
 def random_patch_mask(noise: Tensor, mask_ratio: float) -> Tensor:
     """Mask the patches with the smallest noise, (B, 1, h, w), float32.
 
-    Every image has exactly ``num_masked_patches(h * w, mask_ratio)`` ones,
-    1 = masked.
-
-    Args:
-        noise: Uniform noise of shape (B, h, w), one number per patch.
+    Every image has exactly ``num_masked_patches(h * w, mask_ratio)`` ones, 1 =
+    masked. ``noise`` (B, h, w) is uniform, one number per patch.
 
     Example:
         >>> random_patch_mask(torch.tensor([[[.9, .1], [.3, .5]]]), .5)

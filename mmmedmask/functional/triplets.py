@@ -83,16 +83,13 @@ def mine_triplets(mining: str, distances: Tensor | None, labels: Tensor,
                   uniform: Tensor | None = None) -> Triplets:
     """Choose triplets of patients.
 
-    Args:
-        mining: ``'all'``: every anchor with every positive and every
-            negative. ``'batch_hard'``: each anchor with its farthest positive
-            and its nearest negative. ``'semi_hard'``: each anchor and
-            positive with the nearest negative that is farther, or, where
-            none is, with the farthest one. ``'random'``: each anchor with
-            one positive and one negative by chance.
-        distances: Squared distances, shape (B, B), for the hard ones.
-        uniform: Numbers in [0, 1) that choose the positive and the negative
-            of each patient in ``'random'``, shape (B, 2).
+    By ``mining``: ``'all'``: every anchor with every positive and every
+    negative. ``'batch_hard'``: each anchor with its farthest positive and its
+    nearest negative. ``'semi_hard'``: each anchor and positive with the
+    nearest negative that is farther, or, where none is, with the farthest one.
+    ``'random'``: each anchor with one positive and one negative by chance, by
+    numbers in [0, 1), ``uniform`` (B, 2). The hard ones look at squared
+    distances (B, B).
 
     Example:
         >>> distances = squared_distances(torch.arange(4.)[:, None])

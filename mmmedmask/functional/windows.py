@@ -26,10 +26,8 @@ def in_windows(function: Callable[[Tensor], Tensor], tokens: Tensor,
     Args:
         function: Takes and returns sequences (B, N, C), of any B and N, each
             for itself.
-        tokens: Shape (B, E + h * w, C), extra tokens first, then the grid row
-            by row, as the result.
-        window_size: Patches along a side of a window.
-        num_extra_tokens: E.
+        tokens: Shape (B, E + h * w, C), the ``num_extra_tokens`` E first, then
+            the grid row by row, as the result.
 
     Example:
         >>> tokens = torch.arange(4.).reshape(1, 4, 1)
