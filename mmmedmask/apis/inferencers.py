@@ -26,15 +26,11 @@ LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
 def list_inputs(inputs: Any) -> list[Any]:
     """List what an inferencer was called with: paths and arrays (H, W, C).
 
-    Args:
-        inputs: A file, a folder (all files below it), an array (H, W) or
-            (H, W, C) with RGB channels, a picture of PIL, or a list. Of a
-            DICOM or NIfTI file all frames or axial slices, or the one that
-            is named: ``scan.dcm#frame=3``.
-
-    Raises:
-        FileNotFoundError: If there is no such file or folder.
-        ValueError: If there is nothing, or something else.
+    That is a file, a folder (all files below it), an array (H, W) or (H, W, C)
+    with RGB channels, a picture of PIL, or a list. Of a DICOM or NIfTI file
+    all frames or axial slices, or the one that is named: ``scan.dcm#frame=3``.
+    A FileNotFoundError if there is no such file or folder, a ValueError if
+    there is nothing, or something else.
 
     Example:
         >>> [image.shape for image in list_inputs(np.zeros((4, 5), 'uint8'))]
@@ -122,9 +118,8 @@ class Inferencer:
                 ) -> Iterator[tuple[list, dict]]:
         """Load the images of a call.
 
-        Yields:
-            What was given, and lists of ``inputs`` and ``data_samples`` for
-            the data preprocessor.
+        Yields what was given, and lists of ``inputs`` and ``data_samples`` for
+        the data preprocessor.
         """
         images, pipeline = list_inputs(inputs), self.pipeline()
         check_integer('batch_size', batch_size)

@@ -87,8 +87,7 @@ def batch_notes(runs: Iterable[Run]) -> list[str]:
 def format_option(key: str, value: Any) -> str:
     """Write an option as ``--cfg-options`` takes it, for no shell.
 
-    Raises:
-        ValueError: If MMEngine would read something else from it.
+    A ValueError if MMEngine would read something else from it.
     """
     from mmengine.config import DictAction
 

@@ -140,12 +140,11 @@ def reserve_gpus(number: int, folder: str | Path
                  ) -> Iterator[tuple[dict[str, str], tuple[int, ...]]]:
     """Choose GPUs that no other job of the folder uses.
 
-    Yields:
-        Environment variables for the commands of the job, and the file
-        descriptors that they have to inherit (``pass_fds``): a GPU is free
-        again when the last process that has its descriptor ends. Both are
-        empty if there is nothing to choose: without GPUs, or if a cluster
-        shows the job no more than it needs.
+    Yields environment variables for the commands of the job, and the file
+    descriptors that they have to inherit (``pass_fds``): a GPU is free again
+    when the last process that has its descriptor ends. Both are empty if there
+    is nothing to choose: without GPUs, or if a cluster shows the job no more
+    than it needs.
     """
     devices = visible_gpus()
     if len(devices) <= number:

@@ -34,10 +34,9 @@ def find_folds(folder: str | Path,
 def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:
     """Options that let all data sets of a config read the split of a fold.
 
-    Raises:
-        ValueError: If there is no slide-omic data set, or if one would read
-            other patients than its loader is for: those of the fold's test
-            split are for testing alone.
+    A ValueError if there is no slide-omic data set, or if one would read other
+    patients than its loader is for: those of the fold's test split are for
+    testing alone.
     """
     datasets = find_datasets(config)
     if not datasets:

@@ -166,9 +166,8 @@ class Recipe:
 def read_recipe(path: str | Path) -> Recipe:
     """Read a recipe.
 
-    Raises:
-        ValueError: If it is not a recipe; the message has the file, the key,
-            the offending value and what would be valid.
+    A ValueError if it is none: with the file, the key, the offending value and
+    what would be valid.
     """
     path = Path(path)
     if not path.is_file():

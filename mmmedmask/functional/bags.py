@@ -25,9 +25,7 @@ def check_padded_bags(patches: Tensor, valid: Tensor | None, in_dims: int,
                       mask: Tensor | None = None) -> None:
     """Check that bags (B, N, in_dims) fit a model and each other.
 
-    Raises:
-        ValueError: If a shape or a type, also of ``mask`` (B, N), bool, does
-            not fit.
+    A ValueError if a shape or a type, also of ``mask`` (B, N), bool, does not.
 
     Example:
         >>> check_padded_bags(torch.rand(2, 5, 8), None, in_dims=8)
@@ -197,18 +195,12 @@ def contiguous_run(num_patches: int, length: int,
 
 def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
                        unique: int | None = None) -> Tensor:
-    """Draw which patches of a run are masked, bool (L, ).
+    """Draw which of L patches of a run are masked, bool (L, ).
 
-    Exactly ``floor(r * L)`` are masked, or with copies ``floor(r * unique)``
-    of the different patches. A ValueError if ``ratio`` is outside [0, 1] or a
-    count is below 1.
-
-    Args:
-        length: Patches of the run, L.
-        ratio: Share to mask, r in [0, 1].
-        generator: Where the randomness comes from, on the CPU.
-        unique: Different patches in the run, repeated in order; copies are
-            masked together. None, or at least ``length``: all differ.
+    Exactly ``floor(r * L)`` are masked for a ``ratio`` r, or with copies
+    ``floor(r * unique)``, if the run repeats so many different patches in
+    order; copies are masked together. The generator is on the CPU. A
+    ValueError if ``ratio`` is outside [0, 1] or a count is below 1.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)

@@ -22,17 +22,13 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
                    threshold: float = 0.1) -> Tensor:
     """Find the smallest box around the warm part of each feature map.
 
-    The heat map of an image is the sum of its feature channels, brought to [0,
-    1] by its least and largest value and interpolated (bilinear) to the size
-    of the image; what is above ``threshold`` is warm (section 3.2). Gives
-    boxes (x0, y0, x1, y1) in fractions of the image, (B, 4), float32; the
-    whole image where the map is the same everywhere, or no pixel is above the
-    threshold. A ValueError if the shape or the threshold is out of range.
-
-    Args:
-        features: Last feature map of an encoder, shape (B, C, h, w).
-        image_size: Size of the images that it saw as (H, W), in pixels.
-        threshold: k of the paper, in [0, 1).
+    The heat map of an image is the sum of its feature channels, (B, C, h, w),
+    brought to [0, 1] by its least and largest value and interpolated
+    (bilinear) to the size of the image, (H, W); what is above ``threshold`` (k
+    of the paper, in [0, 1)) is warm (section 3.2). Gives boxes (x0, y0, x1,
+    y1) in fractions of the image, (B, 4), float32; the whole image where the
+    map is the same everywhere, or no pixel is above the threshold. A
+    ValueError if the shape or the threshold is out of range.
 
     Example:
         >>> features = torch.zeros(1, 1, 4, 4)

@@ -62,15 +62,10 @@ def blank_patches(images: Tensor, patch_size: tuple[int, int],
                   max_std: float = 0.05) -> Tensor:
     """Say which patches are flat, as a scan's background is, bool (B, L).
 
-    Args:
-        images: Normalised images (B, C, H, W).
-        patch_size: (h, w) of a patch in pixels.
-        max_std: Largest standard deviation of a flat patch's pixels, in
-            every channel, in units of ``images``; 0.05 is 3 of 256 gray
-            levels with ImageNet's normalisation.
-
-    Raises:
-        ValueError: If the patches do not divide the images.
+    A flat patch's pixels have a standard deviation of at most ``max_std`` in
+    every channel, in units of the normalised images (B, C, H, W); 0.05 is 3 of
+    256 gray levels with ImageNet's normalisation. A ValueError if the patches,
+    (h, w) in pixels, do not divide the images.
 
     Example:
         >>> images = torch.tensor([[[[1., 1., 0., 1.]]]])

@@ -12,8 +12,7 @@ def patch_grid_size(size: tuple[int, int],
                     patch_size: tuple[int, int]) -> tuple[int, int]:
     """Count the patches (rows, columns) of an image; both sizes are (h, w).
 
-    Raises:
-        ValueError: If the patches do not divide the image.
+    A ValueError if the patches do not divide the image.
 
     Example:
         >>> patch_grid_size((32, 48), (16, 16))

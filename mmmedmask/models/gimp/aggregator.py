@@ -342,10 +342,9 @@ class NystromAggregator(BaseModule):
     def forward(self, patches: Tensor, valid: Tensor | None = None,
                 mask: Tensor | None = None,
                 coords: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Aggregate bags.
+        """Aggregate bags of patch features (B, N, D).
 
         Args:
-            patches: Patch features, shape (B, N, D).
             valid: Shape (B, N), bool, False = padding, whose content does
                 not matter; None: all are patches. A bag may be empty.
             mask: Shape (B, N), bool, 1 = masked: replaced by the mask token.
@@ -357,11 +356,8 @@ class NystromAggregator(BaseModule):
 
         Returns:
             The slides' vectors, shape (B, d), and the patches' tokens, shape
-            (B, N, d), zero at padding.
-
-        Raises:
-            ValueError: If a shape or a type does not fit, or coordinates
-                are missing.
+            (B, N, d), zero at padding. A ValueError if a shape or a type does
+            not fit, or coordinates are missing.
         """
         self.check_inputs(patches, valid, mask, coords)
         valid = without_padding(valid)
@@ -441,10 +437,8 @@ class NystromAggregator(BaseModule):
 
         Takes what :meth:`forward` takes, and the index of a layer. Gives (B,
         H, N), float32, zero at padding. The share of the class token itself is
-        left out; see :func:`~mmmedmask.functional.nystrom.class_token_row`.
-
-        Raises:
-            ValueError: As :meth:`forward`, or if there is no such layer.
+        left out; see :func:`~mmmedmask.functional.nystrom.class_token_row`. A
+        ValueError as of :meth:`forward`, or if there is no such layer.
         """
         count = len(self.layers)
         layer = check_integer('layer', layer, -count, count - 1) % count

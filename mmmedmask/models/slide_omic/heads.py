@@ -73,16 +73,11 @@ class ClassificationHead(BaseModule):
     def predict(self, vector: Tensor,
                 data_samples: Sequence[DataSample | None] | None = None,
                 stream: Tensor | None = None) -> list[DataSample]:
-        """Classes and their probabilities.
+        """Classes and their probabilities of vectors, see :meth:`forward`.
 
-        Args:
-            vector: See :meth:`forward`.
-            data_samples: Samples to write to; None makes new ones.
-            stream: Logits of a second stream, shape (B, K), whose mean with
-                this head's is what counts.
-
-        Returns:
-            The samples with ``pred_score`` (K, ), float32, and ``pred_label``.
+        ``stream`` are logits of a second stream, (B, K), whose mean with this
+        head's is what counts. Gives the samples (new ones for None) with
+        ``pred_score`` (K, ), float32, and ``pred_label``.
         """
         logits = self(vector)
         if stream is not None:
@@ -240,9 +235,8 @@ class CoxHead(BaseModule):
 def survival_of(data_samples: Sequence[DataSample]) -> tuple[Tensor, Tensor]:
     """Times, float64 (B, ), and whether the death was observed, bool (B, ).
 
-    Raises:
-        ValueError: If a patient lacks one, the time is negative or not
-            finite, or ``censorship`` is neither 0 nor 1; names the case.
+    A ValueError names the case if a patient lacks one, the time is negative or
+    not finite, or ``censorship`` is neither 0 nor 1.
     """
     times, events = [], []
     for sample in data_samples:
