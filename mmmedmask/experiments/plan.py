@@ -392,9 +392,8 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
              has_fold: bool) -> dict[str, str]:
     """What a run reads, but not what it may write there.
 
-    A path inside of another one is left out. Files of a cohort outside of
-    the data root are called as the config calls them, so that a project can
-    be moved.
+    Files outside of the data root are called as the config calls them, so that
+    a project can be moved.
     """
     data: dict[str, str] = {}
     left_out = ('cache_dir', 'split_file') if has_fold else ('cache_dir', )

@@ -383,9 +383,7 @@ def _read_seed(node: Any, where: str) -> int:
 
 def _read_keys(node: Any, prefix: str, readers: Mapping[str, _Read],
                needed: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read the values of a dict, each with the reader of its key.
-
-    ``prefix`` stands before the keys in messages: ``'columns[0].'``.
+    """Read a dict by the reader of each key; messages begin with ``prefix``.
     """
     where = prefix.rstrip('.: ') or 'the file'
     _check_known(_dict(node, where), readers, where, 'key ')

@@ -122,10 +122,8 @@ def _resampling_matrix(starts: Tensor, ends: Tensor, num_targets: int,
                        num_sources: int, samples: int) -> Tensor:
     """Linear interpolation along one axis, averaged over target cells.
 
-    Between ``starts`` and ``ends`` (B, ), in fractions of the source axis,
-    ``samples`` points per target cell read the sources at their centres;
-    beyond the outermost centres the value is constant. Rows of the result,
-    (B, num_targets, num_sources), sum to 1.
+    ``samples`` points per target cell read the sources between ``starts`` and
+    ``ends`` (B, ); rows of (B, num_targets, num_sources) sum to 1.
     """
     points = torch.arange(
         num_targets * samples, dtype=starts.dtype, device=starts.device)

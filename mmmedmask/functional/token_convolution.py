@@ -77,9 +77,7 @@ def _convolve(value: Tensor, weight: Tensor, runs: Sequence[tuple[int, int]],
 
 
 def _windows(value: Tensor, runs: Sequence[tuple[int, int]], size: int):
-    """Yield chunks, first and last token, with their neighbours.
-
-    As overlapping windows of a copy, (H, blocks, BLOCK + size - 1, C).
+    """Yield begin, end and windows (H, blocks, BLOCK + size - 1, C) of chunks.
     """
     heads, dims = value.shape[1:]
     radius = size // 2

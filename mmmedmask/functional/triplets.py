@@ -69,9 +69,7 @@ def squared_distances(vectors: Tensor) -> Tensor:
 
 
 def _class_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Which pairs are of one class and which of two, (B, B), bool.
-
-    Nobody is paired with himself; a negative label belongs to no pair.
+    """Pairs of one class, but nobody with himself, and of two, (B, B), bool.
     """
     known = (labels >= 0)[:, None] & (labels >= 0)
     same = labels[:, None] == labels

@@ -153,11 +153,7 @@ def union_crops(first: Crops, second: Crops) -> Crops:
 
 def _turned_theta(crops: Crops, uniform: Tensor, image_size: tuple[int, int],
                   view_size: tuple[int, int], family: 'ViewFamily') -> Tensor:
-    """Matrices of crops mirrored, rotated and sheared, (B, ``AFFINE_DRAWS``).
-
-    Turning happens in pixels around the centre of the crop; parts may lie
-    outside the image.
-    """
+    """Matrices of crops turned around their centres in pixels, (B, 3, 3)."""
     batch_size = len(uniform)
     angle = torch.deg2rad(
         _between(uniform[:, 1], -family.max_angle, family.max_angle))

@@ -83,9 +83,8 @@ def _tensors(encoder: nn.Module) -> tuple[Tensor, ...]:
 def _numbers(genes: Tensor, encoder: nn.Module) -> list[tuple[float, ...]]:
     """Two numbers for each row, and one entry for the encoder's state.
 
-    All are read from the device at once. The encoder's are there because
-    writing to ``parameter.data``, as averaging of models does, is not
-    counted as a change.
+    The latter, since writing to ``parameter.data``, as averaging of models
+    does, is not counted as a change. All are read from the device at once.
     """
     places = torch.arange(
         1, genes.shape[1] + 1, dtype=torch.float64, device=genes.device)

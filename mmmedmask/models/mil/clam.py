@@ -117,11 +117,7 @@ class CLAM(BagAggregator):
 
     def _extremes(self, scores: Tensor, valid: Tensor | None, classes: Tensor,
                   most: int, largest: bool) -> Tensor:
-        """Places of the ``most`` largest or smallest scores, best first.
-
-        Of the scores (B, K or 1, N) those of ``classes`` (B, C) count; the
-        places are (B, C, most), int64, those of padding last.
-        """
+        """Places (B, C, most) of extreme scores of ``classes``, best first."""
         rows = classes if self.class_wise else torch.zeros_like(classes)
         chosen = scores.gather(
             1, rows[..., None].expand(-1, -1, scores.shape[2]))
