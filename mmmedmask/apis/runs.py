@@ -31,7 +31,7 @@ HOSTS = {'mmpretrain': 'onedl-mmpretrain', 'mmdet': 'onedl-mmdetection',
 DRAWING = {'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
            'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
            'mmseg': ('SegVisualizationHook',
-                     'mmmedmask.SegmentationVisualizer'),}
+                     'mmmedmask.SegmentationVisualizer')}
 #: Launcher to the environment variable with the number of a process.
 RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID',
          'mpi': 'OMPI_COMM_WORLD_RANK'}

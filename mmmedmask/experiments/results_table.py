@@ -20,7 +20,7 @@ from mmmedmask.util.atomic_files import atomic_path, write_csv, write_text
 #: What is said about each scale, wherever one of its numbers is.
 SCALE_NOTES = {
     'paper': '', 'small': "small: not the paper's setting",
-    'smoke': 'smoke: drawn data, two iterations; the numbers mean nothing',}
+    'smoke': 'smoke: drawn data, two iterations; the numbers mean nothing'}
 CSV_COLUMNS = ('table', 'row', 'title', 'column', 'paper', 'mean', 'sd', 'n',
                'asked', 'difference', 'values', 'state', 'scale')
 # Characters of the rows' names in the name of a file.

@@ -31,27 +31,19 @@ class Triplets(NamedTuple):
 
 
 class TripletLoss(NamedTuple):
-    """The loss of a batch, and scalars that tell whether it does anything.
+    """The loss of a batch, and scalars that tell whether it does anything."""
 
-    Attributes:
-        loss: Mean hinge of the active triplets, 0 if none is active; it
-            alone has a graph, always.
-        active_share: Share of triplets whose hinge is above 0.
-        num_triplets: Triplets looked at.
-        positive_image: Mean squared distance of the image halves over all
-            pairs of one class; 0 without pairs, as all that follow.
-        negative_image: The same over all pairs of different classes.
-        positive_genes: As ``positive_image``, of the gene halves.
-        negative_genes: As ``negative_image``, of the gene halves.
-    """
-
+    # Mean hinge of the active triplets, 0 if none is active; it alone has a
+    # graph, always.
     loss: Tensor
-    active_share: Tensor
-    num_triplets: Tensor
+    active_share: Tensor  # Share of triplets whose hinge is above 0.
+    num_triplets: Tensor  # Triplets looked at.
+    # Mean squared distance of the image halves over all pairs of one class; 0
+    # without pairs, as all that follow.
     positive_image: Tensor
-    negative_image: Tensor
-    positive_genes: Tensor
-    negative_genes: Tensor
+    negative_image: Tensor  # The same over all pairs of different classes.
+    positive_genes: Tensor  # As ``positive_image``, of the gene halves.
+    negative_genes: Tensor  # As ``negative_image``, of the gene halves.
 
 
 def squared_distances(vectors: Tensor) -> Tensor:
