@@ -79,7 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmmedmask.experiments.execute import write_report
     from mmmedmask.experiments.fold_axis import draw_cohort_folds, find_folds
     from mmmedmask.experiments.plan import plan_runs
-
     try:
         options = args.cfg_options or {}
         if args.draw is not None:

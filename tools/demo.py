@@ -27,7 +27,6 @@ ADVICE = {
 def use_all_cores() -> int:
     """Let torch compute on every core that this process may use."""
     import torch
-
     if 'OMP_NUM_THREADS' not in os.environ:
         available = len(os.sched_getaffinity(0)) if hasattr(
             os, 'sched_getaffinity') else os.cpu_count()
@@ -38,7 +37,6 @@ def use_all_cores() -> int:
 def run_in_copy(stage, run: Callable, connection: Connection) -> None:
     """Wait for a message, run parts, send what they show and their results."""
     from demo_parts.runs import one_thread
-
     stage.keep_quiet()
     result = failure = None
     try:
@@ -64,7 +62,6 @@ def prepare_beside(stage, run: Callable) -> tuple[Callable, Callable]:
     if not sys.platform.startswith('linux'):
         return lambda: None, lambda: run(stage)
     import torch
-
     context = multiprocessing.get_context('fork')
     ours, theirs = context.Pipe()
     context.Process(

@@ -77,7 +77,6 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict]:
         and those of the colour by probe.
     """
     from mmmedmask.engine.probing import build_probes, score_encoder
-
     probes = build_probes(args.data, args.dense, args.colors, args.size,
                           (*args.few, None), args.max_images,
                           args.split_folder, args.dense_size)
@@ -97,7 +96,6 @@ def _build(args: argparse.Namespace, arm: str, source: int | str) -> tuple:
         build_config_encoder,
         build_tile_encoder,
     )
-
     options = dict(random_seed=source) if arm == 'random' else dict(
         weights=source)
     if args.config:
@@ -113,7 +111,6 @@ def tables(scores: dict, color: dict) -> list[list[list[str]]]:
     import statistics
 
     from mmmedmask.evaluation.probes import paired_difference
-
     names = list(color)
     header = ['encoder', 'n', *names]
     means, differences = [header], [header]
@@ -148,7 +145,6 @@ def _spread(mean: float, deviation: float | None, sign: str = '') -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     from mmmedmask.util.atomic_files import write_csv
-
     try:
         scores, color = measure(args)
     except (ValueError, FileNotFoundError) as error:

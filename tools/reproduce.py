@@ -118,7 +118,6 @@ def list_tables(names: list[str]) -> None:
 def load_tables(args: argparse.Namespace) -> list:
     """Read the recipes and choose their rows."""
     from mmmedmask.experiments.schema import locate_recipe, read_recipe
-
     recipes = [read_recipe(locate_recipe(name)) for name in
                dict.fromkeys(args.tables)]
     names = [recipe.name for recipe in recipes]
@@ -138,7 +137,6 @@ def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
     """Split files of each recipe that has folds, by its name."""
     from mmmedmask.experiments.fold_axis import find_folds
     from mmmedmask.experiments.schema import DATA_PREFIX
-
     words = list(args.folds or [])
     chosen = words.pop(0) if words and not words[0].isdigit() else None
     select = [int(word) for word in words] or None
@@ -161,7 +159,6 @@ def print_commands(args: argparse.Namespace, plan) -> None:
     """Print all commands, with the rows that they are for."""
     from mmmedmask.experiments import commands
     from mmmedmask.experiments.schema import locate_recipe
-
     if args.scale == 'smoke':
         print('# Everything is done in one process:')
         for recipe, rows in plan.tables:
@@ -189,7 +186,6 @@ def write_all_tables(args: argparse.Namespace, plan, command: str) -> None:
     """Write and print the tables of what there is."""
     from mmmedmask.experiments.execute import write_report
     from mmmedmask.experiments.results_table import table_files, write_tables
-
     files = []
     for recipe, _ in plan.tables:
         print(f'\n{write_tables(plan, recipe, command)}')
@@ -211,7 +207,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         from mmmedmask.experiments import commands
         from mmmedmask.experiments.plan import plan_runs
-
         tables = load_tables(args)
         plan = plan_runs(
             tables, args.scale, args.work_dir / args.scale, args.data_root,

@@ -41,7 +41,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask import apis
-
     try:
         config = apis.load_config(args.config, args.cfg_options)
         apis.set_work_dir(config, args.work_dir)

@@ -25,7 +25,6 @@ def cluster_genes(values: np.ndarray, num_sets: int,
         [[0, 2, 3], [1, 4]]
     """
     from sklearn.cluster import KMeans
-
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or len(values) < 3:
         raise ValueError('values must have the shape (N, G) with at least 3 '

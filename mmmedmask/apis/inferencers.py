@@ -209,7 +209,6 @@ class ClassificationInferencer(Inferencer):
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         from mmmedmask.visualization import Column, draw_grid
-
         name = result['class'] or f'class {result["label"]}'
         return draw_grid([Column(f'{name} {result["score"]:.2f}', '',
                                  [picture_of(image)])])
@@ -248,7 +247,6 @@ class EmbeddingInferencer(Inferencer):
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         """Draw an image, and its finest map's main directions as RGB."""
         from mmmedmask.visualization import Column, draw_grid
-
         picture = picture_of(image)
         return draw_grid([
             Column('Image', '', [picture]),
@@ -269,7 +267,6 @@ class ReconstructionInferencer(Inferencer):
     def infer(self, batch: dict, units: Any = None) -> list[dict]:
         """Reconstruct a batch; ``PictureUnits`` say what pictures show."""
         from mmmedmask.visualization import PictureUnits, reconstruct
-
         inputs = self.model.data_preprocessor(batch, True)['inputs']
         units = units or PictureUnits.from_preprocessor(
             self.model.data_preprocessor)
@@ -286,7 +283,6 @@ class ReconstructionInferencer(Inferencer):
         """Draw results below each other: uint8 RGB."""
         from mmmedmask.visualization import draw_grid
         from mmmedmask.visualization.reconstruction import picture_columns
-
         shown = [np.stack([result[name] for result in results])
                  for name in ('query', 'key', 'reconstruction')]
         places = [torch.tensor(np.stack([result[name] for result in results])
@@ -308,7 +304,6 @@ class AttentionInferencer(Inferencer):
 
     def infer(self, batch: dict) -> list[dict]:
         from mmmedmask.visualization import PictureUnits
-
         images = self._prepared(batch)
         maps = self.model.attention_maps(images).float().cpu()
         maps = maps / maps.sum(dim=(1, 2), keepdim=True)
@@ -320,7 +315,6 @@ class AttentionInferencer(Inferencer):
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         from mmmedmask.visualization import Column, draw_grid
         from mmmedmask.visualization.attention_pictures import overlay_map
-
         picture = result['picture'][None]
         return draw_grid([
             Column('Image', '', picture),
@@ -338,7 +332,6 @@ def picture_of(image: Path | np.ndarray) -> np.ndarray:
         (2, 2, 3)
     """
     from mmmedmask.datasets.image_io import read_image
-
     pixels = read_image(image) if isinstance(image, Path) else image
     if pixels.dtype != np.uint8:
         low, high = float(pixels.min()), float(pixels.max())
@@ -360,7 +353,6 @@ def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         (6, 10, 3)
     """
     import cv2
-
     rows = features.reshape(len(features), -1).T.astype(np.float64)
     rows = rows - rows.mean(axis=0)
     _, _, directions = np.linalg.svd(rows, full_matrices=False)

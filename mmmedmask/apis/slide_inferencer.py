@@ -107,7 +107,6 @@ class SlideInferencer(ClassificationInferencer):
             PatchPlaces,
             draw_slide_heatmaps,
         )
-
         with SlideFeatures(image) as features:
             picture = find_picture(features)
         places = PatchPlaces(result['coords'], picture.side, picture.size)

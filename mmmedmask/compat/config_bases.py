@@ -32,7 +32,6 @@ def find_config_folder() -> Path:
 def resolve_config_bases() -> None:
     """Make ``mmmedmask::`` bases resolve to our configs, without a scope."""
     from mmengine.config import Config
-
     original = Config._get_cfg_path
     if getattr(original, 'resolves_mmmedmask', False):
         return

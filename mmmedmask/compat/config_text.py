@@ -16,7 +16,6 @@ _KEPT = 8
 def format_configs_once() -> None:
     """Let yapf return what it returned for the same text; imports yapf."""
     from yapf.yapflib import yapf_api
-
     if hasattr(yapf_api.FormatCode, 'formats_once'):
         return
     format_code = yapf_api.FormatCode

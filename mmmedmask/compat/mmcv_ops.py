@@ -51,7 +51,6 @@ def _compiler_version() -> str:
 def _fill(module: ModuleType) -> None:
     """Put the supported ops into the module, and a door for the rest."""
     from mmmedmask.compat import mmcv_ops_kernels
-
     for name in SUPPORTED_OPS:
         setattr(module, name, getattr(mmcv_ops_kernels, name))
     module.get_compiler_version = _compiler_version

@@ -12,7 +12,6 @@ import functools
 def extend_model_hub() -> None:
     """Add our models when mmpretrain's own join; imports its model hub."""
     from mmpretrain.apis.model import ModelHub
-
     register_own = ModelHub._register_mmpretrain_models
     if hasattr(register_own, 'adds_mmmedmask'):
         return

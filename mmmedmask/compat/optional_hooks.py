@@ -12,7 +12,6 @@ import functools
 def accept_missing_hooks() -> None:
     """Let runners leave out hooks that are None; imports MMEngine's runner."""
     from mmengine.runner.runner import Runner
-
     register = Runner.register_default_hooks
     if hasattr(register, 'accepts_none'):
         return

@@ -32,7 +32,6 @@ def _filter(self: logging.Logger, record: logging.LogRecord) -> object:
 def silence_loggers() -> None:
     """Drop what MMEngine's loggers print; imports MMEngine's logging."""
     from mmengine.logging import MMLogger, logger
-
     logger.print = _print
     MMLogger.filter = _filter
 

@@ -17,7 +17,6 @@ def read_weights_safely() -> None:
     know, such as ``s3://``, are refused with what to do instead.
     """
     from mmengine.runner.checkpoint import CheckpointLoader
-
     for scheme in {'', *CheckpointLoader._schemes}:
         CheckpointLoader.register_scheme(
             scheme, load_from_weights_only, force=True)
@@ -27,5 +26,4 @@ def load_from_weights_only(filename: str, map_location: object = None,
                  **options: object) -> dict:
     """Read a checkpoint; the signature is that of MMEngine's readers."""
     from mmmedmask.engine.checkpoint.reading import read_checkpoint
-
     return read_checkpoint(filename, map_location or 'cpu')

@@ -90,7 +90,6 @@ def format_option(key: str, value: Any) -> str:
     A ValueError if MMEngine would read something else from it.
     """
     from mmengine.config import DictAction
-
     text = _format(value)
     # What the shell puts in is a path without such characters.
     plain = _SUBSTITUTION.sub('x', text)

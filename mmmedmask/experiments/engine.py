@@ -182,7 +182,6 @@ def _write_config(folder: Path, config: Mapping) -> Path:
 def _call(command: Sequence[str]) -> int:
     """Run Snakemake's command line, and put back what it changes."""
     from snakemake.cli import main
-
     interrupted = []
 
     def interrupt(number: int, frame: object) -> None:

@@ -74,7 +74,6 @@ def draw_cohort_folds(config_file: str | Path,
     # It imports all data sets.
     from mmmedmask.datasets.slides.cohort import read_cohort
     from mmmedmask.datasets.slides.folds import draw_folds, write_folds
-
     options = {key: value for key, value in (options or {}).items()
                if ':' not in key}
     config = load_config(config_file, options)

@@ -44,7 +44,6 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
         execute_here,
         execute_plan,
     )
-
     if plan.scale == 'smoke':
         check_plan(plan)
         from mmmedmask.experiments.smoke import SmokeSteps
@@ -59,6 +58,5 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
 def describe_failures(plan) -> list[str]:
     """Say which runs are not done, a line for each."""
     from mmmedmask.experiments.execute import find_failures
-
     return [f'{run.title}: {reason.splitlines()[0]}'
             for run, reason in find_failures(plan).items()]

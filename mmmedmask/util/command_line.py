@@ -19,7 +19,6 @@ class _ConfigOptions(argparse.Action):
                  option_string: str | None = None) -> None:
         """See :meth:`argparse.Action.__call__`."""
         from mmengine.config import DictAction
-
         for value in values:
             if not value.partition('=')[0] or '=' not in value:
                 raise argparse.ArgumentError(

@@ -234,7 +234,6 @@ def figure_of(what: str, values: Sequence[float], goal: Goal | None = None,
     """Median of finite values of rounds, with a 95 % bootstrap interval."""
     import numpy as np
     from scipy import stats
-
     if not len(values) or not all(map(math.isfinite, values)):
         raise ValueError(f'{what!r} needs finite values, got {values!r}')
     middle = float(np.median(values))

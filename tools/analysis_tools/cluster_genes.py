@@ -39,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
     from mmmedmask.util.atomic_files import write_text
-
     try:
         if args.out.suffix != '.gmt':
             raise ValueError(f'--out must end with .gmt, got {args.out}')

@@ -69,7 +69,6 @@ def check_config(config, path: str) -> None:
 def load_bags(dataset: dict, splits: list[str]) -> list[dict]:
     """Read the bags of some splits, in the order of the cohort."""
     from mmmedmask.registry import DATASETS
-
     bags = []
     for split in splits:
         built = DATASETS.build({**dataset, 'split': split})
@@ -94,7 +93,6 @@ class PlainLoop:
         """See :data:`mmmedmask.experiments.run_job.StartStep`."""
         from mmmedmask.config_files import load_config
         from mmmedmask.experiments.fold_axis import set_fold
-
         config = load_config(run.config_file, run.options)
         fold = Path(run.data[f'splits_{run.fold}.csv'])
         set_fold(config, fold)
@@ -109,7 +107,6 @@ class PlainLoop:
         from mmengine.optim import build_optim_wrapper
 
         from mmmedmask.registry import MODELS
-
         start = time.process_time()
         use = ['train']
         if self.train_on_val and 'val' in present_splits(fold):
@@ -145,7 +142,6 @@ class PlainLoop:
         )
         from mmmedmask.registry import MODELS
         from mmmedmask.util.atomic_files import write_json
-
         trained = torch.load(run.checkpoint('last'), weights_only=True)
         model = MODELS.build(config.model)
         model.load_state_dict(trained['state_dict'])
@@ -169,7 +165,6 @@ def plan_comparison(args: argparse.Namespace):
     from mmmedmask.experiments.cross_validation import ad_hoc_recipe
     from mmmedmask.experiments.fold_axis import draw_cohort_folds, find_folds
     from mmmedmask.experiments.plan import plan_runs
-
     options = args.cfg_options or {}
     if args.draw is not None:
         draw_cohort_folds(args.configs[0], options, args.folds, args.draw)
@@ -188,7 +183,6 @@ def plan_comparison(args: argparse.Namespace):
 def summarize(name: str, rows: list[dict]) -> str:
     """Make the line of a config."""
     import numpy as np
-
     cells = []
     for key in ('accuracy', 'auc'):
         values = [row[key] for row in rows if row.get(key) is not None]
@@ -211,7 +205,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmmedmask.experiments.execute import execute_here
     from mmmedmask.experiments.manifest import read_manifest
     from mmmedmask.util.atomic_files import write_csv
-
     torch.set_num_threads(args.threads)
     logging.disable(logging.WARNING)
     try:

@@ -32,7 +32,6 @@ def load(source: Path) -> 'PatientPredictions':
         join_patients,
         read_patients,
     )
-
     if (source / PATIENTS_FILE).is_file():
         source = source / PATIENTS_FILE
     if not source.is_dir():
@@ -49,7 +48,6 @@ def load(source: Path) -> 'PatientPredictions':
 def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
     """Make the Markdown table of two predictions on the same patients."""
     from mmmedmask.evaluation.paired_tests import delong, exact_mcnemar
-
     labels, number = first.labels, len(first.labels)
     right = [given.scores.argmax(axis=1) == labels
              for given in (first, second)]
@@ -91,7 +89,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     from mmmedmask.evaluation.paired_tests import pair_patients
-
     try:
         first, second = load(args.first), load(args.second)
         second = pair_patients(first, second,

@@ -68,7 +68,6 @@ def kind_of_run(config) -> str:
     """Say which of ``SHARES`` counts for a config."""
     from mmmedmask.inspection.trial import SLIDES
     from mmmedmask.shrinking.model_sizes import kind_of
-
     backbone = kind_of(config.model.get('backbone'))
     if config.default_scope == 'mmdet':
         return 'detector'
@@ -90,7 +89,6 @@ def samples_of(config) -> int:
     """
     from mmmedmask.config_files import planned_gpus
     from mmmedmask.inspection import costs, known_data
-
     number = costs.number_of_samples(config, None)
     length = costs.run_length(
         config, number, (planned_gpus(config) or (1, ))[0])
@@ -114,7 +112,6 @@ def step_digest(config) -> str:
     """
     from mmmedmask.inspection.trial import BALANCED_BATCH
     from mmmedmask.util.nested import nested_dicts
-
     content = copy.deepcopy({
         key: config.to_dict().get(key)
         for key in ('model', 'data_preprocessor', 'train_dataloader')})
@@ -139,7 +136,6 @@ def prepare_step(config) -> None:
     from mmmedmask.inspection.known_data import IMAGE_SIZES
     from mmmedmask.shrinking.model_sizes import kind_of
     from mmmedmask.util.nested import nested_dicts
-
     loader = config.train_dataloader
     for step in nested_dicts(loader.dataset.get('pipeline')):
         if kind_of(step) == 'RandomResize':
@@ -180,7 +176,6 @@ def register_full_sampler() -> str:
 def measure(config) -> float:
     """Count the operations of a sample in a training step, in 10^9."""
     from mmmedmask.inspection.measuring import measure_step
-
     with tempfile.TemporaryDirectory() as folder:
         step = measure_step(config, folder, mixed=False, timed=False)
     return step.flops / step.samples / 1e9
@@ -192,7 +187,6 @@ def estimate(runs: Sequence, resume: Path | None) -> list[Cost]:
     from mmmedmask.experiments.chain import load_stage_config
     from mmmedmask.inspection.findings import describe_error
     from mmmedmask.util.atomic_files import write_json
-
     sources = {id(source.run) for run in runs
                for source in run.sources.values()}
     costs = []

@@ -58,7 +58,6 @@ def measure(args: argparse.Namespace) -> dict:
 
     from mmmedmask.apis import get_model, load_config
     from mmmedmask.apis.patch_exchange import exchange_patches
-
     names = args.names or [run.name for run in args.runs]
     if len(set(names)) != len(args.runs):
         raise ValueError(f'--names must be {len(args.runs)} different names, '
@@ -79,7 +78,6 @@ def measure(args: argparse.Namespace) -> dict:
 def draw(curves: dict, block: int, path: Path) -> None:
     """Draw AUC over the place in the file."""
     from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 3.6), layout='constrained')
     axes = figure.subplots()
     for number, (name, curve) in enumerate(curves.items()):
@@ -100,7 +98,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.util.atomic_files import write_csv
-
     try:
         curves = measure(args)
     except (OSError, ValueError) as error:

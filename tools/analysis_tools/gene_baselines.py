@@ -52,7 +52,6 @@ def make_baselines(seed: int, jobs: int) -> dict:
     """Give an unfitted classifier for each baseline."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
-
     return {
         'logistic_regression': LogisticRegression(C=RIDGE_C, max_iter=2000),
         'random_forest': RandomForestClassifier(
@@ -79,7 +78,6 @@ class FittedEncoder:
 
         from mmmedmask.apis.gene_clusters import cluster_genes
         from mmmedmask.models.gimp import cross_fitting
-
         torch.manual_seed(self.seed)
         encoder = dict(self.encoder)
         if self.clusters:
@@ -94,7 +92,6 @@ class FittedEncoder:
     def predict_proba(self, genes):
         """Probabilities (N, C)."""
         import torch
-
         with torch.no_grad():
             logits = self.head(self.model(torch.from_numpy(genes)))
         return logits.softmax(dim=1)[:, self.classes_].numpy()
@@ -122,7 +119,6 @@ def run_fold(config, split_file: Path, args, encoders: dict) -> dict:
     from mmmedmask.experiments.fold_axis import set_fold
     from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
-
     set_fold(config, split_file)
     train, test = (DATASETS.build(config[f'{name}_dataloader'].dataset)
                    for name in ('train', 'test'))
@@ -158,7 +154,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from mmmedmask.experiments.fold_axis import find_folds
     from mmmedmask.util.atomic_files import write_csv
-
     out = args.out or Path(
         'work_dirs', f'{Path(args.config).stem}_gene_baselines')
     try:

@@ -63,7 +63,6 @@ def draw(curves: Mapping[str, Mapping[str, Mapping[int, Mapping]]],
     from matplotlib.figure import Figure
 
     from mmmedmask.evaluation.paired_tests import interval_of_mean
-
     figure = Figure((4.2 * len(curves), 3.4), dpi=110)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (probe, rows) in zip(panels, curves.items(), strict=True):

@@ -50,7 +50,6 @@ def table(folders: Sequence[Path], subset: Path | None = None,
     from mmmedmask.evaluation.classification_scores import (
         classification_scores,
     )
-
     names = [name for name in SCORES if graded or name != 'kappa']
     rows = [['runs', 'n', 'images', *(SCORES[name] for name in names)]]
     for folder in folders:

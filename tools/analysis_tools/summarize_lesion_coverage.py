@@ -40,7 +40,6 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
 def mean_and_interval(values: Sequence[float]) -> str:
     """Mean, and from three values on the 95 % interval of the mean."""
     from mmmedmask.evaluation.paired_tests import interval_of_mean
-
     if len(values) < 3:
         return f'{statistics.mean(values):.2f}'
     mean, low, high = interval_of_mean(values)

@@ -54,7 +54,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.apis import load_config
     from mmmedmask.inspection import CheckOptions, check_config, worst_status
     from mmmedmask.inspection.findings import describe_error, red
-
     try:
         options = CheckOptions(
             checkpoint=args.checkpoint, gpus=args.gpus, steps=args.steps,

@@ -21,7 +21,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.apis import load_config
-
     try:
         config = load_config(args.config, args.cfg_options)
     except (FileNotFoundError, ValueError) as error:

@@ -59,7 +59,6 @@ def convert(args: argparse.Namespace):
         get_state_dict,
         read_checkpoint,
     )
-
     model, grid_size = read_model(args.config) if args.config else (None, None)
     tensors, report = convert_mae(
         get_state_dict(read_checkpoint(args.source)), args.to, model=model,
@@ -77,7 +76,6 @@ def read_model(config: str) -> tuple[dict, tuple[int, int]]:
     from mmengine.registry import MODELS, init_default_scope
 
     from mmmedmask import apis
-
     cfg = apis.load_config(config)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)

@@ -34,7 +34,6 @@ def publish_model(source: Path, target: Path,
         read_checkpoint,
     )
     from mmmedmask.engine.checkpoint.writing import save_weights, sha256_of
-
     checkpoint = read_checkpoint(source)
     meta = checkpoint.get('meta')
     kept = plain_data(meta) if isinstance(meta, dict) else {}

@@ -23,7 +23,6 @@ def fit_inside(picture: 'np.ndarray', size: tuple[int, int]) -> 'np.ndarray':
     """Bring a picture of any size to (h, w), with white bars if need be."""
     import cv2
     import numpy as np
-
     factor = min(size[0] / picture.shape[0], size[1] / picture.shape[1])
     height, width = (max(1, round(side * factor))
                      for side in picture.shape[:2])
@@ -40,7 +39,6 @@ def draw_views(sample: dict, inputs: dict, units) -> 'np.ndarray':
     import torch
 
     from mmmedmask.visualization import Column, draw_grid, view_columns
-
     columns = view_columns(inputs, units)
     tile = sample['inputs']
     if tile.dim() == 3:
@@ -58,7 +56,6 @@ def draw_views(sample: dict, inputs: dict, units) -> 'np.ndarray':
 def draw_targets(inputs: 'Tensor', data_sample, units) -> 'np.ndarray':
     """Image and instances of one sample of detection."""
     from mmmedmask.visualization import Column, draw_grid, draw_instances
-
     height, width = data_sample.img_shape[:2]
     image = units.to_pictures(inputs[None])[0, :height, :width]
     masks = data_sample.gt_instances.masks.to_ndarray().astype(bool)
@@ -78,7 +75,6 @@ def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
         segmentation_visualizer,
     )
     from mmmedmask.visualization.grid import enlarge
-
     classes = metainfo.get('classes')
     pictures = [units.to_pictures(view[None])[0] for view in views]
     text = '{1} x {0} pixels, after all transforms'
@@ -107,7 +103,6 @@ def browse(args: argparse.Namespace) -> list[str]:
     from mmmedmask.apis import load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
-
     config = load_config(args.config, args.cfg_options)
     dataset = picture_tool.build_dataset(config, 'train')
     # mmpretrain's classifiers need not name theirs.

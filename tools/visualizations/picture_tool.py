@@ -58,7 +58,6 @@ def make_parser(document: str, *options: str, checkpoint: bool = True,
 def save_picture(picture, path: Path) -> Path:
     """Save a picture, and make its folder if there is none."""
     from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(picture).save(path)
     return path
@@ -67,7 +66,6 @@ def save_picture(picture, path: Path) -> Path:
 def build_dataset(config, split: str):
     """Build the data set of a split, for samples in the config's scope."""
     from mmengine.registry import DATASETS, init_default_scope
-
     init_default_scope(config.get('default_scope') or 'mmengine')
     loader = config.get(f'{split}_dataloader')
     if loader is None:
@@ -78,7 +76,6 @@ def build_dataset(config, split: str):
 def draw_or_exit(name: str, draw: Callable, args: argparse.Namespace) -> None:
     """Draw and print the files; what a user can mend ends it in a line."""
     from mmmedmask.datasets.image_io import ImageFileError
-
     try:
         files = draw(args)
     except (FileNotFoundError, ImageFileError, ValueError) as error:

@@ -42,7 +42,6 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
         list_sources,
     )
     from mmmedmask.engine.hooks.panel_hook import choose_positions
-
     if args.images:
         files = Files(dict(img_path=path, sample_idx=place)
                       for place, path in enumerate(args.images))
@@ -62,7 +61,6 @@ def draw(args: argparse.Namespace) -> list[Path]:
         load_panel,
     )
     from mmmedmask.visualization import PictureUnits
-
     config = load_config(args.config, args.cfg_options)
     inferencer = AttentionInferencer(config, args.checkpoint, args.device)
     model = inferencer.model

@@ -43,7 +43,6 @@ def panel(embedded, name: str, title: str, args: argparse.Namespace):
     import numpy as np
 
     from mmmedmask.visualization.embeddings import EmbeddingPanel, project_tsne
-
     if name not in embedded.vectors:
         raise ValueError(f'the model has no {name!r} vectors, only '
                          f'{list(embedded.vectors)}')
@@ -61,7 +60,6 @@ def draw(args: argparse.Namespace) -> list[str]:
     from mmmedmask import apis
     from mmmedmask.apis import patient_vectors
     from mmmedmask.visualization.embeddings import draw_embeddings
-
     titles = args.titles or [
         'untrained' if checkpoint == UNTRAINED else Path(checkpoint).stem
         for checkpoint in args.checkpoints]

@@ -18,7 +18,6 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis import ReconstructionInferencer, load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
-
     config = load_config(args.config, args.cfg_options)
     infer = ReconstructionInferencer(config, args.checkpoint, args.device)
     preprocessor = infer.model.data_preprocessor

@@ -51,7 +51,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def bags_of_files(args):
     """Give each file's slides (one) and inputs."""
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
-
     for path in args.features:
         with SlideFeatures(path, mpp=args.slide_mpp) as features:
             yield [features], dict(patches=features.read(),
@@ -61,7 +60,6 @@ def bags_of_files(args):
 def bags_of_cases(args, config):
     """Give each patient's slides and inputs, as the data set makes them."""
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
-
     dataset = picture_tool.build_dataset(config, args.split)
     places = {}
     for place in range(len(dataset)):
@@ -92,7 +90,6 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis.slide_attention import find_evidence
     from mmmedmask.apis.slide_inferencer import SlideInferencer
     from mmmedmask.datasets.slides.slide_list import list_slides
-
     config = load_config(args.config, args.cfg_options)
     inferencer = SlideInferencer(config, args.checkpoint, args.device)
     classes = tuple(map(str, inferencer.classes()))
@@ -129,7 +126,6 @@ def draw_slide(args, features, evidence, rows: slice, classes,
         draw_slide_heatmaps,
         percentile_ranks,
     )
-
     name = slide_name(features.path.name)
     picture = find_picture(features, slides.get(name), args.thumbnail,
                            args.patch_size, slide_mpp=args.slide_mpp)

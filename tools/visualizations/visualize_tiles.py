@@ -49,7 +49,6 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
 
     from mmmedmask.datasets import TileFolder
     from mmmedmask.util.table_files import read_table
-
     folder = TileFolder(args.tiles)
     names = [str(Path(folder.get_data_info(place)['img_path']).relative_to(
         args.tiles)) for place in range(len(folder))]
@@ -85,7 +84,6 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis import EmbeddingInferencer, load_config
     from mmmedmask.apis.inferencers import picture_of
     from mmmedmask.visualization import embedding_page, embeddings
-
     names, groups = list_tiles(args)
     color = args.color or next(iter(groups))
     if color not in groups:

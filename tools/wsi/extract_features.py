@@ -136,7 +136,6 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 def list_tasks(args: argparse.Namespace) -> list:
     from mmmedmask.datasets.slides.slide_list import list_slides
-
     tasks, notes = list_slides(args.slides, args.csv, args.slide_mpp)
     for note in notes:
         print(note)
@@ -145,7 +144,6 @@ def list_tasks(args: argparse.Namespace) -> list:
 
 def shard_reports(args: argparse.Namespace, tasks: Sequence, count: int):
     from mmmedmask.experiments.extraction import ShardReports
-
     engine = vars(build_engine_parser().parse_args([]))
     settings = {name: str(value) for name, value in vars(args).items()
                 if name not in OTHER_ARGUMENTS and name not in engine}
@@ -167,7 +165,6 @@ def extract(args: argparse.Namespace) -> list:
     from mmmedmask.datasets.slides.tile_stream import TilingOptions
     from mmmedmask.datasets.slides.tissue import TissueOptions
     from mmmedmask.experiments.engine import reserve_gpus
-
     tasks = list_tasks(args)
     if args.shard:
         number, count = args.shard
@@ -198,7 +195,6 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
              options: Sequence[str]) -> str:
     """Let Snakemake extract all shards; return what went wrong, or nothing."""
     from mmmedmask.experiments.engine import require_snakemake, visible_gpus
-
     require_snakemake()
     reports = shard_reports(args, list_tasks(args), args.shards)
     if args.retry_failed and not args.dry_run:
@@ -270,7 +266,6 @@ def main(argv: Sequence[str] | None = None) -> None:
                          '--shards N starts')
 
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
-
     errors = (ValueError, FileNotFoundError, ModuleNotFoundError)
     try:
         if args.shards is None:

@@ -63,7 +63,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.apis import tile_bags
     from mmmedmask.datasets.image_io import ImageFileError
-
     try:
         groups = None if args.groups is None else tile_bags.read_groups(
             args.groups, args.path_column, args.group_column)

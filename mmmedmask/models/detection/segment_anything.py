@@ -127,7 +127,6 @@ class SegmentAnything(BaseModel):
         """Find masks by a grid of points, as :meth:`segment_boxes` does."""
         from PIL import Image
         from transformers import MaskGenerationPipeline
-
         generate = MaskGenerationPipeline(
             model=self.sam, image_processor=self.image_processor,
             device=self.sam.device)

@@ -52,7 +52,6 @@ def augment_colors_kornia(images: Tensor, colors: Colors,
     Images are (B, C, H, W) in [0, 1], parameters on the CPU.
     """
     from kornia import enhance
-
     device = images.device
     images = images.clone()
     # kornia measures the shift of hues in radians.
