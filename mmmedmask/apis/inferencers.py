@@ -140,9 +140,10 @@ class Inferencer:
         with DefaultScope.overwrite_default_scope(self.scope), \
                 torch.inference_mode():
             for images, batch in self.batches(inputs, batch_size, progress):
-                results += [{'input': str(image) if isinstance(image, Path)
-                             else None, **result} for image, result in zip(
-                                 images, self.infer(batch), strict=True)]
+                results += [
+                    {'input': str(image) if isinstance(image, Path) else None,
+                     **result} for image, result in zip(
+                         images, self.infer(batch), strict=True)]
         return results
 
     def infer(self, batch: dict) -> list[dict]:
@@ -197,8 +198,9 @@ class ClassificationInferencer(Inferencer):
     def decide(self, scores: np.ndarray) -> dict:
         """Name the class with the highest of the probabilities (K, )."""
         classes, label = self.classes(), int(scores.argmax())
-        return {'label': label, 'class': classes[label] if label < len(classes)
-                else None, 'score': float(scores[label]), 'scores': scores}
+        return {'label': label,
+                'class': classes[label] if label < len(classes) else None,
+                'score': float(scores[label]), 'scores': scores}
 
     def classes(self) -> Sequence[str]:
         """Names of the classes, () if nobody knows them."""

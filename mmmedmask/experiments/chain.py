@@ -61,8 +61,8 @@ def resolve_chain(recipe: schema.Recipe, row: schema.Row,
         try:
             path = locate_config(stage.config, recipe.path)
             config = load_stage_config(path, stage.options)
-            sources = _find_sources(config, makers, weights, chain[-1].name
-                                    if recipe.ad_hoc and chain else None,
+            previous = chain[-1].name if recipe.ad_hoc and chain else None
+            sources = _find_sources(config, makers, weights, previous,
                                     recipe.ad_hoc)
         except (OSError, ValueError, KeyError, TypeError) as error:
             text = error.args[0] if isinstance(error, KeyError) else error
@@ -90,8 +90,9 @@ def locate_config(name: str, recipe_file: Path) -> Path:
                 return folder / name
         raise FileNotFoundError(f'there is no config {name!r}, neither from '
                                 f'{beside} nor from the working folder')
-    nearby = _by_name(beside.parent.rglob('*.py') if beside.name
-                      == schema.RECIPE_FOLDER else beside.glob('*.py'))
+    nearby = _by_name(
+        beside.parent.rglob('*.py') if beside.name == schema.RECIPE_FOLDER
+        else beside.glob('*.py'))
     shipped = _shipped_configs()
     paths = {path.resolve(): path for path in (
         *shipped.get(name, ()), *nearby.get(name, ()))}

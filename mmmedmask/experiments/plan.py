@@ -318,8 +318,8 @@ def _add_once(values: list[str], value: str) -> None:
 
 def _source(config: Config, where: Where, run: Run, choice: str) -> Source:
     """What a config has at a place: its prefix tells if it is exported."""
-    prefix = str(config_content.node_at(config, where[:-1]).get('prefix')
-                 or '').rstrip('.')
+    node = config_content.node_at(config, where[:-1])
+    prefix = str(node.get('prefix') or '').rstrip('.')
     exported = where != ('load_from', ) and prefix == BACKBONE_PREFIX
     if exported:
         _add_once(run.exports, choice)

@@ -114,8 +114,9 @@ def _draw(recipe: Recipe, cells: Sequence[CellResult], file: Path) -> None:
     floors += [row.title for row in recipe.rows if row.metrics]
     picture = draw_score_dots(
         {column.title: {cell.row.title: independent_values(cell.values)
-                        for cell in cells if cell.column == column
-                        and cell.values} for column in recipe.columns}, floors)
+                        for cell in cells
+                        if cell.column == column and cell.values}
+         for column in recipe.columns}, floors)
     with atomic_path(file) as part:
         Image.fromarray(picture).save(part)
 

@@ -158,8 +158,9 @@ def _do_step(run: Run, step: Step, manifest: dict,
              start: Callable[[Step], None]) -> None:
     _say(f'{run.title}: {step.name} ({run.users[0]})')
     before = manifest['steps'].get(step.name, {})
-    note = dict(command=shell_line(step.command), started=before.get('started')
-                or now(), tries=before.get('tries', 0) + 1,
+    note = dict(command=shell_line(step.command),
+                started=before.get('started') or now(),
+                tries=before.get('tries', 0) + 1,
                 seconds=before.get('seconds', 0.0))
     manifest['steps'][step.name] = note
     _save(run, manifest, status='running', error=None)

@@ -57,8 +57,9 @@ class Change:
     def apply(self, stage: Stage) -> Stage:
         """Return the stage with this change."""
         options = {} if self.config else stage.options
-        return Stage(self.config or stage.config, self.checkpoint
-                     or stage.checkpoint, {**options, **self.options})
+        return Stage(self.config or stage.config,
+                     self.checkpoint or stage.checkpoint,
+                     {**options, **self.options})
 
 
 @dataclass(frozen=True)

@@ -293,16 +293,17 @@ class ColorFamily:
         # The stains take the low bits of the same numbers: a draw of 53 bits
         # has enough for two, and with or without stains all else is equal.
         low = uniform[:, :5] * 2**24 % 1
-        return Colors(jitter=uniform[:, 0] < self.jitter_prob, factors=factors,
-                      order=uniform[:, 5:9].argsort(dim=1), gray=uniform[:, 9]
-                      < self.gray_prob, blur=uniform[:, 10] < self.blur_prob,
-                      sigma=_between(uniform[:, 11], *self.blur_sigma),
-                      stain=low[:, 0] < self.stain_prob,
-                      stain_factors=_between(low[:, 1:3],
-                                             1 - self.stain_factor,
-                                             1 + self.stain_factor),
-                      stain_shifts=_between(low[:, 3:], -self.stain_shift,
-                                            self.stain_shift))
+        return Colors(
+            jitter=uniform[:, 0] < self.jitter_prob, factors=factors,
+            order=uniform[:, 5:9].argsort(dim=1),
+            gray=uniform[:, 9] < self.gray_prob,
+            blur=uniform[:, 10] < self.blur_prob,
+            sigma=_between(uniform[:, 11], *self.blur_sigma),
+            stain=low[:, 0] < self.stain_prob,
+            stain_factors=_between(low[:, 1:3], 1 - self.stain_factor,
+                                   1 + self.stain_factor),
+            stain_shifts=_between(low[:, 3:], -self.stain_shift,
+                                  self.stain_shift))
 
 
 def draw_view(uniform: Tensor, image_size: tuple[int, int],

@@ -183,14 +183,15 @@ def measure_sizes(args: argparse.Namespace) -> list[bench.Figure]:
             own = max(peak - before, 1)
             per_patch = per_patch or own / size
             what = f'{size:,} patches, {words}'
-            figures += [bench.figure_of(f'{what}, process peak', [peak / 1e9],
-                                        GOALS_PEAK[name] if size
-                                        == GOAL_PATCHES else None, 'GB'),
-                        bench.figure_of(f'{what}, for the bag', [own / 1e9],
-                                        unit='GB'),
-                        bench.figure_of(f'{what}, over linear',
-                                        [own / size / per_patch], GOAL_LINEAR),
-                        bench.figure_of(f'{what}, time', [busy], unit='s')]
+            goal = GOALS_PEAK[name] if size == GOAL_PATCHES else None
+            figures += [
+                bench.figure_of(f'{what}, process peak', [peak / 1e9], goal,
+                                'GB'),
+                bench.figure_of(f'{what}, for the bag', [own / 1e9],
+                                unit='GB'),
+                bench.figure_of(f'{what}, over linear',
+                                [own / size / per_patch], GOAL_LINEAR),
+                bench.figure_of(f'{what}, time', [busy], unit='s')]
     return figures
 
 

@@ -291,10 +291,11 @@ def draw(curve: Curve, file: Path) -> None:
                        linestyle='--', linewidth=1.2,
                        label=f'straight line, r² {share:.3f}')
             panel.legend(fontsize=8, frameon=False)
-        panel.errorbar(x, middle, [middle - [one.low for one in cost.values()],
-                                   [one.high for one in cost.values()]
-                                   - middle], color=LINE_COLOR, marker='o',
-                       markersize=4, linewidth=1.8, capsize=2)
+        panel.errorbar(
+            x, middle, [middle - [one.low for one in cost.values()],
+                        [one.high for one in cost.values()] - middle],
+            color=LINE_COLOR, marker='o', markersize=4, linewidth=1.8,
+            capsize=2)
         panel.set_title(name, fontsize=10, loc='left')
         panel.set_xlabel(curve.x, fontsize=9)
         panel.tick_params(labelsize=8)

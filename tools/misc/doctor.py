@@ -398,8 +398,9 @@ def check_mmcv_ops(args: argparse.Namespace) -> Iterator[Line]:
     except Exception as error:
         yield red('mmcv ops', f'do not run: {short(error)}', mend)
         return
-    if kept != KEPT or any(abs(mean - wanted) > 1e-4 for mean, wanted in zip(
-        means, (2.5, 4.5, 10.5, 12.5), strict=True)):
+    if kept != KEPT or any(
+            abs(mean - wanted) > 1e-4 for mean, wanted in zip(
+                means, (2.5, 4.5, 10.5, 12.5), strict=True)):
         yield red('mmcv ops', f'nms keeps {kept}, roi_align gives {means}: '
                   'both are wrong or one is', mend)
         return

@@ -87,8 +87,8 @@ def draw(args: argparse.Namespace) -> list[Path]:
     names, groups = list_tiles(args)
     color = args.color or next(iter(groups))
     if color not in groups:
-        raise ValueError(f'--color {color} needs --{color}s CSV' if color
-                         == 'label' else '--color slide needs --slide REGEX')
+        raise ValueError('--color label needs --labels CSV' if color == 'label'
+                         else '--color slide needs --slide REGEX')
     embed = EmbeddingInferencer(
         load_config(args.config, args.cfg_options),
         None if args.checkpoint == UNTRAINED else args.checkpoint, args.device)

@@ -86,8 +86,9 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
         uniform = self.draw(data_samples,
                             VIEW_DRAWS + math.prod(self.grid_size))
         query, key, theta_query, theta_key = (
-            self.loaded_views(images, data_samples) if self.view_source
-            == 'loader' else self.draw_views(images, uniform))
+            self.loaded_views(images, data_samples)
+            if self.view_source == 'loader' else
+            self.draw_views(images, uniform))
         noise = uniform[:, VIEW_DRAWS:].reshape(-1, *self.grid_size)
         device = self.mean.device
         return dict(query=self.normalise(query), key=self.normalise(key),

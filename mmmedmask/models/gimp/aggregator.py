@@ -243,8 +243,9 @@ class GridPositions(nn.Module):
     def kernel(self) -> tuple[Tensor, Tensor]:
         """The sum of all kernels, (d, 1, k, k), and of all biases, (d, )."""
         largest = self.convs[0].kernel_size[0]
-        weight = sum(F.pad(conv.weight, [(largest - conv.kernel_size[0]) // 2]
-                           * 4) for conv in self.convs)
+        weight = sum(
+            F.pad(conv.weight, [(largest - conv.kernel_size[0]) // 2] * 4)
+            for conv in self.convs)
         return weight, sum(conv.bias for conv in self.convs)
 
     def forward(self, tokens: Tensor, cells: Sequence[Tensor]) -> Tensor:

@@ -86,9 +86,10 @@ class LinearGeneEncoder(GeneEncoder):
     def __init__(self, num_genes: int, embed_dims: int = 512,
                  drop_rate: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(num_genes, embed_dims, init_cfg
-                         or dict(type='TruncNormal', layer='Linear', std=0.02),
-                         drop_rate=drop_rate)
+        super().__init__(
+            num_genes, embed_dims,
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02),
+            drop_rate=drop_rate)
         self.drop = nn.Dropout(drop_rate)
         self.linear = nn.Linear(num_genes, embed_dims)
 

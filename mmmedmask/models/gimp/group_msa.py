@@ -140,9 +140,10 @@ class GroupMSA(GeneEncoder):
                  position: bool = True, drop_rate: float = 0.0,
                  gene_drop_rate: float = 0.0, final_norm: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        super().__init__(num_genes, embed_dims, init_cfg
-                         or dict(type='TruncNormal', layer='Linear', std=0.02),
-                         drop_rate=drop_rate, gene_drop_rate=gene_drop_rate)
+        super().__init__(
+            num_genes, embed_dims,
+            init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02),
+            drop_rate=drop_rate, gene_drop_rate=gene_drop_rate)
         check_integer('num_fragments', num_fragments, 1, num_genes)
         check_integer('num_groups', num_groups, 0 if gene_sets else 1)
         check_integer('intra_layers', intra_layers)

@@ -12,7 +12,12 @@ from torch import Tensor, distributed, nn
 from mmmedmask.functional import triplets
 from mmmedmask.functional.contrastive_losses import info_nce
 from mmmedmask.registry import MODELS
-from mmmedmask.util import checks
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_positive,
+    check_range,
+)
 
 REDUCTIONS = ('mean', 'sum')
 # Keeps the variance of a constant feature vector positive.
@@ -26,7 +31,7 @@ def masked_l1(prediction: Tensor, target: Tensor, num_bags: int,
     Both are (M, D), of all bags. In at least float32; see :class:`MPMHead`
     for the reduction.
     """
-    checks.check_choice('reduction', reduction, REDUCTIONS)
+    check_choice('reduction', reduction, REDUCTIONS)
     with torch.autocast(prediction.device.type, enabled=False):
         dtype = torch.promote_types(prediction.dtype, torch.float32)
         total = (prediction.to(dtype) - target.to(dtype)).abs().sum()
@@ -57,12 +62,11 @@ class MPMHead(BaseModule):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(
             init_cfg or dict(type='TruncNormal', layer='Linear', std=0.02))
-        checks.check_integer('depth', depth)
-        self.in_dims = checks.check_integer('in_dims', in_dims)
-        self.out_dims = checks.check_integer('out_dims', out_dims)
+        check_integer('depth', depth)
+        self.in_dims = check_integer('in_dims', in_dims)
+        self.out_dims = check_integer('out_dims', out_dims)
         self.norm_target = norm_target
-        self.reduction = checks.check_choice('reduction', reduction,
-                                             REDUCTIONS)
+        self.reduction = check_choice('reduction', reduction, REDUCTIONS)
         hidden = [layer for _ in range(depth - 1)
                   for layer in (nn.Linear(in_dims, in_dims), nn.GELU())]
         self.decoder = nn.Sequential(
@@ -152,11 +156,11 @@ class TripletHead(BaseModule):
     def __init__(self, margin: float = 0.8, mining: str = 'all',
                  normalize: str = 'none', loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.margin = checks.check_range('margin', margin, 0)
-        self.mining = checks.check_choice('mining', mining, triplets.MININGS)
-        self.normalize = checks.check_choice('normalize', normalize,
-                                             triplets.NORMALIZATIONS)
-        self.loss_weight = checks.check_range('loss_weight', loss_weight, 0)
+        self.margin = check_range('margin', margin, 0)
+        self.mining = check_choice('mining', mining, triplets.MININGS)
+        self.normalize = check_choice('normalize', normalize,
+                                      triplets.NORMALIZATIONS)
+        self.loss_weight = check_range('loss_weight', loss_weight, 0)
 
     def loss(self, image: Tensor, genes: Tensor | None, labels: Tensor,
              uniform: Tensor | None = None) -> dict:
@@ -209,11 +213,11 @@ class InfoNCEHead(BaseModule):
                  image_share: float = 0.5, loss_weight: float = 1.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        self.image_share = checks.check_range('image_share', image_share, 0, 1)
+        self.image_share = check_range('image_share', image_share, 0, 1)
         self.image_dims = image_dims
         self.gene_dims = gene_dims
-        self.loss_weight = checks.check_range('loss_weight', loss_weight, 0)
-        self.temperature = checks.check_positive('temperature', temperature)
+        self.loss_weight = check_range('loss_weight', loss_weight, 0)
+        self.temperature = check_positive('temperature', temperature)
         self.project = nn.ModuleList()
         if proj_dims is not None:
             for name, dims in (('image_dims', image_dims),

@@ -53,6 +53,7 @@ class BagAggregator(BaseModule):
         norm_features: Whether features are first scaled by their mean and
             variance over the training bags, see
             :class:`~mmmedmask.models.layers.feature_norm.FeatureNorm`.
+        init_cfg: Initialisation.
 
     Attributes:
         class_wise: Whether there is a vector for each class.

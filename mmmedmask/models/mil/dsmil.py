@@ -26,6 +26,7 @@ class DSMIL(BagAggregator):
     streams have a loss, and the prediction is the mean of their scores.
 
     Args:
+        num_classes: Classes, K.
         query_dims: Dimensions of the queries, d_q.
         instance_weight: Weight of the first stream's loss, beside the head's.
         options: Further arguments of :class:`BagAggregator`.

@@ -78,9 +78,11 @@ class MCAT(base.BagAggregator):
     the sets see zeros. A FileNotFoundError if a file is not there.
 
     Args:
+        num_genes: Genes, G.
         gene_sets: The sets, see
             :func:`~mmmedmask.models.layers.gene_set_places`; the paper has
             six, by function.
+        gene_list: See there.
         embed_dims: Dimensions of all tokens and of the vector, d.
         num_layers: Layers of each transformer.
         num_heads: Heads of their attention.

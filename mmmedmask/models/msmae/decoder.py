@@ -40,12 +40,13 @@ class MSMAEDecoder(MAEPretrainDecoder):
         img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
         check_integer('num_layers', num_layers)
         rows, columns = patchify.patch_grid_size(img_size, patch_size)
-        super().__init__(num_patches=rows * columns, embed_dim=encoder_dims,
-                         decoder_embed_dim=embed_dims,
-                         decoder_depth=num_layers, decoder_num_heads=num_heads,
-                         norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
-                         predict_feature_dim=patch_size[0] * patch_size[1]
-                         * in_channels, init_cfg=init_cfg)
+        super().__init__(
+            num_patches=rows * columns, embed_dim=encoder_dims,
+            decoder_embed_dim=embed_dims, decoder_depth=num_layers,
+            decoder_num_heads=num_heads,
+            norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
+            predict_feature_dim=patch_size[0] * patch_size[1] * in_channels,
+            init_cfg=init_cfg)
         self.grid_size = (rows, columns)
 
     def init_weights(self) -> None:
