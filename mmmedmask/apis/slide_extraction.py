@@ -68,8 +68,8 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
                    encoder: TileEncoder, tiling: TilingOptions,
                    batch_size: int = 64, workers: int = 0,
                    precision: str = 'float32', overwrite: bool = False,
-                   report: Callable[[SlideResult, int, int],
-                                    None] | None = None) -> list[SlideResult]:
+                   report: Callable[[SlideResult, int, int], None]
+                   | None = None) -> list[SlideResult]:
     """Extract features into ``h5_files/<slide>.h5``.
 
     Beside them ``thumbnails/<slide>.png``, ``tiles/<slide>.png`` with the
