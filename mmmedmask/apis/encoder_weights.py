@@ -97,10 +97,16 @@ def build_config_encoder(
         random_seed: int = 0) -> tuple[nn.Module, SimpleNamespace]:
     """Build what a config trains, of any architecture, in training mode.
 
-    The config is of ours or of a host library; without a checkpoint as
-    ``weights`` the encoder has those that a run with ``random_seed`` starts
-    from. Gives the encoder, and ``mean``, ``std`` and ``data_range`` of its
-    images. A ValueError if the config has no backbone, or a tensor is missing.
+    Args:
+        config: A config with a backbone, of ours or of a host library.
+        weights: A checkpoint; None leaves the weights that a run of the
+            config with ``random_seed`` starts from.
+
+    Returns:
+        The encoder, and ``mean``, ``std`` and ``data_range`` of its images.
+
+    Raises:
+        ValueError: If the config has no backbone, or a tensor is missing.
 
     Example:
         >>> from mmmedmask.config_files import model_index

@@ -7,16 +7,26 @@ from mmmedmask.util.checks import check_integer
 
 def cluster_genes(values: np.ndarray, num_sets: int,
                   seed: int = 0) -> list[list[int]]:
-    """Put genes of correlated expression into one of ``num_sets`` sets.
+    """Put genes of correlated expression into one set.
 
-    K-means over the genes' standardised profiles, brought to length 1: squared
-    distances are then 2 - 2 r, with Pearson's r of two genes. No class is
-    looked at; with the training patients alone, nothing is known of others.
-    Expression (N, G) is in a logarithmic or scaled unit, of at least 3
-    patients. Gives places of the genes of each set in increasing order, sets
-    by their first gene. A gene is in one set. Genes that are constant
-    correlate with none; they are in one with the nearest centre to zero. A
-    ValueError if shape or number do not fit, or a value is not finite.
+    K-means over the genes' standardised profiles, brought to length 1:
+    squared distances are then 2 - 2 r, with Pearson's r of two genes. No
+    class is looked at; with the training patients alone, nothing is known
+    of others.
+
+    Args:
+        values: Expression in a logarithmic or scaled unit, shape (N, G), of
+            at least 3 patients.
+        num_sets: Number of sets, at most G.
+        seed: Of the starts of k-means.
+
+    Returns:
+        Places of the genes of each set in increasing order, sets by their
+        first gene. A gene is in one set. Genes that are constant correlate
+        with none; they are in one with the nearest centre to zero.
+
+    Raises:
+        ValueError: If shape or number do not fit, or a value is not finite.
 
     Example:
         >>> up = np.array([0., 1., 2., 1., 0., 3.])

@@ -26,11 +26,15 @@ LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
 def list_inputs(inputs: Any) -> list[Any]:
     """List what an inferencer was called with: paths and arrays (H, W, C).
 
-    That is a file, a folder (all files below it), an array (H, W) or (H, W, C)
-    with RGB channels, a picture of PIL, or a list. Of a DICOM or NIfTI file
-    all frames or axial slices, or the one that is named: ``scan.dcm#frame=3``.
-    A FileNotFoundError if there is no such file or folder, a ValueError if
-    there is nothing, or something else.
+    Args:
+        inputs: A file, a folder (all files below it), an array (H, W) or
+            (H, W, C) with RGB channels, a picture of PIL, or a list. Of a
+            DICOM or NIfTI file all frames or axial slices, or the one that
+            is named: ``scan.dcm#frame=3``.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If there is nothing, or something else.
 
     Example:
         >>> [image.shape for image in list_inputs(np.zeros((4, 5), 'uint8'))]

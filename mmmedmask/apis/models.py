@@ -31,15 +31,21 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
               device: str | torch.device = 'cpu') -> nn.Module:
     """Build a model, with the weights of a checkpoint if there is one.
 
-    By a name of :func:`list_models`, the path of a config, or a config, whose
-    ``default_scope`` is used from here on. Gives the model in evaluation mode.
-    As mmpretrain's inferencers expect, it has the config as ``_config`` and
-    what the checkpoint says of its classes as ``_dataset_meta``.
+    Args:
+        model: A name of :func:`list_models`, the path of a config, or a
+            config; its ``default_scope`` is used from here on.
+        checkpoint: The file; every tensor has to fit. None leaves random
+            weights.
+
+    Returns:
+        The model in evaluation mode. As mmpretrain's inferencers expect, it
+        has the config as ``_config`` and what the checkpoint says of its
+        classes as ``_dataset_meta``.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If the checkpoint cannot be read safely, or one of its
-            tensors does not fit the model.
+        ValueError: If the checkpoint cannot be read safely, or the weights
+            do not fit the model.
 
     Example:
         >>> get_model('abmil_1xb8-coslr-70e_tcga-nsclc').training

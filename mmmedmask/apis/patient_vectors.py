@@ -44,8 +44,9 @@ class Embeddings:
 def whole_bag_loader(config: Config, split: str) -> DataLoader:
     """Make a loader of a split's patients, one by one, with whole bags.
 
-    Of the ``'train'``, ``'val'`` or ``'test'`` dataloader of a config with
-    slide-omic data sets.
+    Args:
+        config: A config with slide-omic data sets.
+        split: ``'train'``, ``'val'`` or ``'test'``, of whose dataloader.
 
     Example:
         >>> whole_bag_loader(Config(dict(val_dataloader=dict())), 'test')

@@ -56,12 +56,16 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
 
 
 def set_resume(config: Config, resume: str) -> None:
-    """Continue an earlier run, or raise a FileNotFoundError.
+    """Continue an earlier run.
 
-    From a checkpoint, or ``'auto'``: the latest one in the config's
-    ``work_dir``, and without any a fresh start. The config's own ``load_from``
-    (say, pre-trained weights) counts in a fresh start, so that one command
-    serves the first start and all after it.
+    Args:
+        resume: A checkpoint, or ``'auto'``: the latest one in the config's
+            ``work_dir``, and without any a fresh start. The config's own
+            ``load_from`` (say, pre-trained weights) counts in a fresh start,
+            so that one command serves the first start and all after it.
+
+    Raises:
+        FileNotFoundError: If the checkpoint does not exist.
 
     Example:
         >>> set_resume(Config(dict(work_dir='runs/first')), 'epoch_1.pth')
@@ -180,11 +184,15 @@ def _use_safe_checkpoints(config: Config) -> None:
 def set_mixed_precision(config: Config, dtype: str | None = None) -> None:
     """Train with autocast.
 
-    In ``'float16'``, with dynamic loss scaling, on GPUs only, or
-    ``'bfloat16'``, which has float32's range and needs no scaling. None leaves
-    a config that has autocast as it is, and else means ``'float16'``. A
-    ValueError if float16 is asked for without a GPU, or the config's optimizer
-    wrapper cannot be replaced by one with autocast.
+    Args:
+        dtype: ``'float16'``, with dynamic loss scaling, on GPUs only, or
+            ``'bfloat16'``, which has float32's range and needs no scaling.
+            None leaves a config that has autocast as it is, and else means
+            ``'float16'``.
+
+    Raises:
+        ValueError: If float16 is asked for without a GPU, or the config's
+            optimizer wrapper cannot be replaced by one with autocast.
 
     Example:
         >>> config = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
@@ -346,9 +354,12 @@ def enable_test_time_augmentation(config: Config) -> None:
 def prepare_test(config: Config, checkpoint: str | None) -> None:
     """Let a runner test the weights of a checkpoint.
 
-    None if the config trains nothing. A ValueError if the config has no test
-    data, like most configs for pre-training, or the checkpoint cannot be read
-    safely.
+    Args:
+        checkpoint: The file; None if the config trains nothing.
+
+    Raises:
+        ValueError: If the config has no test data, like most configs for
+            pre-training, or the checkpoint cannot be read safely.
 
     Example:
         >>> prepare_test(Config(dict(test_cfg=dict())), 'epoch_1.pth')

@@ -33,12 +33,17 @@ class BagEvidence:
 @torch.inference_mode()
 def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
                   per_patch: bool = True) -> BagEvidence:
-    """Run a model on a bag, and on each of its patches if ``per_patch``.
+    """Run a model on a bag, and on each of its patches.
 
-    The model is a trained classifier of slides, or GiMP in pre-training, in
-    evaluation mode; ``inputs`` are one sample's ``patches`` (N, D), ``coords``
-    (N, 2) or None, and ``genes`` (G, ) or None. A ValueError if the model
-    looks at no patches, or the bag is empty.
+    Args:
+        model: A trained classifier of slides, or GiMP in pre-training, in
+            evaluation mode.
+        inputs: One sample's ``patches`` (N, D), ``coords`` (N, 2) or None,
+            and ``genes`` (G, ) or None.
+        per_patch: Whether patches are classified one by one.
+
+    Raises:
+        ValueError: If the model looks at no patches, or the bag is empty.
 
     Example:
         >>> from mmmedmask.apis import get_model

@@ -73,13 +73,19 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
     """Extract features into ``h5_files/<slide>.h5``.
 
     Beside them ``thumbnails/<slide>.png``, ``tiles/<slide>.png`` with the
-    tiles that were kept, and ``manifests/<time>.csv``. Processes (``workers``)
-    read slides, each one at a time; with 0 this process does. Slides that were
-    done with other settings fail, or are done again with ``overwrite``.
-    ``report`` is called after each slide with its result, the number of slides
-    that are finished and that of all. Gives what became of each slide, in the
-    order of ``tasks``. For the precision see
-    :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
+    tiles that were kept, and ``manifests/<time>.csv``.
+
+    Args:
+        workers: Processes that read slides, each one at a time; 0 reads in
+            this process.
+        precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
+        overwrite: Whether slides that were done with other settings are
+            done again; else they fail.
+        report: Is called after each slide with its result, the number of
+            slides that are finished and the number of all.
+
+    Returns:
+        What became of each slide, in the order of ``tasks``.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder

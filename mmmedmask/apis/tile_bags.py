@@ -56,11 +56,15 @@ def find_tiles(folders: Sequence[Path],
                ) -> list[Tile]:
     """List the tiles of folders, one per class, by class and file name.
 
-    The names of the folders are the classes. ``groups`` tells the source of
-    each tile by the names of its folder and file, see :func:`read_groups`;
-    None: every tile is a source of its own. A FileNotFoundError if a folder is
-    missing or has no tile, a ValueError if two folders have one name, a tile
-    has no group, or a group has tiles of several classes.
+    Args:
+        folders: The folders; their names are the classes.
+        groups: Source of each tile by the names of its folder and file, see
+            :func:`read_groups`. None: every tile is a source of its own.
+
+    Raises:
+        FileNotFoundError: If a folder is missing or has no tile.
+        ValueError: If two folders have one name, a tile has no group, or a
+            group has tiles of several classes.
 
     Example:
         >>> Path('scc').mkdir()
@@ -269,12 +273,18 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
                 report: Callable[[str], None] | None = None) -> None:
     """Write ``features/<bag>.h5``, ``tiles.csv`` and ``cohort.csv``.
 
-    Tiles are resized to sides of ``tile_size`` pixels and encoded as by
-    :func:`mmmedmask.apis.encoder_weights.encode_tiles`. Bags whose file is
-    there, made with the same settings, are not encoded again; other settings
-    are a ValueError. The coordinates are those of the tiles in a mosaic,
-    ``mosaics/<bag>.png`` if it is asked for. An ImageFileError if a tile
-    cannot be used, see :func:`read_tile`.
+    Bags whose file is there, made with the same settings, are not encoded
+    again. The coordinates are those of the tiles in a mosaic.
+
+    Args:
+        tile_size: Side in pixels that tiles are resized to.
+        precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
+        mosaics: Whether to draw ``mosaics/<bag>.png``.
+        report: Is called with a line per bag.
+
+    Raises:
+        ValueError: If the folder has bags of other settings.
+        ImageFileError: If a tile cannot be used, see :func:`read_tile`.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder

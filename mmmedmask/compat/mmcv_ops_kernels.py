@@ -60,13 +60,16 @@ def roi_align_forward(input: Tensor, rois: Tensor, output: Tensor,
                       pool_mode: int, aligned: bool) -> None:
     """Average-pooled RoIAlign, as ``mmcv.ops.roi_align`` calls it.
 
-    Features ``(B, C, H, W)`` of regions ``(K, 5)``, ``batch index, x1, y1, x2,
-    y2``, fill ``output``, ``(K, C, aligned_height, aligned_width)``. Their
-    size over the image's is ``spatial_scale``. There are ``sampling_ratio``
-    samples per bin and axis; 0 for as many as there are feature cells in a
-    bin. ``aligned`` says whether the centre of a cell is at ``+0.5``. The
-    maximum in the place of the average (``pool_mode`` 1), which alone keeps
-    positions in ``argmax_y`` and ``argmax_x``, is a ValueError.
+    Args:
+        input: Features, ``(B, C, H, W)``.
+        rois: ``(K, 5)`` as ``batch index, x1, y1, x2, y2``.
+        output: Filled, ``(K, C, aligned_height, aligned_width)``.
+        argmax_y: Unused as ``argmax_x``: only max pooling keeps positions.
+        spatial_scale: Features' size over the image's size.
+        sampling_ratio: Samples per bin and axis; 0 for as many as there are
+            feature cells in a bin.
+        pool_mode: 1, the average; the maximum is a ValueError.
+        aligned: Whether the centre of a cell is at ``+0.5``.
     """
     _refuse_max_pooling(pool_mode)
     dtype = _computing_dtype(input)
@@ -119,10 +122,18 @@ def sigmoid_focal_loss_forward(input: Tensor, target: Tensor, weight: Tensor,
     With ``p = sigmoid(input)`` it is ``-alpha (1-p)^gamma log p`` for the
     target class and ``-(1-alpha) p^gamma log(1-p)`` for all others (Lin et
     al., Focal Loss for Dense Object Detection, equation 5). Logarithms are
-    taken of the sigmoid as a whole, so no logit is too large. Logits ``(N,
-    C)`` and classes ``(N,)``, int64, ``C`` for background, fill ``output``,
-    ``(N, C)``; ``weight`` is ``(C,)``, or empty. A ValueError if there are
-    class weights and a background target.
+    taken of the sigmoid as a whole, so no logit is too large.
+
+    Args:
+        input: Logits, ``(N, C)``.
+        target: Classes, ``(N,)`` int64; ``C`` is background.
+        weight: Per class, ``(C,)``, or empty.
+        output: Filled, ``(N, C)``.
+        gamma: Focusing exponent, at least 0.
+        alpha: Weight of the target class, in ``[0, 1]``.
+
+    Raises:
+        ValueError: If there are class weights and a background target.
     """
     logits = input.to(_computing_dtype(input))
     probability = logits.sigmoid()

@@ -11,8 +11,11 @@ class FsspecBackend(BaseStorageBackend):
 
     ``backend_args=dict(backend='fsspec')`` selects it for addresses that
     other backends of MMEngine claim, such as ``s3://`` and ``https://``.
-    fsspec says which package a protocol needs, such as s3fs, whose ``key``,
-    ``secret`` and ``endpoint_url`` are among the ``storage_options``.
+    fsspec says which package a protocol needs, such as s3fs.
+
+    Args:
+        storage_options: What fsspec's file system takes, such as ``key``,
+            ``secret`` and ``endpoint_url`` of s3fs.
     """
 
     def __init__(self, **storage_options: object) -> None:

@@ -126,10 +126,15 @@ def decode_image(stream: BinaryIO,
 def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write an image, so that :func:`read_image` gives it back.
 
-    It is uint8 or, for PNG and TIFF, uint16, (H, W), or (H, W, C) with one
-    channel, RGB or RGBA, or for PNG gray with alpha. TIFF takes float32 and
-    any number of channels, too. The extension says the format, which raises an
-    OSError if it cannot hold the image; the folder is made if need be.
+    Args:
+        path: The file, whose extension says the format; its folder is made
+            if need be.
+        image: uint8 or, for PNG and TIFF, uint16; shape (H, W), or
+            (H, W, C) with one channel, RGB or RGBA, or for PNG gray with
+            alpha. TIFF takes float32 and any number of channels, too.
+
+    Raises:
+        OSError: If the format cannot hold the image.
     """
     path = Path(path)
     write_bytes(path, encode_image(path.suffix, image), durable=False)

@@ -35,8 +35,10 @@ _PICTURES = image_io.IMAGE_EXTENSIONS + SCAN_EXTENSIONS
 class ShardIndex(Sequence):
     """The samples of a shard set, memory-mapped: processes share one copy.
 
-    ``folder`` holds ``index.json`` and ``index.bin``, ``root`` the shards,
-    unless they are there too; ``rows`` are the samples to take, None for all.
+    Args:
+        folder: Holds ``index.json`` and ``index.bin``.
+        root: Where the shards are; None: in the folder.
+        rows: Numbers of the samples to take; None: all.
     """
 
     def __init__(self, folder: Path, root: str | None = None,

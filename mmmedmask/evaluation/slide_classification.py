@@ -50,11 +50,18 @@ class SlideClassification(ClassificationMetric):
     Of a model of two modalities there is also what each is worth:
     ``slides_hidden/auc`` and ``genes_hidden/auc``, with accuracy, balanced
     accuracy, bounds and a csv, of the patients who have both, answered as if
-    they lacked the one or the other.
+    they lacked the one or the other. A model that ignores its slides has
+    ``genes_hidden/auc`` at chance.
 
-    Samples need ``pred_score`` (probabilities), one ``gt_label``, ``case_id``
-    and ``slide_ids``; ``modalities`` is kept, if there is one, as are
-    ``slides_hidden`` and ``genes_hidden``, dicts with a ``pred_score``.
+    Samples need ``pred_score`` (probabilities), one ``gt_label``,
+    ``case_id`` and ``slide_ids``; ``modalities`` is kept, if there is one,
+    as are ``slides_hidden`` and ``genes_hidden``, dicts with a
+    ``pred_score``.
+
+    Args:
+        level: ``'patient'`` or ``'sample'``.
+        num_bootstrap: Number of resamples; 0 for no intervals.
+        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
     """
 
     default_prefix = 'slide'

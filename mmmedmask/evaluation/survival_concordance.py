@@ -32,7 +32,7 @@ class SurvivalConcordance(SampleMetric):
     ``c_index`` is the share of pairs, of whom it is known who died first, in
     which this patient had the higher risk; 0.5 is chance. Its bounds
     ``c_index_low`` and ``c_index_high`` are the 2.5 and 97.5 percentiles of
-    ``num_bootstrap`` resamples of patients, the same at every evaluation.
+    bootstrap resamples of patients, the same draws at every evaluation.
     ``events`` is the number of deaths observed. If a patient has several
     samples, their risks are averaged. Without a pair to compare the index is
     NaN, with a warning.
@@ -47,6 +47,10 @@ class SurvivalConcordance(SampleMetric):
     Samples need ``pred_risk`` (more is worse), ``survival_months``,
     ``censorship`` (1 = the death was not observed), ``case_id`` and
     ``slide_ids``; ``modalities`` is kept, if there is one.
+
+    Args:
+        num_bootstrap: Number of resamples; 0 for no interval.
+        out_dir: See :class:`~mmmedmask.evaluation.base_metric.SampleMetric`.
     """
 
     default_prefix = 'survival'

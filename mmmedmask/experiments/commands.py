@@ -14,10 +14,15 @@ _SUBSTITUTION = re.compile(r'\$\(cat [^)]*\)')
 
 @dataclass(frozen=True)
 class Step:
-    """One command of a run."""
+    """One command of a run.
 
-    kind: str  # ``'train'``, ``'export'`` or ``'test'``.
-    choice: str  # The checkpoint that it takes; of a training what it leaves.
+    Attributes:
+        kind: ``'train'``, ``'export'`` or ``'test'``.
+        choice: The checkpoint that it takes; of a training what it leaves.
+    """
+
+    kind: str
+    choice: str
     command: tuple[str, ...]
 
     @property

@@ -44,10 +44,12 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
                  options: Sequence[str] = ()) -> int:
     """Do all runs of a plan with Snakemake; what is done is skipped.
 
-    ``tools`` is the folder of ``train.py`` and the others. A run takes one of
-    the machine's ``cores`` per process that trains it; None takes one per GPU,
-    and enough for one run. All others, and what is returned, as of
-    :func:`~mmmedmask.experiments.engine.run_snakemake`.
+    Args:
+        tools: Folder of ``train.py`` and the others.
+        cores: Cores of this machine; a run takes one per process that
+            trains it. None takes one per GPU, and enough for one run. All
+            others, and what is returned, as of
+            :func:`~mmmedmask.experiments.engine.run_snakemake`.
     """
     need = max((run.gpus for run in plan.runs), default=1)
     gpus = len(engine.visible_gpus())

@@ -64,19 +64,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All runs of some tables."""
+    """All runs of some tables.
 
-    runs: tuple[Run, ...]  # The runs, each after those that it starts from.
-    # The recipes with their chosen rows.
+    Attributes:
+        runs: The runs, each after those that it starts from.
+        tables: The recipes with their chosen rows.
+        axes: Seeds and folds of each table, by its name.
+        cells: What is behind (table, row, stage, seed and fold).
+        left_out: Table and row that have nothing at this scale.
+    """
+
+    runs: tuple[Run, ...]
     tables: tuple[tuple[Recipe, tuple[Row, ...]], ...]
-    # Seeds and folds of each table, by its name.
     axes: Mapping[str, tuple[Axis, ...]]
-    # What is behind (table, row, stage, seed and fold).
     cells: Mapping[tuple[str, str, str, Axis], Cell]
     scale: str
     folder: Path
     data_root: Path
-    # Table and row that have nothing at this scale.
     left_out: tuple[tuple[str, str], ...]
 
     def rows(self, table: str) -> tuple[Row, ...]:

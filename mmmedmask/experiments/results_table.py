@@ -29,14 +29,18 @@ _LONGEST_PART = 100
 
 @dataclass(frozen=True)
 class CellResult:
-    """A cell of the table."""
+    """A cell of the table.
+
+    Attributes:
+        values: Value by seed and fold, in the paper's unit.
+        asked: Number of seeds times folds.
+        problems: What hinders the others, such as ``'failed'``.
+    """
 
     row: Row
     column: TableColumn
-    # Value by seed and fold, in the paper's unit.
     values: Mapping[Axis, float]
-    asked: int  # Number of seeds times folds.
-    # What hinders the others, such as ``'failed'``.
+    asked: int
     problems: Mapping[Axis, str]
     has_stage: bool = True
 

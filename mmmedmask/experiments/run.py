@@ -38,37 +38,43 @@ class Source:
 
 @dataclass(eq=False)
 class Run:
-    """A config, trained with a seed."""
+    """A config, trained with a seed.
+
+    Attributes:
+        options: What its recipe sets in it: dotted key to value.
+        settings: All that is set on its command line but for its sources,
+            as ``--cfg-options`` takes it.
+        scales_lr: Whether the rate is scaled to the samples in a step.
+        planned_gpus: Number of processes that the config is made for.
+        digest: Of everything that its result depends on, but data, seed,
+            fold and code.
+        best_pointer: Name of the file in its folder that has the path of its
+            best checkpoint.
+        data: What it reads: name to path, which begins with ``data/`` if it
+            is below the data root.
+        sources: Where the config names a checkpoint, and the run it is of.
+        exports: Checkpoints whose backbone is to be exported.
+        users: Tables, rows and stages that want it.
+    """
 
     config_file: str
-    # What its recipe sets in it: dotted key to value.
     options: Mapping[str, Any]
-    # All that is set on its command line but for its sources, as
-    # ``--cfg-options`` takes it.
     settings: tuple[str, ...]
-    scales_lr: bool  # Whether the rate is scaled to the samples in a step.
+    scales_lr: bool
     scale: str
     seed: int | None
     fold: int | None
     gpus: int
-    # Number of processes that the config is made for.
     planned_gpus: int | None
     counts_iterations: bool
-    # Of everything that its result depends on, but data, seed, fold and code.
     digest: str
     folder: Path
     last_name: str | None
-    # Name of the file in its folder that has the path of its best checkpoint.
     best_pointer: str | None
-    # What it reads: name to path, which begins with ``data/`` if it is below
-    # the data root.
     data: Mapping[str, str]
-    # Where the config names a checkpoint, and the run it is of.
     sources: Mapping[Where, Source] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
-    # Checkpoints whose backbone is to be exported.
     exports: list[str] = field(default_factory=list)
-    # Tables, rows and stages that want it.
     users: list[str] = field(default_factory=list)
 
     @property

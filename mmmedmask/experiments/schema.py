@@ -34,24 +34,32 @@ _Read = Callable[[Any, str], Any]
 
 @dataclass(frozen=True)
 class Stage:
-    """A config of a chain, and what is set in it."""
+    """A config of a chain, and what is set in it.
+
+    Attributes:
+        checkpoint: ``'last'`` or ``'best'``: what is tested, and what later
+            stages start from.
+        options: Dotted key to value, as ``--cfg-options`` takes them.
+    """
 
     config: str
-    # ``'last'`` or ``'best'``: what is tested, and what later stages start
-    # from.
     checkpoint: str = 'last'
-    # Dotted key to value, as ``--cfg-options`` takes them.
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is different in a stage at another scale."""
+    """What is different in a stage at another scale.
 
-    # The config in the place of the stage's own, or None. With it, options
-    # that were set before do not count: they were made for the other config.
+    Attributes:
+        config: The config in the place of the stage's own, or None. With it,
+            options that were set before do not count: they were made for the
+            other config.
+        checkpoint: See :class:`Stage`, or None.
+    """
+
     config: str | None = None
-    checkpoint: str | None = None  # See :class:`Stage`, or None.
+    checkpoint: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def apply(self, stage: Stage) -> Stage:
@@ -64,15 +72,18 @@ class Change:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A column of the table: a metric, as MMEngine logs it, of a stage."""
+    """A column of the table: a metric, as MMEngine logs it, of a stage.
+
+    Attributes:
+        factor: What the metric is multiplied by, to have the paper's unit.
+        metafile: Data set and metric in the metafiles, or None.
+    """
 
     name: str
     title: str
     stage: str
     metric: str
-    # What the metric is multiplied by, to have the paper's unit.
     factor: float = 1.0
-    # Data set and metric in the metafiles, or None.
     metafile: tuple[str, str] | None = None
 
 
@@ -89,50 +100,59 @@ class Weights:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table."""
+    """A row of the table.
+
+    Attributes:
+        stages: The chain: name to stage, in their order.
+        small: Changes at scale small by stage; None leaves the row out.
+        paper: The paper's values by column.
+        metrics: Metrics in the place of the columns', by column: a floor that
+            another row's runs log beside their scores is a row, too.
+    """
 
     name: str
     title: str
-    stages: Mapping[str, Stage]  # The chain: name to stage, in their order.
-    # Changes at scale small by stage; None leaves the row out.
+    stages: Mapping[str, Stage]
     small: Mapping[str, Change] | None = field(default_factory=dict)
-    # The paper's values by column.
     paper: Mapping[str, float] = field(default_factory=dict)
     weights: tuple[Weights, ...] = ()
     note: str | None = None
-    # Metrics in the place of the columns', by column: a floor that another
-    # row's runs log beside their scores is a row, too.
     metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A table of a paper."""
+    """A table of a paper.
+
+    Attributes:
+        seeds: Seeds of the runs that are averaged.
+        options: Options of all rows at every scale, by stage; those of a row
+            and of a scale come after them.
+        small: Changes of all rows at scale small, by stage.
+        data: Scale to the folders below the data root that it needs, and
+            where their content comes from.
+        folds: Folder with a split file per fold, all of which are run;
+            None runs the split that the configs name.
+        against: Name of the row that the others are compared with, seed by
+            seed; None compares none.
+        ad_hoc: Whether it was made of configs on a command line: a stage
+            whose config names no earlier one starts from the one right
+            before it.
+    """
 
     path: Path
     name: str
     title: str
     paper: str
-    seeds: tuple[int, ...]  # Seeds of the runs that are averaged.
+    seeds: tuple[int, ...]
     columns: tuple[TableColumn, ...]
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
-    # Changes of all rows at scale small, by stage.
     small: Mapping[str, Change] = field(default_factory=dict)
-    # Scale to the folders below the data root that it needs, and where their
-    # content comes from.
     data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    # Options of all rows at every scale, by stage; those of a row and of a
-    # scale come after them.
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    # Folder with a split file per fold, all of which are run; None runs the
-    # split that the configs name.
     folds: str | None = None
-    # Name of the row that the others are compared with, seed by seed; None
-    # compares none.
     against: str | None = None
-    # Whether it was made of configs on a command line: a stage whose config
-    # names no earlier one starts from the one right before it.
     ad_hoc: bool = False
 
     def row(self, name: str) -> Row:

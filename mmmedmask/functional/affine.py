@@ -75,10 +75,12 @@ def receptive_field_shift(offset: float, stride: int,
                           image_size: tuple[int, int]) -> tuple[float, float]:
     """(x, y), normalised, from a cell's centre to that of what it sees.
 
-    ``offset`` is the pixel index at which the receptive field of feature 0 is
-    centred: 0 for a ResNet (padded 7/2, 3/2 and 3/1 convolutions), ``(stride -
-    1) / 2`` for patches that do not overlap. ``image_size`` is that of the
-    input, (h, w).
+    Args:
+        offset: Pixel index at which the receptive field of feature 0 is
+            centred: 0 for a ResNet (padded 7/2, 3/2 and 3/1 convolutions),
+            ``(stride - 1) / 2`` for patches that do not overlap.
+        stride: Stride of the level in pixels.
+        image_size: Size of the input as (h, w).
 
     Example:
         >>> receptive_field_shift(offset=0, stride=32, image_size=(64, 128))

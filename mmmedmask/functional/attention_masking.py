@@ -72,11 +72,14 @@ def plackett_luce_order(weights: Tensor, noise: Tensor) -> Tensor:
     """Draw all tokens without replacement, likely ones first, Eq. 6.
 
     An exponential race: the token with the largest ``weight / noise`` comes
-    first. Given independent noise (B, L), exponential with mean 1, the first
-    token is drawn with probability ``weight / sum``, and each next one so
-    among those left. Weights (B, L) are not negative; only ratios matter.
-    Gives ids (B, L), int64; rows without any positive weight, or with one that
-    is not finite, are ordered by the noise alone.
+    first. Given independent exponential noise, the first token is drawn with
+    probability ``weight / sum``, and each next one so among those left. Gives
+    ids (B, L), int64; rows without any positive weight, or with one that is
+    not finite, are ordered by the noise alone.
+
+    Args:
+        weights: Shape (B, L), not negative; only ratios matter.
+        noise: Shape (B, L), exponentially distributed with mean 1.
 
     Example:
         >>> plackett_luce_order(torch.tensor([[1., 8., 4.]]), torch.ones(1, 3))
@@ -141,12 +144,17 @@ def map_to_patches(maps: Tensor, boxes: Tensor, flips: Tensor,
                    grid_size: tuple[int, int], samples: int = 16) -> Tensor:
     """Read the map of a whole image at a crop's tokens, (B, rows * columns).
 
-    Bilinear interpolation between the centres of the map's cells (B, gh, gw),
-    averaged over each token's area by ``samples`` points per axis: what the
-    paper describes as interpolating to the image, cropping with it and
-    patching, without the image-sized map. ``boxes`` (B, 4) are crops (x0, y0,
-    x1, y1) in fractions of the image, ``flips`` (B, 2), bool, say whether they
-    were mirrored left-right and top-bottom, ``grid_size`` is (rows, columns).
+    Bilinear interpolation between the centres of the map's cells, averaged
+    over each token's area: what the paper describes as interpolating to the
+    image, cropping with it and patching, without the image-sized map.
+
+    Args:
+        maps: Shape (B, gh, gw).
+        boxes: Crops (x0, y0, x1, y1) in fractions of the image, (B, 4).
+        flips: Whether the crop was mirrored left-right and top-bottom, bool,
+            (B, 2).
+        grid_size: Tokens of the crop as (rows, columns).
+        samples: Points per token and axis.
 
     Example:
         >>> maps = torch.tensor([[[0., 1.], [2., 3.]]])

@@ -56,11 +56,16 @@ def without_padding(valid: Tensor | None) -> Tensor | None:
 def lay_slides_apart(coords: Sequence[Tensor | int]) -> Tensor:
     """Lay the slides of a patient beside each other, (sum of N_i, 2), int64.
 
-    x grows by 2^32 from slide to slide, so that what reads any rows of the bag
-    sees where a slide ends, and no patch of another slide is near. ``coords``
-    are pixel positions (x, y) of each slide's patches, (N_i, 2), int64, or a
-    number of patches where they are not known, which get x = 0, y = -1. A
-    ValueError if a position is outside of [0, 2^32).
+    x grows by 2^32 from slide to slide, so that what reads any rows of the
+    bag sees where a slide ends, and no patch of another slide is near.
+
+    Args:
+        coords: Pixel positions (x, y) of each slide's patches, shape
+            (N_i, 2), int64; a number of patches where they are not known,
+            which get x = 0, y = -1.
+
+    Raises:
+        ValueError: If a position is outside of [0, 2^32).
 
     Example:
         >>> lay_slides_apart([torch.tensor([[5, 7]]), 1]) - torch.tensor(
@@ -195,12 +200,20 @@ def contiguous_run(num_patches: int, length: int,
 
 def draw_sequence_mask(length: int, ratio: float, generator: torch.Generator,
                        unique: int | None = None) -> Tensor:
-    """Draw which of L patches of a run are masked, bool (L, ).
+    """Draw which patches of a run are masked, bool (L, ).
 
-    Exactly ``floor(r * L)`` are masked for a ``ratio`` r, or with copies
-    ``floor(r * unique)``, if the run repeats so many different patches in
-    order; copies are masked together. The generator is on the CPU. A
-    ValueError if ``ratio`` is outside [0, 1] or a count is below 1.
+    Exactly ``floor(r * L)`` are masked, or with copies ``floor(r * unique)``
+    of the different patches.
+
+    Args:
+        length: Patches of the run, L.
+        ratio: Share to mask, r in [0, 1].
+        generator: Where the randomness comes from, on the CPU.
+        unique: Different patches in the run, repeated in order; copies are
+            masked together. None, or at least ``length``: all differ.
+
+    Raises:
+        ValueError: If ``ratio`` is outside [0, 1] or a count is below 1.
 
     Example:
         >>> generator = torch.Generator().manual_seed(0)

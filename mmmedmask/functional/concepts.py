@@ -111,12 +111,16 @@ def carry_labels(labels: Tensor, num_labels: int, theta: Tensor,
                  size: tuple[int, int]) -> Tensor:
     """Carry label maps from the reference view to the grid of another view.
 
-    A cell of the view takes the label of K that covers most of it; of equal
+    A cell of the view takes the label that covers most of it; of equal
     shares the lowest; -1 where it lies outside of the reference. This is
-    RoI-align on masks, with exact areas in the place of sampled points. From
-    labels (B, h, w) to the view's ``size`` (H, W). ``theta`` (B, 3, 3) are
-    axis-aligned matrices from the view to the reference, see
-    :func:`~mmmedmask.functional.affine.relative_theta`.
+    RoI-align on masks, with exact areas in the place of sampled points.
+
+    Args:
+        labels: Label maps of the reference view, shape (B, h, w).
+        num_labels: Number of labels K.
+        theta: Axis-aligned matrices from the view to the reference, (B, 3,
+            3), see :func:`~mmmedmask.functional.affine.relative_theta`.
+        size: Size of the view's grid, and the result's, as (H, W).
 
     Example:
         >>> labels = torch.tensor([[[0, 1], [0, 1]]])

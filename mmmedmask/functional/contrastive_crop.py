@@ -22,13 +22,22 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
                    threshold: float = 0.1) -> Tensor:
     """Find the smallest box around the warm part of each feature map.
 
-    The heat map of an image is the sum of its feature channels, (B, C, h, w),
-    brought to [0, 1] by its least and largest value and interpolated
-    (bilinear) to the size of the image, (H, W); what is above ``threshold`` (k
-    of the paper, in [0, 1)) is warm (section 3.2). Gives boxes (x0, y0, x1,
-    y1) in fractions of the image, (B, 4), float32; the whole image where the
-    map is the same everywhere, or no pixel is above the threshold. A
-    ValueError if the shape or the threshold is out of range.
+    The heat map of an image is the sum of its feature channels, brought to
+    [0, 1] by its least and largest value and interpolated (bilinear) to the
+    size of the image; what is above ``threshold`` is warm (section 3.2).
+
+    Args:
+        features: Last feature map of an encoder, shape (B, C, h, w).
+        image_size: Size of the images that it saw as (H, W), in pixels.
+        threshold: k of the paper, in [0, 1).
+
+    Returns:
+        Boxes (x0, y0, x1, y1) in fractions of the image, (B, 4), float32;
+        the whole image where the map is the same everywhere, or no pixel is
+        above the threshold.
+
+    Raises:
+        ValueError: If the shape or the threshold is out of range.
 
     Example:
         >>> features = torch.zeros(1, 1, 4, 4)
@@ -54,13 +63,20 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
 
 
 def symmetric_beta(uniform: Tensor, alpha: float) -> Tensor:
-    """Turn uniform numbers into draws from Beta(alpha, alpha), (B, ).
+    """Turn uniform numbers into draws from Beta(alpha, alpha).
 
     Joehnk's method: of pairs (u, v), the first one with u^(1/alpha) +
-    v^(1/alpha) <= 1 gives u^(1/alpha) over that sum; 0.5 if no pair is
-    accepted, once in 4e9. Below 1, values near 0 and 1 are more likely than
-    those in the middle; alpha 1 is uniform. ``uniform`` are numbers in [0, 1),
-    (B, ``BETA_DRAWS``), float64. A ValueError if alpha is not in (0, 1].
+    v^(1/alpha) <= 1 gives u^(1/alpha) over that sum. Below 1, values near 0
+    and 1 are more likely than those in the middle; alpha 1 is uniform.
+
+    The result (B, ) is 0.5 if no pair is accepted, once in 4e9.
+
+    Args:
+        uniform: Numbers in [0, 1), shape (B, ``BETA_DRAWS``), float64.
+        alpha: Both parameters of the distribution, in (0, 1].
+
+    Raises:
+        ValueError: If alpha is out of range.
 
     Example:
         >>> uniform = torch.full((1, BETA_DRAWS), .25, dtype=torch.float64)
@@ -81,9 +97,13 @@ def place_crop(share: float, length: int, side: int,
                region: tuple[float, float]) -> int:
     """Choose the first pixel of a crop along one axis.
 
-    Its centre lies at a ``share`` of the ``region`` (begin and end in
-    fractions of the image), from 0 to 1, as far as the crop then lies in the
-    image. ``length`` and ``side`` are those of image and crop in pixels.
+    Its centre lies in the region, as far as the crop then lies in the image.
+
+    Args:
+        share: Where in the region, from 0 to 1, see :func:`symmetric_beta`.
+        length: Side of the image in pixels.
+        side: Side of the crop in pixels, at most ``length``.
+        region: Begin and end of the region in fractions of the image.
 
     Example:
         >>> place_crop(.5, length=100, side=20, region=(.4, .8))

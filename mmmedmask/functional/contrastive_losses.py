@@ -19,12 +19,18 @@ def info_nce(image: Tensor, genes: Tensor, temperature: float | Tensor = 0.07,
              image_share: float = 0.5) -> Tensor:
     """Symmetric contrast: each slide finds its genes, and the other way.
 
-    The mean of both cross-entropies of cosine similarities, divided by the
-    ``temperature``, over the batch, van den Oord et al., arXiv 1807.03748, in
-    the two-sided form of CLIP. ``image_share``, in [0, 1], is the weight of
-    slides that look for genes; the rest is that of genes that look for slides.
-    It is log(B) for vectors that tell nothing. A ValueError if the vectors'
-    shapes differ.
+    The mean of both cross-entropies of cosine similarities over the batch,
+    van den Oord et al., arXiv 1807.03748, in the two-sided form of CLIP.
+
+    It is log(B) for vectors that tell nothing.
+
+    Args:
+        temperature: Divides the similarities, above 0.
+        image_share: Weight of slides that look for genes, in [0, 1]; the
+            rest is that of genes that look for slides.
+
+    Raises:
+        ValueError: If the vectors' shapes differ.
 
     Example:
         >>> float(info_nce(torch.ones(4, 2), torch.ones(4, 2)).exp())
@@ -47,9 +53,14 @@ def sinkhorn(scores: Tensor, epsilon: float = 0.05,
 
     Sinkhorn-Knopp steps on ``exp(scores / epsilon)``, as SwAV (Caron et al.,
     NeurIPS 2020) and MGCA assign samples; here in logarithms, which cannot
-    overflow. Of similarities (B, K); a smaller ``epsilon`` is harder;
-    ``iterations`` make columns, then rows, sum to the same. The result (B, K)
-    has no graph; rows sum to 1.
+    overflow.
+
+    The result (B, K) has no graph; rows sum to 1.
+
+    Args:
+        scores: Similarities, shape (B, K).
+        epsilon: Divides the scores; smaller is harder.
+        iterations: Of making columns, then rows, sum to the same.
 
     Example:
         >>> sinkhorn(torch.tensor([[1., 0.], [1., 0.]]))
@@ -69,9 +80,12 @@ def prototype_contrast(image: Tensor, genes: Tensor, prototypes: Tensor,
     """Each half predicts which prototypes the other half is assigned to.
 
     The cross-modal prototype alignment of MGCA (Wang et al., NeurIPS 2022),
-    mean of both directions; all vectors, also the prototypes (K, d), are
-    brought to length 1. The ``temperature`` divides the similarities of the
-    predictions; for the rest see :func:`sinkhorn`.
+    mean of both directions; all vectors are brought to length 1.
+
+    Args:
+        prototypes: Shape (K, d).
+        temperature: Divides the similarities of the predictions.
+        epsilon: See :func:`sinkhorn`, as for ``iterations``.
 
     Example:
         >>> same = torch.ones(4, 2)
@@ -91,8 +105,10 @@ def queue_contrast(query: Tensor, key: Tensor,
                    queue: Tensor, temperature: float) -> Tensor:
     """InfoNCE (N,) of queries, whose negatives are a queue (MoCo, Eq. 1).
 
-    Queries and their positives, the keys, are (N, D), of unit length, the
-    queue is (L, D).
+    Args:
+        query: Shape (N, D), of unit length.
+        key: The positive of each query, shape (N, D), of unit length.
+        queue: Negatives of all queries, shape (L, D).
 
     Example:
         >>> same = torch.tensor([[1., 0.]])

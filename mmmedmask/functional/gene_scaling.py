@@ -54,9 +54,13 @@ def scale_genes(values: torch.Tensor, mean: torch.Tensor, std: torch.Tensor,
     """Take the logarithm and standardise each gene.
 
     ``clip((log2(x + 1) - mean) / std)``, without the logarithm if ``log2`` is
-    off, for values (..., G); ``mean`` and ``std`` (G, ) are of what comes
-    after it. Genes that were constant when the scale was fitted and values
-    that are NaN (missing) become 0, the mean.
+    off, for values (..., G). Genes that were constant when the scale was
+    fitted and values that are NaN (missing) become 0, the mean.
+
+    Args:
+        mean: Mean per gene, after the logarithm, shape (G, ).
+        std: Its standard deviation, shape (G, ).
+        clip: Largest absolute value that is given out.
 
     Example:
         >>> one, two = torch.tensor([1.]), torch.tensor([2.])

@@ -75,10 +75,10 @@ def _centre_pixels(num_cells: int, num_pixels: int) -> Tensor:
 def attention_on_lesion(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
     """Compare attention maps with lesion masks.
 
-    Maps (B, gh, gw) of whole images are not negative; only ratios matter, and
-    a map of zeros counts as uniform, as in masking. Masks (B, H, W) are of any
-    size. A ValueError if shapes do not fit, or maps are negative or not
-    finite.
+    Args:
+        maps: Attention of whole images, (B, gh, gw), not negative; only
+            ratios matter. A map of zeros counts as uniform, as in masking.
+        masks: Lesion masks of the same images, (B, H, W), of any size.
 
     Returns:
         By name, each (B,), float64: ``attention_share`` of the map's mass on
@@ -87,6 +87,9 @@ def attention_on_lesion(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
         maximum hits the lesion (a fraction if several cells are the
         maximum), and ``pointing_chance``, the share of cells that would.
         NaN without lesion, but for ``lesion_share``, which is 0.
+
+    Raises:
+        ValueError: If shapes do not fit, or maps are negative or not finite.
 
     Example:
         >>> mask = torch.tensor([[[1, 0], [0, 0]]])
@@ -138,14 +141,20 @@ def lesion_patches(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
 
 
 def masking_of_lesion(flags: Tensor, patches: Tensor) -> dict[str, Tensor]:
-    """Count where a masking put the lesion's patches (B, L), bool.
+    """Count where a masking put the lesion's patches.
 
-    Flags are 1 = masked, -1 = thrown, 0 = visible; (B, L), or (B, D, L) for D
-    maskings of each image, over which means are taken. Gives by name, each
-    (B,), float64, the shares of the lesion's patches that are ``masked``,
-    ``thrown`` and ``visible``, NaN without lesion, and those of all patches,
-    ``masked_chance`` and so on. A ValueError if shapes do not fit, or a flag
-    is unknown.
+    Args:
+        flags: 1 = masked, -1 = thrown, 0 = visible; (B, L), or (B, D, L)
+            for D maskings of each image, over which means are taken.
+        patches: The lesion's patches, bool, (B, L).
+
+    Returns:
+        By name, each (B,), float64: the shares of the lesion's patches that
+        are ``masked``, ``thrown`` and ``visible``, NaN without lesion, and
+        those of all patches, ``masked_chance`` and so on.
+
+    Raises:
+        ValueError: If shapes do not fit, or a flag is unknown.
 
     Example:
         >>> flags = torch.tensor([[1, -1, 0, 1]])

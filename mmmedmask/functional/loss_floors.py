@@ -19,13 +19,18 @@ CRITERIA = ('squared', 'absolute')
 
 
 class MaskedTargets(NamedTuple):
-    """What a batch of samples is asked for, and what can be seen of it."""
+    """What a batch of samples is asked for, and what can be seen of it.
 
-    values: Tensor  # What is to be predicted at each place, shape (B, P, C).
-    weight: Tensor  # Where the loss counts, shape (B, P), in [0, 1].
-    # What a linear guess may use, shape (B, F), or None.
+    Attributes:
+        values: What is to be predicted at each place, shape (B, P, C).
+        weight: Where the loss counts, shape (B, P), in [0, 1].
+        features: What a linear guess may use, shape (B, F), or None.
+        guess: A ready guess from what is visible, shape (B, C), or None.
+    """
+
+    values: Tensor
+    weight: Tensor
     features: Tensor | None = None
-    # A ready guess from what is visible, shape (B, C), or None.
     guess: Tensor | None = None
 
 

@@ -41,8 +41,11 @@ def num_masked_patches(num_patches: int, mask_ratio: float) -> int:
 def random_patch_mask(noise: Tensor, mask_ratio: float) -> Tensor:
     """Mask the patches with the smallest noise, (B, 1, h, w), float32.
 
-    Every image has exactly ``num_masked_patches(h * w, mask_ratio)`` ones, 1 =
-    masked. ``noise`` (B, h, w) is uniform, one number per patch.
+    Every image has exactly ``num_masked_patches(h * w, mask_ratio)`` ones,
+    1 = masked.
+
+    Args:
+        noise: Uniform noise of shape (B, h, w), one number per patch.
 
     Example:
         >>> random_patch_mask(torch.tensor([[[.9, .1], [.3, .5]]]), .5)
@@ -62,10 +65,15 @@ def blank_patches(images: Tensor, patch_size: tuple[int, int],
                   max_std: float = 0.05) -> Tensor:
     """Say which patches are flat, as a scan's background is, bool (B, L).
 
-    A flat patch's pixels have a standard deviation of at most ``max_std`` in
-    every channel, in units of the normalised images (B, C, H, W); 0.05 is 3 of
-    256 gray levels with ImageNet's normalisation. A ValueError if the patches,
-    (h, w) in pixels, do not divide the images.
+    Args:
+        images: Normalised images (B, C, H, W).
+        patch_size: (h, w) of a patch in pixels.
+        max_std: Largest standard deviation of a flat patch's pixels, in
+            every channel, in units of ``images``; 0.05 is 3 of 256 gray
+            levels with ImageNet's normalisation.
+
+    Raises:
+        ValueError: If the patches do not divide the images.
 
     Example:
         >>> images = torch.tensor([[[[1., 1., 0., 1.]]]])

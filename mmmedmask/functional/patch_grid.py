@@ -69,9 +69,13 @@ def _gaps(along: Tensor, across: Tensor) -> Tensor:
 def grid_cells(coords: Tensor, step: int | None = None) -> Tensor:
     """Put every patch into the nearest cell of a regular grid.
 
-    Of at least one patch. ``step`` are the pixels between neighbouring cells;
-    None: see :func:`grid_step`. Gives (N, 2), int64, not negative, in the
-    order of ``coords``. Patches of different grids may share a cell.
+    Gives (N, 2), int64, not negative, in the order of ``coords``. Patches of
+    different grids may share a cell.
+
+    Args:
+        coords: N is at least 1.
+        step: Pixels between neighbouring cells, at least 1; None: see
+            :func:`grid_step`.
 
     Example:
         >>> grid_cells(torch.tensor([[10, 20], [10, 276], [266, 20]]))
@@ -171,10 +175,17 @@ def grid_convolution(features: Tensor, cells: Tensor, weight: Tensor,
                      bias: Tensor | None = None) -> Tensor:
     """Convolve each channel over the grid, with zeros where no patch is.
 
-    Features (T, C) of patches that share a cell enter as their mean. ``cells``
-    are their rows and columns, (T, 2), int64, not negative; ``weight`` (C, 1,
-    k, k), k odd, else a ValueError, has a kernel per channel, ``bias`` is (C,
-    ). Gives the result at each patch's cell, (T, C).
+    Gives the result at each patch's cell, (T, C).
+
+    Args:
+        features: Shape (T, C). Patches that share a cell enter as their
+            mean.
+        cells: Their rows and columns, shape (T, 2), int64, not negative.
+        weight: One kernel per channel, shape (C, 1, k, k), k odd.
+        bias: Shape (C, ).
+
+    Raises:
+        ValueError: If k is even.
 
     Example:
         >>> cells = torch.tensor([[0, 0], [0, 1], [9, 9]])

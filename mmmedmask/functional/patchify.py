@@ -120,10 +120,16 @@ def patch_statistics(patches: Tensor,
                      channels: int | None = None) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each patch, as MAE and SparK take them.
 
-    Of patches (B, M, P), the channels of a pixel together: both (B, M, 1).
-    With a number of ``channels`` they are of each by itself, both (B, M, P). A
-    blank patch has the deviation 1e-3, with ``channels`` 0.1: single channels
-    are often nearly blank, and their noise must not become the target.
+    Args:
+        patches: Shape (B, M, P), the pixels and channels of a patch in P,
+            the channels of a pixel together.
+        channels: Take them of each of so many channels by itself; None takes
+            those of all channels together.
+
+    Returns:
+        Both (B, M, 1), with ``channels`` (B, M, P). A blank patch has the
+        deviation 1e-3, with ``channels`` 0.1: single channels are often
+        nearly blank, and their noise must not become the target.
 
     Example:
         >>> patch_statistics(torch.tensor([[[1., 1.]]]))

@@ -17,8 +17,11 @@ def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
     """Make the CPU generator that belongs to one sample at one step.
 
     Neighbouring arguments give unrelated streams, because the seed is a hash
-    of the three numbers. ``step`` is an iteration or epoch, from 0,
-    ``sample_idx`` the sample's index in its data set.
+    of the three numbers.
+
+    Args:
+        step: Iteration or epoch, counted from 0.
+        sample_idx: Index of the sample in its data set.
 
     Example:
         >>> first, again = (torch.rand(1, generator=sample_generator(0, 5, 7))
@@ -53,7 +56,9 @@ def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
                        count: int) -> Tensor:
     """Draw numbers in [0, 1), float64 (B, count), CPU, for a batch's samples.
 
-    Each has those of :func:`sample_generator`.
+    Args:
+        step: Iteration or epoch, counted from 0.
+        sample_indices: Index of each sample in its data set, length B.
 
     Example:
         >>> one = per_sample_uniform(0, 5, [7, 8], count=3)

@@ -16,11 +16,20 @@ def smooth_top1_svm(logits: Tensor, labels: Tensor, margin: float = 1.0,
                     temperature: float = 1.0) -> Tensor:
     """Smooth multi-class hinge loss (equation 9 of the paper).
 
-    ``t log sum_j exp((margin [j != y] + s_j - s_y) / t)``: cross-entropy whose
-    wrong classes have a head start. At temperature t = 0 it is the hinge loss.
-    Of scores s (M, K) and classes y (M, ), int64. Gives a loss for each row,
-    (M, ), float32 or float64. A ValueError if the ``margin`` is negative, or
-    the ``temperature`` not positive.
+    ``t log sum_j exp((margin [j != y] + s_j - s_y) / t)``: cross-entropy
+    whose wrong classes have a head start. At temperature 0 it is the hinge
+    loss.
+
+    Gives a loss for each row, shape (M, ), float32 or float64.
+
+    Args:
+        logits: Scores s, shape (M, K).
+        labels: Classes y, shape (M, ), int64.
+        margin: By how much the score of the class should lead, at least 0.
+        temperature: Smoothness, t, above 0.
+
+    Raises:
+        ValueError: If ``margin`` or ``temperature`` is out of range.
 
     Example:
         >>> logits = torch.tensor([[3., 0.], [0., 3.]])

@@ -80,10 +80,14 @@ def change_stains(images: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:
 
     An amount ``a`` becomes ``factor * a + shift``, as in Tellez et al.,
     "Whole-slide mitosis detection in H&E breast histology using PHH3 as a
-    reference to train distilled stain-invariant convolutional networks", 2018,
-    with the colours that :func:`estimate_stains` finds. What the two stains do
-    not explain stays as it is. Images are RGB (B, 3, H, W) in [0, 1], as the
-    result, factors and shifts (in optical density) are (B, 2), of each stain.
+    reference to train distilled stain-invariant convolutional networks",
+    2018, with the colours that :func:`estimate_stains` finds. What the two
+    stains do not explain stays as it is.
+
+    Args:
+        images: RGB images in [0, 1], shape (B, 3, H, W), as the result.
+        factors: One per image and stain, shape (B, 2); 1 changes nothing.
+        shifts: In units of optical density, shape (B, 2); 0 changes nothing.
 
     Example:
         >>> pink = torch.tensor([.9, .5, .8]).view(1, 3, 1, 1)

@@ -33,9 +33,12 @@ def convolve_tokens(value: Tensor, weight: Tensor,
                     runs: Sequence[tuple[int, int]]) -> Tensor:
     """Convolve runs of tokens, each by itself, with zeros beyond its ends.
 
-    Of values (T, H, C), float32 or float64, with a kernel per head (H, k), k
-    odd. ``runs`` are the first token of each and the one after its last. The
-    result is zero at tokens of no run, and can be differentiated once.
+    The result is zero at tokens of no run, and can be differentiated once.
+
+    Args:
+        value: Shape (T, H, C), float32 or float64.
+        weight: Kernels of the heads, shape (H, k), k odd.
+        runs: First token of each run and the one after its last.
 
     Example:
         >>> value, weight = torch.ones(5, 1, 1), torch.ones(1, 3)

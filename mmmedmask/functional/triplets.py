@@ -31,19 +31,27 @@ class Triplets(NamedTuple):
 
 
 class TripletLoss(NamedTuple):
-    """The loss of a batch, and scalars that tell whether it does anything."""
+    """The loss of a batch, and scalars that tell whether it does anything.
 
-    # Mean hinge of the active triplets, 0 if none is active; it alone has a
-    # graph, always.
+    Attributes:
+        loss: Mean hinge of the active triplets, 0 if none is active; it
+            alone has a graph, always.
+        active_share: Share of triplets whose hinge is above 0.
+        num_triplets: Triplets looked at.
+        positive_image: Mean squared distance of the image halves over all
+            pairs of one class; 0 without pairs, as all that follow.
+        negative_image: The same over all pairs of different classes.
+        positive_genes: As ``positive_image``, of the gene halves.
+        negative_genes: As ``negative_image``, of the gene halves.
+    """
+
     loss: Tensor
-    active_share: Tensor  # Share of triplets whose hinge is above 0.
-    num_triplets: Tensor  # Triplets looked at.
-    # Mean squared distance of the image halves over all pairs of one class; 0
-    # without pairs, as all that follow.
+    active_share: Tensor
+    num_triplets: Tensor
     positive_image: Tensor
-    negative_image: Tensor  # The same over all pairs of different classes.
-    positive_genes: Tensor  # As ``positive_image``, of the gene halves.
-    negative_genes: Tensor  # As ``negative_image``, of the gene halves.
+    negative_image: Tensor
+    positive_genes: Tensor
+    negative_genes: Tensor
 
 
 def squared_distances(vectors: Tensor) -> Tensor:
@@ -73,13 +81,16 @@ def mine_triplets(mining: str, distances: Tensor | None, labels: Tensor,
                   uniform: Tensor | None = None) -> Triplets:
     """Choose triplets of patients.
 
-    By ``mining``: ``'all'``: every anchor with every positive and every
-    negative. ``'batch_hard'``: each anchor with its farthest positive and its
-    nearest negative. ``'semi_hard'``: each anchor and positive with the
-    nearest negative that is farther, or, where none is, with the farthest one.
-    ``'random'``: each anchor with one positive and one negative by chance, by
-    numbers in [0, 1), ``uniform`` (B, 2). The hard ones look at squared
-    distances (B, B).
+    Args:
+        mining: ``'all'``: every anchor with every positive and every
+            negative. ``'batch_hard'``: each anchor with its farthest positive
+            and its nearest negative. ``'semi_hard'``: each anchor and
+            positive with the nearest negative that is farther, or, where
+            none is, with the farthest one. ``'random'``: each anchor with
+            one positive and one negative by chance.
+        distances: Squared distances, shape (B, B), for the hard ones.
+        uniform: Numbers in [0, 1) that choose the positive and the negative
+            of each patient in ``'random'``, shape (B, 2).
 
     Example:
         >>> distances = squared_distances(torch.arange(4.)[:, None])

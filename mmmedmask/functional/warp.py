@@ -281,12 +281,16 @@ def warp_features(features: Tensor, theta: Tensor, separable: bool,
                   shift: tuple[float, float] = (0.0, 0.0)) -> Tensor:
     """Move a feature map from the first view's grid to the second's, Eq. 4.
 
-    Of (B, C, H, W), as the result; locations that the first view does not show
-    are 0. ``theta`` (B, 3, 3) is of
-    :func:`~mmmedmask.functional.affine.relative_theta`, ``separable`` if all
-    matrices are axis-aligned. ``shift`` is (x, y) from cell centres to the
-    centres of the receptive fields in normalised units; (0, 0) treats a
-    feature as if it sat at the centre of its cell (the paper's literal form).
+    Locations that the first view does not show are 0.
+
+    Args:
+        features: Tensor of shape (B, C, H, W), as the result.
+        theta: Of :func:`~mmmedmask.functional.affine.relative_theta`, shape
+            (B, 3, 3).
+        separable: True if all matrices are axis-aligned.
+        shift: (x, y) from cell centres to the centres of the receptive
+            fields in normalised units; (0, 0) treats a feature as if it sat
+            at the centre of its cell (the paper's literal form).
 
     Example:
         >>> features = torch.tensor([[[[1., 2.]]]])

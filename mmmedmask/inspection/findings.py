@@ -13,9 +13,13 @@ STATUSES = ('green', 'yellow', 'red')
 class Finding:
     """One line of a report; :data:`green` and so on make those of a status.
 
-    Green is fine, yellow asks to look at it; with red a run would fail, or
-    not do what the config says. ``where`` is a dotted key in the config,
-    ``mend`` what to do about it.
+    Attributes:
+        status: ``'green'`` (fine), ``'yellow'`` (look at it) or ``'red'``
+            (a run would fail, or would not do what the config says).
+        check: Which check it is, in a word or two.
+        message: What was found, and why it matters.
+        where: Dotted key in the config, or empty.
+        mend: What to do about it, or empty.
     """
 
     status: str

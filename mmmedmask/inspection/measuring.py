@@ -60,10 +60,11 @@ class FixedMemory:
 
 @dataclass
 class Activations:
-    """Bytes that a forward pass keeps for its backward pass.
+    """What a forward pass keeps for its backward pass.
 
-    ``scaling`` ones grow with the batch; copies of weights (of autocast) do
-    not.
+    Attributes:
+        scaling: Bytes that grow with the batch.
+        constant: Bytes of copies of weights (of autocast), which do not.
     """
 
     scaling: int = 0

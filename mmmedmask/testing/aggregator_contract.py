@@ -43,10 +43,15 @@ def check_aggregator_contract(aggregator: nn.Module) -> None:
     batches without any patch; that neither padding nor other bags change a
     bag's result; the order of patches, if ``permutation_invariant``;
     attention, as weights; gradients of all parameters, with the auxiliary
-    losses; mixed precision. ``forward`` is given coordinates on a grid, and
-    genes if ``uses_genes``. The checks run on copies; weights have to be
-    initialised. A ContractError if the aggregator breaks the contract; the
-    message says where.
+    losses; mixed precision. The checks run on copies.
+
+    Args:
+        aggregator: The aggregator, with weights initialised. ``forward`` is
+            given coordinates on a grid, and genes if ``uses_genes``.
+
+    Raises:
+        ContractError: If the aggregator breaks the contract; the message
+            says where.
     """
     for name in ('in_dims', 'embed_dims'):
         require(isinstance(getattr(aggregator, name, None), int),

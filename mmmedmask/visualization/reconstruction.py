@@ -20,12 +20,18 @@ FADING = 0.65
 @torch.no_grad()
 def reconstruct(model: torch.nn.Module,
                 inputs: Mapping) -> tuple[torch.Tensor, torch.Tensor]:
-    """Let a model such as CMIM, in evaluation mode, reconstruct its inputs.
+    """Let a model reconstruct, in the units of its input.
 
-    ``inputs`` are the data preprocessor's of training; ``key`` is the target.
-    Returns the reconstruction (B, C, H, W), normalised as the images are (a
-    normalisation per patch is undone with the target's statistics), and
-    where the loss counts, (B, 1, H, W), 1 = it does.
+    Args:
+        model: :class:`mmmedmask.models.cmim.CMIM` or alike, in evaluation
+            mode: with ``reconstruct(inputs)`` and ``head.to_pixels``.
+        inputs: The data preprocessor's output of training, on the model's
+            device; ``key`` is the target.
+
+    Returns:
+        The reconstruction, (B, C, H, W), normalised as the images are (a
+        normalisation per patch is undone with the target's statistics), and
+        where the loss counts, (B, 1, H, W), 1 = it does.
     """
     prediction, weight = model.reconstruct(inputs)
     pixels = model.head.to_pixels(prediction.float(), inputs['key'].float())
@@ -71,8 +77,11 @@ def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
                            units: PictureUnits) -> list[Column]:
     """Make the six columns of a reconstruction panel, one row per sample.
 
-    ``inputs`` are normalised ``query`` and ``key`` (B, C, H, W) and ``mask``
-    (B, 1, h, w), 1 = masked; for the others see :func:`reconstruct`.
+    Args:
+        inputs: ``query`` and ``key`` (B, C, H, W), normalised, and ``mask``
+            (B, 1, h, w), 1 = masked, as the data preprocessor returns them.
+        reconstruction: (B, C, H, W), normalised.
+        weight: Where the loss counts, (B, 1, H, W).
     """
     shown = (units.to_pictures(pixels) for pixels in (
         inputs['query'], inputs['key'], reconstruction))

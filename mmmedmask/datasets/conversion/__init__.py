@@ -17,7 +17,8 @@ class LayoutError(ValueError):
 class Conversion(ABC):
     """A download that was found, and can be written in our layout.
 
-    ``notices`` say what should be known about it, a sentence each.
+    Attributes:
+        notices: What should be known about the download, a sentence each.
     """
 
     notices: Sequence[str]

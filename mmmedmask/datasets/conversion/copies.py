@@ -139,10 +139,12 @@ class Copies:
 
 def find_copies(records: Sequence[ImageRecord], threshold: float,
                 within_splits: bool = True) -> Copies:
-    """Compare all images, whose names differ within a split, with all others.
+    """Compare all images with all others.
 
-    ``threshold`` is the least correlation of near copies, in (0, 1], which
-    are looked for within a split too, or not.
+    Args:
+        records: The images; their names differ within a split.
+        threshold: Least correlation of near copies, in (0, 1].
+        within_splits: Whether to look for near copies within a split too.
     """
     check_range('threshold', threshold, 0, 1, open_low=True)
     same_pixels: dict[bytes, list[ImageRecord]] = defaultdict(list)

@@ -19,8 +19,10 @@ from mmmedmask.datasets.tiles import walk_files
 def only_folder(root: Path, patterns: Sequence[str], expected: str) -> Path:
     """Return the one folder, at most two levels down, with certain files.
 
-    Each of ``patterns`` has to match something in the folder; one that ends
-    with a slash, a folder. ``expected`` is what it holds, for the message.
+    Args:
+        patterns: Each has to match something in the folder; one that ends
+            with a slash, a folder.
+        expected: What the folder holds, for the message.
     """
     _check_folder(root)
     folders = [place for place in (root, *sorted(root.glob('*')),
@@ -63,9 +65,12 @@ def image_files(
 ) -> tuple[list[Path], Counter]:
     """List the images of one folder; folders in it are not searched.
 
-    Gives the sorted images with one of ``extensions`` (lower case), and how
-    many other files there are by extension, and how many folders. Names that
-    begin with a dot are neither.
+    Args:
+        extensions: Extensions that count, lower case, with the dot.
+
+    Returns:
+        Sorted images, and how many other files there are by extension, and
+        how many folders. Names that begin with a dot are neither.
     """
     _check_folder(folder)
     images, others = [], Counter()
@@ -120,9 +125,13 @@ def check_parts(name: str, root: Path, counts: Mapping[str, int],
                 others: Mapping[str, int]) -> list[str]:
     """See that no part is empty, and say what else differs from a release.
 
-    ``counts`` and ``official`` are numbers of images by class, or by another
-    part, here and in the release; ``others`` those of other files by
-    extension; ``examples`` are files that are expected, for the message.
+    What is trained on an empty part, or tested, would say nothing of it.
+
+    Args:
+        counts: Number of images by class, or by another part.
+        official: The numbers of the release.
+        examples: Files that are expected, for the message.
+        others: Number of other files by extension.
     """
     empty = [part for part in official if not counts.get(part)]
     if empty:

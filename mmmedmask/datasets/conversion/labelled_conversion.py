@@ -153,9 +153,11 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
             copy: bool = False) -> LabelledConversion:
     """Find the images of a download, read and compare them, and split them.
 
-    ``out``, where it will be written to, is only looked at. ``seed`` is of
-    the drawn splits, ``threshold`` the correlation of near copies, None for
-    the data set's; ``copy`` says not to hard-link images.
+    Args:
+        out: Where it will be written to; only looked at.
+        seed: Of the drawn splits.
+        threshold: Correlation of near copies; None takes the data set's.
+        copy: Whether to copy images that could be hard-linked.
 
     Raises:
         LayoutError: If the download is not as released, or ``out`` cannot

@@ -92,7 +92,11 @@ def read_lists(meta: Path) -> dict[str, list[str]]:
 
 @dataclass
 class NCTConversion(Conversion):
-    """Tiles on disk, and ConCL's lists for them; None draws a split."""
+    """The tiles on disk, and where their lists come from.
+
+    Attributes:
+        lists: Folder with ConCL's list files; None draws a split.
+    """
 
     image_folder: Path
     lists: Path | None = None

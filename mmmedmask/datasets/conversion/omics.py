@@ -42,8 +42,10 @@ def choose_files(files: Mapping[str, Path], wanted: Sequence[str],
 class OmicConversion(Conversion):
     """What a download becomes.
 
-    ``lines`` are those of the cohort csv with the keys ``COLUMNS``, one per
-    slide, or per patient without slides; rows of ``table`` are patients.
+    Attributes:
+        lines: Lines of the cohort csv with the keys ``COLUMNS``, one per
+            slide, or per patient without slides.
+        table: Expression; rows are named by patient.
     """
 
     lines: tuple[Mapping[str, str], ...]

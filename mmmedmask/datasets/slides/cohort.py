@@ -46,8 +46,11 @@ class Slide:
 class Case:
     """A patient, with what the csv tells, else None.
 
-    ``survival_months`` is the time to death (``censorship`` 0) or to the last
-    contact (1), ``rna_id`` the name of the sample of expression.
+    Attributes:
+        slides: The slides in the order of the csv, may be none.
+        survival_months: Time to death or last contact.
+        censorship: 1 if the patient was alive at that time, 0 if dead.
+        rna_id: Name of the sample of expression.
     """
 
     case_id: str

@@ -25,9 +25,12 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
     Fold k tests on part k, validates on the next part and trains on the
     others: with 5 folds 60, 20 and 20 percent, as GiMP's paper.
 
-    There are at least 3. ``by_site`` puts all patients of a site into one
-    part, so that its stain cannot be learned for its classes (Howard et al.
-    2021). Sites are those of the csv, else of TCGA barcodes.
+    Args:
+        num_folds: Number of folds, at least 3.
+        by_site: Whether all patients of a site go into the same part, so
+            that a site's stain cannot be learned for its classes (Howard et
+            al. 2021). Sites are those of the csv, else the tissue source
+            site of TCGA barcodes.
     """
     check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]

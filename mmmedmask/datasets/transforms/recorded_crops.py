@@ -35,10 +35,15 @@ DIRECTIONS = {flips: direction for direction, flips in FLIPS.items()}
 
 def resize_image(image: np.ndarray, size: tuple[int, int],
                  interpolation: str) -> np.ndarray:
-    """Resize an image (H, W, C) to (h, w) with Pillow, antialiased.
+    """Resize an image with Pillow, antialiased when it shrinks.
 
-    It is uint8, uint16 or float32, and stays so; integers are rounded and
-    clipped. ``interpolation`` is one of ``INTERPOLATIONS``.
+    Args:
+        image: Shape (H, W, C); uint8, uint16 or float32.
+        size: (h, w).
+        interpolation: One of ``INTERPOLATIONS``.
+
+    Returns:
+        Shape (h, w, C) of the same type; integers are rounded and clipped.
     """
     height, width = size
     resample = Image.Resampling[interpolation.upper()]

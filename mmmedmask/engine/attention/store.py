@@ -15,9 +15,11 @@ VERSION = 1
 class ImageStore:
     """Tensors of the images of a training set, float16 in CPU memory.
 
-    ``values`` (N, ...) are in the order of ``images.keys``, NaN where a file
-    could not be read, ``epoch`` is the one before which they were made; both
-    are None before that.
+    Attributes:
+        values: Shape (N, ...), float16, in the order of ``images.keys``;
+            None before the first are made. Rows of files that could not be
+            read are NaN.
+        epoch: Epoch before which they were made; None before that.
     """
 
     def __init__(self, images: ImageIndex, name: str = 'maps') -> None:

@@ -74,9 +74,13 @@ def read_checkpoint(path: str | Path,
     Tensors, plain Python data and the log history that MMEngine's runner
     writes are accepted (``torch.load(weights_only=True)``), and safetensors.
     :func:`mmmedmask.compat.read_weights_safely` puts it in the place of
-    MMEngine's readers. ``meta['config']``, which MMEngine would run as code
-    when it resumes, is taken out; its own files have none. ``path`` may be a
-    ``torchvision://`` or ``https://`` address.
+    MMEngine's readers, so that all weights of a config come through here.
+    ``meta['config']``, which MMEngine would run as code when it resumes, is
+    taken out; its own files have none.
+
+    Args:
+        path: The file, or a ``torchvision://`` or ``https://`` address.
+        map_location: Device of the tensors.
 
     Raises:
         FileNotFoundError: If the file does not exist.

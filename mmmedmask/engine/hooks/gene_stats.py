@@ -32,8 +32,10 @@ class GeneStatsHook(Hook):
 
     The genes in their order are written to ``genes.txt`` in the work folder,
     which other data sets take as ``gene_list``. The scale, the number of its
-    cases and a hash of their names are in the checkpoint. ``clip`` is the
-    largest absolute value of a scaled gene.
+    cases and a hash of their names are in the checkpoint.
+
+    Args:
+        clip: Largest absolute value of a scaled gene.
 
     Raises:
         ValueError: In a run if the model has another preprocessor, several

@@ -14,17 +14,27 @@ from mmmedmask.util.checks import check_integer
 class BlockShuffleSampler(DefaultSampler):
     """Shuffle blocks of neighbours, and the samples of several blocks.
 
-    The data set is cut into blocks of ``block_size`` neighbours, which come
-    in random order; the samples of ``mixed_blocks`` blocks that follow each
+    The data set is cut into blocks of neighbouring samples, which come in
+    random order; the samples of ``mixed_blocks`` blocks that follow each
     other are shuffled together. So at any time few places of a file are
     read, and the memory grows with the number of blocks alone. Each rank has
-    blocks of its own; fewer samples than ranks are a ValueError.
+    blocks of its own.
 
     Every sample comes once per epoch; where the ranks do not come out even,
     the last one takes of the first samples again, as ``DefaultSampler``
-    does. The seed (None draws one, which all ranks share), the epoch and the
-    ranks determine the order, and a resumed epoch goes on at once, from any
-    sample: ``start`` are those that the next epoch leaves out, once.
+    does. The seed, the epoch and the ranks determine the order, and a
+    resumed epoch goes on at once, from any sample.
+
+    Args:
+        block_size: Neighbours of a block.
+        mixed_blocks: Blocks whose samples are shuffled together.
+        seed: Of the order; None draws one, which all ranks share.
+
+    Attributes:
+        start: Samples of this rank that the next epoch leaves out, once.
+
+    Raises:
+        ValueError: If there are fewer samples than ranks.
     """
 
     def __init__(self, dataset: Sized, block_size: int = 256,

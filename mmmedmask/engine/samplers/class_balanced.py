@@ -24,18 +24,22 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
     fewer samples than its share gives all it has, and the others the rest.
     No sample is twice in a batch. The samples of a class come in random
     order, each before one comes again, and an epoch is over after ``len(data
-    set) // (batch_size * ranks)`` steps: samples of small classes may come
-    several times in an epoch, some of large ones not at all. With two classes
-    of equal size, two ranks have together the patients that one process with
-    twice the batch size has.
+    set) // (batch_size * ranks)`` steps: of classes of unequal size, samples
+    of small ones come several times in an epoch, some of large ones not at
+    all. With two classes of equal size, two ranks have together the patients
+    that one process with twice the batch size has.
 
     Use it as ``batch_sampler`` beside ``sampler=dict(type=
-    'DefaultSampler')``; ``batch_size`` is the loader's, at least 4 on each
-    rank, ``drop_last`` must not be given.
+    'DefaultSampler')``; ``batch_size`` is the loader's, ``drop_last`` must
+    not be given.
+
+    Args:
+        batch_size: Samples of a batch on each rank, at least 4.
 
     Raises:
-        ValueError: If the data set does not tell its labels, has fewer samples
-            than a step of all ranks, one class or a class with one sample.
+        ValueError: If the data set does not tell its labels, has fewer
+            samples than a step of all ranks, one class or a class with one
+            sample.
     """
 
     def __init__(self, sampler: DefaultSampler, batch_size: int) -> None:

@@ -52,10 +52,15 @@ class MaskedBackbone:
                 mask_tokens: Sequence[Tensor] = ()):
         """Encode masked images to ``z_1 ... z_N``, finest first.
 
-        Images (B, C, H, W) are normalised; without a ``mask`` (B, 1, h, w), 1
-        = masked, this is the plain network. ``mask_tokens`` (1, D, 1, 1) stand
-        for masked places, one per level that takes one. A ValueError if there
-        is a mask, but not one token.
+        Args:
+            x: Normalised images of shape (B, C, H, W).
+            mask: Patch mask of shape (B, 1, h, w), 1 = masked; None runs
+                the plain network.
+            mask_tokens: Embeddings of masked places, shape (1, D, 1, 1)
+                each, one per level that takes one.
+
+        Raises:
+            ValueError: If there is a mask, but not one token.
         """
         if mask is None:
             return super().forward(x)

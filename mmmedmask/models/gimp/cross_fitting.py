@@ -58,9 +58,16 @@ def fit_encoder(encoder: nn.Module, genes: Tensor, labels: Tensor,
     """Fit an encoder to classes, as GiMP's first stage does, in place.
 
     A linear layer (the result) and cross-entropy; AdamW, a tenth of the steps
-    to warm up to ``base_lr``, then a cosine to zero; gradients are clipped to
-    norm 1. Of scaled expression (N, G) and classes (N, ), int64, in batches
-    whose order the ``generator`` draws on the CPU.
+    to warm up, then a cosine to zero; gradients are clipped to norm 1.
+
+    Args:
+        encoder: Gene encoder with ``embed_dims``.
+        genes: Scaled expression, shape (N, G).
+        labels: Classes, int64, shape (N, ).
+        batch_size: Patients of a step.
+        base_lr: Largest learning rate.
+        weight_decay: Of all parameters.
+        generator: Order of the patients, on the CPU.
     """
     head = nn.Linear(encoder.embed_dims,
                      int(labels.max()) + 1).to(genes.device)
@@ -92,14 +99,23 @@ def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
     """Encode each patient by an encoder that has not seen him.
 
     The encoders of all folds start from the same weights, which keeps their
-    vectors in one space: turning them onto each other afterwards (Procrustes)
-    makes no difference. The ``seed`` is that of the folds, the weights,
-    dropout and the order of patients; the global generators are as before
-    afterwards.
+    vectors in one space: turning them onto each other afterwards
+    (Procrustes) makes no difference.
 
-    From the config of an encoder, scaled expression (N, G) and classes (N, ),
-    int64, to vectors (N, d), without a graph. For ``fitting`` see
-    :func:`fit_encoder`, for a ValueError :func:`draw_folds`.
+    Args:
+        encoder: Config of a gene encoder.
+        genes: Scaled expression, shape (N, G).
+        labels: Classes, int64, shape (N, ).
+        num_folds: Folds, at least 2.
+        seed: Of the folds, the weights, dropout and the order of patients.
+            The global generators are as before afterwards.
+        fitting: Arguments of :func:`fit_encoder`.
+
+    Returns:
+        Vectors, shape (N, d), without a graph.
+
+    Raises:
+        ValueError: See :func:`draw_folds`.
     """
     folds = draw_folds(labels.cpu(), num_folds,
                        torch.Generator().manual_seed(seed)).to(labels.device)

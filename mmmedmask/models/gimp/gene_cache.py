@@ -42,10 +42,18 @@ class GeneVectorCache:
                  training: bool = False) -> Tensor:
         """Give the vectors of a batch; encode those that are not known.
 
-        The encoder is in evaluation mode. Of scaled expression (B, G), and who
-        it is of, or ``WITHOUT_GENES``; None: never kept. In ``training``
-        vectors that were given count; a ValueError if there is none of a case.
-        Gives (B, d), without a graph; in float32 under autocast, too.
+        Args:
+            encoder: Gene encoder, in evaluation mode.
+            genes: Scaled expression, shape (B, G).
+            case_ids: Who they are of, or ``WITHOUT_GENES``; None: never
+                kept.
+            training: Whether vectors that were given count.
+
+        Returns:
+            Shape (B, d), without a graph; in float32 under autocast, too.
+
+        Raises:
+            ValueError: If vectors were given, and none of a case.
         """
         given = self._given if training else {}
         lacking = [case for case in case_ids

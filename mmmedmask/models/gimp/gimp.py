@@ -135,11 +135,15 @@ class GiMP(BaseModel):
     def loss(self, inputs: dict, data_samples: Sequence[DataSample]) -> dict:
         """One training step, Eq. 1 to 4.
 
-        For ``inputs`` see :meth:`forward`; ``mpm_head`` needs their ``mask``.
-        Samples have ``gt_label`` for triplets, ``case_id`` for the cache,
-        ``sample_idx`` for ``mining='random'`` and hidden fragments. Gives
-        ``loss_rec`` and what the contrast gives, such as ``loss_tri`` with
-        ``tri_active``.
+        Args:
+            inputs: See :meth:`forward`; ``mask`` is needed by ``mpm_head``.
+            data_samples: Samples with ``gt_label`` for triplets,
+                ``case_id`` for the cache, ``sample_idx`` for
+                ``mining='random'`` and hidden fragments.
+
+        Returns:
+            ``loss_rec`` and what the contrast gives, such as ``loss_tri``
+            with ``tri_active``.
         """
         mask = self.mask_of(inputs)  # M, section 2.3
         image, tokens = self.aggregator(inputs['patches'], inputs['valid'],

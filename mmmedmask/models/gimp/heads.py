@@ -88,8 +88,10 @@ class MPMHead(BaseModule):
     def loss(self, tokens: Tensor, patches: Tensor, mask: Tensor) -> Tensor:
         """Eq. 3, a float32 or float64 scalar. Only masked patches are decoded.
 
-        From the aggregator's output (B, N, d), the features before masking (B,
-        N, D) and a mask (B, N), bool, 1 = masked, False at padding.
+        Args:
+            tokens: The aggregator's output, shape (B, N, d).
+            patches: The features before masking, shape (B, N, D).
+            mask: Shape (B, N), bool, 1 = masked; False at padding.
         """
         return masked_l1(self(tokens[mask]), self.target(patches[mask]),
                          len(tokens), self.reduction)
@@ -166,13 +168,20 @@ class TripletHead(BaseModule):
              uniform: Tensor | None = None) -> dict:
         """The loss and scalars for the log.
 
-        Of slides' vectors CLS_img (B, d) and genes' CLS_ge (B, d'), None for
-        triplets of images alone. A negative label (B, ), int64, takes a
-        patient out. ``mining='random'`` needs numbers in [0, 1), ``uniform``
-        (B, 2). Gives ``loss_tri``; without a graph ``tri_active``, the share
-        of active triplets, ``tri_count``, and the mean squared distances of
-        pairs of one class (``d2_ap_img``, ``d2_ap_ge``) and of two
-        (``d2_an_img``, ``d2_an_ge``).
+        Args:
+            image: The slides' vectors CLS_img, shape (B, d).
+            genes: The genes' vectors CLS_ge, shape (B, d'); None: triplets
+                of images alone.
+            labels: Classes, shape (B, ), int64; a negative one takes a
+                patient out.
+            uniform: Numbers in [0, 1), shape (B, 2), needed by
+                ``mining='random'``.
+
+        Returns:
+            ``loss_tri``; without a graph ``tri_active``, the share of active
+            triplets, ``tri_count``, and the mean squared distances of pairs
+            of one class (``d2_ap_img``, ``d2_ap_ge``) and of two
+            (``d2_an_img``, ``d2_an_ge``).
         """
         if uniform is not None:
             uniform = uniform.to(image.device)

@@ -21,11 +21,15 @@ def draw_for_samples(data_samples: Sequence[DataSample] | None, count: int,
                      seed: int | None, stream: str | None = None) -> Tensor:
     """Draw uniform numbers for every sample of this iteration's batch.
 
-    They are (B, count) on the CPU, float64, in [0, 1), and depend on no
-    workers, ranks, batch mates or resume, but on the ``seed``, None for the
-    run's, and on the name of the ``stream``; None is the bare seed's, which
-    one part of a model alone may use. A ValueError names a sample without
-    ``sample_idx``.
+    Nothing depends on workers, ranks, batch mates or a resume.
+
+    Gives (B, count) on the CPU, float64, in [0, 1). A ValueError names a
+    sample without ``sample_idx``.
+
+    Args:
+        seed: Seed of the draws; None takes the run's.
+        stream: Name of a stream of its own; None is the bare seed's, which
+            one part of a model alone may use.
     """
     samples = data_samples or [DataSample()]
     for sample in samples:

@@ -83,14 +83,23 @@ class BagAggregator(BaseModule):
     def forward(self, patches: Tensor, valid: Tensor | None = None,
                 mask: Tensor | None = None,
                 coords: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Aggregate bags of patch features (B, N, D); a bag may be empty.
+        """Aggregate bags.
 
-        ``valid`` (B, N), bool, is False at padding; None: all are patches.
-        ``mask`` must be None, since nothing stands for a masked patch;
-        ``coords`` are not looked at. Gives the slides' vectors, (B, d), or (B,
-        K, d) if ``class_wise``, and the patches' tokens, (B, N, d), zero at
-        padding. A ValueError if a shape or a type does not fit, or there is a
-        mask.
+        Args:
+            patches: Patch features, shape (B, N, D).
+            valid: Shape (B, N), bool, False = padding; None: all are
+                patches. A bag may be empty.
+            mask: Must be None: nothing stands for a masked patch.
+            coords: Not looked at.
+
+        Returns:
+            The slides' vectors, shape (B, d), or (B, K, d) if
+            ``class_wise``, and the patches' tokens, shape (B, N, d), zero at
+            padding.
+
+        Raises:
+            ValueError: If a shape or a type does not fit, or there is a
+                mask.
         """
         check_unmasked(self, mask)
         tokens = self.embed_patches(patches, valid)

@@ -122,12 +122,22 @@ class MCAT(base.BagAggregator):
                 mask: Tensor | None = None, coords: Tensor | None = None,
                 genes: Tensor | None = None,
                 has_genes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Aggregate bags with their genes, see :class:`BagAggregator`.
+        """Aggregate bags with their genes.
 
-        Genes (B, G) are scaled; ``has_genes`` (B, ), bool, is False where a
-        patient has none; None: all have. Gives the patients' vectors, (B, d),
-        and the patches' tokens, (B, N, d), zero at padding. A ValueError if a
-        shape or a type does not fit, or there is a mask or no genes.
+        Args:
+            patches: See :meth:`BagAggregator.forward`, as for ``valid``,
+                ``mask`` and ``coords``.
+            genes: Scaled expression, shape (B, G).
+            has_genes: Shape (B, ), bool, False where a patient has none;
+                None: all have.
+
+        Returns:
+            The patients' vectors, shape (B, d), and the patches' tokens,
+            shape (B, N, d), zero at padding.
+
+        Raises:
+            ValueError: If a shape or a type does not fit, or there is a
+                mask or no genes.
         """
         base.check_unmasked(self, mask)
         tokens = self.embed_patches(patches, valid)

@@ -9,13 +9,18 @@ def patch_logits(classifier: nn.Module, images: Tensor,
     """Split the logit of a class among the patches, float32 (B, L).
 
     Class-activation mapping (Zhou et al., CVPR 2016) of a vision transformer
-    whose head is linear in the normalised mean of its patch tokens. Up to what
-    no image changes (the biases of norm and head), a logit is the sum of its
-    patches' parts; the norm's scale is that of the mean token.
+    whose head is linear in the normalised mean of its patch tokens. Up to
+    what no image changes (the biases of norm and head), a logit is the sum
+    of its patches' parts; the norm's scale is that of the mean token.
 
-    The classifier is a :class:`~mmmedmask.models.msmae.MSMAEClassifier` with
-    ``out_type='avg_featmap'``, which pools patch tokens, and without a neck,
-    else a ValueError. Images (B, C, H, W) are normalised, classes (B, ) int64.
+    Args:
+        classifier: A :class:`~mmmedmask.models.msmae.MSMAEClassifier` with
+            ``out_type='avg_featmap'`` and without a neck.
+        images: Normalised images (B, C, H, W).
+        classes: The class per image, shape (B, ), int64.
+
+    Raises:
+        ValueError: If the classifier does not pool patch tokens.
     """
     vit = classifier.backbone
     if vit.out_type != 'avg_featmap' or classifier.with_neck:

@@ -62,10 +62,16 @@ class MSMAEDecoder(MAEPretrainDecoder):
     def forward(self, latent: Tensor, partition: TokenPartition) -> Tensor:
         """Predict the pixels of the masked patches.
 
-        From the encoder's output (B, 1 + V, C), class token first, in the
-        order of the visible ids of ``partition``, to (B, M, patch pixels *
-        channels), in the order of ``partition.masked``; inside a patch pixels
-        row by row with their channels together.
+        Args:
+            latent: The encoder's output, class token first, shape
+                (B, 1 + V, C).
+            partition: Where each token went; its visible ids are in the
+                order of ``latent``.
+
+        Returns:
+            Shape (B, M, patch pixels * channels), in the order of
+            ``partition.masked``; inside a patch pixels row by row with their
+            channels together.
         """
         tokens = self.decoder_embed(latent)
         positions = self.decoder_pos_embed[0]

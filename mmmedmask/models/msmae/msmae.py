@@ -80,13 +80,18 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
         self.ratios_without_maps = random_mask_ratio, 0.0
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DataSample]) -> dict:
-        """One training step on normalised images (B, C, H, W), Eq. 1 to 7.
+        """One training step, Eq. 1 to 7.
 
-        Samples have ``sample_idx``, ``gt_label`` if the class is learned, and
-        ``attention_map`` and ``crop_box`` once there are maps. Gives
-        ``loss_rec``, and if the class is learned ``loss_cls``, weighted, and
-        ``cross_entropy``, the same without its weight; and what
-        :meth:`blank_shares` gives.
+        Args:
+            inputs: Normalised images (B, C, H, W).
+            data_samples: Samples with ``sample_idx``, with ``gt_label`` if
+                the class is learned, and with ``attention_map`` and
+                ``crop_box`` once there are maps.
+
+        Returns:
+            ``loss_rec``, and if the class is learned ``loss_cls``, weighted,
+            and ``cross_entropy``, the same without its weight; and what
+            :meth:`blank_shares` gives.
         """
         partition = self.partition(inputs, data_samples)  # Eq. 6, 7
         latent, = self.backbone(inputs, partition.visible)

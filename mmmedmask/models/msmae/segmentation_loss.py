@@ -54,10 +54,12 @@ class BCEDiceLoss(nn.Module):
                 ignore_index: int | None = 255) -> Tensor:
         """Compute the loss of a batch, a float32 scalar; 0 if no pixel counts.
 
-        Of logits of the lesion (B, 1, H, W) and integer labels (B, H, W), 1 in
-        the lesion, 0 outside. Weights of the pixels (B, H, W), at least 0,
-        count in both parts of the loss; those of ``ignore_index`` do not
-        count, with None all do.
+        Args:
+            cls_score: Logits of the lesion, shape (B, 1, H, W).
+            label: 1 in the lesion, 0 outside, integers of shape (B, H, W).
+            weight: Weights of the pixels, at least 0, shape (B, H, W); both
+                parts of the loss are weighted.
+            ignore_index: Label of pixels that do not count; None counts all.
         """
         if cls_score.shape != (len(label), 1, *label.shape[1:]):
             raise ValueError(

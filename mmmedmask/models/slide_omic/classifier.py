@@ -167,12 +167,16 @@ class SlideOmicClassifier(BaseClassifier):
                 mode: str = 'tensor') -> Tensor | dict | list[DataSample]:
         """The head's output (B, K), losses, or samples with predictions.
 
-        ``inputs`` are as the data preprocessor gives them: ``patches`` (B, N,
-        D), ``valid`` (B, N), ``coords`` (B, N, 2), ``mask`` (B, N), ``genes``
-        (B, G), each of them None or absent if nobody has any, and
-        ``has_genes`` (B, ), bool. Samples are needed for the loss. ``mode`` is
-        ``'tensor'`` for logits, ``'loss'`` or ``'predict'``. A ValueError if a
-        patient has nothing that the model looks at.
+        Args:
+            inputs: Batch as the data preprocessor gives it: ``patches``
+                (B, N, D), ``valid`` (B, N), ``coords`` (B, N, 2), ``mask``
+                (B, N), ``genes`` (B, G), each of them None or absent if
+                nobody has any, and ``has_genes`` (B, ), bool.
+            data_samples: Samples; needed for the loss.
+            mode: ``'tensor'`` for logits, ``'loss'`` or ``'predict'``.
+
+        Raises:
+            ValueError: If a patient has nothing that the model looks at.
         """
         if check_choice('mode', mode, MODES) == 'loss':
             return self.loss(inputs, data_samples)

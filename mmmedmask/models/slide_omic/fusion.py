@@ -51,9 +51,13 @@ class Fusion(BaseModule):
                 has_genes: Tensor | None = None) -> Tensor:
         """Fuse to the patients' vectors, (B, out_dims) or (B, K, out_dims).
 
-        Of slides (B, d), or (B, K, d) with one for each class, and of genes
-        (B, e). ``has_image`` and ``has_genes`` (B, ), bool, are False where a
-        patient has none; None: all have.
+        Args:
+            image: The slides' vectors, shape (B, d), or (B, K, d) with one
+                for each class.
+            genes: The genes' vectors, shape (B, e).
+            has_image: Shape (B, ), bool, False where a patient has no
+                slide; None: all have.
+            has_genes: The same for genes.
         """
         if self.training and self.modality_dropout:
             has_image, has_genes = self.drop_modalities(

@@ -73,11 +73,16 @@ class ClassificationHead(BaseModule):
     def predict(self, vector: Tensor,
                 data_samples: Sequence[DataSample | None] | None = None,
                 stream: Tensor | None = None) -> list[DataSample]:
-        """Classes and their probabilities of vectors, see :meth:`forward`.
+        """Classes and their probabilities.
 
-        ``stream`` are logits of a second stream, (B, K), whose mean with this
-        head's is what counts. Gives the samples (new ones for None) with
-        ``pred_score`` (K, ), float32, and ``pred_label``.
+        Args:
+            vector: See :meth:`forward`.
+            data_samples: Samples to write to; None makes new ones.
+            stream: Logits of a second stream, shape (B, K), whose mean with
+                this head's is what counts.
+
+        Returns:
+            The samples with ``pred_score`` (K, ), float32, and ``pred_label``.
         """
         logits = self(vector)
         if stream is not None:
