@@ -1,14 +1,14 @@
 """CMIM (WACV 2024): convolutional masked image modelling for pathology."""
 
 from mmmedmask.models.cmim.backbones import (
-                                             CMIMConvNeXt,
-                                             CMIMResNet,
-                                             CMIMResNetV1c,
-                                             CMIMResNetV1d,
-                                             Levels,
-                                             MaskedBackbone,
-                                             insert_mask_token,
-                                             probe_levels,
+    CMIMConvNeXt,
+    CMIMResNet,
+    CMIMResNetV1c,
+    CMIMResNetV1d,
+    Levels,
+    MaskedBackbone,
+    insert_mask_token,
+    probe_levels,
 )
 from mmmedmask.models.cmim.cmim import CMIM
 from mmmedmask.models.cmim.head import CMIMHead
