@@ -232,8 +232,13 @@ def _sources(script):
     """Text of a tool, and of our modules that it takes options from."""
     text = script.read_text('utf-8')
     parts = [text]
-    for module in re.findall(r'^\s*(?:from|import) ([\w.]+)', text,
-                             re.MULTILINE):
+    modules = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            modules += names if isinstance(node, ast.Import) else [
+                node.module, *(f'{node.module}.{name}' for name in names)]
+    for module in modules:
         for folder in (script.parent, ROOT / 'tools', ROOT):
             file = folder / (module.replace('.', '/') + '.py')
             if file.is_file() and file != script:

@@ -27,7 +27,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.registry import DATASETS
-from test_engine.tiny_runs import META_KEYS, image_runner
+from tiny_runs import META_KEYS, image_runner
 
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.attention.whole_images import collate_whole
