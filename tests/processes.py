@@ -105,6 +105,9 @@ def run_ranks(work, folder, size=2):
                 'gloo', init_method=f'file://{folder}/store', rank=rank,
                 world_size=size)
             work(rank)
+            # Who leaves while another rank still connects or reads breaks
+            # that one's connection.
+            distributed.barrier()
             distributed.destroy_process_group()
 
         return join
