@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from commands import call
+from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 from torchvision.models import resnet18
 
 from mmmedmask.config_files import load_config
 from mmmedmask.engine.frozen_features import untrained_encoder
+from mmmedmask.evaluation.paired_tests import interval_of_mean
 
 
 @pytest.fixture(scope='module')
@@ -62,12 +64,18 @@ def test_table_of_arms_random_weights_colour_and_chance(
     assert cells['ours'][:2] == [
         '2', f'{np.mean(ours):.1f} ± {np.std(ours, ddof=1):.1f}']
     difference = np.subtract(ours, random)
-    assert cells['ours - random'][1] == (
-        f'{difference.mean():+.1f} ± {np.std(difference, ddof=1):.1f}')
+    assert cells['ours - random'][1] == '{:+.1f} [{:+.1f}, {:+.1f}]'.format(
+        *interval_of_mean(difference))
     assert value['one', '0', 'rgb/knn'] == ours[0]
-    assert cells['one - random'][:2] == ['1', f'{difference[0]:+.1f}']
+    # One checkpoint has the interval of its images.
+    one = next(row for row in rows if row['encoder'] == 'one')
+    low, high = (100 * float(one[end]) for end in ('low', 'high'))
+    assert cells['one'][:2] == ['1', f'{ours[0]:.1f} [{low:.1f}, {high:.1f}]']
+    count, text = cells['one - random'][:2]
+    assert count == '1'
+    assert text.startswith(f'{difference[0]:+.1f} [')
     # Stripes have no colour of their own; any convolution sees them.
-    assert float(cells['colour alone'][1]) < 75
+    assert float(cells['colour alone'][1].split()[0]) < 75
     assert np.mean(random) > 75
     assert cells['chance'][1].strip('| ') == '50.0'
 
@@ -76,11 +84,38 @@ def test_table_of_arms_random_weights_colour_and_chance(
     (['--arm', 'a'], '--arm a has no checkpoint'),
     (['--arm', 'a', 'x.pth', '--arm', 'a', 'y.pth'], 'must differ'),
     (['--arm', 'random', 'x.pth'], 'none may be random'),
-    (['--arm', 'a', 'x.pth', '--config', 'c.py'], 'either --config or')])
+    (['--config', 'c.py', '--arm', 'a'], '--arm a has no checkpoint')])
 def test_wrong_arguments_are_named(arguments, message):
     printed = call('probe.py', '--encoder', 'resnet18', '--data', 'x',
                    *arguments, status=2)
     assert message in printed
+
+
+def test_arms_of_several_encoders_share_a_table(stripes, checkpoints,
+                                                tmp_path):
+    backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
+    init_default_scope('mmpretrain')
+    model = dict(type='ImageClassifier', backbone=backbone)
+    Config(dict(default_scope='mmpretrain', model=model)).dump(
+        tmp_path / 'narrow.py')
+    torch.save({'state_dict': {
+        f'backbone.{name}': value for name, value in untrained_encoder(
+            model, 1).state_dict().items()}}, tmp_path / 'narrow.pth')
+    narrow = tmp_path / 'narrow.pth'
+    encoders = ('--encoder', 'resnet18', '--arm', 'wide', *checkpoints,
+                '--config', tmp_path / 'narrow.py', '--arm', 'ours', narrow)
+    printed = call('probe.py', '--data', stripes, *encoders,
+                   '--out', tmp_path / 'scores.csv')
+    lines = [line for line in printed.splitlines() if line.startswith('|')]
+    assert [line.split(' | ')[:2] for line in lines[2:6]] == [
+        ['| random resnet18', '2'], ['| random narrow.py', '1'],
+        ['| wide', '2'], ['| ours', '1']]
+    assert [line.split(' | ')[0] for line in lines[-2:]] == [
+        '| wide - random resnet18', '| ours - random narrow.py']
+    # An arm before all encoders could be of either.
+    printed = call('probe.py', '--data', stripes, '--arm', 'first', narrow,
+                   *encoders, status=2)
+    assert '--arm first stands before all' in printed
 
 
 def test_missing_files_are_named(stripes, tmp_path):
@@ -131,5 +166,5 @@ def test_any_encoder_of_a_config_is_probed_as_its_run_starts(stripes,
     cells = {line.split(' | ')[0].strip('| '): line.split(' | ')[1:]
              for line in printed.splitlines() if line.startswith('|')}
     # Seed 0 of random weights is the start of a run with this seed.
-    assert cells['start - random'][:2] == ['1', '+0.0']
+    assert cells['start - random'][:2] == ['1', '+0.0 [+0.0, +0.0]']
     assert cells['start'] == cells['random']

@@ -3,39 +3,66 @@
     python tools/probe.py --config CONFIG --data path/to/labelled_tiles \
         --arm cmim seed0.pth seed1.pth seed2.pth \
         --arm mocov2 other0.pth other1.pth other2.pth
-    python tools/probe.py --encoder resnet18 --data path/to/labelled_tiles \
-        --dense path/to/glands --few 1 5 20 --arm supervised resnet18.pth
+    python tools/probe.py --data tiles.csv --dense path/to/glands --few 1 5 \
+        --config CONFIG --arm cmim seed0.pth \
+        --encoder resnet18 --arm imagenet resnet18.pth
 
 Nearest neighbours and logistic regression on whole images (balanced
 accuracy), logistic regression on pixels of images with masks (area under the
-ROC curve). Beside the checkpoints stand the same encoder at random weights, a
-seed for each checkpoint of the first arm, the colour alone, and chance.
-Prints Markdown tables: mean and deviation of each arm over its checkpoints,
-and the differences to random weights, paired by place. With --out every score
-with its bootstrap interval goes to a csv.
+ROC curve). An arm is of the --config or --encoder before it. Beside the arms
+stand each encoder at random weights, as often as an arm of it has checkpoints,
+the colour alone, and chance.
+Prints Markdown tables, in percent: an arm's mean and deviation over its
+checkpoints; and the differences to random weights, paired by place, with
+their 95 % interval (Student's t). For a single checkpoint the intervals are
+bootstrap ones by image, or by group. With --out every score with its
+bootstrap interval goes to a csv.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 
 
+class _Arm(argparse.Action):
+    """Keep an arm with what stands before it."""
+
+    def __call__(self, parser, args, values, option_string=None):
+        args.arm = [*(args.arm or ()), (*values[:1], values[1:],
+                                        (args.encoders or [None])[-1])]
+
+
+class _Encoder(argparse.Action):
+    """Keep encoders in their order, with the option that names them."""
+
+    def __call__(self, parser, args, values, option_string=None):
+        args.encoders = [*(args.encoders or ()),
+                         (option_string.lstrip('-'), values)]
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        '--arm', nargs='+', action='append', required=True,
+        '--arm', nargs='+', action=_Arm, required=True,
         metavar=('NAME', 'CHECKPOINT'),
         help='a name and its checkpoints, one per seed; may be repeated')
     parser.add_argument(
-        '--config', help='config with the backbone, of ours or mmpretrain')
-    parser.add_argument('--encoder',
-                        help="in the place of a config: a classifier of "
-                        "torchvision, 'resnet18', or 'timm:NAME'")
+        '--config', action=_Encoder, dest='encoders',
+        help='config with the backbone of the arms that follow, of ours or '
+        'mmpretrain; may be repeated')
     parser.add_argument(
-        '--data', metavar='FOLDER', help='labelled images, train and test')
-    parser.add_argument('--dense', metavar='FOLDER', help='images with masks')
+        '--encoder', action=_Encoder, dest='encoders', metavar='ENCODER',
+        help="in the place of a config: a classifier of torchvision, "
+        "'resnet18', or 'timm:NAME'")
+    parser.add_argument(
+        '--data', metavar='FOLDER_OR_CSV',
+        help='labelled images, train and test; a csv has the columns path, '
+        'split (train or test), label and perhaps group')
+    parser.add_argument('--dense', metavar='FOLDER_OR_CSV',
+                        help='images with masks; a csv has a column mask')
     parser.add_argument('--few', type=int, nargs='+', default=[1, 5, 20],
                         help='numbers of images with masks to fit on, besides '
                         'all (default: 1 5 20)')
@@ -55,102 +82,128 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', default='cpu', help='e.g. cuda:0')
     parser.add_argument('--out', metavar='CSV', help='file for all scores')
     args = parser.parse_args(argv)
-    if (args.config is None) == (args.encoder is None):
-        parser.error('give either --config or --encoder')
+    if not args.encoders:
+        parser.error('give --config or --encoder')
     if args.data is None and args.dense is None:
         parser.error('give --data or --dense, or both')
-    empty = [arm[0] for arm in args.arm if len(arm) < 2]
-    if empty:
-        parser.error(f'--arm {empty[0]} has no checkpoint')
-    names = [arm[0] for arm in args.arm]
-    if len(set(names)) < len(names) or 'random' in names:
+    names = [name for name, _, _ in args.arm]
+    if len(set(names)) < len(names) or any(
+            name.split()[0] == 'random' for name in names if name):
         parser.error(f'the names of --arm must differ, and none may be '
                      f'random: {names}')
+    arms = {}
+    for name, checkpoints, encoder in args.arm:
+        if not checkpoints:
+            parser.error(f'--arm {name} has no checkpoint')
+        if encoder is None and len(args.encoders) > 1:
+            parser.error(f'--arm {name} stands before all of {args.encoders}: '
+                         'it is of the --config or --encoder before it')
+        arms[name] = encoder or args.encoders[0], checkpoints
+    args.arm = arms
     return args
 
 
-def measure(args: argparse.Namespace) -> tuple[dict, dict]:
+def measure(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     """Score all encoders.
 
     Returns:
-        The scores of each arm, a dict of them by probe for each checkpoint,
-        and those of the colour by probe.
+        The scores of each arm, a dict of them by probe for each checkpoint;
+        the arm with the same encoder at random weights; and the scores of
+        the colour by probe.
     """
     from mmmedmask.engine.probing import build_probes, score_encoder
     probes = build_probes(args.data, args.dense, args.colors, args.size,
                           (*args.few, None), args.max_images,
                           args.split_folder, args.dense_size)
-    arms = {'random': list(range(len(args.arm[0]) - 1)),
-            **{arm[0]: arm[1:] for arm in args.arm}}
-    scores = {arm: [score_encoder(*_build(args, arm, source), probes)
-                    for source in sources] for arm, sources in arms.items()}
+    counts = {}
+    for encoder, checkpoints in args.arm.values():
+        counts[encoder] = max(counts.get(encoder, 0), len(checkpoints))
+    random = {encoder: 'random' if len(counts) == 1 else
+              f'random {os.path.basename(encoder[1])}' for encoder in counts}
+    sources = {random[encoder]: (encoder, range(count))
+               for encoder, count in counts.items()} | args.arm
+    scores = {
+        arm: [score_encoder(*_build(encoder, source, args.device), probes)
+              for source in places]
+        for arm, (encoder, places) in sources.items()}
     color = {f'{prefix}/{score.name}': score
              for prefix, probe in probes.items()
              for score in probe.plain_floor()}
-    return scores, color
+    return scores, {arm: random[encoder]
+                    for arm, (encoder, _) in args.arm.items()}, color
 
 
-def _build(args: argparse.Namespace, arm: str, source: int | str) -> tuple:
-    """Build an encoder of an arm, and what has the units of its images."""
+def _build(encoder: tuple[str, str], source: int | str, device: str) -> tuple:
+    """Build an encoder, and what has the units of its images.
+
+    ``source`` is a checkpoint, or the seed of random weights.
+    """
     from mmmedmask.apis.encoder_weights import (
         build_config_encoder,
         build_tile_encoder,
     )
-    options = dict(random_seed=source) if arm == 'random' else dict(
+    options = dict(random_seed=source) if isinstance(source, int) else dict(
         weights=source)
-    if args.config:
-        network, units = build_config_encoder(args.config, **options)
+    kind, name = encoder
+    if kind == 'config':
+        network, units = build_config_encoder(name, **options)
     else:
-        units = build_tile_encoder(args.encoder, **options)
+        units = build_tile_encoder(name, **options)
         network = units.network
-    return network.to(args.device), units
+    return network.to(device), units
 
 
-def tables(scores: dict, color: dict) -> list[list[list[str]]]:
+def tables(scores: dict, random: dict, color: dict) -> list[list[list[str]]]:
     """Arrange scores, and differences to random weights, in percent."""
-    import statistics
+    from statistics import fmean, stdev
 
-    from mmmedmask.evaluation.probes import paired_difference
+    from mmmedmask.evaluation.paired_tests import interval_of_mean
     names = list(color)
     header = ['encoder', 'n', *names]
     means, differences = [header], [header]
     for arm, rows in scores.items():
-        values = {name: [100 * row[name].value for row in rows]
-                  for name in names}
-        means.append([arm, str(len(rows)), *(
-            _spread(statistics.mean(column), statistics.stdev(column) if
-                    len(column) > 1 else None) for column in values.values())])
-        if arm == 'random':
+        if len(rows) == 1:
+            cells = [_score(rows[0][name]) for name in names]
+        else:
+            columns = [[100 * row[name].value for row in rows]
+                       for name in names]
+            cells = [f'{fmean(column):.1f} ± {stdev(column):.1f}'
+                     for column in columns]
+        means.append([arm, str(len(rows)), *cells])
+        if arm not in random:
             continue
-        cells = []
-        for name in names:
-            mean, spread, count = paired_difference(
-                dict(enumerate(values[name])),
-                {seed: 100 * row[name].value
-                 for seed, row in enumerate(scores['random'])})
-            cells.append(_spread(mean, spread if count > 1 else None, '+'))
-        differences.append([f'{arm} - random', str(count), *cells])
-    means.append(['colour alone', '', *(f'{100 * color[name].value:.1f}'
-                                        for name in names)])
-    means.append(['chance', '', *(f'{100 * color[name].floor:.1f}'
-                                  for name in names)])
+        pairs = list(zip(rows, scores[random[arm]], strict=False))
+        cells = [_interval(*pairs[0][0][name].less(pairs[0][1][name]))
+                 if len(pairs) == 1 else _interval(*interval_of_mean([
+                     ours[name].value - theirs[name].value
+                     for ours, theirs in pairs])) for name in names]
+        differences.append([f'{arm} - {random[arm]}', str(len(pairs)),
+                            *cells])
+    means.append(['colour alone', '', *map(_score, color.values())])
+    means.append(['chance', '', *(f'{100 * score.floor:.1f}'
+                                  for score in color.values())])
     return [means, differences]
 
 
-def _spread(mean: float, deviation: float | None, sign: str = '') -> str:
-    text = f'{mean:{sign}.1f}'
-    return text if deviation is None else f'{text} ± {deviation:.1f}'
+def _score(score) -> str:
+    return _interval(score.value, score.low, score.high, '')
+
+
+def _interval(value: float, low: float, high: float, sign: str = '+') -> str:
+    value, low, high = (f'{100 * number:{sign}.1f}'
+                        for number in (value, low, high))
+    return f'{value} [{low}, {high}]'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     from mmmedmask.util.atomic_files import write_csv
     try:
-        scores, color = measure(args)
+        scores, random, color = measure(args)
     except (ValueError, FileNotFoundError) as error:
         print(f'probe.py: {error}', file=sys.stderr)
         return 1
-    for rows in tables(scores, color):
+    for rows in tables(scores, random, color):
         rows.insert(1, ['---'] * len(rows[0]))
         print('\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n')
     if args.out:

@@ -1,6 +1,7 @@
 """Labelled images on which frozen encoders are probed, and their loading."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.datasets.tiles import list_images
 from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.util.nearest import did_you_mean
+from mmmedmask.util.table_files import check_cell, read_table
 
 SPLIT_NAMES = {'train': ('train', 'training', 'Training'),
                'test': ('test', 'Test', 'Testing', 'val', 'validation')}
@@ -73,9 +75,12 @@ def read_probe_sets(source: str | Path,
     """Find the training and the test images of a labelled data set.
 
     Args:
-        source: A folder with ``classes.txt``, as our converters write it; or
-            one with a folder per split (``train`` or ``training``, ``test``
-            or ``val``), each with a folder per class; or one with COCO's
+        source: A table with a row per image: ``path``, relative to the table's
+            folder, ``split`` (train or test), ``label`` or ``mask`` or both,
+            and perhaps ``group``. Or a folder with ``classes.txt``, as our
+            converters write it; or one with a folder per split (``train`` or
+            ``training``, ``test`` or ``val``), each with a folder per class;
+            or one with COCO's
             ``annotations/train.json`` and ``annotations/test.json``, whose
             instances become one mask per image; the images lie in its
             ``images``, or in the folder itself, as those of GlaS.
@@ -83,11 +88,14 @@ def read_probe_sets(source: str | Path,
 
     Raises:
         FileNotFoundError: If the folder is none of these.
-        ValueError: If the splits differ in their classes.
+        ValueError: If the splits differ in their classes, or a table has an
+            unknown split, no label, or an image twice.
     """
     source = Path(source)
+    if source.is_file():
+        return _read_listing(source)
     if not source.is_dir():
-        raise FileNotFoundError(f'there is no folder {source}')
+        raise FileNotFoundError(f'there is no folder or table {source}')
     if (source / CLASS_FILE).is_file():
         return tuple(
             _read_listed(source, split_folder, name)
@@ -136,6 +144,42 @@ def _read_listed(source: Path, split_folder: str, split: str) -> ProbeSet:
         labels=np.array([classes.index(row['label']) for row in rows]),
         groups=tuple(row['group'] for row in rows), masks=tuple(
             source / row['mask'] if row['mask'] else None for row in rows))
+
+
+def _read_listing(file: Path) -> tuple[ProbeSet, ProbeSet]:
+    table = read_table(file, ('path', 'split'))
+    if not {'label', 'mask'} & set(table.names):
+        raise ValueError(f'{file} has neither a column label nor a column '
+                         f'mask, but {table.names}')
+    labelled = 'label' in table.names
+    rows = {split: [] for split in ('train', 'test')}
+    lines = {}
+    for where, row in table.rows():
+        split = check_cell(where, 'split', row['split'], tuple(rows))
+        if labelled and not row['label']:
+            raise ValueError(f'{where}: label must not be empty')
+        image = os.path.normpath(file.parent / row['path'])
+        if image in lines:
+            raise ValueError(f'{where}: {row["path"]} is in {lines[image]}, '
+                             'too')
+        lines[image] = where
+        rows[split].append(row)
+    classes = [sorted({row['label'] for row in part}) if labelled else []
+               for part in rows.values()]
+    if not all(rows.values()) or classes[0] != classes[1]:
+        raise ValueError(
+            f'{file} has {len(rows["train"])} images to train, of the classes '
+            f'{classes[0]}, and {len(rows["test"])} to test, of {classes[1]}: '
+            'both must have images, of the same classes')
+    return tuple(ProbeSet(
+        paths=tuple(file.parent / row['path'] for row in part),
+        classes=tuple(classes[0]),
+        labels=np.array([classes[0].index(row['label']) for row in part])
+        if labelled else None,
+        groups=tuple(row['group'] for row in part)
+        if 'group' in table.names else None,
+        masks=tuple(file.parent / row['mask'] if row.get('mask') else None
+                    for row in part)) for part in rows.values())
 
 
 def _read_coco(file: Path, source: Path) -> ProbeSet:

@@ -4,8 +4,8 @@ A score says something beside its floors alone: the same encoder at random
 weights, and the colour of the image.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,6 +32,8 @@ class ProbeScore:
         value: Balanced accuracy in [0, 1], for dense probes the area under
             the ROC curve; ``low`` and ``high`` bound its 95 % interval.
         floor: What a constant answer scores.
+        draws: The score in each resample, (D,); the resamples depend on the
+            test images alone, not on the encoder. None where it is NaN.
     """
 
     name: str
@@ -39,6 +41,18 @@ class ProbeScore:
     low: float
     high: float
     floor: float
+    draws: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def less(self, other: 'ProbeScore') -> tuple[float, float, float]:
+        """Subtract the score of another encoder on the same test images.
+
+        Gives the difference and its 95 % bootstrap interval, paired by image
+        or by group; NaN where one of both is not defined.
+        """
+        difference = self.value - other.value
+        if self.draws is None or other.draws is None:
+            return difference, np.nan, np.nan
+        return difference, *percentile_interval(self.draws - other.draws)
 
 
 def knn_scores(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
@@ -154,14 +168,16 @@ def score_probe(name: str, labels: np.ndarray, scores: np.ndarray,
     """
     value = classification_scores(labels, scores).get(score, np.nan)
     low = high = np.nan
+    draws = None
     if np.isnan(value):
         log_warning(f'Probe {name}: {score} is NaN, since all samples of the '
                     f'test set are of class {labels[0]}.')
     else:
-        draws = bootstrap_scores(labels, scores, num_draws, groups=groups)
-        low, high = percentile_interval(draws[score])
+        draws = bootstrap_scores(labels, scores, num_draws,
+                                 groups=groups)[score]
+        low, high = percentile_interval(draws)
     floor = 0.5 if score == 'auc' else 1 / len(np.unique(labels))
-    return ProbeScore(name, float(value), low, high, floor)
+    return ProbeScore(name, float(value), low, high, floor, draws)
 
 
 def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
@@ -245,26 +261,14 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
         parts = [score_probe(name, labels, np.stack([1 - row, row], axis=1),
                              images, num_draws=200, score='auc')
                  for row in dense_scores(train, test, count, seed=seed)]
-        means = np.mean([(part.value, part.low, part.high)
-                         for part in parts], axis=0)
-        results.append(ProbeScore(name, *map(float, means), 0.5))
+        value = float(np.mean([part.value for part in parts]))
+        low = high = np.nan
+        draws = None
+        if not np.isnan(value):
+            draws = np.mean([part.draws for part in parts], axis=0)
+            low, high = percentile_interval(draws)
+        results.append(ProbeScore(name, value, low, high, 0.5, draws))
     return results
-
-
-def paired_difference(first: Mapping[int, float],
-                      second: Mapping[int, float]) -> tuple[float, float, int]:
-    """Compare the scores of two encoders over the seeds that both have.
-
-    Gives mean, standard deviation (n - 1; NaN for one seed) and number of the
-    differences. No seed in common is a ValueError.
-    """
-    seeds = sorted(set(first) & set(second))
-    if not seeds:
-        raise ValueError('no seed in common: '
-                         f'{sorted(first)} and {sorted(second)}')
-    differences = np.array([first[seed] - second[seed] for seed in seeds])
-    spread = differences.std(ddof=1) if len(seeds) > 1 else np.nan
-    return float(differences.mean()), float(spread), len(seeds)
 
 
 def unit_rows(values: np.ndarray) -> np.ndarray:

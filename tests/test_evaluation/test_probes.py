@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import cosine_similarity
 
 from mmmedmask.evaluation import probes
+from mmmedmask.evaluation.classification_scores import bootstrap_scores
 
 
 def planted(count, seed, strength, dims=12, classes=3):
@@ -119,14 +120,29 @@ def test_pixels_without_both_labels_cannot_be_probed():
     assert np.isnan(score.value)
 
 
-def test_differences_are_paired_by_seed():
-    mean, spread, count = probes.paired_difference({0: 3., 1: 5., 7: 9.},
-                                                   {0: 1., 1: 2., 2: 0.})
-    assert (mean, count) == (2.5, 2)
-    assert spread == pytest.approx(np.std([2, 3], ddof=1))
-    assert np.isnan(probes.paired_difference({0: 1.}, {0: 1.})[1])
-    with pytest.raises(ValueError, match=r'\[0\] and \[1\]'):
-        probes.paired_difference({0: 1.}, {1: 1.})
+def test_differences_are_paired_by_image():
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 60)
+    groups = [str(place // 4) for place in range(120)]
+    first, second = (np.eye(2)[np.where(random.random(120) < share, labels,
+                                        1 - labels)] for share in (.9, .6))
+    pair = [probes.score_probe('knn', labels, answers, groups)
+            for answers in (first, second)]
+    difference, low, high = pair[0].less(pair[1])
+    assert difference == pair[0].value - pair[1].value
+    # The same patients are drawn for both, by hand.
+    draws = [bootstrap_scores(labels, answers, 1000, groups=groups)[
+        'balanced_accuracy'] for answers in (first, second)]
+    assert (low, high) == tuple(np.quantile(draws[0] - draws[1],
+                                            [.025, .975]))
+    assert 0 < low < difference < high
+    assert pair[0].less(pair[0]) == (0, 0, 0)
+    dense = [probes.probe_pixels(pixels(6, seed, 1), pixels(8, 5, 1), (2, ))[0]
+             for seed in (0, 1)]
+    difference, low, high = dense[0].less(dense[1])
+    assert low <= difference <= high
+    none = probes.ProbeScore('knn', np.nan, np.nan, np.nan, .5)
+    assert np.isnan(pair[0].less(none)).all()
 
 
 @pytest.mark.parametrize(('train', 'labels', 'test', 'message'), [

@@ -170,9 +170,10 @@ class ProbeHook(WatchingHook):
         found = []
         for source in (data, self.dense):
             if self.optional and source is not None \
-                    and not Path(source).is_dir():
+                    and not Path(source).exists():
                 runner.logger.warning(
-                    f'ProbeHook: there is no folder {source}, nothing is '
+                    f'ProbeHook: there is no folder or table {source}, '
+                    'nothing is '
                     'probed on it; default_hooks.probe of the config names '
                     'another')
                 source = None

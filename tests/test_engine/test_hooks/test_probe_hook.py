@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -45,11 +46,13 @@ from mmmedmask.engine.probing import (
     BagProbe,
     DenseProbe,
     ImageProbe,
+    build_probes,
     score_encoder,
 )
 from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.util.atomic_files import write_csv
 
 
 def draw_disc(file, bright, random):
@@ -403,7 +406,7 @@ def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
         runner = run(tiny_classification, folder, [hook], epochs=1,
                      experiment_name=f'lost_{place}')
         log = next(Path(runner.log_dir).glob('*.log')).read_text()
-        assert f'there is no folder {tmp_path / "no"}' in log
+        assert f'there is no folder or table {tmp_path / "no"}' in log
         assert ('ProbeHook rests: there is nothing' in log) == (
             expected is None)
         assert (folder / 'probe.csv').is_file() == (expected is not None)
@@ -576,6 +579,55 @@ def test_sets_are_found_and_refused_by_name(discs, squares, tmp_path):
                       np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"\['a', 'b'\].*\['a', 'c'\]"):
         read_probe_sets(tmp_path / 'other')
+
+
+def test_a_table_lists_images_of_any_place(discs, squares, tmp_path):
+    whole = read_probe_sets(discs)
+    rows = [dict(path=os.path.relpath(path, tmp_path), split=split,
+                 label=part.classes[label], group=path.stem)
+            for split, part in zip(('train', 'test'), whole, strict=True)
+            for path, label in zip(part.paths, part.labels, strict=True)]
+
+    def write(rows):
+        write_csv(tmp_path / 'tiles.csv', rows[0], (row.values()
+                                                    for row in rows))
+        return tmp_path / 'tiles.csv'
+
+    # In any order.
+    listed = read_probe_sets(write(rows[::-1]))
+    for part, other in zip(whole, listed, strict=True):
+        assert [path.resolve() for path in other.paths] == [
+            path.resolve() for path in part.paths[::-1]]
+        assert other.classes == part.classes
+        assert other.labels.tolist() == part.labels[::-1].tolist()
+        assert other.groups == tuple(path.stem for path in other.paths)
+    # Without groups, which make other folds.
+    plain = write([{name: value for name, value in row.items()
+                    if name != 'group'} for row in rows])
+    floors = [[(score.name, score.value)
+               for score in build_probes(str(source), None)[
+                   'rgb'].plain_floor()] for source in (discs, plain)]
+    assert floors[0] == floors[1]
+    # Masks alone are enough for a dense probe.
+    masks = []
+    for split, part in zip(('train', 'test'), read_probe_sets(squares),
+                           strict=True):
+        for place, path in enumerate(part.paths):
+            name = f'{split}_{place}.png'
+            Image.fromarray(part.mask(place)).save(tmp_path / name)
+            masks.append(dict(path=path, split=split, mask=name))
+    masks[0]['mask'] = ''
+    dense = build_probes(None, str(write(masks)))['pixels']
+    assert dense.train.labels is None
+    assert len(list(dense.samples('train'))) == len(dense.train.paths) - 1
+    for wrong, message in (
+            ([rows[0] | dict(split='val')], "line 2: split .*'val'"),
+            ([rows[0] | dict(label='')], 'line 2: label must not be empty'),
+            ([rows[0], rows[0]], 'line 3: .* is in .*line 2, too'),
+            (rows[:12], r"0 to test, of \[\]"),
+            ([dict(path='a', split='train')], 'neither a column label nor')):
+        with pytest.raises(ValueError, match=message):
+            read_probe_sets(write(wrong))
 
 
 def test_versions_of_an_image(discs, tmp_path):
