@@ -49,17 +49,28 @@ def _measuring(layers: Collection[_BatchNorm]) -> Iterator[list[torch.Tensor]]:
             total += torch.cat([layer.running_mean, layer.running_var,
                                 layer.running_mean.new_ones(1)])
 
-        handles.append(layer.register_forward_hook(add))
+        handles += [layer.register_forward_pre_hook(_check_values),
+                    layer.register_forward_hook(add)]
         layer.momentum = 1.0
     try:
         yield totals
     finally:
-        for layer, handle, (momentum, buffers) in zip(layers, handles, saved,
-                                                      strict=True):
+        for handle in handles:
             handle.remove()
+        for layer, (momentum, buffers) in zip(layers, saved, strict=True):
             layer.momentum = momentum
             for buffer, value in zip(layer.buffers(), buffers, strict=True):
                 buffer.copy_(value)
+
+
+def _check_values(layer: _BatchNorm, inputs: tuple[torch.Tensor]) -> None:
+    features, = inputs
+    # SyncBN has those of the other ranks, too.
+    if features.numel() == layer.num_features and not isinstance(
+            layer, nn.SyncBatchNorm):
+        raise ValueError(
+            'BatchNorm statistics need more than one value per channel, a '
+            f'batch gives {tuple(features.shape)}: take more or larger images')
 
 
 @torch.no_grad()
@@ -73,7 +84,8 @@ def update_bn_statistics(model: nn.Module, batches: Iterable,
     is called several times for one batch counts each call. With
     ``others_rest`` all other layers are in evaluation mode, so that no
     dropout is drawn. All ranks must bring the same number of batches (SyncBN
-    talks at each); none is a ValueError.
+    talks at each); none is a ValueError, and so is a batch with one value per
+    channel.
 
     Returns the number of batches on this rank, and the names of layers that
     saw none; those keep their statistics.

@@ -151,6 +151,12 @@ def test_sync_batch_norm_counts_as_batch_norm():
     assert_statistics(model.state_dict(), expected)
     with pytest.raises(ValueError, match='no batch'):
         update_bn_statistics(TinyModel(), [], forward_features)
+    layer = nn.BatchNorm2d(3)
+    with pytest.raises(ValueError, match=r'batch gives \(1, 3, 1, 1\)'):
+        update_bn_statistics(layer, [torch.ones(1, 3, 1, 1)],
+                             nn.Module.__call__)
+    assert not layer._forward_pre_hooks
+    assert layer.momentum == .1
 
 
 @pytest.mark.parametrize('by_epoch', [False, True])
