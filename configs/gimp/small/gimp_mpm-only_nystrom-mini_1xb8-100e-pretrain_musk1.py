@@ -35,6 +35,8 @@ train_cfg = dict(max_epochs=max_epochs)
 auto_scale_lr = dict(base_batch_size=8)
 default_hooks = dict(
     checkpoint=dict(interval=max_epochs),
-    # The folds hold nothing out but test bags.
+    # The folds hold nothing out but test bags, and nothing is chosen by them.
+    probe=dict(
+        type='mmmedmask.ProbeHook', bags='test', interval=max_epochs),
     loss_floors=dict(
         type='mmmedmask.LossFloorsHook', interval=max_epochs, batch_size=8))

@@ -6,7 +6,10 @@ GlaS's crops have none and stay out. No tile is held back: LC25000's are copies
 of few sources, so an accuracy would say little.
 """
 
-_base_ = '../supervised_resnet18_8xb32-steplr-100e_nct.py'
+_base_ = [
+    '../supervised_resnet18_8xb32-steplr-100e_nct.py',
+    '../../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # A folder for each class.
@@ -46,4 +49,6 @@ auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [dict(_base_.steps, milestones=milestones)]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+    logger=dict(interval=20),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    probe=_base_.he_tiles_probe)

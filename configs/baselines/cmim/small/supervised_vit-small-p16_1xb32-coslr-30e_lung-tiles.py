@@ -2,7 +2,10 @@
 LC25000, as in the small run of ResNet-18, with the rate of the full run.
 """
 
-_base_ = '../supervised_vit-small-p16_8xb32-coslr-100e_nct.py'
+_base_ = [
+    '../supervised_vit-small-p16_8xb32-coslr-100e_nct.py',
+    '../../../_base_/he_tiles_probe.py',
+]
 
 # ========================= Frequently modified =========================
 # A folder for each class.
@@ -44,4 +47,6 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+    logger=dict(interval=20),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    probe=_base_.he_tiles_probe)
