@@ -26,4 +26,5 @@ default_hooks = dict(
         type='mmmedmask.LossFloorsHook',
         held_out=dict(split='val'),
         batch_size=4),
-    triplet_monitor=dict(type='mmmedmask.TripletMonitorHook'))
+    triplet_monitor=dict(
+        type='mmmedmask.TripletMonitorHook', held_out=dict(split='val')))

@@ -83,6 +83,7 @@ default_hooks = dict(
     logger=dict(interval=4),
     loss_floors=dict(
         held_out=dict(split='test'), batch_size=batch_size, interval=4),
+    triplet_monitor=dict(held_out=dict(split='test')),
     probe=dict(type='mmmedmask.ProbeHook', bags='test', interval=8),
     checkpoint=dict(interval=max_epochs, max_keep_ckpts=1),
     # It takes the time of some first stages, which a demo lacks.

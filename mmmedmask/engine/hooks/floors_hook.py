@@ -4,16 +4,15 @@ A loss that falls to what visible colour alone explains has learned no more.
 """
 
 import copy
-import random
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset, Subset
 
+from mmmedmask.engine.held_out import build_held_out, fixed_batches
 from mmmedmask.engine.hooks.panel_hook import LOSS_INFO
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.masked_reconstruction import (
@@ -21,12 +20,7 @@ from mmmedmask.engine.masked_reconstruction import (
     answer_masked,
     explain_missing,
 )
-from mmmedmask.engine.preserved_state import (
-    at_iteration,
-    evaluating,
-    preserve_random_state,
-    unwrap,
-)
+from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.functional.loss_floors import (
     Guesses,
     MaskedTargets,
@@ -67,10 +61,10 @@ class LossFloorsHook(WatchingHook):
     other models the hook says in the log that it rests.
 
     Args:
-        held_out: What is changed in the config of the training set to get
-            samples that are not trained on, such as ``dict(split='val')`` or
-            ``dict(data_root='other')``; with ``type``, a config of its own.
-            None: none are held out, and training samples are measured.
+        held_out: Samples that are not trained on, as in
+            :func:`~mmmedmask.engine.held_out.build_held_out`, such as
+            ``dict(split='val')``. None: none are held out, and training
+            samples are measured.
         interval: Epochs between two evaluations; there is one before
             training and one at the end.
         num_fit: Training samples that the guesses are fitted on at most.
@@ -120,12 +114,8 @@ class LossFloorsHook(WatchingHook):
     def _build_held_out(self, runner: Runner) -> Dataset | None:
         if self.held_out is None:
             return None
-        config = {} if 'type' in self.held_out else copy.deepcopy(
-            dict(runner.cfg.train_dataloader.dataset))
-        # Those of the training set are of no other split.
-        config.pop('indices', None)
         try:
-            return DATASETS.build({**config, **self.held_out})
+            return build_held_out(runner, self.held_out)
         except FileNotFoundError as error:
             if not self.optional:
                 raise
@@ -200,26 +190,13 @@ class LossFloorsHook(WatchingHook):
     def _answers(self, runner: Runner, dataset: Dataset,
                  number: int) -> Iterator[MaskedAnswer]:
         """The model's answers on samples taken evenly, on the CPU."""
-        model = unwrap(runner.model)
-        number = min(number, len(dataset))
-        indices = np.linspace(0, len(dataset) - 1, number).round().astype(int)
-        collate = runner.train_dataloader.collate_fn
-        with preserve_random_state(), at_iteration(runner, 0), \
-                evaluating(model), torch.no_grad():
-            # Some draw their masks from the global generators.
-            random.seed(0)
-            np.random.seed(0)
-            torch.manual_seed(0)
-            for start in range(0, number, self.batch_size):
-                batch = collate([
-                    dataset[int(index)]
-                    for index in indices[start:start + self.batch_size]])
-                data = model.data_preprocessor(batch, True)
-                prediction, targets, criterion = answer_masked(
-                    model, data['inputs'], data.get('data_samples'))
-                yield MaskedAnswer(prediction.cpu(), MaskedTargets(*(
-                    None if value is None else value.cpu()
-                    for value in targets)), criterion)
+        for data in fixed_batches(runner, dataset, number, self.batch_size):
+            prediction, targets, criterion = answer_masked(
+                unwrap(runner.model), data['inputs'],
+                data.get('data_samples'))
+            yield MaskedAnswer(prediction.cpu(), MaskedTargets(*(
+                None if value is None else value.cpu()
+                for value in targets)), criterion)
 
 
 def _copy_training_set(runner: Runner) -> Dataset:

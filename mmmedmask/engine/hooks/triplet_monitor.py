@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from mmmedmask.engine.held_out import build_held_out, fixed_batches
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
+from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
+from mmmedmask.util.checks import check_integer
 
 PREFIXES = ('tri_', 'd2_')
 MIN_ACTIVE = 0.01
@@ -42,33 +46,71 @@ class TripletMonitorHook(Hook):
     try if less than 1 % were active in the whole epoch. A model that logs no
     triplets is a ValueError.
 
+    ``held_out`` are patients who are not trained on. Their triplets, in one
+    batch, with the vectors of the model's own gene encoder, are logged before
+    the first step and after each epoch, to the visualizer
+    as ``held_out/tri_active`` and so on: many active ones there, where those
+    of training patients are satisfied, say that these patients were
+    remembered.
+
     Distances of pairs: ``ap`` of one class, ``an`` of two; ``img`` of
     slides, ``ge`` of genes. Triplets are dead through the genes alone if
     ``d2_an_ge - d2_ap_ge`` is far above the margin; neither vectors of length
     1 with the paper's margin nor the hardest triplets help then
     (docs/results/gimp_genes.md). Where the slides are farther apart than the
     genes, they have learned the triplets.
+
+    Args:
+        held_out: As in :func:`~mmmedmask.engine.held_out.build_held_out`;
+            None: nobody is held out.
+        num_held_out: Held-out patients at most, taken evenly.
     """
 
     priority = 'NORMAL'
 
-    def __init__(self) -> None:
+    def __init__(self, held_out: dict | None = None,
+                 num_held_out: int = 16) -> None:
+        self.held_out = held_out
+        self.num_held_out = check_integer('num_held_out', num_held_out, 2)
         self._values: list[dict[str, Tensor]] = []
+        self._dataset: Dataset | None = None
+
+    def before_train(self, runner) -> None:
+        if self.held_out is None:
+            return
+        dataset = build_held_out(runner, self.held_out)
+        if len(dataset) < get_world_size():
+            runner.logger.warning(
+                f'TripletMonitorHook: {len(dataset)} held-out patients are '
+                f'fewer than {get_world_size()} processes: they are not '
+                'looked at')
+            return
+        self._dataset = dataset
+        self._look(runner, 'before training', runner.iter)
+
+    def _look(self, runner, when: str, iteration: int) -> None:
+        """Log the triplets of the held-out patients."""
+        count = min(self.num_held_out, len(self._dataset))
+        # The triplets are of the patients of all ranks, as in training.
+        for batch in fixed_batches(runner, self._dataset, count, count,
+                                   shared=True):
+            values = _triplet_values(runner, unwrap(runner.model)(
+                **batch, mode='loss'))
+        totals = torch.stack([value.double() for value in values.values()])
+        all_reduce(totals, op='mean')
+        means = dict(zip(values, totals.tolist(), strict=True))
+        runner.visualizer.add_scalars(
+            {f'held_out/{name}': mean for name, mean in means.items()},
+            step=iteration)
+        runner.logger.info(f'Triplets of {count} held-out patients {when}: '
+                           f'{_text(means)}')
 
     def before_train_epoch(self, runner) -> None:
         self._values = []
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
-        values = {name: value.detach() for name, value in
-                  (outputs or {}).items() if name.startswith(PREFIXES)}
-        if 'tri_active' not in values:
-            raise ValueError(
-                f'TripletMonitorHook: {type(runner.model).__name__} logs no '
-                f'tri_active, but {sorted(outputs or {})}; remove the hook, '
-                'or give the model contrast_head=dict(type='
-                "'mmmedmask.TripletHead')")
-        self._values.append(values)
+        self._values.append(_triplet_values(runner, outputs or {}))
 
     def after_train_epoch(self, runner) -> None:
         if not self._values:
@@ -86,8 +128,10 @@ class TripletMonitorHook(Hook):
         runner.visualizer.add_scalars(
             {f'epoch/{name}': mean for name, mean in means.items()},
             step=runner.iter)
-        text = ', '.join(f'{name} {mean:.4g}' for name, mean in means.items())
+        text = _text(means)
         runner.logger.info(f'Triplets of epoch {runner.epoch + 1}: {text}')
+        if self._dataset is not None:
+            self._look(runner, f'after epoch {runner.epoch + 1}', runner.iter)
         if not means['tri_count']:
             runner.logger.warning(f'Triplets of epoch {runner.epoch + 1}: '
                                   f'{NO_TRIPLETS}')
@@ -99,6 +143,22 @@ class TripletMonitorHook(Hook):
                 f'active in epoch {runner.epoch + 1}, less than '
                 f'{100 * MIN_ACTIVE:g} %; they teach nothing '
                 f'({text}). {_advice(means, cross_fitted)}.')
+
+
+def _triplet_values(runner, outputs: Mapping[str, Tensor]
+                    ) -> dict[str, Tensor]:
+    values = {name: value.detach() for name, value in outputs.items()
+              if name.startswith(PREFIXES)}
+    if 'tri_active' not in values:
+        raise ValueError(
+            f'TripletMonitorHook: {type(runner.model).__name__} logs no '
+            f'tri_active, but {sorted(outputs)}; remove the hook, or give '
+            "the model contrast_head=dict(type='mmmedmask.TripletHead')")
+    return values
+
+
+def _text(means: Mapping[str, float]) -> str:
+    return ', '.join(f'{name} {mean:.4g}' for name, mean in means.items())
 
 
 def _advice(means: Mapping[str, float], cross_fitted: bool) -> str:

@@ -1,14 +1,24 @@
 """The monitor's means are those of the epoch, and dead triplets are told."""
 
+import itertools
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor, BaseModel
+from processes import evaluate_on_ranks
 from tiny_runs import TinyModel, tiny_runner
 from torch import nn
 
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
+from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
+from mmmedmask.registry import DATASETS, MODELS
 
 
 class Logger(BaseModel):
@@ -109,3 +119,90 @@ def test_a_model_without_triplets_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"TinyModel logs no tri_active, but "
                        r"\['loss', 'loss_a', 'loss_b'\]; remove"):
         watch(tmp_path, TinyModel())
+
+
+DATASET = dict(
+    type='mmmedmask.SlideOmicDataset', ann_file='cohort.csv', split='train',
+    feature_root='features',
+    expression=dict(path='expression.tsv', unit='fpkm'), pipeline=[
+        dict(type='mmmedmask.LoadSlideFeatures'),
+        dict(type='mmmedmask.LoadExpression'),
+        dict(type='mmmedmask.PackSlideOmicInputs')])
+
+
+def held_out_runner(folder):
+    """What the hook asks a runner for, with a GiMP on drawn patients."""
+    dataset = DATASETS.build(dict(DATASET, data_root=str(folder)))
+    torch.manual_seed(0)
+    model = MODELS.build(dict(
+        type='mmmedmask.GiMP', contrast_head=dict(
+            type='mmmedmask.TripletHead', margin=20.),
+        aggregator=dict(
+            type='mmmedmask.NystromAggregator', in_dims=5, embed_dims=8,
+            num_heads=2, num_landmarks=4, conv_kernel=5),
+        gene_encoder=dict(type='mmmedmask.LinearGeneEncoder', num_genes=40,
+                          embed_dims=8)))
+    model.data_preprocessor.gene_scale.set(dataset.fit_gene_scale())
+    scalars, lines = {}, []
+    hub = MessageHub.get_instance('held_out')
+    return SimpleNamespace(
+        model=model, iter=7, epoch=0, message_hub=hub, scalars=scalars,
+        cfg=Config(dict(train_dataloader=dict(
+            dataset=dict(DATASET, data_root=str(folder))))),
+        train_dataloader=SimpleNamespace(dataset=dataset,
+                                         collate_fn=pseudo_collate),
+        visualizer=SimpleNamespace(
+            add_scalars=lambda values, step: scalars.update(
+                values | dict(step=step))),
+        logger=SimpleNamespace(info=lines.append, warning=lines.append),
+        lines=lines)
+
+
+def test_triplets_of_held_out_patients(tmp_path):
+    folder = write_slide_omic_cohort(
+        tmp_path / 'cohort', num_cases=30, patches=(20, 30), dims=5,
+        num_genes=40, num_pathways=2, split_shares=(.5, .3, .2))
+    runner = held_out_runner(folder)
+    # Vectors that were given are of training patients; nobody else has one.
+    runner.model.gene_cache.give({'nobody': torch.zeros(8)})
+    hook = TripletMonitorHook(held_out=dict(split='val'))
+    hook.before_train(runner)
+    dataset = DATASETS.build(dict(DATASET, data_root=str(folder),
+                                  split='val'))
+    model = runner.model.eval()
+    with torch.no_grad():
+        batch = model.data_preprocessor(
+            pseudo_collate([dataset[place] for place in range(8)]))
+        vectors = model(**batch)['patient'].double()
+    labels = [sample.gt_label.item() for sample in batch['data_samples']]
+    active = []
+    for anchor, positive, negative in itertools.permutations(range(8), 3):
+        if labels[anchor] == labels[positive] != labels[negative]:
+            near, far = (((vectors[anchor] - vectors[other])**2).sum()
+                         for other in (positive, negative))
+            active.append(float(near - far + 20 > 0))
+    assert len(dataset) == 8
+    assert 0 < np.mean(active) < 1
+    assert runner.scalars['held_out/tri_active'] == pytest.approx(
+        np.mean(active), abs=1e-6)
+    assert runner.scalars['step'] == 7
+    line, = runner.lines
+    assert line.startswith('Triplets of 8 held-out patients before training')
+    whole = dict(runner.scalars)
+    # Again after an epoch, and as two processes of 4 patients each.
+    hook.after_train_iter(runner, 0, outputs=dict(
+        tri_active=torch.ones(()), tri_count=torch.ones(())))
+    hook.after_train_epoch(runner)
+    assert 'held-out patients after epoch 1' in runner.lines[-1]
+    assert whole.items() <= runner.scalars.items()
+
+    def work(rank):
+        alone = held_out_runner(folder)
+        TripletMonitorHook(held_out=dict(split='val')).before_train(alone)
+        return alone.scalars
+
+    for scalars in evaluate_on_ranks(work, tmp_path):
+        assert scalars == pytest.approx(whole, rel=1e-5)
+    few = TripletMonitorHook(held_out=dict(split='val'), num_held_out=4)
+    few.before_train(runner)
+    assert 'Triplets of 4 held-out' in runner.lines[-1]

@@ -1,0 +1,65 @@
+"""Samples that a run does not train on, the same ones each time."""
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from mmengine.dist import get_rank, get_world_size
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
+
+from mmmedmask.engine.preserved_state import (
+    at_iteration,
+    evaluating,
+    preserve_random_state,
+    unwrap,
+)
+
+
+def build_held_out(runner: Runner, change: Mapping) -> Dataset:
+    """Build the training set with other samples.
+
+    Args:
+        change: What is changed in the config of the training set, such as
+            ``dict(split='val')`` or ``dict(data_root='other')``; with
+            ``type``, a config of its own.
+    """
+    config = {} if 'type' in change else copy.deepcopy(
+        dict(runner.cfg.train_dataloader.dataset))
+    # Those of the training set are of no other split.
+    config.pop('indices', None)
+    return DATASETS.build({**config, **change})
+
+
+def fixed_batches(runner: Runner, dataset: Dataset, number: int,
+                  batch_size: int, shared: bool = False) -> Iterator[dict]:
+    """Give samples, taken evenly, as the model takes them.
+
+    Views and masks are those of iteration 0 each time. The model is in
+    evaluation mode and without gradients until the last batch is taken; the
+    run's random state stays.
+
+    Args:
+        number: Samples at most.
+        shared: Whether each rank gets its share of the samples, for models
+            whose loss gathers those of all ranks; else each gets all.
+    """
+    model = unwrap(runner.model)
+    number = min(number, len(dataset))
+    indices = np.linspace(0, len(dataset) - 1, number).round().astype(int)
+    if shared:
+        indices = indices[get_rank()::get_world_size()]
+    collate = runner.train_dataloader.collate_fn
+    with preserve_random_state(), at_iteration(runner, 0), \
+            evaluating(model), torch.no_grad():
+        # Some draw their masks from the global generators.
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+        for start in range(0, len(indices), batch_size):
+            yield model.data_preprocessor(collate([
+                dataset[int(index)]
+                for index in indices[start:start + batch_size]]), True)
