@@ -1,8 +1,9 @@
 """Read recipes: what the rows and columns of a paper's table are.
 
 A recipe is a yaml file beside the configs, ``configs/<family>/recipes/``. A
-row is a chain of configs, its stages; a column is a metric of one stage.
-Everything about a file that can be said without its configs is checked here.
+row is a chain of configs, its stages; a column is a metric of one stage. What
+tables share stands once, in the file that ``base`` names. Everything about a
+file that can be said without its configs is checked here.
 """
 
 import re
@@ -185,7 +186,7 @@ class Recipe:
 
 
 def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe.
+    """Read a recipe, with what its base has.
 
     A ValueError if it is none: with the file, the key, the offending value and
     what would be valid.
@@ -193,10 +194,7 @@ def read_recipe(path: str | Path) -> Recipe:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'there is no recipe {str(path)!r}')
-    try:
-        content = yaml.load(path.read_text(encoding='utf-8'), _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f'{path} is not yaml: {error}') from None
+    content = _load(path)
     try:
         return _read_recipe(path, content)
     except ValueError as error:
@@ -204,9 +202,14 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def find_recipes() -> dict[str, Path]:
-    """Find the recipes that come with the configs, sorted by name."""
+    """Find the recipes that come with the configs, sorted by name.
+
+    A file whose name begins with ``_`` is a base of others, and no table.
+    """
     found: dict[str, Path] = {}
     for path in sorted(find_config_folder().rglob(f'{RECIPE_FOLDER}/*.yml')):
+        if path.stem.startswith('_'):
+            continue
         if path.stem in found:
             raise ValueError(f'two recipes have the name {path.stem!r}: '
                              f'{found[path.stem]} and {path}')
@@ -244,15 +247,76 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _load(path: Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Load a file, merged into its base.
+
+    Each file is checked alone, so that a message names the one to mend.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding='utf-8'), _Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(f'{path} is not yaml: {error}') from None
+    try:
+        base = _read_file(content).get('base')
+        if base is None:
+            return content
+        children = (*children, path.name)
+        below = _load(_locate_base(path, base, children), children)
+    except ValueError as error:
+        # What is wrong with a base begins with its path.
+        raise ValueError(f'{path}: {error}') from None
+    del content['base']
+    try:
+        return _merge(below, content)
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from None
+
+
+def _locate_base(path: Path, base: str, children: tuple[str, ...]) -> Path:
+    if Path(base).name != base:
+        raise ValueError('base must be the name of a file beside the recipe, '
+                         f'got {base!r}')
+    if base in children:
+        raise ValueError('base leads back to where it came from: '
+                         f'{" -> ".join((*children, base))}')
+    valid = sorted(file.name for file in path.parent.glob('*.yml')
+                   if file.name not in children)
+    if base not in valid:
+        raise ValueError(
+            f'base is {base!r}, and there is no such file beside the recipe.'
+            f'{_nearest(base, valid)} There are '
+            f'{", ".join(valid) or "no others"}')
+    return path.with_name(base)
+
+
+def _merge(base: dict, content: dict, prefix: str = '') -> dict:
+    """Merge as configs do: dicts key by key, all else is replaced."""
+    merged = dict(base)
+    for key, value in content.items():
+        old = merged.get(key)
+        if isinstance(value, dict) and old is not None:
+            if not isinstance(old, dict):
+                raise ValueError(
+                    f'{prefix}{key} has keys and values, and the base has '
+                    f'{old!r} there: write that with keys, too')
+            value = _merge(old, value, f'{prefix}{key}.')
+        merged[key] = value
+    return merged
+
+
+def _read_file(content: Any, needed: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read the keys of a file; one that has a base or is one may lack any."""
+    return _read_keys(content, '', dict(
+        base=_text, name=_name, title=_text, paper=_text,
+        notes=_list_of(_text, empty=True), seeds=_list_of(_read_seed),
+        folds=_text, columns=_list_of(_read_column),
+        options=_dict_of(_read_options), small=_dict_of(_read_change),
+        data=_read_data, rows=_list_of(_read_row), against=_text), needed)
+
+
 def _read_recipe(path: Path, content: Any) -> Recipe:
-    values = _read_keys(
-        content, '', dict(
-            name=_name, title=_text, paper=_text,
-            notes=_list_of(_text, empty=True), seeds=_list_of(_read_seed),
-            folds=_text, columns=_list_of(_read_column),
-            options=_dict_of(_read_options), small=_dict_of(_read_change),
-            data=_read_data, rows=_list_of(_read_row), against=_text),
-        ('name', 'title', 'paper', 'seeds', 'columns', 'rows'))
+    values = _read_file(
+        content, ('name', 'title', 'paper', 'seeds', 'columns', 'rows'))
     if values['name'] != path.stem:
         raise ValueError(f'name is {values["name"]!r}, and the file is called '
                          f'{path.name!r}')

@@ -1,9 +1,11 @@
 """Recipes are read, and what is wrong with one is said."""
 
 import pytest
+import yaml
 from recipe_check import check_recipe
 from tiny_recipe import pretrain, tiny_recipe, write_recipe
 
+from mmmedmask.experiments import schema
 from mmmedmask.experiments.schema import locate_recipe, read_recipe
 
 STAGE = ('rows', 0, 'stages', 'pretrain')
@@ -115,6 +117,66 @@ def test_refuses_a_key_that_is_there_twice(tmp_path):
     path.write_text(path.read_text() + 'name: again\n')
     with pytest.raises(ValueError, match="'name' is there twice"):
         read_recipe(path)
+
+
+def write_base(path, name='_base.yml', **content):
+    """Write a file beside a recipe."""
+    path.with_name(name).write_text(yaml.safe_dump(content))
+
+
+def test_a_base_is_merged_as_those_of_configs_are(tmp_path):
+    content = tiny_recipe(base='_middle.yml')
+    columns, seeds = content.pop('columns'), content.pop('seeds')
+    content['small'] = {'pretrain': {'options': {'train_cfg.max_epochs': 2}}}
+    path = write_recipe(tmp_path, content)
+    write_base(path, '_middle.yml', base='_base.yml', seeds=seeds, small={
+        'pretrain': {'options': {'train_dataloader.batch_size': 8}}})
+    write_base(path, seeds=[5, 6, 7], columns=columns, folds='splits', small={
+        'pretrain': {'options': {'train_cfg.max_epochs': 1}},
+        'classify': {'options': {'train_cfg.max_epochs': 1}}})
+    recipe = read_recipe(path)
+    assert recipe.path == path
+    assert recipe.seeds == (0, 1)
+    assert recipe.folds == 'splits'
+    assert [column.name for column in recipe.columns] == ['accuracy']
+    assert {stage: change.options for stage, change in recipe.small.items()
+            } == {'pretrain': {'train_cfg.max_epochs': 2,
+                               'train_dataloader.batch_size': 8},
+                  'classify': {'train_cfg.max_epochs': 1}}
+    path.write_text(path.read_text() + 'folds: null\n')
+    assert read_recipe(path).folds is None
+
+
+@pytest.mark.parametrize(('base', 'message'), [
+    ('_bsae.yml', "base is '_bsae.yml', and there is no such file beside the "
+     'recipe. Did you mean _base.yml'),
+    ('../_base.yml', 'base must be the name of a file beside the recipe, got '
+     "'../_base.yml'"),
+    ('tiny.yml', 'base leads back to where it came from: tiny.yml -> '
+     'tiny.yml'),
+    ('_back.yml', 'leads back .*: tiny.yml -> _back.yml -> tiny.yml'),
+    ('_wrong.yml', "_wrong.yml: the file has the unknown key 'colums'. Did "
+     'you mean columns'),
+    ('_base.yml', r"small.classify has keys and values, and the base has 'x' "
+     'there: write that with keys, too'),
+    ('_empty.yml', '_empty.yml: the file must have keys and values, got None'),
+])
+def test_says_what_is_wrong_with_a_base(base, message, tmp_path):
+    path = write_recipe(tmp_path, tiny_recipe(base=base))
+    write_base(path, small={'classify': 'x'})
+    write_base(path, '_back.yml', base='tiny.yml')
+    write_base(path, '_wrong.yml', colums=[])
+    path.with_name('_empty.yml').write_text('')
+    with pytest.raises(ValueError, match=message) as caught:
+        read_recipe(path)
+    assert str(caught.value).startswith(f'{path}: ')
+
+
+def test_a_base_is_no_table(tmp_path, monkeypatch):
+    path = write_recipe(tmp_path)
+    write_base(path, seeds=[0])
+    monkeypatch.setattr(schema, 'find_config_folder', lambda: tmp_path)
+    assert schema.find_recipes() == {'tiny': path}
 
 
 def test_merge_keys_of_yaml_work(tmp_path):
