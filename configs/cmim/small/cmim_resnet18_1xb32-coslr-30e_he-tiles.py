@@ -7,7 +7,7 @@ the optimiser and target of the config for your own tiles.
 
 _base_ = [
     '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py',
-    '../../_base_/he_tiles_probe.py',
+    '../../_base_/he_tiles_pretrain.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -36,9 +36,7 @@ param_scheduler = [dict(_base_.warm_up, end=warm_up_iters), _base_.cosine]
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
-    probe=_base_.he_tiles_probe,
+    _base_.he_tiles_hooks,
     # None of these tiles are held out.
     loss_floors=dict(held_out=None),
-    logger=dict(interval=20),
-    checkpoint=dict(interval=5, max_keep_ckpts=1),
     reconstruction_panel=dict(interval=10))

@@ -4,7 +4,7 @@ small run, with the rate of the full one. Images of 128 pixels have 64 patches.
 
 _base_ = [
     '../mae_vit-small-p16_8xb32-coslr-800e_nct.py',
-    '../../../_base_/he_tiles_probe.py',
+    '../../../_base_/he_tiles_pretrain.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -27,10 +27,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=num_workers,
     dataset=dict(
-        _delete_=True,
-        type='mmmedmask.TileFolder',
-        data_root=data_root,
-        pipeline=train_pipeline))
+        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [
@@ -39,7 +36,6 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
-    probe=_base_.he_tiles_probe,
+    _base_.he_tiles_hooks,
     # None of these tiles are held out.
-    loss_floors=dict(held_out=None),
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+    loss_floors=dict(held_out=None))

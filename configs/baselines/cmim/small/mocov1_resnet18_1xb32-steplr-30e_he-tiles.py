@@ -4,7 +4,7 @@ falls at the same shares of the run as in 200 epochs.
 
 _base_ = [
     '../mocov1_resnet18_8xb32-steplr-200e_nct.py',
-    '../../../_base_/he_tiles_probe.py',
+    '../../../_base_/he_tiles_pretrain.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -29,13 +29,8 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=num_workers,
     dataset=dict(
-        _delete_=True,
-        type='mmmedmask.TileFolder',
-        data_root=data_root,
-        pipeline=train_pipeline))
+        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
-default_hooks = dict(
-    probe=_base_.he_tiles_probe,
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+default_hooks = _base_.he_tiles_hooks

@@ -6,7 +6,7 @@ full run, whose schedule is twenty times as long.
 
 _base_ = [
     '../spark_sparse-resnet18_8xb32-coslr-800e_nct.py',
-    '../../../_base_/he_tiles_probe.py',
+    '../../../_base_/he_tiles_pretrain.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -28,10 +28,7 @@ train_dataloader = dict(
     batch_size=32,
     num_workers=num_workers,
     dataset=dict(
-        _delete_=True,
-        type='mmmedmask.TileFolder',
-        data_root=data_root,
-        pipeline=train_pipeline))
+        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
 param_scheduler = [
     dict(_base_.warm_up, end=warmup_epochs),
     dict(_base_.cosine, begin=warmup_epochs),
@@ -41,7 +38,6 @@ optim_wrapper = dict(optimizer=dict(lr=base_lr))
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
-    probe=_base_.he_tiles_probe,
+    _base_.he_tiles_hooks,
     # None of these tiles are held out.
-    loss_floors=dict(held_out=None),
-    logger=dict(interval=20), checkpoint=dict(interval=5, max_keep_ckpts=1))
+    loss_floors=dict(held_out=None))

@@ -1,0 +1,31 @@
+"""What the small pre-training runs on H&E tiles have in common: the kind of
+data set, and hooks with probes.
+
+The keys are taken up by name, ``default_hooks = _base_.he_tiles_hooks``: a run
+inherits its method from another file. Where one of the two folders of the
+probes is not there, the run says so and goes on.
+"""
+
+# ========================= Frequently modified =========================
+# A folder per class below training and test, as CRC5 has them.
+he_labelled_tiles = 'data/crc5'
+# A folder of tools/dataset_converters/convert.py glas.
+he_masked_images = 'data/glas'
+
+# ====================== Unmodified in most cases =======================
+# In the place of NCT.
+he_tiles = dict(_delete_=True, type='mmmedmask.TileFolder')
+he_tiles_hooks = dict(
+    logger=dict(interval=20),
+    checkpoint=dict(interval=5, max_keep_ckpts=1),
+    probe=dict(
+        type='mmmedmask.ProbeHook',
+        data=he_labelled_tiles,
+        dense=he_masked_images,
+        # Without their colour.
+        colors=['gray'],
+        size=128,
+        few=[5, None],
+        max_images=400,
+        interval=10,
+        optional=True))
