@@ -1,1 +1,1 @@
-"""Contract tests for those who add a backbone or an aggregator."""
+"""Contract tests of new backbones, aggregators and masking strategies."""
