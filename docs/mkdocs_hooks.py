@@ -1,9 +1,9 @@
 """Hooks of MkDocs: the READMEs of configs and the API as pages, and links.
 
 In the repository a page links to ``../configs/gimp/README.md`` and to config
-files. On the site the READMEs are pages, and what is no page is named without
-a link. Each folder of the package has a page with its public modules, which
-mkdocstrings reads without importing them.
+files. On the site the READMEs are pages, and what is not a page is named
+without a link. Each folder of the package has a page with its public modules,
+which mkdocstrings reads without importing them.
 """
 
 import ast
