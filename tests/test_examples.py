@@ -19,9 +19,9 @@ MODULES = [name for folder in ('functional', 'apis', 'util')
 
 
 def public(module):
-    """Functions that a module defines for others."""
+    """Functions and classes that a module defines for others."""
     return {name: member for name, member in vars(module).items()
-            if inspect.isfunction(member)
+            if (inspect.isfunction(member) or inspect.isclass(member))
             and member.__module__ == module.__name__
             and not name.startswith('_')}
 
@@ -39,8 +39,8 @@ def test_examples_run(name, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('name', [
     name for name in MODULES if not name.startswith('mmmedmask.util')])
-def test_public_functions_have_an_example(name):
-    bare = [found for found, member in public(
+def test_what_is_public_has_an_example(name):
+    bare = [public_name for public_name, member in public(
         importlib.import_module(name)).items()
-        if '>>> ' not in (inspect.getdoc(member) or '')]
+        if '>>> ' not in (member.__doc__ or '')]
     assert bare == []

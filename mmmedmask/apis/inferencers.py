@@ -80,6 +80,20 @@ class Inferencer:
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If weights do not fit, or the model is of another kind.
+
+    Example:
+        >>> class Ranges(Inferencer):
+        ...     def infer(self, batch):
+        ...         return [dict(largest=int(image.max()))
+        ...                 for image in batch['inputs']]
+        >>> pipeline = [dict(type='mmmedmask.LoadTile'),
+        ...             dict(type='mmmedmask.PackTile')]
+        >>> config = Config(dict(
+        ...     default_scope='mmpretrain',
+        ...     model=dict(type='GlobalAveragePooling'),
+        ...     test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+        >>> Ranges(config)(np.full((4, 4, 3), 9, 'uint8'))
+        [{'input': None, 'largest': 9}]
     """
 
     #: Methods that the model must have.
@@ -191,6 +205,16 @@ class ClassificationInferencer(Inferencer):
     The results are dicts of ``label`` (a number), ``class`` (its name, None
     if neither the checkpoint nor the config knows it), ``score`` and
     ``scores``, an array (K, ) that sums to 1.
+
+    Example:
+        >>> from mmmedmask.config_files import load_config, model_index
+        >>> from mmmedmask.shrinking.shrink import shrink_config
+        >>> name = 'vit-base-p16_msmae_1xb256-100e_brain-tumor-mri'
+        >>> config = shrink_config(load_config(model_index()[name]), 'run')
+        >>> infer = ClassificationInferencer(config)
+        >>> result, = infer(np.zeros((8, 8), 'uint8'))
+        >>> result['scores'].shape
+        (4,)
     """
 
     needs = ('predict', 'head')
@@ -226,6 +250,12 @@ class EmbeddingInferencer(Inferencer):
     The results are dicts of ``embedding``, an array (D, ), and ``maps``, a
     list of arrays (D, h, w), one per stage of a CNN or the last block of a
     transformer. The embedding is the mean of the maps.
+
+    Example:
+        >>> infer = EmbeddingInferencer('cmim_resnet18_8xb32-coslr-800e_nct')
+        >>> result, = infer(np.zeros((64, 64, 3), 'uint8'))
+        >>> [level.shape for level in result['maps']][-1]
+        (512, 2, 2)
     """
 
     needs = ('backbone', )
@@ -266,6 +296,13 @@ class ReconstructionInferencer(Inferencer):
     The results are dicts of ``query`` and ``key``, the two views as RGB
     pictures (H, W, 3), ``reconstruction``, ``mask``, an array (gh, gw), and
     ``weight``, an array (H, W) of where the loss counts.
+
+    Example:
+        >>> infer = ReconstructionInferencer(
+        ...     'cmim_resnet18_8xb32-coslr-800e_nct')
+        >>> result, = infer(np.zeros((64, 64, 3), 'uint8'))
+        >>> result['reconstruction'].shape, result['mask'].shape
+        ((224, 224, 3), (7, 7))
     """
 
     needs = ('reconstruct', 'head')
@@ -304,6 +341,16 @@ class AttentionInferencer(Inferencer):
 
     The results are dicts of ``attention``, an array (gh, gw) that sums to 1,
     and ``picture``, the image that the model saw, RGB (H, W, 3).
+
+    Example:
+        >>> from mmmedmask.config_files import load_config, model_index
+        >>> from mmmedmask.shrinking.shrink import shrink_config
+        >>> name = 'vit-base-p16_msmae_1xb256-100e_brain-tumor-mri'
+        >>> config = shrink_config(load_config(model_index()[name]), 'run')
+        >>> infer = AttentionInferencer(config)
+        >>> result, = infer(np.zeros((8, 8), 'uint8'))
+        >>> bool(abs(result['attention'].sum() - 1) < 1e-5)
+        True
     """
 
     needs = ('attention_maps', )

@@ -27,6 +27,12 @@ class ExchangeCurve:
             (P, ), in [-1, 1]; below 0 if the answer turns to the other's.
         auc: AUC of the answers against the own classes, shape (P, ).
         untouched_auc: The same with no patch exchanged.
+
+    Example:
+        >>> places, change = np.array([0., .5, 1.]), np.array([-.4, 0., 0.])
+        >>> curve = ExchangeCurve(places, change, np.array([.6, .9, .9]), .9)
+        >>> float(curve.places[curve.change.argmin()])  # the first patches
+        0.0
     """
 
     places: np.ndarray

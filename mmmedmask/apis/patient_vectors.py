@@ -33,6 +33,13 @@ class Embeddings:
             (CLS_img) and ``genes`` (CLS_ge), float32 (N, d) each. Rows of
             patients without slides or genes are NaN in ``image`` and
             ``genes``; vectors per class are one after the other.
+
+    Example:
+        >>> found = Embeddings(
+        ...     ['p1', 'p2'], np.array([1, 0]), ['luad', 'lusc'],
+        ...     {'patient': np.ones((2, 16), np.float32)})
+        >>> [found.classes[label] for label in found.labels]
+        ['lusc', 'luad']
     """
 
     case_ids: Sequence[str]

@@ -22,6 +22,11 @@ class BagEvidence:
             patch alone, shape (K, N); None if the model has no classes.
         bag_scores: Probabilities of the classes for the bag, shape (K, ),
             or None.
+
+    Example:
+        >>> evidence = BagEvidence(np.array([[.1, .7, .2]]), (), None, None)
+        >>> int(evidence.attention[0].argmax())
+        1
     """
 
     attention: np.ndarray

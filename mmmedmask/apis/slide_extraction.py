@@ -49,6 +49,11 @@ class SlideResult:
     ``slide_mpp`` (micrometres per pixel) are those of the finest level,
     ``tile_mpp`` that of a tile; ``num_tiles`` is None if it failed; it took
     seconds from its plan to its end.
+
+    Example:
+        >>> result = SlideResult('a', 'failed', error='it has no resolution')
+        >>> result.num_tiles is None
+        True
     """
 
     slide_id: str

@@ -35,6 +35,12 @@ class SlideInferencer(ClassificationInferencer):
             was trained on; None takes files of features alone.
         tiling: Which tiles of a slide are encoded; None takes the defaults.
         slide_mpp: Micrometres per pixel of slides whose files do not tell.
+
+    Example:
+        >>> torch.save(torch.randn(5, 1024), 'slide.pt')
+        >>> infer = SlideInferencer('abmil_1xb8-coslr-70e_tcga-nsclc')
+        >>> infer('slide.pt')[0]['attention'].shape
+        (1, 5)
     """
 
     needs = ('aggregator', )

@@ -68,6 +68,11 @@ class PairedCohort(Conversion):
         tile_size: Side in pixels that tiles are resized to.
         shares: Shares of the bags that go to train, val and test.
         seed: Of the bags, splits, pairs and the random network.
+
+    Example:
+        >>> PairedCohort([Path('acc'), Path('scc')], [Path('acc.csv')])
+        Traceback (most recent call last):
+        ValueError: 2 folders of tiles need as many files of genes, got 1
     """
 
     tiles: Sequence[Path]

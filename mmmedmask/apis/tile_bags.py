@@ -31,7 +31,12 @@ from mmmedmask.util.table_files import read_table
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture; tiles of one source have the same ``group``."""
+    """A picture; tiles of one source have the same ``group``.
+
+    Example:
+        >>> str(Tile(Path('tiles/scc/1.png'), 'scc', group='patient-7'))
+        'scc/1.png'
+    """
 
     path: Path
     label: str
@@ -43,7 +48,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileBag:
-    """Tiles of one class; ``split`` is empty while there is none."""
+    """Tiles of one class; ``split`` is empty while there is none.
+
+    Example:
+        >>> tiles = tuple(Tile(Path(f'{number}.png'), 'scc', 'patient-7')
+        ...               for number in range(3))
+        >>> len(TileBag('scc-0000', 'scc', tiles, split='train').tiles)
+        3
+    """
 
     name: str
     label: str

@@ -24,6 +24,10 @@ class TokenCounts(NamedTuple):
 
     Masked ones are hidden from the encoder and reconstructed by the decoder;
     thrown ones are seen by neither.
+
+    Example:
+        >>> sum(TokenCounts(masked=88, thrown=59, visible=49))
+        196
     """
 
     masked: int
@@ -35,6 +39,12 @@ class TokenPartition(NamedTuple):
     """Which tokens go where: ids (B, M), (B, T) and (B, V), ascending.
 
     They count the grid row by row.
+
+    Example:
+        >>> partition = TokenPartition(*map(torch.tensor, (
+        ...     [[1]], [[2]], [[0, 3]])))
+        >>> partition.flags()
+        tensor([[ 0,  1, -1,  0]])
     """
 
     masked: Tensor

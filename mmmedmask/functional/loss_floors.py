@@ -26,6 +26,11 @@ class MaskedTargets(NamedTuple):
         weight: Where the loss counts, shape (B, P), in [0, 1].
         features: What a linear guess may use, shape (B, F), or None.
         guess: A ready guess from what is visible, shape (B, C), or None.
+
+    Example:
+        >>> values = torch.rand(2, 9, 3)  # 2 samples, 9 places, 3 channels
+        >>> MaskedTargets(values, weight=torch.ones(2, 9)).features is None
+        True
     """
 
     values: Tensor
@@ -38,6 +43,12 @@ class Guesses(NamedTuple):
     """What was fitted: the best value (C,) for all samples, and a line.
 
     Its coefficients, (F + 1, C), are those of the features and a constant.
+
+    Example:
+        >>> targets = MaskedTargets(torch.tensor([[[1.], [3.]]]),
+        ...                         torch.ones(1, 2))
+        >>> fit_guesses([targets], 'squared')
+        Guesses(criterion='squared', constant=tensor([2.], ...), line=None)
     """
 
     criterion: str

@@ -23,7 +23,12 @@ MININGS = ('all', 'batch_hard', 'semi_hard', 'random')
 
 
 class Triplets(NamedTuple):
-    """Numbers of the patients of each triplet, shape (T, ), int64."""
+    """Numbers of the patients of each triplet, shape (T, ), int64.
+
+    Example:
+        >>> Triplets(*torch.tensor([[0, 1], [1, 0], [2, 2]])).negative
+        tensor([2, 2])
+    """
 
     anchor: Tensor
     positive: Tensor
@@ -43,6 +48,12 @@ class TripletLoss(NamedTuple):
         negative_image: The same over all pairs of different classes.
         positive_genes: As ``positive_image``, of the gene halves.
         negative_genes: As ``negative_image``, of the gene halves.
+
+    Example:
+        >>> vectors = torch.tensor([[0.], [1.], [9.]])
+        >>> found = triplet_loss(vectors, None, torch.tensor([0, 0, 1]))
+        >>> found.num_triplets, found.active_share
+        (tensor(2), tensor(0.))
     """
 
     loss: Tensor

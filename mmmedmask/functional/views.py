@@ -28,6 +28,10 @@ class Crops(NamedTuple):
     """Boxes of a batch, in whole pixels (int64), each field of shape (B,).
 
     ``flip`` is True where the view is mirrored left to right.
+
+    Example:
+        >>> Crops(*torch.tensor([[0], [4], [8], [6], [1]])).width
+        tensor([6])
     """
 
     top: Tensor
@@ -54,6 +58,12 @@ class Colors:
         stain_factors: Factors of the amounts of haematoxylin and eosin
             (1 = unchanged), shape (B, 2).
         stain_shifts: What is added to them, in optical density, (B, 2).
+
+    Example:
+        >>> uniform = torch.rand(2, COLOR_DRAWS, dtype=torch.float64)
+        >>> colors = ColorFamily(brightness=0).draw(uniform)
+        >>> colors.factors[:, 0]
+        tensor([1., 1.], dtype=torch.float64)
     """
 
     jitter: Tensor
@@ -199,6 +209,12 @@ class ViewFamily:
         vertical_flip_prob: Probability of a top-bottom flip.
         max_angle: Largest rotation in degrees, in [0, 180].
         max_shear: Largest shear in degrees, in [0, 45].
+
+    Example:
+        >>> ViewFamily(scale=(.5, 1)).axis_aligned
+        True
+        >>> ViewFamily(max_angle=180).axis_aligned
+        False
     """
 
     scale: tuple[float, float] = (0.2, 1.0)
@@ -247,6 +263,13 @@ class ColorFamily:
 
     Raises:
         ValueError: If a value is outside its range.
+
+    Example:
+        >>> uniform = torch.rand(2, COLOR_DRAWS, dtype=torch.float64)
+        >>> ColorFamily(stain_prob=1).draw(uniform).stain
+        tensor([True, True])
+        >>> ColorFamily(saturation=0, hue=0, gray_prob=0).needs_rgb
+        False
     """
 
     brightness: float = 0.4
