@@ -1,7 +1,7 @@
 """Read config files without importing PyTorch.
 
-A plan of hundreds of runs is a matter of configs alone: whoever asks for one
-does not wait for the libraries that train.
+A plan of hundreds of runs is a matter of configs alone: planning does not
+wait for the libraries that train.
 """
 
 import ast

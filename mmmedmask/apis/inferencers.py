@@ -231,7 +231,7 @@ class ClassificationInferencer(Inferencer):
                 'score': float(scores[label]), 'scores': scores}
 
     def classes(self) -> Sequence[str]:
-        """Names of the classes, () if nobody knows them."""
+        """Names of the classes, () if neither model nor config has them."""
         known = getattr(self.model, '_dataset_meta', {}).get('classes')
         for node in self._loader_nodes():
             known = known or (node.get('metainfo') or {}).get('classes')

@@ -48,9 +48,9 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
     """Give patients a block of patches of a patient of another class.
 
     The block comes from the same place of the other's file. Coordinates stay
-    the patient's own. Who gives patches to whom is drawn, each of another
-    class about as often. A ValueError if a number or a patient's bag is too
-    small, or all patients are of one class.
+    the patient's own. Each patient's giver is drawn, and all patients of
+    other classes give about as often. A ValueError if a number or a patient's
+    bag is too small, or all patients are of one class.
 
     Args:
         samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives;

@@ -159,7 +159,7 @@ def check_warmup(config: Config) -> None:
 
 
 def _use_safe_checkpoints(config: Config) -> None:
-    """Put ``SafeCheckpointHook`` in the place of MMEngine's; log it."""
+    """Replace MMEngine's checkpoint hook by ``SafeCheckpointHook``; log it."""
     hooks = config.get('default_hooks') or {}
     hook = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
     if hook is None or 'runner_type' in config \

@@ -26,7 +26,7 @@ def apply_patches() -> None:
     """Apply what has to be in place as soon as mmmedmask is imported.
 
     It imports nothing of OpenMMLab: what changes one of its modules waits
-    until somebody imports that module. Calling it again changes nothing.
+    until that module is imported. Calling it again changes nothing.
     """
     require_openmmlab()
     warn_about_mixed_families()

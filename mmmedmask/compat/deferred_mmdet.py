@@ -27,7 +27,7 @@ _STAND_IN = StandIn(MODULE, lambda module: setattr(module, LAYER, None),
 
 
 def _load_layer() -> None:
-    """Put mmpretrain's own module in the place of the stand-in."""
+    """Replace the stand-in by mmpretrain's own module."""
     module = sys.modules.get(MODULE)
     if getattr(module, '__loader__', None) is not _STAND_IN:
         return

@@ -36,7 +36,7 @@ _STAND_IN = StandIn(MODULE, _fill, lambda: HOST not in sys.modules)
 
 
 def _load_optimizer() -> type:
-    """Put MMEngine's own class in the place of the stand-in."""
+    """Replace the stand-in by MMEngine's own class."""
     from mmengine.registry import OPTIMIZERS
     if OPTIMIZERS.module_dict[NAME] is _OptimizerMaker:
         importlib.import_module(HOST)

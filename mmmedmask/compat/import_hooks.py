@@ -1,7 +1,7 @@
 """Do something right after another package's module is imported.
 
-Patches of modules that take seconds to import wait here until somebody
-imports them, so that ``import mmmedmask`` imports none of them.
+Patches of modules that take seconds to import wait here until they
+are imported, so that ``import mmmedmask`` imports none of them.
 """
 
 import sys

@@ -79,7 +79,7 @@ def has_compiled_ops() -> bool:
 def provide_mmcv_ops() -> None:
     """Make ``mmcv.ops`` importable without compiled ops.
 
-    Nothing is imported until somebody imports ``mmcv._ext``.
+    Nothing is imported before ``mmcv._ext`` is.
     """
     if _STAND_IN not in sys.meta_path:
         sys.meta_path.append(_STAND_IN)

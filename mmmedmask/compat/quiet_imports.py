@@ -1,4 +1,4 @@
-"""Keep three messages to oneself that OpenMMLab's packages print on import.
+"""Silence three messages that OpenMMLab's packages print on import.
 
 They tell a user of mmmedmask nothing: the packages look for data sets of a
 commercial service and print a debugging message, mmdet misses an op of its

@@ -1,4 +1,4 @@
-"""A module in the place of another one."""
+"""A module that stands in for another one."""
 
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder

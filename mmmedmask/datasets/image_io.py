@@ -346,7 +346,7 @@ def _unpacked_png(encoded: bytes, parts: list[tuple[int, int]]
 
 
 def _read_webp(encoded: bytes) -> tuple[np.ndarray, bytes]:
-    """Decode a WebP that is no animation."""
+    """Decode a WebP that is not an animation."""
     (length, ) = struct.unpack_from('<I', encoded, 4)
     if len(encoded) < length + 8:
         raise ValueError('the WebP is truncated')

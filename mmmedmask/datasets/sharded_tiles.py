@@ -53,7 +53,7 @@ class ShardedTiles(ImageFileDataset):
         self.backend = get_file_backend(backend_args={
             'backend': 'fsspec', **(backend_args or {})
         }) if is_remote else None
-        # The index is no list to serialize.
+        # The index is not a list, so there is nothing to serialize.
         super().__init__(**{**base, 'serialize_data': False})
 
     def load_data_list(self) -> shards.ShardIndex:

@@ -19,7 +19,7 @@ CHUNK = 4_000_000
 def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
     """Refuse labels (N,) and scores (N, C) that no score can be computed of.
 
-    No sample, other shapes, a label that is no class, NaN or infinities.
+    No sample, other shapes, a label that is not a class, NaN or infinities.
     """
     if scores.ndim != 2 or labels.shape != scores.shape[:1]:
         raise ValueError('labels of shape (N,) and scores of shape (N, C) '

@@ -113,7 +113,7 @@ def carry_labels(labels: Tensor, num_labels: int, theta: Tensor,
 
     A cell of the view takes the label that covers most of it; of equal
     shares the lowest; -1 where it lies outside of the reference. This is
-    RoI-align on masks, with exact areas in the place of sampled points.
+    RoI-align on masks, with exact areas instead of sampled points.
 
     Args:
         labels: Label maps of the reference view, shape (B, h, w).

@@ -93,8 +93,8 @@ def unpatchify(tokens: Tensor, patch_size: int,
     """Put patches together again, the inverse of :func:`patchify`.
 
     ``grid_size`` is (rows, columns), with ``rows * columns = L``. A ValueError
-    if the grid does not hold L patches, or the tokens are no patches of this
-    size.
+    if the grid does not hold L patches, or the tokens are not patches of
+    this size.
 
     Example:
         >>> images = torch.rand(1, 3, 4, 8)

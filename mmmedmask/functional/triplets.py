@@ -80,8 +80,7 @@ def squared_distances(vectors: Tensor) -> Tensor:
 
 
 def _class_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Pairs of one class, but nobody with himself, and of two, (B, B), bool.
-    """
+    """Pairs of two patients of one class, and of two classes, (B, B), bool."""
     known = (labels >= 0)[:, None] & (labels >= 0)
     same = labels[:, None] == labels
     oneself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)

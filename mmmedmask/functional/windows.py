@@ -18,10 +18,10 @@ def in_windows(function: Callable[[Tensor], Tensor], tokens: Tensor,
     """Call a function of sequences on each window of a grid by itself.
 
     Windows begin at the upper left; those at the right and lower border are
-    smaller if the grid (h, w) is no multiple. Nothing is padded. Extra tokens,
-    such as a class token, go into every window and come out as the mean of
-    what the windows make of them, each weighted by its patches. A ValueError
-    if ``window_size`` is not positive, or the shapes do not fit.
+    smaller if the grid (h, w) is not a multiple. Nothing is padded. Extra
+    tokens, such as a class token, go into every window and come out as the
+    mean of what the windows make of them, each weighted by its patches. A
+    ValueError if ``window_size`` is not positive, or the shapes do not fit.
 
     Args:
         function: Takes and returns sequences (B, N, C), of any B and N, each

@@ -102,7 +102,7 @@ def locate_error(config: Config, error: BaseException, where: str) -> str:
     if not isinstance(built, Mapping):
         return where
     top = where.split('.')[0]
-    # Whoever builds a part may have added to it.
+    # The parent that builds a part may have added to it.
     likeness = {dotted(path): sum(built.get(key) == value
                                   for key, value in part.items())
                 for part, path, _ in typed_parts(config.to_dict().get(top),

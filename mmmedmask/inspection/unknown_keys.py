@@ -341,7 +341,7 @@ def _check_default_hooks(settings: Mapping, scope: str) -> Iterator[Finding]:
                       dotted(path), 'None switches it off')
             continue
         near = ask_typo(name, STANDARD_HOOKS)
-        # A typed 'best_checkpoint' is no slip, 'chekpoint' is.
+        # A 'best_checkpoint' with a type is meant so, 'chekpoint' is not.
         longer = 'type' in hook and name.endswith(
             tuple(f'_{standard}' for standard in STANDARD_HOOKS))
         if near and not longer:

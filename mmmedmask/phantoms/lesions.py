@@ -229,7 +229,7 @@ def write_lesion_dataset(root: str | Path, num_train: int, num_val: int,
 
     Args:
         normal: Whether images without a lesion are the first class.
-        classes: Names in the place of those of the lesions, any number: the
+        classes: Names instead of those of the lesions, any number: the
             last one's turn is first, so that few images have the largest
             label, and what a class looks like repeats after three.
         store: Turns a drawn image into what its file holds.
