@@ -8,7 +8,7 @@ of few sources, so an accuracy would say little.
 
 _base_ = [
     '../supervised_resnet18_8xb32-steplr-100e_nct.py',
-    '../../../_base_/he_tiles_probe.py',
+    '../../../_base_/he_tiles_pretrain.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -48,7 +48,4 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [dict(_base_.steps, milestones=milestones)]
 train_cfg = dict(max_epochs=max_epochs)
-default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(interval=5, max_keep_ckpts=1),
-    probe=_base_.he_tiles_probe)
+default_hooks = _base_.he_tiles_hooks

@@ -4,7 +4,7 @@ LC25000, as in the small run of ResNet-18, with the rate of the full run.
 
 _base_ = [
     '../supervised_vit-small-p16_8xb32-coslr-100e_nct.py',
-    '../../../_base_/he_tiles_probe.py',
+    '../../../_base_/he_tiles_pretrain.py',
 ]
 
 # ========================= Frequently modified =========================
@@ -46,7 +46,4 @@ param_scheduler = [
     dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
-default_hooks = dict(
-    logger=dict(interval=20),
-    checkpoint=dict(interval=5, max_keep_ckpts=1),
-    probe=_base_.he_tiles_probe)
+default_hooks = _base_.he_tiles_hooks
