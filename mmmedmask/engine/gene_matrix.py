@@ -13,7 +13,7 @@ def read_genes(dataset: SlideOmicDataset, scale: GeneScale
     """Read the patients of a data set that have genes.
 
     Returns cases in their order, each once, N; scaled genes, float32 (N, G);
-    labels, int64 (N, ). Nobody with genes is a ValueError.
+    labels, int64 (N, ). A ValueError if no patient has genes.
     """
     infos = {}
     for place in range(len(dataset)):

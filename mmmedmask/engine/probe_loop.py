@@ -11,7 +11,7 @@ from mmmedmask.registry import LOOPS
 
 @LOOPS.register_module()
 class ProbeLoop(BaseLoop):
-    """Probe the encoder in the place of a test.
+    """Probe the encoder instead of a test.
 
     With it ``tools/test.py`` scores the checkpoint of a pre-training as
     ``ProbeHook`` does: ``probe/gray/knn``, ``probe/pixels/dense_all``. A

@@ -111,7 +111,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
     # Targets must not be taken for values of the option before them.
     command += [*options, '--', *targets]
     with lock_folder(folder):
-        # Nobody else is here, so what looks locked was left by a crash.
+        # No other process is here, so what looks locked was left by a crash.
         shutil.rmtree(folder / SNAKEMAKE_FOLDER / 'locks', ignore_errors=True)
         return _call(command)
 

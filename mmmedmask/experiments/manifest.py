@@ -18,7 +18,7 @@ LOCK_FILE = 'run.lock'
 FORMAT = 3
 # What makes one run another.
 _SETTINGS = ('digest', 'scale', 'seed', 'fold', 'gpus')
-# Files of a run that are no sign of an earlier one.
+# Files of a run that are not a sign of an earlier one.
 _OWN_FILES = frozenset({MANIFEST_FILE, LOCK_FILE, DONE_FILE})
 
 

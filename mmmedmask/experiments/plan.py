@@ -100,7 +100,7 @@ def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,
         tables: Recipes, each with the rows that are wanted.
         folder: Folder of all runs; each goes to ``CONFIG-DIGEST/seedS`` or
             ``CONFIG-DIGEST/seedS_foldK`` in it.
-        data_root: Folder in the place of ``data/``.
+        data_root: Folder instead of ``data/``.
         seeds: The seeds; None takes those of each recipe. A seed None is
             that of each config.
         folds: Split file of each fold, by the name of a recipe; without,
@@ -421,7 +421,7 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
 
 
 def _replace_files(dataset: dict) -> None:
-    """Put digests in the place of a cohort's files outside the data root."""
+    """Replace a cohort's files outside the data root by their digests."""
     root = _root_of(dataset)
     if f'{root}/'.startswith(DATA_PREFIX):
         return

@@ -18,7 +18,7 @@ def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
     """Read the metrics that MMEngine wrote at the end of a test.
 
     ``folder`` is the work dir of the test; only log folders with a name
-    behind ``after`` count. Those that are no numbers are left out; ``'nan'``
+    behind ``after`` count. Values that are not numbers are left out; ``'nan'``
     and ``'inf'`` are text.
     """
     for logs in reversed(_log_folders(folder)):

@@ -52,7 +52,7 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
 
     It has a session of its own, so that Ctrl-C reaches it through us alone.
     It inherits the locks, of which the first is the run's: if this process
-    is killed, the command goes on, and whoever comes next waits for it.
+    is killed, the command goes on, and the next process waits for it.
     """
     log = run.folder / f'{step.name}.log'
     # dist_train.sh looks for torchrun.
@@ -225,7 +225,7 @@ def _end(process: subprocess.Popen) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        # Somebody may be in a hurry, and interrupt once more.
+        # A user in a hurry may interrupt once more.
         with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
             process.wait(GRACE_SECONDS)
             return

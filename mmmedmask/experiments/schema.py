@@ -53,7 +53,7 @@ class Change:
     """What is different in a stage at another scale.
 
     Attributes:
-        config: The config in the place of the stage's own, or None. With it,
+        config: The config instead of the stage's own, or None. With it,
             options that were set before do not count: they were made for the
             other config.
         checkpoint: See :class:`Stage`, or None.
@@ -107,7 +107,7 @@ class Row:
         stages: The chain: name to stage, in their order.
         small: Changes at scale small by stage; None leaves the row out.
         paper: The paper's values by column.
-        metrics: Metrics in the place of the columns', by column: a floor that
+        metrics: Metrics instead of the columns', by column: a floor that
             another row's runs log beside their scores is a row, too.
     """
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 
 class _LateModule(ModuleType):
-    """Stands for a module until somebody asks for one of its names."""
+    """Stands for a module until one of its names is used."""
 
     def __init__(self, name: str, extra: str) -> None:
         super().__init__(name)

@@ -117,7 +117,7 @@ class Table:
             frame = self._guessed().iloc[:, columns]
         if all(kind.kind in _NUMERIC for kind in frame.dtypes):
             return frame.to_numpy(np.float32, na_value=np.nan)
-        # Something is no number, or is one that pandas takes for an object.
+        # A cell is not a number, or is one that pandas takes for an object.
         return np.array([[
             cell_number(self.where(row), self.names[place], cell)
             for row, cell in enumerate(cells)]
@@ -206,11 +206,11 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
     Args:
         header: Whether the first row names the columns; without, they are
             called ``'0'``, ``'1'`` and so on.
-        comment: Leading lines that begin with this are no part of the table.
+        comment: Leading lines that begin with this are not part of the table.
         row_names: Whether a table with tabs may have one name less than
             columns, as R's ``write.table`` writes it.
         repeated: Whether names may occur twice.
-        empty: Whether there may be no row.
+        empty: Whether the table may have no rows.
 
     Raises:
         ValueError: If it is not as described; names the file and the line.
@@ -308,7 +308,7 @@ def read_list_file(path: str | Path) -> list[str]:
 def read_bytes(path: str | Path) -> bytes:
     """Read a file, or what is in it if it is gz or a zip of one file.
 
-    A damaged one, or a zip of several files that is no xlsx, is a ValueError.
+    A ValueError if it is damaged, or a zip of several files but not an xlsx.
     """
     path = Path(path)
     if not path.is_file():

@@ -121,7 +121,7 @@ def draw_tiles(folder: Path, suffix: str, count: int) -> Path:
     import numpy as np
     pixels = np.random.default_rng(0)
     folder.mkdir()
-    # 1 is no compression, as NCT-CRC's tiles have.
+    # 1 means no compression, as NCT-CRC's tiles have.
     options = [cv2.IMWRITE_TIFF_COMPRESSION, 1] if suffix == 'tif' else []
     for number in range(count):
         tile = cv2.resize(pixels.integers(

@@ -77,7 +77,7 @@ def load_bags(dataset: dict, splits: list[str]) -> list[dict]:
 
 
 def present_splits(path: Path) -> set[str]:
-    """Splits that a file of a fold names somebody in."""
+    """Splits for which a file of a fold names patients."""
     table = read_table(path)
     return {split for split in ('train', 'val', 'test') if split in table.names
             and any(table.text(table.names.index(split)))}

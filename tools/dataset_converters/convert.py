@@ -440,7 +440,7 @@ def pack_tiles(args: argparse.Namespace) -> int:
            help='names of the classes, in the order of the labels (.cls)'),
     READ_BACK)
 def index_shards(args: argparse.Namespace) -> int:
-    """Write the index of WebDataset tars that somebody has made.
+    """Write the index of WebDataset tars that exist already.
 
     Neighbouring members make a sample if their names agree up to the first
     dot; each needs one picture and may have a label, NAME.cls.

@@ -27,7 +27,7 @@ RESULT_WIDTH = 58
 class Step:
     """One line of the demo's output, while it is being done.
 
-    Whoever does the step sets its result; its time is set at the end.
+    The code of the step sets its result; its time is set at the end.
     """
 
     def __init__(self, progress: Progress, title: str) -> None:

@@ -58,11 +58,12 @@ class LesionCoverageHook(Hook):
     """Measure attention maps and masking against lesion masks.
 
     After every refresh of :class:`AttentionMaskHook`, from its maps, and at
-    the end of training, from maps of the final weights. What is measured
-    says :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`;
-    each masking is drawn from the whole image's map, as the model does for a
-    crop. Without an AttentionMaskHook (then at the end alone), or with a
-    model that masks at random, there are only maps to measure. Two controls:
+    the end of training, from maps of the final weights. For what is
+    measured see
+    :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`. Each
+    masking is drawn from the whole image's map, as the model does for a crop.
+    Without an AttentionMaskHook (then at the end alone), or with a model that
+    masks at random, there are only maps to measure. Two controls:
     random weights (``at_start``), and maps of a supervised classifier
     (``maps='class_activation'``).
 

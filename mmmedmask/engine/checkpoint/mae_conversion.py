@@ -202,7 +202,7 @@ def convert_mae(
             anew[to_target.get(name, name)] = reason
     norms = [f'{norm}.weight' in given for norm in FINAL_NORMS]
     if model is None and norms == [False, True]:
-        # A norm after average pooling stands in the place of the other.
+        # A norm after average pooling replaces the other.
         missing = [name for name in missing
                    if not _is_part(name, 'backbone.ln1')]
     notes, misfits = {}, [

@@ -186,7 +186,7 @@ def group_by_checkpoint(
 ) -> tuple[dict[tuple[str, str], dict[str, nn.Module]], list[str]]:
     """Find the checkpoints of modules, of which several may share one.
 
-    ``load_from`` is that of the whole model, in the place of those that the
+    ``load_from`` is that of the whole model, instead of those that the
     modules name. Returns, for each checkpoint and prefix, the modules by
     name, and the names of those without. No such module is a ValueError.
     """

@@ -18,7 +18,7 @@ def read_config_text(text: str) -> Config:
     """Read the config that a runner keeps in its checkpoint, running nothing.
 
     MMEngine writes literals, lists and ``dict(...)``; the rest is left out.
-    Text that is no Python is a ValueError.
+    Text that is not Python is a ValueError.
     """
     found = {}
     try:

@@ -22,7 +22,7 @@ LISTED_NAMES = 8
 _ZIP = b'PK\x03\x04'
 # Files of PyTorch before 1.6 are pickles of protocol 2 and later.
 _PICKLE = b'\x80'
-#: First bytes of what is no checkpoint, and what to say of it.
+#: First bytes of files that are not checkpoints, and what to say of them.
 _OTHERS = {
     b'version https://git-lfs': 'a pointer of Git LFS, not the weights: get '
                                 "them with 'git lfs pull'",
@@ -73,8 +73,8 @@ def read_checkpoint(path: str | Path,
 
     Tensors, plain Python data and the log history that MMEngine's runner
     writes are accepted (``torch.load(weights_only=True)``), and safetensors.
-    :func:`mmmedmask.compat.read_weights_safely` puts it in the place of
-    MMEngine's readers, so that all weights of a config come through here.
+    :func:`mmmedmask.compat.read_weights_safely` replaces MMEngine's
+    readers by it, so that all weights of a config come through here.
     ``meta['config']``, which MMEngine would run as code when it resumes, is
     taken out; its own files have none.
 

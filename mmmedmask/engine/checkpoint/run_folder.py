@@ -45,7 +45,7 @@ def find_resumable(folder: str | Path) -> Path | None:
                   f'{latest.name}.', 'current', 30)
         return latest
     if named:
-        # Who reads it says what it is.
+        # The reader says what it is.
         return named[0]
     if written:
         raise FileNotFoundError(

@@ -31,8 +31,8 @@ GRADIENTS = 'accumulated_gradients'
 class SafeCheckpointHook(CheckpointHook):
     """Save the state of a run and its best weights; let it go on from there.
 
-    It stands in the place of MMEngine's hook, whose names and entries it
-    keeps, and differs in this:
+    It replaces MMEngine's hook, keeps its names and entries, and differs in
+    this:
 
     * An old file is deleted after the new one and the pointer are on the
       disk, best weights when no state refers to them any more.
@@ -288,8 +288,8 @@ class SafeCheckpointHook(CheckpointHook):
         if self.max_keep_ckpts > 0:
             if step not in kept:
                 kept.append(step)
-            # Those that are about to go are in it, for whoever goes on from
-            # this state after a kill.
+            # Those that are about to go are in it: a run that is killed now
+            # goes on from this state, and has to delete them.
             hub.update_info('keep_ckpt_ids', kept)
         name = self.filename_tmpl.format(step)
         self.last_ckpt = str(folder / name)

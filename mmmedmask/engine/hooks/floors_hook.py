@@ -203,7 +203,7 @@ def _copy_training_set(runner: Runner) -> Dataset:
     """Build the training set anew, or copy one that has no config.
 
     Its own transforms draw other views in each epoch, as
-    ``TransformEpochHook`` tells them to; nobody tells those of the copy.
+    ``TransformEpochHook`` tells them to. Those of the copy do not.
     """
     train = runner.train_dataloader.dataset
     config = (runner.cfg.get('train_dataloader') or {}).get('dataset')

@@ -190,7 +190,7 @@ class ProbeHook(WatchingHook):
             with preserve_random_state():
                 scores = self._score(model, encoder_of(model))
             values = {name: score.value for name, score in scores.items()}
-        # Random weights are no candidate for the best.
+        # Random weights are not a candidate for the best.
         self._scores = {f'probe/{name}': value
                         for name, value in values.items()} if epoch else {}
         self._iteration = iteration

@@ -39,7 +39,7 @@ class SeededDrawsHook(Hook):
         self._drawn_seed = runner.seed
 
     def before_train(self, runner: Runner) -> None:
-        """Let whoever iterates over the loader get seeded samples."""
+        """Let every iteration over the loader give seeded samples."""
         loader = runner.train_dataloader
         sampler = getattr(loader.batch_sampler, 'sampler', None)
         if getattr(sampler, 'seed', None) == self._drawn_seed:

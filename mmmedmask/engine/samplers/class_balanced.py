@@ -11,7 +11,7 @@ from mmmedmask.engine.samplers.seeded_batches import (
 )
 from mmmedmask.registry import DATA_SAMPLERS
 
-# A triplet needs a pair of one class and somebody of another.
+# A triplet needs a pair of one class and a patient of another.
 LEAST = 2
 
 
@@ -144,8 +144,8 @@ class _Stream:
     def take(self, counts: list[int]) -> list[list[int]]:
         """Give the next samples for several batches.
 
-        Nobody is twice in a batch, nor in all batches together if there are
-        enough.
+        A patient is at most once in a batch, and at most once in all batches
+        together if there are enough.
         """
         if sum(counts) > len(self.members):
             return [self._next(count) for count in counts]

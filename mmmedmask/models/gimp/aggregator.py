@@ -48,9 +48,9 @@ class ValueConvolution(nn.Module):
     where they stand; without it masked patches would all be reconstructed
     alike. Slides are convolved one by one, with zeros beyond their ends.
 
-    The class token is no neighbour of any patch: its row is zero. As published
-    (``with_class_token``) it is convolved, too, as the first token of the
-    first slide: it then reads the first patches of the file, by which a
+    The class token is not a neighbour of any patch: its row is zero. As
+    published (``with_class_token``) it is convolved, too, as the first token
+    of the first slide: it then reads the first patches of the file, by which a
     network can memorise bags instead of attending.
     """
 
@@ -407,8 +407,8 @@ class NystromAggregator(BaseModule):
         """Rows and columns (N_i, 2) of the patches of each slide, int64.
 
         Pixel positions (T, 2), int64, are those of all slides, which have
-        ``counts`` patches. Patches at one place are of slides that nobody has
-        laid apart: each gets a grid of its own.
+        ``counts`` patches. If patches lie at one place, their slides were not
+        laid apart: each slide gets a grid of its own.
         """
         gap = POSITION_KERNELS[0] // 2
         return [patch_grid.grid_cells_apart(slide, gap) if len(slide)

@@ -14,8 +14,8 @@ class GeneVectorCache:
 
     A vector is used again if the encoder's parameters and buffers are the
     same and the case's scaled expression is: another scale or another table
-    makes another row. Vectors stay on the encoder's device. The cache is no
-    module: it is in no checkpoint.
+    makes another row. Vectors stay on the encoder's device. The cache is
+    not a module, so checkpoints do not have it.
 
     Cases are encoded one by one, so that a vector does not depend on those
     in its batch, and a resumed run goes on with the very numbers.
@@ -45,7 +45,7 @@ class GeneVectorCache:
         Args:
             encoder: Gene encoder, in evaluation mode.
             genes: Scaled expression, shape (B, G).
-            case_ids: Who they are of, or ``WITHOUT_GENES``; None: never
+            case_ids: Their patients, or ``WITHOUT_GENES``; None: never
                 kept.
             training: Whether vectors that were given count.
 

@@ -194,7 +194,7 @@ class GiMP(BaseModel):
         return self.gene_cache(self.gene_encoder, genes, cases, self.training)
 
     def genes_of(self, inputs: dict) -> Tensor:
-        """The scaled expression, (B, G); 0 if nobody of the batch has any."""
+        """The scaled expression, (B, G); 0 without any in the batch."""
         if inputs.get('genes') is not None:
             return inputs['genes']
         like = inputs['patches']

@@ -51,8 +51,8 @@ class SelfAttentionBlock(BaseModule):
                 mask: Tensor | None = None) -> Tensor:
         """Let tokens (B, N, d) attend to all; give out the first ones.
 
-        The rest, which nobody reads, is not computed: (B, outputs, d).
-        Nobody attends to tokens of ``mask`` (B, N), bool, 1 = masked.
+        The rest is not needed and not computed: (B, outputs, d). No token
+        attends to those of ``mask`` (B, N), bool, 1 = masked.
         """
         normed = self.norm1(tokens)
         query, key, value = (

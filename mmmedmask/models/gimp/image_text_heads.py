@@ -30,9 +30,9 @@ class SlidesAndGenes(NamedTuple):
     image: Tensor  # The slides' vectors CLS_img, (B, d).
     tokens: Tensor  # The patches' tokens, (B, N, d).
     valid: Tensor  # (B, N), bool, False = padding.
-    genes: Tensor  # Scaled expression, (B, G); 0 for whoever has none.
-    has_patches: Tensor  # Who has slides, (B, ), bool.
-    has_genes: Tensor  # Who has genes, (B, ), bool.
+    genes: Tensor  # Scaled expression, (B, G); 0 for patients without.
+    has_patches: Tensor  # Which patients have slides, (B, ), bool.
+    has_genes: Tensor  # Which have genes, (B, ), bool.
     # Numbers in [0, 1) of each patient, (B, n), of a head that draws.
     uniform: Tensor | None
 

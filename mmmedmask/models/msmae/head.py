@@ -89,7 +89,7 @@ class MSMAEHead(BaseModule):
         """Cross-entropy of the class, Eq. 2, on logits of class tokens (B, C).
 
         A float32 scalar, not yet weighted. A ValueError names an image without
-        a label, or with one that is no class.
+        a label, or with one that is not a class.
         """
         labels = class_labels(data_samples, self.num_classes,
                               f'; cls_weight={self.cls_weight} needs it, '

@@ -171,7 +171,7 @@ class SlideOmicClassifier(BaseClassifier):
             inputs: Batch as the data preprocessor gives it: ``patches``
                 (B, N, D), ``valid`` (B, N), ``coords`` (B, N, 2), ``mask``
                 (B, N), ``genes`` (B, G), each of them None or absent if
-                nobody has any, and ``has_genes`` (B, ), bool.
+                no patient has any, and ``has_genes`` (B, ), bool.
             data_samples: Samples; needed for the loss.
             mode: ``'tensor'`` for logits, ``'loss'`` or ``'predict'``.
 
@@ -310,7 +310,7 @@ class SlideOmicClassifier(BaseClassifier):
                        has_genes)
 
     def _present(self, inputs: dict) -> tuple[dict, Tensor, Tensor]:
-        """Fill in what nobody in the batch has, so that all parts run."""
+        """Fill in what no patient of the batch has, so that all parts run."""
         patches, valid, genes, has_genes = map(
             inputs.get, ('patches', 'valid', 'genes', 'has_genes'))
         like = next((tensor for tensor in (patches, genes, has_genes)

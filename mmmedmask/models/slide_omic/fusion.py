@@ -69,7 +69,7 @@ class Fusion(BaseModule):
 
     def drop_modalities(self, image: Tensor, has_image: Tensor | None,
                         has_genes: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Take one of the two from some patients: who has what after it."""
+        """Hide one of the two of some patients; say who has which then."""
         uniform = torch.rand(len(image), device=image.device)
         everybody = torch.ones_like(uniform, dtype=torch.bool)
         has_image = everybody if has_image is None else has_image

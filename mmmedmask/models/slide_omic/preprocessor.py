@@ -76,8 +76,8 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
             ``valid`` (B, N), bool, False there, None without any patch;
             ``mask`` (B, N), bool, or None; ``coords`` (B, N, 2), int64, or
             None, also if one bag lacks them; ``genes`` (B, G), float32,
-            scaled, 0 where missing and for patients without, None if nobody
-            has any; ``has_genes`` and ``has_patches`` (B, ), bool.
+            scaled, 0 where missing and for patients without, None if no
+            patient has any; ``has_genes`` and ``has_patches`` (B, ), bool.
 
         Raises:
             ValueError: If tensors do not fit each other or the scale.
@@ -125,8 +125,8 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
             self, genes: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
         """Scale the genes (G, ) of those who have some, to (B, G), float32.
 
-        Rows of others are 0; None if nobody has any. A ValueError if numbers
-        of genes differ or there is no scale.
+        Rows of others are 0; None if no patient has any. A ValueError if
+        numbers of genes differ or there is no scale.
         """
         known = [row for row in genes if row is not None]
         if not known:
