@@ -2,7 +2,8 @@
 makes of them, the loss beside guesses without a model, how far the encoder
 moves; a loss that is not finite ends the run.
 
-Whoever has tiles that are not trained on says so in ``loss_floors.held_out``.
+A child with tiles that are not trained on names them in
+``loss_floors.held_out``.
 """
 
 _base_ = './default_runtime.py'

@@ -1,5 +1,5 @@
 """What the pre-training runs on CRC5's tiles have in common: AdamW, half the
-width, and probes in the place of a test.
+width, and probes instead of a test.
 
 The keys are taken up by name, ``optim_wrapper = _base_.crc5_adamw``: a run
 inherits its method from another file.

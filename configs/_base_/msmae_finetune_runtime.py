@@ -1,6 +1,6 @@
 """Runtime for fine-tuning after MSMAE: checks, attention masks.
 
-Whoever inherits gives ``attention_mask`` the pipeline of whole images.
+A child gives ``attention_mask`` the pipeline of whole images.
 """
 
 _base_ = './labelled_finetune_runtime.py'

@@ -1,7 +1,7 @@
 """Runtime for MSMAE's pre-training: attention masks, pictures of them, the
 loss beside guesses without a model.
 
-Whoever inherits gives both hooks of attention the pipeline of whole images.
+A child gives both hooks of attention the pipeline of whole images.
 """
 
 _base_ = './pretrain_runtime.py'

@@ -1,4 +1,4 @@
-"""SNN on the genes of TCGA-NSCLC, in the place of GroupMSA (Table 1)."""
+"""SNN on the genes of TCGA-NSCLC, instead of GroupMSA (Table 1)."""
 
 _base_ = './groupmsa_1xb16-coslr-70e_tcga-nsclc.py'
 

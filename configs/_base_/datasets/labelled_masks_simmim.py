@@ -1,6 +1,6 @@
 """Crops and masks for SimMIM, for any data set of labelled images.
 
-Whoever inherits hands ``masked_pipeline`` to the training set.
+A child hands ``masked_pipeline`` to the training set.
 """
 
 # ========================== Possibly modified ==========================

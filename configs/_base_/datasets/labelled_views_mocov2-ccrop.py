@@ -1,7 +1,7 @@
 """Two views for MoCo v2 whose crops keep to an image's content.
 
-ContrastiveCrop (arXiv 2202.03278) in the place of MoCo v2's random crop; the
-rest is MoCo v2's.
+ContrastiveCrop (arXiv 2202.03278) instead of MoCo v2's random crop; the rest
+is MoCo v2's.
 """
 
 _base_ = './labelled_views_mocov2.py'
@@ -42,7 +42,7 @@ resize_view = dict(
     scale=_base_.view_size,
     interpolation='bilinear')
 whole_view_pipeline = [_base_.load_view, resize_view, _base_.pack_views]
-# For default_hooks of whoever inherits.
+# A child puts it into default_hooks.
 content_crop_hook = dict(
     type='mmmedmask.ContrastiveCropHook',
     begin=begin,

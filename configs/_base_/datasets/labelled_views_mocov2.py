@@ -3,7 +3,7 @@
 mmpretrain's transforms with Pillow, which read BGR; the preprocessor of the
 models turns it to RGB. Files are those that fine-tuning reads: 8 bit, gray
 repeated three times, turned upright.
-Whoever inherits hands ``views_pipeline`` to the training set.
+A child hands ``views_pipeline`` to the training set.
 """
 
 # ========================== Possibly modified ==========================

@@ -1,6 +1,6 @@
 """NCT-CRC-HE-100K-NONORM: ConCL's 80,000 training tiles, one loader for all.
 
-Whoever inherits gives the data set its pipeline.
+A child gives the data set its pipeline.
 """
 
 # ========================= Frequently modified =========================

@@ -1,7 +1,7 @@
 """MSMAE with a ViT-B/16 encoder, the model of the paper.
 
-Image size and number of classes are those of the data set: whoever inherits
-sets ``model.backbone.img_size`` and ``model.head.num_classes``.
+Image size and number of classes are those of the data set: a child sets
+``model.backbone.img_size`` and ``model.head.num_classes``.
 """
 
 # ========================= Frequently modified =========================

@@ -1,6 +1,6 @@
 """ResNet-50 that classifies.
 
-The number of classes is that of the data set: whoever inherits sets
+The number of classes is that of the data set: a child sets
 ``model.head.num_classes``.
 """
 

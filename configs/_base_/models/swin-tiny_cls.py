@@ -1,6 +1,6 @@
 """Swin-T that classifies, windows of 7 at 224 pixels.
 
-The number of classes is that of the data set: whoever inherits sets
+The number of classes is that of the data set: a child sets
 ``model.head.num_classes``.
 """
 

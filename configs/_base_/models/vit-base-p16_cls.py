@@ -1,6 +1,6 @@
 """ViT-B/16 that classifies by its class token, on all tokens.
 
-The number of classes is that of the data set: whoever inherits sets
+The number of classes is that of the data set: a child sets
 ``model.head.num_classes``. MSMAE's own, which can leave tokens out, is in
 ``vit-base-p16_msmae-cls.py``.
 """

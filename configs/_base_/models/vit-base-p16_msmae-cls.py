@@ -1,7 +1,7 @@
 """ViT-B/16 that classifies; trained on the tokens that MSMAE leaves visible.
 
 Validation and test see all tokens. Image size and number of classes are those
-of the data set: whoever inherits sets ``model.backbone.img_size`` and
+of the data set: a child sets ``model.backbone.img_size`` and
 ``model.head.num_classes``.
 """
 

@@ -1,7 +1,7 @@
 """Supervised ViT on NCT-CRC: AdamW, warm-up, cosine to 0.
 
 100 epochs of batches of 256, as ConCL trains its supervised ResNet-18; rates
-and decay of DeiT in the place of its SGD.
+and decay of DeiT instead of its SGD.
 """
 
 _base_ = './warm_up_cosine.py'

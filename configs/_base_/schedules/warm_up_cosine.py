@@ -1,7 +1,7 @@
 """A linear warm-up, then a cosine to 0 that ends with the last epoch.
 
-A child that trains longer or shorter changes train_cfg alone, unless it is no
-longer than the warm-up: then it shortens that, too, here and in --cfg-options
+A child that trains longer or shorter changes train_cfg alone. If it trains no
+longer than the warm-up, it shortens that, too: here and in --cfg-options
 ``param_scheduler.0.end`` and ``param_scheduler.1.begin``.
 """
 

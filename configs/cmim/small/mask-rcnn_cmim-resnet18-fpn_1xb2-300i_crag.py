@@ -1,7 +1,7 @@
 """Mask R-CNN on CRAG at a size for two CPU cores.
 
 Half the resolution of the full recipe, 300 iterations of 2 images, 64 RoIs
-per image in the place of 512, bfloat16 on the CPU.
+per image instead of 512, bfloat16 on the CPU.
 """
 
 _base_ = [

@@ -9,7 +9,7 @@ _base_ = './groupmsa_separate_1xb32-6e_tcga-brca.py'
 # ========================= Frequently modified =========================
 gene_sets = 'data/tcga-brca/signatures.csv'
 gene_list = 'data/tcga-brca/genes.txt'  # written with the data
-# Groups of genes in no set, in the place of neighbours in the alphabet.
+# Groups of genes in no set, instead of neighbours in the alphabet.
 num_groups = 8
 
 # ====================== Unmodified in most cases =======================

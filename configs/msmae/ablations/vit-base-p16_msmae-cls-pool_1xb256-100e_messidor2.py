@@ -1,4 +1,4 @@
-"""Table 8f, the class token in the place of the mean of the patch tokens."""
+"""Table 8f, the class token instead of the mean of the patch tokens."""
 
 _base_ = '../benchmarks/vit-base-p16_msmae_1xb256-100e_messidor2.py'
 

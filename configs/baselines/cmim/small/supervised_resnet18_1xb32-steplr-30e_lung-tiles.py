@@ -1,7 +1,7 @@
 """Supervised pre-training at a size for two CPU cores: ResNet-18 tells the
 three lung classes of LC25000 apart.
 
-These are the labels that there are, in the place of nine tissues of the colon;
+The labels of three lung classes replace those of nine tissues of the colon;
 GlaS's crops have none and stay out. No tile is held back: LC25000's are copies
 of few sources, so an accuracy would say little.
 """
