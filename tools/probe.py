@@ -55,7 +55,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'mmpretrain; may be repeated')
     parser.add_argument(
         '--encoder', action=_Encoder, dest='encoders', metavar='ENCODER',
-        help="in the place of a config: a classifier of torchvision, "
+        help="instead of a config: a classifier of torchvision, "
         "'resnet18', or 'timm:NAME'")
     parser.add_argument(
         '--data', metavar='FOLDER_OR_CSV',

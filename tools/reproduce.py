@@ -62,7 +62,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help="seeds of the runs; default: the recipe's")
     parser.add_argument(
         '--data-root', type=Path, default=Path('data'),
-        help='folder in the place of data/ in configs (default: data)')
+        help='folder instead of data/ in configs (default: data)')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/reproduce'),
         help='folder of all runs and tables (default: work_dirs/reproduce)')

@@ -29,10 +29,11 @@ from mmmedmask.util.checks import check_integer
 class SurvivalConcordance(SampleMetric):
     """Harrell's C index with a 95 % interval by patient.
 
-    ``c_index`` is the share of pairs, of whom it is known who died first, in
-    which this patient had the higher risk; 0.5 is chance. Its bounds
-    ``c_index_low`` and ``c_index_high`` are the 2.5 and 97.5 percentiles of
-    bootstrap resamples of patients, the same draws at every evaluation.
+    ``c_index`` is the share of pairs in which the patient who died first had
+    the higher risk, of all pairs where that patient is known; 0.5 is chance.
+    Its bounds ``c_index_low`` and ``c_index_high`` are the 2.5 and 97.5
+    percentiles of bootstrap resamples of patients, the same draws at every
+    evaluation.
     ``events`` is the number of deaths observed. If a patient has several
     samples, their risks are averaged. Without a pair to compare the index is
     NaN, with a warning.

@@ -27,8 +27,8 @@ def concordance(risks: np.ndarray, months: np.ndarray, events: np.ndarray,
                 strata: np.ndarray | None = None) -> float | None:
     """Compute Harrell's C index (JAMA 1982), in [0, 1]; None without a pair.
 
-    Of all pairs of patients of whom it is known who died first, the share in
-    which this one had the higher risk; equal risks count half. For the
+    Of all pairs of which it is known who died first, the share in which that
+    patient had the higher risk; equal risks count half. For the
     arguments see :func:`resampled_concordance`, for errors
     :func:`check_follow_up`.
     """
@@ -39,10 +39,10 @@ def concordance(risks: np.ndarray, months: np.ndarray, events: np.ndarray,
 
 
 def known_pairs(months: np.ndarray, events: np.ndarray) -> np.ndarray:
-    """Find the pairs of whom it is known who died first, bool (N, N).
+    """Find the pairs in which it is known who died first, bool (N, N).
 
-    The row's patient died before the column's, who at the time of a death
-    counts as alive if censored then.
+    The row's patient died before the column's. A patient who is censored at
+    the time of a death counts as alive then.
     """
     earlier = months[:, None] < months
     same = months[:, None] == months

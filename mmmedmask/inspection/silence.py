@@ -1,4 +1,4 @@
-"""Keep to oneself what libraries print, log and warn while they are tried."""
+"""Silence what libraries print, log and warn while they are tried."""
 
 import contextlib
 import io

@@ -1,6 +1,6 @@
 """Glands at a size for two CPU cores: 300 iterations of 2 images, bfloat16.
 
-In the place of 5,000 (GlaS) and 15,000 (CRAG) iterations of 16.
+Instead of 5,000 (GlaS) and 15,000 (CRAG) iterations of 16.
 """
 
 _base_ = './gland_1x_glas.py'

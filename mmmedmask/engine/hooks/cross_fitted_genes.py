@@ -29,7 +29,7 @@ class CrossFittedGenesHook(Hook):
     gene encoder as the model's, from new weights, learns the class of the
     other patients, and encodes those of the fold. In training these vectors
     stand for CLS_ge; the model's own encoder, of the first stage, goes on to
-    fine-tuning as it is and encodes everybody else. Genes are scaled as the
+    fine-tuning as it is and encodes all others. Genes are scaled as the
     model does; their scale knows all training patients, but no label.
 
     The vectors are in ``cross_fitted_genes.pth`` in the work folder, which a

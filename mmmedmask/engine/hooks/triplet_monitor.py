@@ -62,7 +62,7 @@ class TripletMonitorHook(Hook):
 
     Args:
         held_out: As in :func:`~mmmedmask.engine.held_out.build_held_out`;
-            None: nobody is held out.
+            None holds out no patient.
         num_held_out: Held-out patients at most, taken evenly.
     """
 

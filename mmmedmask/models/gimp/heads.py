@@ -240,7 +240,7 @@ class InfoNCEHead(BaseModule):
              keep: Tensor | None = None) -> dict:
         """``loss_nce`` of the vectors CLS_img (B, d) and CLS_ge (B, d').
 
-        ``keep`` (B, ), bool, says who has both; None: everybody.
+        ``keep`` (B, ), bool, says which patients have both; None: all.
         """
         return self.contrast(*self.pairs(image, genes, keep))
 
