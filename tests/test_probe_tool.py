@@ -91,6 +91,15 @@ def test_wrong_arguments_are_named(arguments, message):
     assert message in printed
 
 
+def shifted(source, target):
+    """Write a checkpoint whose running means are others."""
+    weights = torch.load(source)['state_dict']
+    torch.save({'state_dict': {
+        name: value + 5 if name.endswith('running_mean') else value
+        for name, value in weights.items()}}, target)
+    return target
+
+
 def test_arms_of_several_encoders_share_a_table(stripes, checkpoints,
                                                 tmp_path):
     backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
@@ -112,6 +121,17 @@ def test_arms_of_several_encoders_share_a_table(stripes, checkpoints,
         ['| wide', '2'], ['| ours', '1']]
     assert [line.split(' | ')[0] for line in lines[-2:]] == [
         '| wide - random resnet18', '| ours - random narrow.py']
+    # With the statistics of the file a constant shift of one is seen.
+    kept = [call('probe.py', '--data', stripes, '--file-statistics',
+                 '--config', tmp_path / 'narrow.py', '--arm', 'ours', path)
+            for path in (narrow, shifted(narrow, tmp_path / 'shifted.pth'))]
+    again = call('probe.py', '--data', stripes, '--config', tmp_path /
+                 'narrow.py', '--arm', 'ours', tmp_path / 'shifted.pth')
+    ours = [next(line for line in text.splitlines()
+                 if line.startswith('| ours |'))
+            for text in (*kept, again, printed)]
+    assert ours[2] == ours[3]
+    assert len({*ours[:3]}) > 1
     # An arm before all encoders could be of either.
     printed = call('probe.py', '--data', stripes, '--arm', 'first', narrow,
                    *encoders, status=2)

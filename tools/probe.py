@@ -79,6 +79,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--split-folder', default='splits/paper',
         help='splits of a converted data set (default: %(default)s)')
+    parser.add_argument(
+        '--file-statistics', action='store_true',
+        help='keep the BatchNorm statistics of the checkpoints, instead of '
+        'measuring them again on images of each probe')
     parser.add_argument('--device', default='cpu', help='e.g. cuda:0')
     parser.add_argument('--out', metavar='CSV', help='file for all scores')
     args = parser.parse_args(argv)
@@ -123,8 +127,8 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     sources = {random[encoder]: (encoder, range(count))
                for encoder, count in counts.items()} | args.arm
     scores = {
-        arm: [score_encoder(*_build(encoder, source, args.device), probes)
-              for source in places]
+        arm: [score_encoder(*_build(encoder, source, args.device), probes,
+                            not args.file_statistics) for source in places]
         for arm, (encoder, places) in sources.items()}
     color = {f'{prefix}/{score.name}': score
              for prefix, probe in probes.items()

@@ -385,11 +385,13 @@ def build_probes(
 
 
 def score_encoder(encoder: nn.Module, units: nn.Module | SimpleNamespace,
-                  probes: Mapping[str, Probe]) -> dict[str, ProbeScore]:
+                  probes: Mapping[str, Probe], measure: bool = True
+                  ) -> dict[str, ProbeScore]:
     """Run all probes, each on a frozen copy of an encoder.
 
     Each probe measures BatchNorm statistics again, on training images of its
-    own: a score does not depend on what else is probed. ``units`` has mean
+    own: a score does not depend on what else is probed. Without ``measure``
+    the encoder's statistics stay. ``units`` has mean
     and deviation of the images' channels and perhaps their ``data_range``.
     Scores are named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
     """
@@ -397,8 +399,8 @@ def score_encoder(encoder: nn.Module, units: nn.Module | SimpleNamespace,
     data_range = getattr(units, 'data_range', None)
     return {f'{prefix}/{score.name}': score for prefix, probe in probes.items()
             for score in probe.run(
-                FrozenFeatures(encoder, mean, std, probe.training_batches(),
-                               data_range=data_range))}
+                FrozenFeatures(encoder, mean, std, probe.training_batches()
+                               if measure else None, data_range=data_range))}
 
 
 def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:
