@@ -93,8 +93,6 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if seed < 0 or args.seeds.count(seed) > 1:
             parser.error(f'--seeds must be different numbers >= 0, got '
                          f'{args.seeds}')
-    if args.scale == 'smoke' and args.gpus > 1:
-        parser.error('--scale smoke is for one process')
     return args
 
 
@@ -204,6 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.list:
             list_tables(args.tables)
             return 0
+        if args.scale == 'smoke':
+            tool_options.check_smoke_options(args, options)
 
         from mmmedmask.experiments import commands
         from mmmedmask.experiments.plan import plan_runs

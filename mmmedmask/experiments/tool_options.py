@@ -31,6 +31,24 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
         help="write Snakemake's report of runs and tables at the end")
 
 
+def check_smoke_options(args: argparse.Namespace,
+                        options: Sequence[str]) -> None:
+    """Refuse what scale smoke has no use for: it runs in one process.
+
+    Args:
+        options: Those of Snakemake's, after ``--``.
+    """
+    given = {f'--{name}': getattr(args, name)
+             for name in ('cores', 'executor', 'jobs')}
+    given |= {'--gpus': args.gpus if args.gpus > 1 else None,
+              '--': ' '.join(options) or None}
+    named = [f'{name} {value}' for name, value in given.items()
+             if value is not None]
+    if named:
+        raise ValueError(f'--scale smoke does everything in one process, '
+                         f'without {", ".join(named)}')
+
+
 def run_plan(plan, args: argparse.Namespace, tools: Path,
              options: Sequence[str]) -> int:
     """Run a plan as a command asks for it.

@@ -155,6 +155,10 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     (['RECIPE', '--folds', '0', '1'], 'real has no folds: name the folder'),
     (['RECIPE', '--scale', 'small', '--data-root', 'my data'],
      "MMEngine would read"),
+    (['RECIPE', '--scale', 'smoke', '--cores', '2', '--executor', 'slurm',
+      '--jobs', '20', '--gpus', '2', '--', '--retries', '2'],
+     'without --cores 2, --executor slurm, --jobs 20, --gpus 2, '
+     '-- --retries 2'),
     ([], 'name a table, or see --list')])
 def test_says_what_is_wrong(recipe, arguments, message, tmp_path):
     text = recipe.read_text().replace(
@@ -162,10 +166,9 @@ def test_says_what_is_wrong(recipe, arguments, message, tmp_path):
         'data/tiles')
     recipe.write_text(text)
     output = call(
-        'reproduce.py', *(recipe if word == 'RECIPE' else word
-                          for word in arguments),
-        '--work-dir', tmp_path / 'runs', cwd=tmp_path,
-        status=2 if message.startswith(USAGE) else 1)
+        'reproduce.py', '--work-dir', tmp_path / 'runs',
+        *(recipe if word == 'RECIPE' else word for word in arguments),
+        cwd=tmp_path, status=2 if message.startswith(USAGE) else 1)
     assert message in output
     assert not (tmp_path / 'runs').exists()
 
