@@ -66,7 +66,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'this cohort, or the scores are too good')
     add_config_options(parser, 'override settings of all stages; 2:KEY=VALUE '
                        'those of the second stage alone')
-    tool_options.add_engine_options(parser)
+    tool_options.add_plan_options(parser)
     return parser.parse_args(argv)
 
 

@@ -83,7 +83,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--table-only', action='store_true',
         help='make the tables of what is there and run nothing')
-    tool_options.add_engine_options(parser)
+    tool_options.add_plan_options(parser)
     args = parser.parse_args(argv)
     if not args.tables and not args.list:
         parser.error('name a table, or see --list')

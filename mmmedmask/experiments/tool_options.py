@@ -12,21 +12,29 @@ def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return argv[:place], argv[place + 1:]
 
 
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where and how many runs go at a time."""
+def add_engine_options(parser: argparse.ArgumentParser, cores: str) -> None:
+    """Add the options that say where and how many jobs go at a time.
+
+    Args:
+        cores: What ``--cores`` counts, and what it is by default.
+    """
     group = parser.add_argument_group(
         'engine', "more options of Snakemake's can follow after --, such as "
         '-- --retries 2 --resources gpus=4')
-    group.add_argument('--cores', type=int, metavar='N',
-                       help='runs at a time, times the processes of each '
-                       '(default: one per GPU that is visible, else one run)')
+    group.add_argument('--cores', type=int, metavar='N', help=cores)
     group.add_argument(
         '--executor', metavar='NAME',
-        help='where runs go, such as slurm (default: this machine)')
+        help='where jobs go, such as slurm (default: this machine)')
     group.add_argument(
         '--jobs', type=int, metavar='N',
-        help='runs at a time that --executor submits (default: 100)')
-    group.add_argument(
+        help='jobs at a time that --executor submits (default: 100)')
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that runs a plan."""
+    add_engine_options(parser, 'runs at a time, times the processes of each '
+                       '(default: one per GPU that is visible, else one run)')
+    parser.add_argument(
         '--report', type=Path, metavar='FILE.html',
         help="write Snakemake's report of runs and tables at the end")
 

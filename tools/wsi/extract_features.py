@@ -23,6 +23,8 @@ from pathlib import Path
 
 from encoder_cli import add_encoder_arguments, build_encoder
 
+from mmmedmask.experiments import tool_options
+
 NAME = Path(__file__).name
 # Arguments that do not decide about the features. The csv and the slides
 # decide by what they list.
@@ -52,6 +54,9 @@ def parse_resource(text: str) -> tuple[str, int]:
 def build_engine_parser() -> argparse.ArgumentParser:
     """Make the parser of the arguments that jobs do not get."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    tool_options.add_engine_options(
+        parser, 'processes of all jobs; a job takes one, and one per worker '
+        '(default: all cores of this machine)')
     group = parser.add_argument_group('many jobs')
     group.add_argument('--shards', type=int, metavar='N',
                        help='split the slides into N jobs of Snakemake')
@@ -59,16 +64,10 @@ def build_engine_parser() -> argparse.ArgumentParser:
         '--dry-run', action='store_true', help='list the jobs, run none')
     group.add_argument('--retry-failed', action='store_true',
                        help='try slides again that failed')
-    group.add_argument('--cores', type=int, default=os.cpu_count(),
-                       help='of this machine; a job takes one, and one per '
-                       'worker (default: all)')
     group.add_argument(
         '--resources', type=parse_resource, action='append', default=[],
         metavar='NAME=N', help='limits, such as gpus=8: with --device cuda '
         'a job takes one GPU (default: those that are visible)')
-    group.add_argument('--executor', help='plugin of Snakemake, such as slurm')
-    group.add_argument(
-        '--jobs', type=int, help='jobs at a time for --executor')
     return parser
 
 
@@ -210,8 +209,8 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
         [sys.executable, str(Path(__file__).resolve()), *job],
         [Path(name) for name in (args.weights, args.config) if name
          and Path(name).is_file()], threads=1 + args.workers, on_gpu=on_gpu,
-        cores=args.cores, resources=resources, executor=args.executor,
-        jobs=args.jobs, options=options)
+        cores=args.cores or os.cpu_count(), resources=resources,
+        executor=args.executor, jobs=args.jobs, options=options)
     if status > 1:
         raise SystemExit(status)
     results, missing = [], []
@@ -255,17 +254,13 @@ def summarize(args: argparse.Namespace, results: Sequence) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    argv = list(sys.argv[1:] if argv is None else argv)
-    options: list[str] = []
-    if '--' in argv:
-        place = argv.index('--')
-        argv, options = argv[:place], argv[place + 1:]
+    argv, options = tool_options.split_arguments(
+        sys.argv[1:] if argv is None else argv)
     args = parse_args(argv)
     if options and not args.shards:
         raise SystemExit(f'{NAME}: {options} are for Snakemake, which '
                          '--shards N starts')
 
-    import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     errors = (ValueError, FileNotFoundError, ModuleNotFoundError)
     try:
         if args.shards is None:
