@@ -124,6 +124,18 @@ def model_index() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def find_hooks(config: Mapping) -> dict[str, dict]:
+    """Find the hooks of a config by their places, ``default_hooks.logger``.
+
+    Those that are switched off are left out.
+    """
+    hooks = {f'{group}.{name}': hook for group, named in (
+        ('default_hooks', (config.get('default_hooks') or {}).items()),
+        ('custom_hooks', enumerate(config.get('custom_hooks') or [])))
+        for name, hook in named}
+    return {place: hook for place, hook in hooks.items() if hook is not None}
+
+
 def best_pointers(config: Config) -> list[str]:
     """Name the files that say which checkpoints of a run are its best.
 

@@ -14,6 +14,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from mmengine.runner import Runner
 
 import mmmedmask  # noqa: F401  (bases of other packages resolve)
+from mmmedmask.config_files import find_hooks
 from mmmedmask.shrinking.shrink import shrink_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
@@ -66,8 +67,8 @@ def stem(path):
 
 def hooks_of(cfg):
     """Hooks by the names of their types."""
-    return {hook.type.removeprefix('mmmedmask.'): hook for hook in (
-        *cfg.default_hooks.values(), *(cfg.get('custom_hooks') or [])) if hook}
+    return {hook.type.removeprefix('mmmedmask.'): hook
+            for hook in find_hooks(cfg).values()}
 
 
 def source_of(init_cfg, prefix='backbone.'):

@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import nn
 
 from mmmedmask.apis.models import get_model, list_models
+from mmmedmask.config_files import find_hooks
 from mmmedmask.util.checks import check_integer
 from mmmedmask.util.nested import nested_dicts
 
@@ -119,9 +120,8 @@ class Inferencer:
 
     def pipeline(self) -> Callable[[dict], dict]:
         """Transforms that load a whole image, resize and pack it."""
-        hooks = [*(self.config.get('default_hooks') or {}).values(),
-                 *(self.config.get('custom_hooks') or [])]
-        for node in (*filter(None, hooks), *self._loader_nodes()):
+        for node in (*find_hooks(self.config).values(),
+                     *self._loader_nodes()):
             if node.get('pipeline'):
                 with DefaultScope.overwrite_default_scope(self.scope):
                     return Compose(node['pipeline'])

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from mmmedmask.config_files import runner_keys
 from mmmedmask.experiments.run import Where
 from mmmedmask.experiments.schema import DATA_PREFIX
-from mmmedmask.util.nested import walk_nested
+from mmmedmask.util.nested import node_at, walk_nested
 
 #: Class of the data sets that have folds.
 SLIDE_OMIC_DATASET = 'SlideOmicDataset'
@@ -55,14 +55,6 @@ def set_checkpoints(config: Config, files: Mapping[Where, str]) -> None:
     """Set the checkpoints of :func:`find_checkpoints` in a config."""
     for where, file in files.items():
         node_at(config, where[:-1])[where[-1]] = file
-
-
-def node_at(config: Any, where: Where) -> Any:
-    """Return what a config has at some keys."""
-    node = config
-    for key in where:
-        node = node[int(key) if isinstance(node, list | tuple) else key]
-    return node
 
 
 def last_checkpoint_name(config: Config) -> str | None:

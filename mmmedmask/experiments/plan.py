@@ -23,6 +23,7 @@ from mmmedmask.experiments.fingerprints import fingerprint
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
+from mmmedmask.util.nested import node_at
 
 #: Iterations of a training that counts iterations, at scale smoke; one that
 #: counts epochs has one epoch.
@@ -322,7 +323,7 @@ def _add_once(values: list[str], value: str) -> None:
 
 def _source(config: Config, where: Where, run: Run, choice: str) -> Source:
     """What a config has at a place: its prefix tells if it is exported."""
-    node = config_content.node_at(config, where[:-1])
+    node = node_at(config, where[:-1])
     prefix = str(node.get('prefix') or '').rstrip('.')
     exported = where != ('load_from', ) and prefix == BACKBONE_PREFIX
     if exported:
@@ -381,7 +382,7 @@ def _moved_option(config: Config, where: Where, path: str,
                   data_root: str | Path) -> tuple[str, Any]:
     """The option that moves a path; in a tuple it sets the whole tuple."""
     for place in range(len(where)):
-        node = config_content.node_at(config, where[:place])
+        node = node_at(config, where[:place])
         if isinstance(node, tuple):
             if not all(isinstance(part, str | int | float) for part in node):
                 raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from mmmedmask.config_files import find_hooks
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.inspection.building import Parts
@@ -190,18 +191,14 @@ def _check_scores(config: Config, parts: Parts) -> Iterator[Finding]:
             yield yellow('metric', text, 'val_dataloader.dataset')
 
 
-def _hooks(config: Config, *kinds: str) -> Iterator[tuple[str, Mapping]]:
-    return ((dotted(path), part) for name in ('default_hooks', 'custom_hooks')
-            for path, part in _dicts(config.get(name), name)
-            if kind_of(part) in kinds)
-
-
 def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
     """Find hooks that begin when training is over."""
     length = training_length(config)
     if length is None or not length[1]:
         return
-    for where, hook in _hooks(config, *BEGINNING):
+    for where, hook in find_hooks(config).items():
+        if kind_of(hook) not in BEGINNING:
+            continue
         begin = hook.get('begin', BEGINNING[kind_of(hook)])
         if isinstance(begin, int) and begin >= length[0]:
             yield red('hook', f'{kind_of(hook)} begins before epoch {begin}, '
@@ -213,7 +210,9 @@ def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
 
 def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:
     """Find a hook that measures lesions on images without any."""
-    for where, hook in _hooks(config, 'LesionCoverageHook'):
+    for where, hook in find_hooks(config).items():
+        if kind_of(hook) != 'LesionCoverageHook':
+            continue
         dataset = parts.datasets.get('train_dataloader')
         if hook.get('dataset') is not None:
             # Without its pipeline, of which there may be none.

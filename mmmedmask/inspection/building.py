@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
+from mmmedmask.config_files import find_hooks
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.findings import (
     Finding,
@@ -234,13 +235,8 @@ def _build_metrics(config: Config, name: str, parts: Parts) -> None:
 
 
 def _build_hooks(config: Config, parts: Parts) -> None:
-    hooks = {f'default_hooks.{name}': hook
-             for name, hook in (config.get('default_hooks') or {}).items()
-             if hook is not None}
-    for number, hook in enumerate(config.get('custom_hooks') or []):
-        hooks[f'custom_hooks.{number}'] = hook
     built = []
-    for where, hook in hooks.items():
+    for where, hook in find_hooks(config).items():
         hook = {'type': STANDARD_HOOKS.get(where.split('.')[1]), **hook}
         hook.pop('priority', None)
         built.append(_attempt(parts, config, 'hook', where,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from mmmedmask.config_files import find_hooks
 from mmmedmask.engine.checkpoint import matching, reading
 from mmmedmask.inspection.findings import (
     Finding,
@@ -13,6 +14,7 @@ from mmmedmask.inspection.findings import (
     red,
     yellow,
 )
+from mmmedmask.shrinking.model_sizes import kind_of
 
 #: Share of a model that ``load_from`` may fill to be called intended.
 MEANT = .5
@@ -50,11 +52,8 @@ paths.check_paths` finds them, and addresses, as nothing is downloaded.
 
 
 def _load_checks(config: Mapping) -> Iterator[Mapping]:
-    hooks = [*(config.get('default_hooks') or {}).values(),
-             *(config.get('custom_hooks') or [])]
-    for hook in hooks:
-        if str((hook or {}).get('type')).endswith('LoadCheckHook'):
-            yield hook
+    return (hook for hook in find_hooks(config).values()
+            if kind_of(hook) == 'LoadCheckHook')
 
 
 def check_whole_model(model: nn.Module, checkpoint: str, where: str,

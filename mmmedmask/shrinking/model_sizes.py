@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from mmengine.config import Config
 
+from mmmedmask.config_files import find_hooks
 from mmmedmask.shrinking.drawn_data import (
     COHORT_GENES,
     RESIZE_SCALE,
@@ -114,7 +115,6 @@ def shrink_model(cfg: Config) -> None:
     kind, backbone = kind_of(model), model.get('backbone') or {}
     loaders = [cfg.get(f'{split}_dataloader')
                for split in ('train', 'val', 'test')]
-    hooks = [cfg.get('default_hooks'), cfg.get('custom_hooks')]
     if kind_of(backbone) == 'MSMAEViT':
         _shrink_msmae(model)
     if kind in MMPRETRAIN and kind_of(backbone) in TRANSFORMERS:
@@ -144,7 +144,8 @@ def shrink_model(cfg: Config) -> None:
         side = MSMAE_GRID * backbone.patch_size
     elif kind in MMPRETRAIN and kind_of(backbone).endswith('ResNet'):
         side = VIEW_SIZE
-    _shrink_parts(nested_dicts([model, *loaders, *hooks]), side)
+    _shrink_parts(nested_dicts([
+        model, *loaders, *find_hooks(cfg).values()]), side)
 
 
 def _shrink_parts(parts: Iterable[dict], side: int | None) -> None:

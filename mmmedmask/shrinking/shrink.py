@@ -7,10 +7,11 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmmedmask.config_files import find_hooks
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.shrinking import drawn_data
 from mmmedmask.shrinking.model_sizes import kind_of, shrink_model
-from mmmedmask.util.nested import nested_dicts
+from mmmedmask.util.nested import nested_dicts, node_at
 
 #: Images with masks that ProbeLoop fits on if a config does not say it.
 FEW = (1, 5, 20, None)
@@ -64,8 +65,7 @@ def shrink_config(cfg: Config, work_dir: str | Path,
                 roots[old] = new
     if kind_of(cfg.get('test_cfg')) == 'ProbeLoop':
         _shrink_probes(cfg.test_cfg, data_dir)
-    for hook in nested_dicts(
-            [cfg.get('default_hooks'), cfg.get('custom_hooks')]):
+    for hook in find_hooks(cfg).values():
         if kind_of(hook) == 'LossFloorsHook' and hook.get('held_out'):
             # Other splits are drawn, other folders are not.
             hook['held_out'].pop('data_root', None)
@@ -140,17 +140,10 @@ def _set_sources(cfg: Config, original: Config,
             cfg.load_from = str(file)
             continue
         *above, last, key = place
-        node, settings = cfg, original
-        for step in above:
-            node, settings = _child(node, step), _child(settings, step)
+        node = node_at(cfg, above)
         last = int(last) if isinstance(node, list) else last
-        node[last] = dict(_child(settings, last), **{key: str(file)})
+        node[last] = dict(node_at(original, place[:-1]), **{key: str(file)})
     if sources and len(sources) == places:
-        for hook in nested_dicts(
-                [cfg.get('default_hooks'), cfg.get('custom_hooks')]):
+        for hook in find_hooks(cfg).values():
             if kind_of(hook) == 'LoadCheckHook':
                 hook['allow_scratch'] = False
-
-
-def _child(node: Mapping | list, key: str | int) -> object:
-    return node[int(key) if isinstance(node, list) else key]

@@ -1,6 +1,6 @@
 """Walk through nested dictionaries and lists, such as configs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 
 def walk_nested(node: object,
@@ -32,6 +32,18 @@ def nested_dicts(node: object) -> Iterator[dict]:
     for _, child in walk_nested(node):
         if isinstance(child, Mapping):
             yield child
+
+
+def node_at(node: object, path: Iterable) -> object:
+    """Return what nested dicts and lists have at a path.
+
+    Example:
+        >>> node_at({'a': [1, {'b': 2}]}, ('a', '1', 'b'))
+        2
+    """
+    for key in path:
+        node = node[int(key) if isinstance(node, list | tuple) else key]
+    return node
 
 
 def dotted(path: tuple) -> str:

@@ -133,6 +133,7 @@ def prepare_step(config) -> None:
     the others are padded; a RoI head as many positive regions as it takes at
     most, since an untrained proposer finds few. The config changes in place.
     """
+    from mmmedmask.config_files import find_hooks
     from mmmedmask.inspection.known_data import IMAGE_SIZES
     from mmmedmask.shrinking.model_sizes import kind_of
     from mmmedmask.util.nested import nested_dicts
@@ -148,7 +149,7 @@ def prepare_step(config) -> None:
     for node in nested_dicts(config.model):
         if kind_of(node) == 'RandomSampler' and node.pos_fraction < 0.5:
             node.type = register_full_sampler()
-    for hook in (config.get('default_hooks') or {}).values():
+    for hook in find_hooks(config).values():
         if kind_of(hook) == 'CrossFittedGenesHook':
             # It trains encoders before the first step, which take minutes.
             hook.update(num_folds=2, max_epochs=1)
