@@ -18,6 +18,7 @@ from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.expression.table import load_expression
 from mmmedmask.datasets.slides.feature_writer import FeatureWriter
 from mmmedmask.util.atomic_files import write_csv, write_text
+from mmmedmask.util.checks import check_multiple
 
 PAIRING_NOTE = (
     'SYNTHETIC PAIRING. Slides and gene expression in this folder come from '
@@ -89,9 +90,7 @@ class PairedCohort(Conversion):
         if len(self.tiles) != len(self.genes):
             raise ValueError(f'{len(self.tiles)} folders of tiles need as '
                              f'many files of genes, got {len(self.genes)}')
-        if self.tile_size < STRIDE or self.tile_size % STRIDE:
-            raise ValueError(f'tile_size must be a multiple of {STRIDE}, got '
-                             f'{self.tile_size}')
+        check_multiple('tile_size', self.tile_size, STRIDE)
 
     def write(self, out: Path) -> list[str]:
         """Write features, expression, ``cohort.csv`` and ``README.txt``."""

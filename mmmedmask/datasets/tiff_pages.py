@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from mmmedmask.util.checks import check_integer
+
 # TIFF 6.0 tags.
 _WIDTH, _HEIGHT = 256, 257
 _BITS, _COMPRESSION, _PHOTOMETRIC, _DESCRIPTION, _ORIENTATION = (
@@ -73,9 +75,7 @@ def orientation_of(encoded: bytes) -> int:
     # Some cameras write 0 for unknown.
     if value == 0:
         return 1
-    if not isinstance(value, int) or not 1 <= value <= 8:
-        raise ValueError(f'its orientation tag must be 1 to 8, got {value}')
-    return value
+    return check_integer('its orientation tag', value, 1, 8)
 
 
 def read_tags(encoded: bytes) -> tuple[dict | None, int]:

@@ -18,7 +18,7 @@ from mmmedmask.evaluation.base_metric import (
 from mmmedmask.evaluation.predictions import relative_path
 from mmmedmask.registry import METRICS
 from mmmedmask.util.atomic_files import write_csv
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_size
 
 SCORES = ('iou', 'dice', 'precision', 'recall')
 LESION_SCORES = tuple(f'{pooled}{name}' for pooled in ('', 'pooled_')
@@ -75,14 +75,10 @@ class BinarySegMetric(SampleMetric):
                  data_root: str | None = None, out_dir: str | None = None,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        if official_size is not None and (len(official_size) != 2
-                                          or min(official_size) < 1):
-            raise ValueError('official_size must be (h, w) in pixels or '
-                             f'None, got {official_size!r}')
         super().__init__(out_dir, collect_device, prefix)
         self.official_batch = check_integer('official_batch', official_batch)
-        self.official_size = None if official_size is None else tuple(
-            official_size)
+        self.official_size = None if official_size is None else check_size(
+            'official_size', official_size)
         self.data_root = data_root
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:

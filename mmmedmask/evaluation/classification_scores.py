@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import check_choice, check_integer, check_shape
 
 GRADED_NAMES = ('top1', 'balanced_accuracy', 'auc', 'f1', 'kappa')
 CALIBRATION_BINS = 15
@@ -21,9 +21,8 @@ def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
 
     No sample, other shapes, a label that is not a class, NaN or infinities.
     """
-    if scores.ndim != 2 or labels.shape != scores.shape[:1]:
-        raise ValueError('labels of shape (N,) and scores of shape (N, C) '
-                         f'needed, got {labels.shape} and {scores.shape}')
+    check_shape('scores', scores, ('N', 'C'))
+    check_shape('labels', labels, (len(scores), ), 'one for each sample')
     if len(labels) == 0:
         raise ValueError('there are no predictions to evaluate')
     wrong = (labels < 0) | (labels >= scores.shape[1])

@@ -11,6 +11,7 @@ from mmmedmask.evaluation.patient_tables import (
     PatientPredictions,
     check_unique,
 )
+from mmmedmask.util.checks import check_shape
 
 LISTED = 5
 
@@ -67,9 +68,9 @@ def exact_mcnemar(first_right: np.ndarray,
     """
     first_right = np.asarray(first_right, bool)
     second_right = np.asarray(second_right, bool)
-    if first_right.shape != second_right.shape or first_right.ndim != 1:
-        raise ValueError('both must have one shape (N,), got '
-                         f'{first_right.shape} and {second_right.shape}')
+    check_shape('first_right', first_right, ('N', ))
+    check_shape('second_right', second_right, first_right.shape,
+                'one for each patient')
     first = int((first_right & ~second_right).sum())
     second = int((second_right & ~first_right).sum())
     number, fewer = first + second, min(first, second)
@@ -97,10 +98,9 @@ def delong(positive: np.ndarray, first: np.ndarray,
     """
     positive = np.asarray(positive, bool)
     scores = [np.asarray(given, np.float64) for given in (first, second)]
-    if positive.ndim != 1 or any(given.shape != positive.shape
-                                 for given in scores):
-        raise ValueError('all three must have one shape (N,), got '
-                         f'{[given.shape for given in (positive, *scores)]}')
+    check_shape('positive', positive, ('N', ))
+    for given in scores:
+        check_shape('scores', given, positive.shape, 'one for each patient')
     if not np.isfinite(scores).all():
         raise ValueError('scores must be finite')
     counts = int(positive.sum()), int((~positive).sum())

@@ -22,7 +22,7 @@ from mmmedmask.evaluation.survival_scores import (
     known_pairs,
 )
 from mmmedmask.registry import METRICS
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_choice, check_integer
 
 
 @METRICS.register_module()
@@ -67,10 +67,8 @@ class SurvivalConcordance(SampleMetric):
         needed = ('pred_risk', 'survival_months', 'censorship')
         for sample in data_samples:
             result = patient_result(sample, needed, _risk)
-            censored = sample['censorship']
-            if censored not in (0, 1):
-                raise ValueError(f'censorship of case {result["case_id"]} '
-                                 f'must be 0 or 1, got {censored}')
+            censored = check_choice(f'censorship of case {result["case_id"]}',
+                                    sample['censorship'], (0, 1))
             self.results.append(dict(months=float(sample['survival_months']),
                                      event=censored == 0, **result))
 

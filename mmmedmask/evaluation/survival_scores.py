@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmmedmask.evaluation.classification_scores import draw_resamples
+from mmmedmask.util.checks import check_shape
 
 
 def check_follow_up(risks: np.ndarray, months: np.ndarray,
                     events: np.ndarray) -> None:
     """Refuse risks, months and events (N,) that have no concordance."""
-    if risks.ndim != 1 or not risks.shape == months.shape == events.shape:
-        raise ValueError(
-            'risks, months and events must have one shape (N,), got '
-            f'{risks.shape}, {months.shape} and {events.shape}')
+    check_shape('risks', risks, ('N', ))
+    check_shape('months', months, risks.shape, 'one for each risk')
+    check_shape('events', events, risks.shape, 'one for each risk')
     if len(risks) == 0:
         raise ValueError('there are no risks to evaluate')
     broken = ~(np.isfinite(risks) & np.isfinite(months))

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mmmedmask.compat.config_bases import find_config_folder
+from mmmedmask.util.checks import check_integer
 from mmmedmask.util.nearest import did_you_mean
 
 #: Folder, below one of the configs, that holds recipes.
@@ -461,9 +462,7 @@ def _read_data(node: Any, where: str) -> dict[str, dict[str, str]]:
 
 
 def _read_seed(node: Any, where: str) -> int:
-    if isinstance(node, bool) or not isinstance(node, int) or node < 0:
-        raise ValueError(f'seeds must be whole numbers >= 0, got {node!r}')
-    return node
+    return check_integer('each of the seeds', node, 0)
 
 
 def _read_keys(node: Any, prefix: str, readers: Mapping[str, _Read],

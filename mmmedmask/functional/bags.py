@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmmedmask.functional.masking import floor_share
-from mmmedmask.util.checks import check_integer, check_range
+from mmmedmask.util.checks import check_integer, check_range, check_shape
 
 # Pixels from one slide of a patient to the next: more than any slide has.
 SLIDE_PITCH = 1 << 32
@@ -30,11 +30,9 @@ def check_padded_bags(patches: Tensor, valid: Tensor | None, in_dims: int,
     Example:
         >>> check_padded_bags(torch.rand(2, 5, 8), None, in_dims=8)
     """
-    if patches.ndim != 3 or patches.shape[2] != in_dims:
-        raise ValueError('patches must have the shape (B, N, in_dims) with '
-                         f'in_dims={in_dims}, got {tuple(patches.shape)}; '
-                         'in_dims is the size of the features on disk, which '
-                         'the encoder that made them determines')
+    check_shape('patches', patches, ('B', 'N', in_dims), f'in_dims={in_dims} '
+                'is the size of the features on disk, which the encoder that '
+                'made them determines')
     for name, flags in (('valid', valid), ('mask', mask)):
         if flags is not None and (flags.dtype != torch.bool
                                   or flags.shape != patches.shape[:2]):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmmedmask.functional.masking import boxes_of_masks
-from mmmedmask.util.checks import check_range
+from mmmedmask.util.checks import check_range, check_shape
 
 WHOLE_BOX = (0.0, 0.0, 1.0, 1.0)
 # With alpha 1 half of the attempts are accepted, with 0.6 72 %.
@@ -45,9 +45,7 @@ def heat_map_boxes(features: Tensor, image_size: tuple[int, int],
         >>> heat_map_boxes(features, image_size=(4, 4))
         tensor([[0.5000, 0.2500, 0.7500, 0.5000]])
     """
-    if features.ndim != 4:
-        raise ValueError('features must have shape (B, C, h, w), got '
-                         f'{tuple(features.shape)}')
+    check_shape('features', features, ('B', 'C', 'h', 'w'))
     check_range('threshold', threshold, 0, 1, open_high=True)
     heat = features.float().sum(dim=1, keepdim=True)
     heat = heat - heat.amin(dim=(2, 3), keepdim=True)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmmedmask.util.checks import check_shape
+
 
 def _unit_rows(vectors: Tensor) -> Tensor:
     return F.normalize(
@@ -36,9 +38,7 @@ def info_nce(image: Tensor, genes: Tensor, temperature: float | Tensor = 0.07,
         >>> float(info_nce(torch.ones(4, 2), torch.ones(4, 2)).exp())
         4.0
     """
-    if image.shape != genes.shape:
-        raise ValueError('image and genes must have the same shape, got '
-                         f'{tuple(image.shape)} and {tuple(genes.shape)}')
+    check_shape('genes', genes, image.shape, 'that of image')
     with torch.autocast(image.device.type, enabled=False):
         image, genes = map(_unit_rows, (image, genes))
         logits = image @ genes.t() / temperature

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmmedmask.functional.concepts import overlap_matrix
+from mmmedmask.util.checks import check_shape
 
 ATTENTION_NAMES = ('attention_share', 'lesion_share', 'attention_gain',
                    'pointing', 'pointing_chance')
@@ -97,10 +98,7 @@ def attention_on_lesion(maps: Tensor, masks: Tensor) -> dict[str, Tensor]:
         >>> attention_on_lesion(maps, mask)['attention_gain'].item()
         2.0
     """
-    if maps.ndim != 3 or len(maps) != len(masks):
-        raise ValueError('maps of shape (B, gh, gw) and masks of shape '
-                         f'(B, H, W) needed, got {tuple(maps.shape)} and '
-                         f'{tuple(masks.shape)}')
+    check_shape('maps', maps, (len(masks), 'gh', 'gw'), 'one for each mask')
     maps = maps.detach().to('cpu', torch.float64)
     if not (maps.isfinite() & (maps >= 0)).all():
         raise ValueError('attention maps must be finite and not negative, '
@@ -164,12 +162,8 @@ def masking_of_lesion(flags: Tensor, patches: Tensor) -> dict[str, Tensor]:
     """
     if flags.ndim == 2:
         flags = flags[:, None]
-    batch_size, num_patches = patches.shape
-    if (flags.ndim != 3 or flags.shape[0] != batch_size
-            or flags.shape[2] != num_patches):
-        raise ValueError(
-            f'flags of shape (B, L) or (B, D, L) for {batch_size} images of '
-            f'{num_patches} patches needed, got {tuple(flags.shape)}')
+    check_shape('flags', flags, (len(patches), 'D', patches.shape[1]),
+                'images, draws and patches')
     flags = flags.to('cpu')
     known = torch.isin(flags, torch.tensor([-1, 0, 1]))
     if not known.all():
@@ -235,9 +229,7 @@ def summarize_coverage(
 
 
 def _check_masks(masks: Tensor) -> None:
-    if masks.ndim != 3:
-        raise ValueError('masks of shape (B, H, W) needed, got '
-                         f'{tuple(masks.shape)}')
+    check_shape('masks', masks, ('B', 'H', 'W'))
     if masks.dtype != torch.bool and not ((masks == 0) | (masks == 1)).all():
         raise ValueError('lesion masks must hold 0 and 1, got values from '
                          f'{masks.min().item()} to {masks.max().item()}')

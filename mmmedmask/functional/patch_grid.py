@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_shape
 
 # Side of a block in cells, and numbers laid out at a time.
 BLOCK_SIDE = 32
@@ -25,9 +25,7 @@ CHUNK_NUMBERS = 1 << 25
 
 
 def _check_coords(coords: Tensor) -> None:
-    if coords.ndim != 2 or coords.shape[1] != 2:
-        raise ValueError('coords must have the shape (N, 2), got '
-                         f'{tuple(coords.shape)}')
+    check_shape('coords', coords, ('N', 2))
     if coords.is_floating_point() or coords.dtype == torch.bool:
         raise ValueError('coords must be whole pixels, int64, got '
                          f'{coords.dtype}')

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmmedmask.util.checks import check_multiple
+
 # Targets of reconstruction: pixels, normalised per patch, or per patch and
 # channel.
 NORM_PIX = (False, True, 'channel')
@@ -159,9 +161,7 @@ def sincos_position_embedding(grid_size: tuple[int, int], embed_dims: int,
         >>> sincos_position_embedding((2, 3), embed_dims=8).shape
         torch.Size([1, 6, 8])
     """
-    if embed_dims % 4:
-        raise ValueError(
-            f'embed_dims must be a multiple of 4, got {embed_dims}')
+    check_multiple('embed_dims', embed_dims, 4)
     quarter = embed_dims // 4
     omega = temperature**(-torch.arange(quarter, dtype=torch.float64) /
                           quarter)

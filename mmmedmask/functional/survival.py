@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from mmmedmask.util.checks import check_shape
+
 
 def cox_partial_likelihood(risks: Tensor, times: Tensor,
                            events: Tensor) -> Tensor:
@@ -32,10 +34,9 @@ def cox_partial_likelihood(risks: Tensor, times: Tensor,
         >>> cox_partial_likelihood(risks, times, torch.tensor([True, False]))
         tensor(0.6931)
     """
-    if risks.ndim != 1 or not risks.shape == times.shape == events.shape:
-        raise ValueError('risks, times and events must have one shape (B,), '
-                         f'got {tuple(risks.shape)}, {tuple(times.shape)} and '
-                         f'{tuple(events.shape)}')
+    check_shape('risks', risks, ('B', ))
+    check_shape('times', times, risks.shape, 'one for each risk')
+    check_shape('events', events, risks.shape, 'one for each risk')
     if not events.any():
         return risks.sum() * 0
     at, hazards = times[events][:, None], risks[events]

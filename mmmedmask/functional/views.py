@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmmedmask.functional.stains import change_stains
-from mmmedmask.util.checks import check_range
+from mmmedmask.util.checks import check_ascending, check_range
 
 CROP_ATTEMPTS = 10
 # Per attempt an area and an aspect ratio; then the place (2) and the flip.
@@ -225,12 +225,8 @@ class ViewFamily:
     max_shear: float = 0.0
 
     def __post_init__(self):
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise ValueError('scale must be an increasing pair in (0, 1], '
-                             f'got {self.scale}')
-        if not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError('ratio must be an increasing pair of positive '
-                             f'numbers, got {self.ratio}')
+        check_ascending('scale', self.scale, 0, 1, open_low=True)
+        check_ascending('ratio', self.ratio, 0, open_low=True)
         for name, limit in (('flip_prob', 1), ('vertical_flip_prob', 1),
                             ('max_angle', 180), ('max_shear', 45)):
             check_range(name, getattr(self, name), 0, limit)
@@ -291,9 +287,7 @@ class ColorFamily:
                             ('gray_prob', 1), ('blur_prob', 1),
                             ('stain_prob', 1), ('stain_factor', 1)):
             check_range(name, getattr(self, name), 0, limit)
-        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise ValueError('blur_sigma must be an increasing pair of '
-                             f'positive numbers, got {self.blur_sigma}')
+        check_ascending('blur_sigma', self.blur_sigma, 0, open_low=True)
 
     @property
     def needs_rgb(self) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from mmmedmask.phantoms import slide_omic_drawing
 from mmmedmask.phantoms.slide_files import draw_genes, write_features
 from mmmedmask.util.atomic_files import write_csv, write_json, write_text
-from mmmedmask.util.checks import check_integer, check_range
+from mmmedmask.util.checks import check_ascending, check_integer, check_range
 
 COHORT_CLASSES = ('class_a', 'class_b')
 SPLITS = ('train', 'val', 'test')
@@ -108,11 +108,8 @@ def write_slide_omic_cohort(
     # At least one of each class; they take turns.
     check_integer('num_cases', num_cases, len(classes))
     labels = [number % len(classes) for number in range(num_cases)]
-    for name, (least, most) in (('patches', patches),
-                                ('slides_per_case', slides_per_case)):
-        if not 1 <= least <= most:
-            raise ValueError(f'{name} must be a least number of 1 or more and '
-                             f'a largest, got {(least, most)}')
+    check_ascending('patches', patches, 1)
+    check_ascending('slides_per_case', slides_per_case, 1)
     check_range('silent_share', silent_share, 0, 1)
     lacking = _lacking(num_cases, cases_without_genes, cases_without_slides)
     splits = _splits(labels, split_shares)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 
 def check_range(name: str, value: float, low: float = -math.inf,
@@ -58,6 +59,66 @@ def check_integer(name: str, value: int, low: int | float = 1,
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError(f'{name} must be an integer, got {value!r}')
     return check_range(name, value, low, high)
+
+
+def check_multiple(name: str, value: int | Sequence[int], factor: int,
+                   factor_name: str = '') -> int | Sequence[int]:
+    """Check that a positive integer, or all of several, can be divided.
+
+    Args:
+        factor_name: Setting that ``factor`` is the value of.
+
+    Example:
+        >>> check_multiple('embed_dims', 64, 8, 'num_heads')
+        64
+    """
+    check_integer(factor_name or 'a factor', factor)
+    for part in value if isinstance(value, Sequence) else (value, ):
+        if check_integer(name, part) % factor:
+            of = f'{factor_name} {factor}'.lstrip()
+            raise ValueError(
+                f'{name} must be a multiple of {of}, got {value!r}')
+    return value
+
+
+def check_ascending(name: str, pair: Sequence[float], low: float = -math.inf,
+                    high: float = math.inf,
+                    open_low: bool = False) -> Sequence[float]:
+    """Check that two numbers, of an interval, are equal or ascend.
+
+    Example:
+        >>> check_ascending('scale', (0.2, 1.0), 0, 1, open_low=True)
+        (0.2, 1.0)
+    """
+    if len(pair) != 2 or pair[0] > pair[1]:
+        raise ValueError(f'{name} must be two ascending numbers, (low, high), '
+                         f'got {pair!r}')
+    for value in pair:
+        check_range(f'each of {name} {pair!r}', value, low, high, open_low)
+    return pair
+
+
+def check_shape(name: str, array: Any, shape: Sequence[int | str],
+                meaning: str = '') -> Any:
+    """Check the shape of an array or tensor.
+
+    Args:
+        shape: Lengths of its axes; a name, such as ``'N'``, stands for any.
+        meaning: What an error adds behind a colon.
+
+    Example:
+        >>> import numpy as np
+        >>> check_shape('coords', np.zeros((3, 2)), ('N', 2)).shape
+        (3, 2)
+    """
+    if array is None or len(array.shape) != len(shape) or any(
+            axis != size for axis, size in zip(shape, array.shape, strict=True)
+            if not isinstance(axis, str)):
+        axes = ', '.join(map(str, shape)) + ',' * (len(shape) == 1)
+        got = None if array is None else tuple(array.shape)
+        raise ValueError(f'{name} must have the shape ({axes}), got {got}'
+                         + f': {meaning}' * bool(meaning))
+    return array
 
 
 def check_size(name: str, size: int | Sequence[int]) -> tuple[int, int]:

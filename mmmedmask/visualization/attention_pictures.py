@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mmmedmask.functional.attention_masking import TokenPartition
+from mmmedmask.util.checks import check_shape
 from mmmedmask.visualization.grid import Column
 from mmmedmask.visualization.pictures import PictureUnits
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
@@ -70,9 +71,8 @@ def outline_lesions(pictures: np.ndarray,
     for picture, lesion in zip(outlined, lesions, strict=True):
         if lesion is None:
             continue
-        if lesion.shape != picture.shape[:2]:
-            raise ValueError(f'a lesion mask of shape {lesion.shape} does not '
-                             f'fit a picture of shape {picture.shape[:2]}')
+        check_shape('a lesion mask', lesion, picture.shape[:2],
+                    'that of the picture')
         side = 3 + 2 * (min(lesion.shape) // 160)
         wider = cv2.dilate(
             lesion.astype(np.uint8), np.ones((side, side), np.uint8))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmmedmask.util.checks import check_shape
 from mmmedmask.visualization.pictures import draw_figure
 
 
@@ -16,9 +17,7 @@ def draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str],
     """
     counts = np.asarray(counts)
     number = len(classes)
-    if counts.shape != (number, number):
-        raise ValueError(f'{number} classes need a matrix of shape '
-                         f'{(number, number)}, got {counts.shape}')
+    check_shape(f'the matrix of {number} classes', counts, (number, number))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 2.2 + 0.6 * number
     from matplotlib.figure import Figure

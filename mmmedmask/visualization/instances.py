@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_shape
 
 # Bright and far from the pinks and blues of stained tissue; neighbours in
 # the list differ most.
@@ -30,9 +30,7 @@ def draw_instances(image: np.ndarray, masks: Sequence[np.ndarray],
     if scores is not None and len(scores) != len(masks):
         raise ValueError(f'{len(scores)} scores for {len(masks)} masks')
     for mask in masks:
-        if mask.shape != image.shape[:2]:
-            raise ValueError(f'a mask of shape {mask.shape} does not fit the '
-                             f'image of shape {image.shape}')
+        check_shape('a mask', mask, image.shape[:2], 'that of the image')
     size = (image.shape[1] * scale, image.shape[0] * scale)  # (w, h), OpenCV
     picture = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
     enlarged = [cv2.resize(mask.astype(np.uint8), size,

@@ -8,6 +8,7 @@ import numpy as np
 from mmengine.visualization import Visualizer
 
 from mmmedmask.registry import VISUALIZERS
+from mmmedmask.util.checks import check_shape
 from mmmedmask.visualization.grid import Column, draw_grid, enlarge
 from mmmedmask.visualization.instances import PALETTE
 
@@ -72,9 +73,7 @@ def labels_column(title: str, image: np.ndarray, labels: np.ndarray,
         labels: Class numbers (H, W).
         names: Names of the classes; None numbers them.
     """
-    if labels.shape != image.shape[:2]:
-        raise ValueError(f'labels of shape {labels.shape} do not fit the '
-                         f'image of shape {image.shape}')
+    check_shape('labels', labels, image.shape[:2], 'that of the image')
     masks = {str(name): labels == number for number, name in enumerate(
         names or range(int(labels.max(initial=0)) + 1))
         if name != BACKGROUND}

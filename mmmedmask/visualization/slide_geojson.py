@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 
+from mmmedmask.util.checks import check_shape
 from mmmedmask.visualization.slide_heatmap import PatchPlaces
 
 
@@ -27,14 +28,12 @@ def patch_features(places: PatchPlaces, measurements: Mapping[str, np.ndarray],
     """
     number = len(places.coords)
     for name, values in measurements.items():
-        if values.shape != (number, ):
-            raise ValueError(f'{name} has values of shape {values.shape} for '
-                             f'{number} patches')
+        check_shape(f'values of {name}', values, (number, ),
+                    'one for each patch')
         if not np.isfinite(values).all():
             raise ValueError(f'{name} has values that are NaN or infinite')
-    if labels is not None and labels.shape != (number, ):
-        raise ValueError(f'labels have the shape {labels.shape} for {number} '
-                         'patches')
+    if labels is not None:
+        check_shape('labels', labels, (number, ), 'one for each patch')
     kinds = [dict(name=name, color=[
         round(255 * part)
         for part in matplotlib.colormaps['tab10'](place % 10)[:3]])

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mmmedmask.util.checks import check_choice, check_positive
+from mmmedmask.util.checks import check_choice, check_positive, check_shape
 from mmmedmask.visualization.attention_pictures import COLORMAP, MAP_SHARE
 from mmmedmask.visualization.grid import FAINT_INK, Column, draw_grid
 
@@ -57,9 +57,7 @@ class PatchPlaces:
     origin: tuple[int, int] = (0, 0)
 
     def __post_init__(self) -> None:
-        if self.coords.ndim != 2 or self.coords.shape[1] != 2:
-            raise ValueError(
-                f'coords must have the shape (N, 2), got {self.coords.shape}')
+        check_shape('coords', self.coords, ('N', 2))
         check_positive('side', self.side)
 
 
@@ -120,10 +118,8 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
     if not maps:
         raise ValueError('there is no map to draw')
     for patch_map in maps:
-        if patch_map.values.shape != (len(places.coords), ):
-            raise ValueError(
-                f'{patch_map.title} has values of shape '
-                f'{patch_map.values.shape} for {len(places.coords)} patches')
+        check_shape(f'values of {patch_map.title}', patch_map.values,
+                    (len(places.coords), ), 'one for each patch')
     if thumbnail is None:
         canvas = np.full((*_shape_within(places.size[::-1], max_side), 3),
                          CANVAS_COLOR, np.uint8)

@@ -139,7 +139,7 @@ def test_shares_are_equal_up_to_their_limits(limits):
 @pytest.mark.parametrize(('labels', 'batch_size', 'ranks', 'said'), [
     ([0] * 9 + [2], 4, 1, 'of rare there is 1: add some'),
     ([1] * 9, 4, 1, 'at least 2 classes, all samples are of other'),
-    ([0, 0, 1, 1], 3, 1, 'at least 4, 2 classes .* got 3'),
+    ([0, 0, 1, 1], 3, 1, '2 classes with 2 .* at least 4, got 3'),
     ([0, 0, 1, 1], 8, 1, 'have 4 samples together, fewer than a batch of 8'),
     ([0, 1] * 5, 8, 2, '10 samples, a step of 2 ranks'),
     ([], 8, 1, 'Patients has no samples')])

@@ -150,7 +150,7 @@ def test_groups_are_drawn_as_a_whole():
     ([0, 2], [[1, 0], [0, 1]], 'label 2 of sample 1 is not a class of 0 to 1'),
     ([0, -1], [[1, 0], [0, 1]], 'label -1 of sample 1'),
     ([0, 1], [[1, 0], [np.nan, 1]], 'scores of sample 1 are not finite'),
-    ([0], [[1, 0], [0, 1]], r'got \(1,\) and \(2, 2\)'),
+    ([0], [[1, 0], [0, 1]], r'shape \(2,\), got \(1,\)'),
     ([], np.zeros((0, 2)), 'no predictions')])
 def test_wrong_predictions(labels, scores, message):
     with pytest.raises(ValueError, match=message):

@@ -134,7 +134,7 @@ def test_without_a_death(warnings_logged):
 @pytest.mark.parametrize(('change', 'message'), [
     (lambda sample: sample.pop('pred_risk'), r"case-0 lacks \['pred_risk'"),
     (lambda sample: sample.set_metainfo(dict(censorship=2)),
-     'censorship of case case-0 must be 0 or 1, got 2'),
+     r'censorship of case case-0 must be one of \(0, 1\), got 2'),
     (lambda sample: sample.pred_risk.fill_(np.nan),
      'risk of case case-0 must be one finite'),
     (lambda sample: sample.set_metainfo(dict(case_id='case-1')),
@@ -151,7 +151,7 @@ def test_what_does_not_fit():
         SurvivalConcordance(num_bootstrap=-1)
     with pytest.raises(ValueError, match='patient 1 has the risk nan'):
         concordance(np.array([0, np.nan]), np.ones(2), np.ones(2, bool))
-    with pytest.raises(ValueError, match=r'got \(2,\), \(3,\)'):
+    with pytest.raises(ValueError, match=r'shape \(2,\), got \(3,\)'):
         concordance(np.zeros(2), np.ones(3), np.ones(2, bool))
     with pytest.raises(ValueError, match='no risks'):
         concordance(np.zeros(0), np.zeros(0), np.zeros(0, bool))

@@ -95,7 +95,7 @@ def test_options_of_the_table_come_first_at_every_scale(tmp_path):
     (('data', 'paper'), {'data/glas': 'x'}, "leave out 'data/'"),
     (('rows', 0, 'weights'), [dict(path='vqkd.pth', **{'from': 'x'})],
      "must begin with 'data/', got 'vqkd.pth'"),
-    (('seeds',), [0, -1], 'seeds must be whole numbers >= 0, got -1'),
+    (('seeds',), [0, -1], 'seeds must be at least 0, got -1'),
     (('seeds',), [0, 0], 'seeds has 0 twice'),
     (('name',), 'other', "name is 'other', and the file is called"),
     (('rows', 1, 'metrics'), dict(acuracy='accuracy/top5'),

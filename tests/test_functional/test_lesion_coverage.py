@@ -225,7 +225,7 @@ def test_summary_of_nothing():
 
 test_what_does_not_fit = refuses(call, [
     (lambda: attention_on_lesion(torch.ones(2, 2), torch.ones(1, 4, 4)),
-     r'got \(2, 2\) and \(1, 4, 4\)'),
+     r'shape \(1, gh, gw\), got \(2, 2\)'),
     (lambda: attention_on_lesion(-torch.ones(1, 2, 2), torch.ones(1, 4, 4)),
      'not negative, got -1.0 to -1.0'),
     (lambda: attention_on_lesion(
@@ -234,7 +234,7 @@ test_what_does_not_fit = refuses(call, [
      '0 and 1, got values from 255 to 255'),
     (lambda: cell_shares(torch.ones(4, 4), (2, 2)), r'got \(4, 4\)'),
     (lambda: masking_of_lesion(torch.ones(1, 5), torch.ones(1, 4) > 0),
-     r'4 patches needed, got \(1, 1, 5\)'),
+     r'shape \(1, D, 4\), got \(1, 1, 5\)'),
     (lambda: masking_of_lesion(torch.full((1, 4), 2), torch.ones(1, 4) > 0),
      'got 2'),
 ])

@@ -82,7 +82,7 @@ def test_gradients_reach_every_parameter_and_pixel():
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(in_channels=6), 'multiple of 4, got 6'),
-    (dict(in_channels=0), 'multiple of 4, got 0'),
+    (dict(in_channels=0), 'at least 1, got 0'),
     (dict(in_channels=8, out_channels=0), 'out_channels .* got 0'),
     (dict(in_channels=8, num_outs=3), 'at least 4, got 3'),
     (dict(in_channels=4), r'2 x 2, got \(1, 9\)')])

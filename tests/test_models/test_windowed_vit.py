@@ -79,7 +79,7 @@ test_bad_arguments = refuses(
     lambda **options: WindowedViT(arch=arch(), **options), [
     (dict(window_size=0), 'window_size'),
     (dict(num_global_layers=0), 'num_global_layers'),
-    (dict(num_global_layers=5), 'at most 4')])
+    (dict(num_global_layers=5), r'\[1, 4\], got 5')])
 
 
 def test_options_that_it_does_not_follow_are_refused():

@@ -327,7 +327,7 @@ class TestCohort:
         (dict(num_cases=1), 'num_cases must be at least 2, got 1'),
         (dict(classes=('a', )), r"two different names, got \('a',\)"),
         (dict(classes=('a', 'a')), 'two different names'),
-        (dict(patches=(0, 4)), r'patches must be .* got \(0, 4\)'),
+        (dict(patches=(0, 4)), r'patches \(0, 4\) must be .* got 0'),
         (dict(slides_per_case=(2, 1)), r'slides_per_case .* \(2, 1\)'),
         (dict(cases_without_genes=3, cases_without_slides=2),
          'at most 4, got 3 and 2'),

@@ -51,6 +51,43 @@ def test_integers():
         checks.check_integer('x', 5, high=4)
 
 
+def test_multiples():
+    assert checks.check_multiple('x', 8, 4) == 8
+    assert checks.check_multiple('x', (4, 8), 4) == (4, 8)
+    for value in (6, (8, 6)):
+        with pytest.raises(ValueError, match='x must be a multiple of y 4, '
+                           f'got {re.escape(str(value))}'):
+            checks.check_multiple('x', value, 4, 'y')
+    with pytest.raises(ValueError, match='x must be at least 1, got 0'):
+        checks.check_multiple('x', 0, 4)
+    with pytest.raises(ValueError, match='y must be at least 1, got 0'):
+        checks.check_multiple('x', 4, 0, 'y')
+
+
+def test_ascending_pairs():
+    assert checks.check_ascending('x', (.5, .5), 0, 1) == (.5, .5)
+    for pair in ((2, 1), (1, 2, 3)):
+        with pytest.raises(ValueError, match=r'ascending numbers, \(low, high'
+                           rf'\), got {re.escape(str(pair))}'):
+            checks.check_ascending('x', pair)
+    for pair in ((0, 1), (math.nan, 1)):
+        with pytest.raises(ValueError, match=r'each of x \(.*, 1\) must be '
+                           r'in \(0, 1\], got'):
+            checks.check_ascending('x', pair, 0, 1, open_low=True)
+
+
+def test_shapes():
+    array = np.zeros((3, 2))
+    assert checks.check_shape('x', array, ('N', 2)) is array
+    for shape, wanted in ((('N', 3), 'N, 3'), ((3, ), '3,'),
+                          ((4, 'C', 'H'), '4, C, H')):
+        with pytest.raises(ValueError, match=rf'x must have the shape '
+                           rf'\({wanted}\), got \(3, 2\): why'):
+            checks.check_shape('x', array, shape, 'why')
+    with pytest.raises(ValueError, match='got None$'):
+        checks.check_shape('x', None, ('N', 2))
+
+
 def test_choices():
     assert checks.check_choice('x', 'a', ('a', 'b')) == 'a'
     with pytest.raises(

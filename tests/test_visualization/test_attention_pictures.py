@@ -102,7 +102,7 @@ def test_lesions_are_outlined_from_outside():
     expected[3:7, 20:] = False
     assert (green == expected).all()
     assert (shown[0][~green] == pictures[0][~green]).all()
-    with pytest.raises(ValueError, match=r'\(8, 24\).*\(16, 24\)'):
+    with pytest.raises(ValueError, match=r'\(16, 24\), got \(8, 24\)'):
         outline_lesions(pictures, [lesion[:8], None])
 
 

@@ -77,5 +77,5 @@ def test_one_of_them(sample, hidden, tmp_path):
 
 def test_labels_of_another_size(sample, tmp_path):
     sample.gt_sem_seg = PixelData(data=torch.zeros(1, 4, 6))
-    with pytest.raises(ValueError, match='do not fit the image'):
+    with pytest.raises(ValueError, match='labels .* that of the image'):
         draw(tmp_path, sample)

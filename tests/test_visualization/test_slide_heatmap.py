@@ -98,11 +98,12 @@ test_what_does_not_fit_is_refused = refuses(call, [
     (lambda: PatchPlaces(np.ones((3, 2)), 0, (4, 4)), 'side must be pos'),
     (lambda: draw_slide_heatmaps(None, [], PLACES), 'no map to draw'),
     (lambda: draw_slide_heatmaps(None, [PatchMap('A', np.ones(4))], PLACES),
-     r'A has values of shape \(4,\) for 3 patches'),
+     r'values of A must have the shape \(3,\), got \(4,\)'),
     (lambda: patch_features(PLACES, {'a': np.ones(2)}),
-     'a has values of shape'),
+     r'values of a .* \(3,\), got \(2,\)'),
     (lambda: patch_features(PLACES, {'a': np.full(3, np.inf)}), 'infinite'),
-    (lambda: patch_features(PLACES, {}, ('x', ), np.ones(2)), 'labels have')])
+    (lambda: patch_features(PLACES, {}, ('x', ), np.ones(2)),
+     r'labels .* \(3,\), got \(2,\)')])
 
 
 def test_geojson_is_what_qupath_reads(tmp_path):

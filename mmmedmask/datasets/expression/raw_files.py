@@ -9,6 +9,7 @@ import torch
 from mmmedmask.datasets.expression.gdc import read_gdc_folder
 from mmmedmask.datasets.expression.gene_names import read_gene_list
 from mmmedmask.datasets.expression.matrix import RawExpression, read_matrix
+from mmmedmask.util.checks import check_shape
 from mmmedmask.util.table_files import read_list_file
 
 _ARRAY_SUFFIXES = ('.pt', '.npy')
@@ -31,9 +32,7 @@ def read_expression_files(path: Path, unit: str | None, id_type: str | None,
     if array is None:
         asked = () if gene_list is None else set(read_gene_list(gene_list))
         return read_matrix(path, id_type, genes_in, asked)
-    if array.ndim != 2:
-        raise ValueError(
-            f'{path} has the shape {array.shape}, expected (cases, genes)')
+    check_shape(str(path), array, ('cases', 'genes'))
     genes = _listed(path, 'gene', gene_list, array.shape[1])
     cases = _listed(path, 'case', case_list, len(array))
     return RawExpression(array.astype(np.float32), cases, genes, path.name)

@@ -23,7 +23,12 @@ from mmmedmask.datasets.expression.samples import (
 )
 from mmmedmask.functional.gene_scaling import gene_statistics, is_linear_unit
 from mmmedmask.util.atomic_files import atomic_path
-from mmmedmask.util.checks import check_choice, check_positive, check_range
+from mmmedmask.util.checks import (
+    check_choice,
+    check_positive,
+    check_range,
+    check_shape,
+)
 
 MAX_MISSING = 0.1
 """Largest share of genes that may be missing, unless told otherwise."""
@@ -54,11 +59,8 @@ class ExpressionTable:
     patients: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        expected = (len(self.case_ids), len(self.gene_ids))
-        if self.values.shape != expected:
-            raise ValueError(f'{self.source}: values have the shape '
-                             f'{self.values.shape}, but there are '
-                             f'{expected[0]} samples and {expected[1]} genes')
+        check_shape(f'{self.source}: values of all samples and genes',
+                    self.values, (len(self.case_ids), len(self.gene_ids)))
         self.values.setflags(write=False)
 
     def __deepcopy__(self, memo: dict) -> 'ExpressionTable':

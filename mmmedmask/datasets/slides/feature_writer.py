@@ -12,6 +12,7 @@ import numpy as np
 
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.util.atomic_files import reserve_space
+from mmmedmask.util.checks import check_shape
 from mmmedmask.util.extras import late_module
 from mmmedmask.util.file_locks import process_runs
 
@@ -47,9 +48,7 @@ class FeatureWriter:
 
     def __init__(self, path: Path, coords: np.ndarray, dims: int, encoder: str,
                  settings: Mapping, grid: Mapping[str, object]) -> None:
-        if coords.ndim != 2 or coords.shape[1] != 2:
-            raise ValueError(
-                f'coords must have the shape (N, 2), got {coords.shape}')
+        check_shape('coords', coords, ('N', 2))
         if len(coords) and np.abs(coords).max() > np.iinfo(np.int32).max:
             raise ValueError(f'a coordinate of {np.abs(coords).max()} is too '
                              'large for int32')

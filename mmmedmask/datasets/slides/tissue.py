@@ -12,7 +12,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mmmedmask.util.checks import check_integer, check_positive, check_range
+from mmmedmask.util.checks import (
+    check_ascending,
+    check_integer,
+    check_positive,
+    check_range,
+)
 
 _YELLOW = 0.4
 # What is brighter in red is too pale for ink: glass, faint nuclei of IHC.
@@ -51,14 +56,9 @@ class TissueOptions:
 
     def __post_init__(self) -> None:
         check_positive('mpp', self.mpp)
-        low, high = self.saturation_limits
         check_range('saturation', self.saturation or 0, 0, 255)
         check_range('min_brightness', self.min_brightness, 0, 255)
-        for limit in (low, high):
-            check_range('saturation_limits', limit, 0, 255)
-        if low > high:
-            raise ValueError('saturation_limits must be (low, high), got '
-                             f'{self.saturation_limits}')
+        check_ascending('saturation_limits', self.saturation_limits, 0, 255)
         if check_integer('median', self.median) % 2 == 0:
             raise ValueError(f'median must be odd, got {self.median}')
         for name in ('min_area', 'max_hole', 'ink'):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmcv.transforms import BaseTransform
 
 from mmmedmask.registry import TRANSFORMS
+from mmmedmask.util.checks import check_shape
 
 Strength = float | Sequence[float]
 
@@ -39,10 +40,8 @@ class ColorJitter(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         image = results['img']
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                'ColorJitter needs an image of shape (H, W, 3) in RGB, got '
-                f'{image.shape} of {results.get("img_path")}')
+        check_shape(f'{results.get("img_path")} for ColorJitter', image,
+                    ('H', 'W', 3), 'it takes RGB')
         results['img'] = image[..., ::-1]
         results = self.jitter_bgr(results)
         results['img'] = results['img'][..., ::-1]

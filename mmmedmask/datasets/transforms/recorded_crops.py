@@ -16,7 +16,7 @@ from mmmedmask.datasets.transforms.seeded import (
 )
 from mmmedmask.datasets.transforms.tile_loading import DTYPE_CHOICES
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.util.checks import check_choice, check_size
+from mmmedmask.util.checks import check_ascending, check_choice, check_size
 
 INTERPOLATIONS = tuple(kind.name.lower() for kind in Image.Resampling)
 # By number of channels. Pillow would multiply RGBA with its alpha.
@@ -149,12 +149,10 @@ class RandomResizedCrop(SeededTransform):
                  interpolation: str = 'bicubic',
                  seed: int | None = None) -> None:
         super().__init__(seed)
-        for name, bounds, limit in (
-            ('crop_ratio_range', crop_ratio_range, 1),
-            ('aspect_ratio_range', aspect_ratio_range, math.inf)):
-            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= limit:
-                raise ValueError(f'{name} must be two ascending numbers '
-                                 f'between 0 and {limit}, got {bounds!r}')
+        check_ascending('crop_ratio_range', crop_ratio_range, 0, 1,
+                        open_low=True)
+        check_ascending('aspect_ratio_range', aspect_ratio_range, 0,
+                        open_low=True)
         self.scale = check_size('scale', scale)
         self.crop_ratio_range = tuple(crop_ratio_range)
         self.aspect_ratio_range = tuple(aspect_ratio_range)

@@ -14,7 +14,7 @@ from mmmedmask.datasets.transforms import ContrastiveCrop
 from mmmedmask.engine.attention.refresh import RefreshHook
 from mmmedmask.functional.contrastive_crop import heat_map_boxes
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.checks import check_range
+from mmmedmask.util.checks import check_range, check_shape
 
 
 @HOOKS.register_module()
@@ -86,10 +86,8 @@ class ContrastiveCropHook(RefreshHook):
         batch = dict(batch, inputs=torch.stack(batch['inputs']))
         inputs = model.data_preprocessor(batch, False)['inputs']
         features = model.extract_feat(inputs)[-1]
-        if features.ndim != 4:
-            raise ValueError(
-                f'the backbone of {type(model).__name__} must give feature '
-                f'maps (B, C, h, w), got {tuple(features.shape)}')
+        check_shape(f'feature maps of the backbone of {type(model).__name__}',
+                    features, ('B', 'C', 'h', 'w'))
         if not features.isfinite().all():
             raise ValueError(
                 f'features of {batch["data_samples"][0].img_path} or an '

@@ -17,7 +17,7 @@ from torch import nn
 from mmmedmask.engine.attention.refresh import RefreshHook
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.checks import check_choice
+from mmmedmask.util.checks import check_choice, check_shape
 
 # What a training sample has to say of itself, and who says it.
 NEEDED_KEYS = {
@@ -80,10 +80,8 @@ class AttentionMaskHook(RefreshHook):
         count = len(batch['inputs'])
         inputs = model.data_preprocessor(batch, False)['inputs']
         maps = model.attention_maps(inputs)
-        if maps.ndim != 3 or len(maps) != count:
-            raise ValueError(
-                f'attention_maps of {type(model).__name__} must return '
-                f'({count}, rows, columns), got {tuple(maps.shape)}')
+        check_shape(f'attention_maps of {type(model).__name__}', maps,
+                    (count, 'rows', 'columns'))
         return maps
 
     def before_train(self, runner: Runner) -> None:

@@ -10,6 +10,7 @@ from mmmedmask.engine.samplers.seeded_batches import (
     shuffled,
 )
 from mmmedmask.registry import DATA_SAMPLERS
+from mmmedmask.util.checks import check_integer
 
 # A triplet needs a pair of one class and a patient of another.
 LEAST = 2
@@ -44,10 +45,8 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
 
     def __init__(self, sampler: DefaultSampler, batch_size: int) -> None:
         super().__init__(sampler, batch_size)
-        if batch_size < LEAST**2:
-            raise ValueError(
-                f'batch_size must be at least {LEAST**2}, {LEAST} classes '
-                f'with {LEAST} samples, got {batch_size}')
+        check_integer(f'batch_size ({LEAST} classes with {LEAST} samples '
+                      'each, or more)', batch_size, LEAST**2)
         labels = ask_dataset(sampler, 'get_gt_labels', 'the class')
         self.members: dict[int, list[int]] = {}
         for index, label in enumerate(labels):

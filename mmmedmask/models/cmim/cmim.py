@@ -16,6 +16,7 @@ from mmmedmask.functional.affine import relative_theta
 from mmmedmask.functional.warp import inside_frame, warp_mask
 from mmmedmask.models.cmim.backbones import probe_levels
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_multiple
 
 
 @MODELS.register_module()
@@ -120,9 +121,8 @@ class CMIM(BaseSelfSupervisor):
 def check_sizes(view_size: tuple[int, int], patch_size: int,
                 masked_strides: Sequence[int], strides: Sequence[int]) -> None:
     """Raise a ValueError unless every grid, also the decoder's, is whole."""
-    if any(side % stride for side in view_size for stride in strides):
-        raise ValueError(f'view_size {view_size} must be a multiple of '
-                         f'all strides {tuple(strides)}')
-    if any(patch_size % stride for stride in masked_strides):
-        raise ValueError(f'patch_size {patch_size} must be a multiple of the '
-                         f'strides of masked levels {tuple(masked_strides)}')
+    for stride in strides:
+        check_multiple('view_size', view_size, stride, "a level's stride")
+    for stride in masked_strides:
+        check_multiple('patch_size', patch_size, stride,
+                       "a masked level's stride")

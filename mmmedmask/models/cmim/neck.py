@@ -13,7 +13,7 @@ from mmmedmask.functional.affine import receptive_field_shift
 from mmmedmask.functional.patchify import sincos_position_embedding, unpatchify
 from mmmedmask.functional.warp import WARP_IMPLEMENTATIONS, warp_features
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import check_choice, check_integer, check_multiple
 
 FEATURE_ALIGNMENTS = ('rf', 'cell')
 # Hidden width of a block over its own, as in MAE.
@@ -60,13 +60,10 @@ class CMIMNeck(BaseModule):
             raise ValueError(
                 'in_channels, strides and offsets need one value per level, '
                 f'got {len(in_channels)}, {len(strides)} and {len(offsets)}')
-        for name, value in dict(
-                num_heads=num_heads, depth=depth, out_channels=out_channels,
-                embed_dims=embed_dims).items():
-            check_integer(name, value)
-        if embed_dims % 4 or embed_dims % num_heads:
-            raise ValueError('embed_dims must be a multiple of 4 and of '
-                             f'num_heads {num_heads}, got {embed_dims}')
+        check_integer('depth', depth)
+        check_integer('out_channels', out_channels)
+        check_multiple('embed_dims', embed_dims, 4)
+        check_multiple('embed_dims', embed_dims, num_heads, 'num_heads')
         numbers = range(1, len(strides) + 1)
         self.levels = tuple(numbers if levels is None else levels)
         if not self.levels or list(self.levels) != sorted(

@@ -15,7 +15,12 @@ from mmmedmask.functional.views import (
 )
 from mmmedmask.models.layers.view_preprocessor import TileViewPreprocessor
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_integer, check_range
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_multiple,
+    check_range,
+)
 
 VIEW_SOURCES = ('device', 'loader')
 
@@ -63,9 +68,7 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
                 'the views: give views, color and same_view there, got '
                 f'views={views}, color={color}, same_view={same_view}')
         super().__init__(views=views, color=color, **options)
-        if any(side % patch_size for side in self.view_size):
-            raise ValueError(f'view_size {self.view_size} must be a '
-                             f'multiple of patch_size {patch_size}')
+        check_multiple('view_size', self.view_size, patch_size, 'patch_size')
         self.grid_size = tuple(side // patch_size for side in self.view_size)
         patches = math.prod(self.grid_size)
         masked = num_masked_patches(patches, mask_ratio)

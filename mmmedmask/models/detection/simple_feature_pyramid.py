@@ -13,7 +13,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_multiple
 
 NORM_EPS = 1e-6
 
@@ -38,9 +38,7 @@ class SimpleFeaturePyramid(BaseModule):
                  num_outs: int = 5,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        if in_channels < 4 or in_channels % 4:
-            raise ValueError('in_channels must be a positive multiple of 4, '
-                             f'got {in_channels}')
+        check_multiple('in_channels', in_channels, 4)
         check_integer('out_channels', out_channels)
         self.num_outs = check_integer('num_outs', num_outs, 4)
         half, quarter = in_channels // 2, in_channels // 4

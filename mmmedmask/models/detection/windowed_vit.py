@@ -28,9 +28,7 @@ class WindowedLayers:
         count = len(self.layers)
         if window_size is not None:
             check_integer('window_size', window_size)
-        if check_integer('num_global_layers', num_global_layers) > count:
-            raise ValueError(f'num_global_layers must be at most {count}, the '
-                             f'number of layers, got {num_global_layers}')
+        check_integer('num_global_layers', num_global_layers, 1, count)
         self.window_size = window_size
         self.global_layers = frozenset(
             range(count) if window_size is None else

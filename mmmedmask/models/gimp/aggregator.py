@@ -30,7 +30,12 @@ from mmmedmask.functional.token_convolution import (
 )
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_multiple,
+    check_shape,
+)
 
 ATTENTIONS = ('nystrom', 'exact')
 CONV_STARTS = ('zeros', 'uniform')
@@ -116,10 +121,7 @@ class NystromLayer(BaseModule):
                  conv_start: str = 'zeros', drop_rate: float = 0.0,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
-        if check_integer('embed_dims', embed_dims) % check_integer(
-                'num_heads', num_heads):
-            raise ValueError('embed_dims must be a multiple of num_heads '
-                             f'{num_heads}, got {embed_dims}')
+        check_multiple('embed_dims', embed_dims, num_heads, 'num_heads')
         if conv_kernel and check_integer('conv_kernel', conv_kernel) % 2 == 0:
             raise ValueError('conv_kernel must be odd, or 0 for none, got '
                              f'{conv_kernel}')
@@ -473,10 +475,8 @@ class NystromAggregator(BaseModule):
                      mask: Tensor | None, coords: Tensor | None) -> None:
         """Raise a ValueError if inputs do not fit the model or each other."""
         check_padded_bags(patches, valid, self.in_dims, mask)
-        if coords is not None and coords.shape != (*patches.shape[:2], 2):
-            raise ValueError(
-                f'coords must have the shape {(*patches.shape[:2], 2)}, got '
-                f'{tuple(coords.shape)}')
+        if coords is not None:
+            check_shape('coords', coords, (*patches.shape[:2], 2))
         if self.positions is not None:
             self.check_places(coords, valid)
 

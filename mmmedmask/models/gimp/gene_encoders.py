@@ -6,7 +6,12 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_integer, check_range
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_range,
+    check_shape,
+)
 
 ACTIVATIONS = dict(elu=nn.ELU, selu=nn.SELU)
 
@@ -25,11 +30,8 @@ class GeneEncoder(BaseModule):
 
     def check_genes(self, genes: Tensor) -> None:
         """Raise a ValueError unless genes have the shape (B, num_genes)."""
-        if genes.ndim != 2 or genes.shape[1] != self.num_genes:
-            raise ValueError(
-                f'genes must have the shape (B, {self.num_genes}), got '
-                f'{tuple(genes.shape)}: num_genes of the gene encoder is the '
-                "length of the data set's gene list")
+        check_shape('genes', genes, ('B', self.num_genes), 'num_genes of the '
+                    "gene encoder is the length of the data set's gene list")
 
 
 @MODELS.register_module()

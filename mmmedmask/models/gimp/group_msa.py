@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from mmmedmask.models.gimp.gene_encoders import GeneEncoder
 from mmmedmask.models.layers import gene_names, gene_set_places
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.checks import check_choice, check_integer, check_multiple
 
 PROJECTIONS = ('shared', 'separate')
 # Hidden dimensions of an MLP per dimension of a token.
@@ -31,9 +31,7 @@ class SelfAttentionBlock(BaseModule):
     def __init__(self, embed_dims: int, num_heads: int,
                  drop_rate: float) -> None:
         super().__init__()
-        if num_heads < 1 or embed_dims % num_heads:
-            raise ValueError('embed_dims must be a multiple of num_heads '
-                             f'{num_heads}, got {embed_dims}')
+        check_multiple('embed_dims', embed_dims, num_heads, 'num_heads')
         hidden = MLP_RATIO * embed_dims
         self.num_heads = num_heads
         self.drop_rate = drop_rate

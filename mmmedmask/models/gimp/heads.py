@@ -231,9 +231,7 @@ class InfoNCEHead(BaseModule):
         if proj_dims is not None:
             for name, dims in (('image_dims', image_dims),
                                ('gene_dims', gene_dims)):
-                if dims is None or dims < 1:
-                    raise ValueError(f'proj_dims={proj_dims} needs {name} of '
-                                     f'at least 1, got {dims}')
+                check_integer(f'{name} for proj_dims={proj_dims}', dims)
                 self.project.append(nn.Linear(dims, proj_dims, bias=False))
 
     def loss(self, image: Tensor, genes: Tensor,

@@ -13,7 +13,7 @@ from mmmedmask.functional.bags import masked_softmax, weighted_sum
 from mmmedmask.models.layers import gene_set_places
 from mmmedmask.models.mil import base
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_multiple, check_shape
 
 
 class GeneSetTokens(nn.Module):
@@ -99,9 +99,7 @@ class MCAT(base.BagAggregator):
                  **options) -> None:
         super().__init__(in_dims, embed_dims, drop_rate, **options)
         check_integer('num_layers', num_layers)
-        if embed_dims % check_integer('num_heads', num_heads):
-            raise ValueError('embed_dims must be a multiple of num_heads '
-                             f'{num_heads}, got {embed_dims}')
+        check_multiple('embed_dims', embed_dims, num_heads, 'num_heads')
         self.num_genes = check_integer('num_genes', num_genes)
         self.gene_tokens = GeneSetTokens(
             gene_set_places(gene_sets, num_genes, gene_list), embed_dims,
@@ -168,10 +166,7 @@ class MCAT(base.BagAggregator):
     def embed_genes(self, genes: Tensor | None, has_genes: Tensor | None,
                     batch_size: int) -> Tensor:
         """Make the tokens of the sets, (B, S, d); see :meth:`forward`."""
-        if genes is None or genes.shape != (batch_size, self.num_genes):
-            raise ValueError(
-                f'genes must have the shape {(batch_size, self.num_genes)}, '
-                f'got {None if genes is None else tuple(genes.shape)}')
+        check_shape('genes', genes, (batch_size, self.num_genes))
         sets = self.gene_tokens(genes)
         if has_genes is None:
             return sets

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmmedmask.functional.gene_scaling import is_linear_unit, scale_genes
+from mmmedmask.util.checks import check_shape
 
 # What is kept besides the numbers per gene.
 FACTS = ('gene_ids', 'unit', 'log2_offset', 'clip', 'num_cases', 'cases_hash')
@@ -56,10 +57,8 @@ class GeneScale(nn.Module):
         if not facts['gene_ids']:
             raise ValueError('a scale of genes needs at least one gene')
         for name in ('mean', 'std'):
-            if state[name].shape != (len(facts['gene_ids']), ):
-                raise ValueError(f'{name} must have one number for each of '
-                                 f'{len(facts["gene_ids"])} genes, got '
-                                 f'{tuple(state[name].shape)}')
+            check_shape(name, state[name], (len(facts['gene_ids']), ),
+                        'one number for each gene')
         device = self.anchor.device
         self.mean = state['mean'].detach().clone().to(device, torch.float32)
         self.std = state['std'].detach().clone().to(device, torch.float32)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmmedmask.functional.survival import cox_partial_likelihood
 from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_integer, check_range
+from mmmedmask.util.checks import check_integer, check_range, check_shape
 
 
 class ClassificationHead(BaseModule):
@@ -163,10 +163,7 @@ class ClasswiseSlideOmicHead(ClassificationHead):
 
     def forward(self, vector: Tensor) -> Tensor:
         """Scores of the classes; see the base class."""
-        if vector.ndim != 3 or vector.shape[1] != self.num_classes:
-            raise ValueError(
-                f'vector must have the shape (B, {self.num_classes}, d), got '
-                f'{tuple(vector.shape)}')
+        check_shape('vector', vector, ('B', self.num_classes, 'd'))
         return (self.drop(vector) * self.fc.weight).sum(dim=2) + self.fc.bias
 
 

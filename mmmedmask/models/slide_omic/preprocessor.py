@@ -7,6 +7,7 @@ from mmengine.model import BaseDataPreprocessor, initialize
 
 from mmmedmask.models.slide_omic.gene_scale import GeneScale
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_shape
 
 INPUT_KEYS = ('patches', 'coords', 'mask', 'genes')
 
@@ -160,10 +161,9 @@ def _check_bags(patches: Sequence[torch.Tensor | None],
     counts = [0 if bag is None else len(bag) for bag in patches]
     for name, values, rest in (('coords', coords, (2, )), ('mask', mask, ())):
         for value, count in zip(values, counts, strict=True):
-            if value is not None and tuple(value.shape) != (count, *rest):
-                raise ValueError(
-                    f'{name} of a bag of {count} patches must have the '
-                    f'shape {(count, *rest)}, got {tuple(value.shape)}')
+            if value is not None:
+                check_shape(f'{name} of a bag of {count} patches', value,
+                            (count, *rest))
     masked = [value is not None
               for value, count in zip(mask, counts, strict=True) if count]
     if any(masked) and not all(masked):

@@ -70,7 +70,7 @@ def test_draws_are_those_of_mmpretrain():
 
 @pytest.mark.parametrize('shape', [(8, 8), (8, 8, 1), (8, 8, 4)])
 def test_other_channels_are_refused(shape):
-    with pytest.raises(ValueError, match=r'\(H, W, 3\) in RGB.*tile.png'):
+    with pytest.raises(ValueError, match=r'tile.png .*\(H, W, 3\), got .*RGB'):
         ColorJitter(hue=.1)(
             dict(img=np.zeros(shape, np.uint8), img_path='tile.png'))
 

@@ -385,10 +385,10 @@ def test_features_for_other_tasks_are_the_plain_networks():
 
 test_bad_arguments_are_refused_by_value = refuses(tiny_model, [
     (dict(backbone=dict(mask_at='fc')), "'fc'"),
-    (dict(data_preprocessor=dict(view_size=80)), r'\(80, 80\).*32'),
+    (dict(data_preprocessor=dict(view_size=80)), r'stride 32, got \(80, 80\)'),
     (dict(neck=dict(out_stride=48)), 'out_stride 48'),
     (dict(data_preprocessor=dict(view_size=96, patch_size=3)),
-     'patch_size 3 .*2'),
+     'patch_size .* stride 2, got 3'),
     (dict(head=dict(reduction='none')), "'none'"),
     (dict(backbone=dict(type='mmpretrain.ResNet')),
      'ResNet is not a CMIM encoder')])

@@ -185,7 +185,7 @@ def test_bad_arguments_are_refused_by_value():
     with pytest.raises(ValueError, match='GroupNorm'):
         build(norm_cfg=dict(type='GN', num_groups=4))
     # Patches smaller than a cell of the coarsest level cannot be sparse.
-    with pytest.raises(ValueError, match='patch_size 16 .*32'):
+    with pytest.raises(ValueError, match='patch_size .* stride 32, got 16'):
         tiny_model(backbone=dict(type='mmmedmask.CMIMSparseResNet'))
     with pytest.raises(ValueError, match=r'\(2, 2\)'):
         build()(torch.zeros(1, 3, 64, 64), torch.zeros(1, 1, 4, 4), tokens())

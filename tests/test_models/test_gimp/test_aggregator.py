@@ -370,7 +370,7 @@ test_bad_arguments_are_refused_by_value = refuses(tiny, [
 
 
 @pytest.mark.parametrize(('change', 'value'), [
-    (dict(patches=torch.randn(2, 9, 5)), r'in_dims=6, got \(2, 9, 5\)'),
+    (dict(patches=torch.randn(2, 9, 5)), r'got \(2, 9, 5\): in_dims=6 '),
     (dict(patches=torch.randn(9, 6)), r'got \(9, 6\)'),
     (dict(valid=torch.ones(2, 9)), 'valid must be bool .*float32'),
     (dict(mask=torch.ones(2, 8, dtype=torch.bool)), r'mask .* \(2, 8\)'),

@@ -178,7 +178,7 @@ def test_refuses_other_initialisations():
 
 test_refuses_incomplete_scales = refuses(
     lambda **changes: GeneScale().set(scale(**changes)), [
-    (dict(mean=torch.zeros(3)), r'mean must have one .* 4 genes, got \(3,\)'),
+    (dict(mean=torch.zeros(3)), r'mean must have .*\(4,\), got \(3,\): one'),
     (dict(gene_ids=[]), 'at least one gene'),
     (dict(more=1), "'unit'.*got .*'more'")])
 
