@@ -91,6 +91,7 @@ def play(stage) -> None:
     from demo_parts import cmim, gimp, msmae
     from PIL import Image
 
+    from mmmedmask.util.atomic_files import write_text
     from mmmedmask.visualization.grid import stack
     from mmmedmask.visualization.html_report import render_report
 
@@ -124,7 +125,7 @@ def play(stage) -> None:
         [section for result in results for section in result.sections],
         '\n'.join(command for result in results
                   for command in result.commands))
-    (stage.out / 'report.html').write_text(page, encoding='utf-8')
+    write_text(stage.out / 'report.html', page)
 
 
 def advice_on(error: BaseException) -> str:

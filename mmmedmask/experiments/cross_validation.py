@@ -23,6 +23,7 @@ from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.config_content import BEST_NAME, find_checkpoints
 from mmmedmask.experiments.manifest import read_manifest
 from mmmedmask.experiments.plan import Axis, Cell, Plan
+from mmmedmask.util.atomic_files import write_text
 
 
 def ad_hoc_recipe(configs: Sequence[str | Path],
@@ -121,7 +122,7 @@ def write_folds_table(plan: Plan, recipe: schema.Recipe) -> str:
     row, stage = recipe.rows[0], recipe.columns[0].stage
     rows = fold_rows(plan, recipe, row, stage)
     table = fold_table.markdown_table(rows)
-    (plan.folder / 'results.md').write_text(table + '\n', encoding='utf-8')
+    write_text(plan.folder / 'results.md', f'{table}\n')
     fold_table.write_rows(plan.folder / 'results.csv', rows)
     cells = _cells_of(plan, recipe, row, stage)
     seeds = {axis.seed for axis in cells}

@@ -302,10 +302,9 @@ def table_of(figures: Sequence[Figure],
 def write_figures(figures: Sequence[Figure], path: Path,
                   machine: str = '') -> None:
     """Write figures as JSON, with their verdicts."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(machine=machine, figures=[
-        {**asdict(one), 'verdict': one.verdict} for one in figures]),
-        indent=1) + '\n', 'utf-8')
+    from mmmedmask.util.atomic_files import write_json
+    write_json(path, dict(machine=machine, figures=[
+        {**asdict(one), 'verdict': one.verdict} for one in figures]))
 
 
 def read_figures(path: Path) -> list[Figure]:

@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         write_patients,
     )
     from mmmedmask.experiments.fold_axis import find_folds
-    from mmmedmask.util.atomic_files import write_csv
+    from mmmedmask.util.atomic_files import write_csv, write_text
     out = args.out or Path(
         'work_dirs', f'{Path(args.config).stem}_gene_baselines')
     try:
@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_patients(folder / PATIENTS_FILE, predictions)
         rows = fold_table.classification_rows(runs)
         text = fold_table.markdown_table(rows)
-        (out / name / 'results.md').write_text(text + '\n', encoding='utf-8')
+        write_text(out / name / 'results.md', f'{text}\n')
         fold_table.write_rows(out / name / 'results.csv', rows)
         table += [[name, '' if row.seed is None else row.seed, row.name,
                    *(f'{row.scores[key]:.4f}' if key in row.scores else ''

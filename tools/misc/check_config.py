@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.apis import load_config
     from mmmedmask.inspection import CheckOptions, check_config, worst_status
     from mmmedmask.inspection.findings import describe_error, red
+    from mmmedmask.util.atomic_files import write_text
     try:
         options = CheckOptions(
             checkpoint=args.checkpoint, gpus=args.gpus, steps=args.steps,
@@ -74,9 +75,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print_line(**line)
     print_summary([line['status'] for line in lines])
     if args.json:
-        with open(args.json, 'w', encoding='utf-8') as file:
-            json.dump(dict(config=args.config, status=status, findings=lines,
-                           numbers=numbers), file, indent=2)
+        write_text(args.json, json.dumps(
+            dict(config=args.config, status=status, findings=lines,
+                 numbers=numbers), indent=2))
     if status == 'red':
         raise SystemExit(1)
 
