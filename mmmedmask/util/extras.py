@@ -1,4 +1,4 @@
-"""Packages of an extra: imported when they are used, missed in one line."""
+"""Packages that are imported when used; of an extra, missed in one line."""
 
 import importlib
 from types import ModuleType
@@ -7,12 +7,14 @@ from types import ModuleType
 class _LateModule(ModuleType):
     """Stands for a module until one of its names is used."""
 
-    def __init__(self, name: str, extra: str) -> None:
+    def __init__(self, name: str, extra: str | None) -> None:
         super().__init__(name)
         self.__dict__['_extra'] = extra
 
     def __getattr__(self, attribute: str) -> object:
-        return getattr(import_extra(self.__name__, self._extra), attribute)
+        return getattr(
+            importlib.import_module(self.__name__) if self._extra is None
+            else import_extra(self.__name__, self._extra), attribute)
 
 
 def import_extra(name: str, extra: str, user: str = 'this') -> ModuleType:
@@ -32,8 +34,8 @@ def import_extra(name: str, extra: str, user: str = 'this') -> ModuleType:
             f"'mmmedmask[{extra}]'", name=error.name) from None
 
 
-def late_module(name: str, extra: str) -> ModuleType:
-    """Name a module of an extra without importing it.
+def late_module(name: str, extra: str | None = None) -> ModuleType:
+    """Name a module without importing it: of an extra, or one always there.
 
     It is imported as soon as one of its names is used. Annotations that name
     it need ``from __future__ import annotations``.

@@ -23,8 +23,8 @@ from mmmedmask.util.extras import import_extra, late_module
 from mmmedmask.util.nearest import did_you_mean
 
 # Tools import this module before they know whether they read a table.
-np = late_module('numpy', 'genes')
-pd = late_module('pandas', 'genes')
+np = late_module('numpy')
+pd = late_module('pandas')
 
 MISSING = ('', 'NA', 'na', 'N/A', '#N/A', 'NaN', 'nan', 'NULL', 'null', 'None')
 """Cells that stand for a number that is not known."""
