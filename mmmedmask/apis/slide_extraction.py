@@ -105,7 +105,8 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
         16
     """
     check_integer('workers', workers, 0)
-    run = _Run(tasks, folder, encoder, tiling, precision, overwrite, report)
+    run = ExtractionRun(tasks, folder, encoder, tiling, precision, overwrite,
+                        report)
     loader = DataLoader(
         SlideTiles(run.todo, tiling, batch_size), batch_size=None,
         num_workers=min(workers, len(run.todo)), collate_fn=_as_it_is)
@@ -140,8 +141,16 @@ def _open_manifest(folder: Path) -> TextIO:
                 'x', newline='', encoding='utf-8')
 
 
-class _Run:
-    """The state of a run: open files, results, the manifest."""
+class ExtractionRun:
+    """The state of :func:`extract_slides`: open files, results, the manifest.
+
+    Example:
+        >>> run = ExtractionRun([SlideTask('a', None)], Path('out'), None,
+        ...                     TilingOptions(), 'float32', False, None)
+        >>> run.results['a'].error
+        'the csv lists it, and there is no file of this name'
+        >>> run.close()
+    """
 
     def __init__(self, tasks, folder, encoder, tiling, precision, overwrite,
                  report) -> None:

@@ -56,7 +56,8 @@ def measure(args: argparse.Namespace, folder: Path) -> list[bench.Figure]:
     coords = [(x * args.tile_size, y * args.tile_size) for y, x in
               itertools.product(range(args.side), repeat=2)]
     parts = bench.Parts(bench.make_clock(args.device))
-    run, writer = slide_extraction._Run, slide_extraction.FeatureWriter
+    run = slide_extraction.ExtractionRun
+    writer = slide_extraction.FeatureWriter
     originals = run.handle, writer.write, slide_extraction.encode_tiles
     waits = [], []
 
