@@ -24,11 +24,12 @@ export UV_HTTP_TIMEOUT ?= 300
 # compiles, where a variable forbids it as well: each process would do it again.
 test_environment := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
-.PHONY: help demo test bench lint docs lock clean clean-venv
+.PHONY: help demo test test-slow bench lint docs lock clean clean-venv
 
 help:
 	@echo 'make demo        install into .venv, then run the whole pipeline on small data'
 	@echo 'make test        install into .venv, then run the tests (TEST_WORKERS=2)'
+	@echo 'make test-slow   the tests that take minutes each or download, after those'
 	@echo 'make bench       install into .venv, then measure speed and memory'
 	@echo 'make lint        install into .venv, then check the style'
 	@echo 'make docs        install into .venv, then build the documentation into site/'
@@ -49,6 +50,11 @@ test: $(stamp)
 	  echo 'Tests failed: see the summary above. One alone:' \
 	    '$(python) -m pytest -x FILE::TEST. If a package is missing or' \
 	    'broken, `make clean-venv` and try again.'; exit 1; }
+
+test-slow: $(stamp)
+	$(say) 'Running the tests that take minutes each'
+	@MMMEDMASK_SLOW_RECIPES=1 $(test_environment) $(python) -m pytest \
+	  -n $(TEST_WORKERS) -m slow_recipes
 
 bench: $(stamp)
 	$(say) 'Measuring speed and memory, ten minutes on an idle core'

@@ -22,7 +22,6 @@ from mmmedmask.experiments import engine
 from mmmedmask.experiments.engine import (
     EngineBusyError,
     EngineMissingError,
-    lock_folder,
     require_snakemake,
     reserve_gpus,
     run_snakemake,
@@ -242,20 +241,22 @@ def test_ctrl_c_stops_engine_and_jobs(place, monkeypatch):
     assert not any(Path(f'/proc/{pid}').exists() for pid in job)
 
 
-def test_one_engine_at_a_time_works_in_a_folder(place, capsys, monkeypatch):
+def test_one_engine_at_a_time_works_in_a_folder(place, monkeypatch):
     plan = place.plan()
-    plan.folder.mkdir()
     # What a killed engine of Snakemake leaves.
     locks = plan.folder / '.snakemake' / 'locks'
     locks.mkdir(parents=True)
     for kind in ('input', 'output'):
         (locks / f'0.{kind}.lock').write_text(f'{plan.runs[0].key}/done.json')
-    with lock_folder(plan.folder):
-        monkeypatch.setattr(engine.os, 'getpid', lambda: 0)
-        with pytest.raises(EngineBusyError, match=r'process \d+ on .* works '
-                           'in .*runs: wait until it ends, or choose'):
-            execute_plan(plan, place.tools)
-    assert execute_plan(plan, place.tools) == 0
+    monkeypatch.setenv('TINY_SLEEP', '.5')
+    process = start(place, plan)
+    wait_for(place.tools_called, process)
+    with pytest.raises(EngineBusyError, match=rf'process {process.pid} on .* '
+                       'works in .*runs: wait until it ends, or choose'):
+        execute_plan(plan, place.tools)
+    process.join()
+    assert process.exitcode == 0
+    assert find_failures(plan) == {}
 
 
 def test_a_cluster_runs_the_jobs(place, undisturbed, tmp_path, capfd):
