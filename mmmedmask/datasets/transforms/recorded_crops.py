@@ -124,8 +124,9 @@ def recorded_flips(results: dict) -> tuple[bool, bool]:
 class RandomResizedCrop(SeededTransform):
     """Cut out a random box, bring it to one size, and record the box.
 
-    Boxes are distributed as those of torchvision and mmpretrain.
-    Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
+    Boxes are distributed as those of torchvision and mmpretrain, whose
+    arguments these are. Needs ``mmmedmask.TransformEpochHook``, as all seeded
+    transforms.
 
     **Required keys**: ``img`` (H, W, C); uint8, uint16 or float32;
     ``sample_idx``.

@@ -31,8 +31,8 @@ GRADIENTS = 'accumulated_gradients'
 class SafeCheckpointHook(CheckpointHook):
     """Save the state of a run and its best weights; let it go on from there.
 
-    It replaces MMEngine's hook, keeps its names and entries, and differs in
-    this:
+    It replaces MMEngine's hook, keeps its names, entries and arguments, so
+    that any config goes on to work, and differs in this:
 
     * An old file is deleted after the new one and the pointer are on the
       disk, best weights when no state refers to them any more.

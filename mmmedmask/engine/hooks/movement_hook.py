@@ -15,11 +15,12 @@ from torch.linalg import vector_norm
 from mmmedmask.engine.frozen_features import encoder_of, encoder_stages
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.checks import check_range
 
 LEAST_FALL = 0.01
 """Share by which the mean loss of an epoch has to fall to be called falling.
 At the end of a cosine schedule nothing moves, and nothing has to."""
+STILL = 1e-3
+"""Share of its weights below which a stage's movement is none."""
 
 
 @HOOKS.register_module()
@@ -33,9 +34,9 @@ class MovementHook(Hook):
     visualizer gets ``movement/STAGE`` and ``movement_step/STAGE``. At the end
     a line says how far each stage is from where training began or went on.
 
-    A warning names the stages that move less than ``least``, a share of
-    their weights, in an epoch in which the mean loss falls by more than 1 %
-    (in the first epoch: from its first to its second half).
+    A warning names the stages that move less than 0.1 % of their weights in
+    an epoch in which the mean loss falls by more than 1 % (in the first
+    epoch: from its first to its second half).
 
     Only parameters that are trained count. Training is not changed; the main
     process keeps two copies of the encoder's weights in the memory of the CPU.
@@ -44,8 +45,7 @@ class MovementHook(Hook):
 
     priority = 'LOW'
 
-    def __init__(self, least: float = 1e-3) -> None:
-        self.least = check_range('least', least, 0)
+    def __init__(self) -> None:
         self._stages: dict[str, list[nn.Parameter]] = {}
         self._first: dict[str, list[Tensor]] = {}
         self._first_iteration = 0
@@ -91,11 +91,11 @@ class MovementHook(Hook):
             {f'movement/{name}': share for name, share in moved.items()}
             | {f'movement_step/{name}': stepped[name] for name in moved},
             step=runner.iter)
-        still = [name for name, share in moved.items() if share < self.least]
+        still = [name for name, share in moved.items() if share < STILL]
         if self._loss_falls() and still:
             runner.logger.warning(
                 f'The loss falls, but in epoch {epoch} these stages of the '
-                f'encoder moved less than {self.least:.2%} of their weights: '
+                f'encoder moved less than {STILL:.2%} of their weights: '
                 f'{", ".join(still)}. The rest of the model learns without '
                 'them. What may help: a higher rate, AdamW, a loss that is '
                 'not divided by so many values.')

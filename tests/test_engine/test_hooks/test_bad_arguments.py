@@ -26,7 +26,6 @@ PIPELINE = [dict(type='mmmedmask.LoadTile')]
     ('LoadCheck', dict(allowed_unused='fc.*'), "got the string 'fc"),
     ('LoadCheck', dict(allowed_missing='fc.*'), "got the string 'fc"),
     ('LossFloors', dict(interval=0), 'interval must be at least 1, got 0'),
-    ('Movement', dict(least=-1), 'least must be'),
     ('NaNGuard', dict(interval=0), 'at least 1, got 0'),
     ('PreciseBN', dict(num_batches=0), 'at least 1, got 0'),
     ('PreciseBN', dict(forward='features'), "got 'features'"),
