@@ -151,7 +151,7 @@ def _encode_bag(tiles: Sequence[tile_bags.Tile], network: torch.nn.Module,
                             tile_bags.mosaic_coords(len(tiles), tile_size),
                             strict=True):
         picture = torch.from_numpy(
-            tile_bags.read_tile(tile, tile_size)).permute(
+            tile_bags.read_tile_file(tile, tile_size)).permute(
                 2, 0, 1)[None].float() / 127.5 - 1
         with torch.no_grad():
             maps = network(picture)[0]

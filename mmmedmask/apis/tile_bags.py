@@ -296,7 +296,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
 
     Raises:
         ValueError: If the folder has bags of other settings.
-        ImageFileError: If a tile cannot be used, see :func:`read_tile`.
+        ImageFileError: If a tile cannot be used, see :func:`read_tile_file`.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -325,7 +325,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         wanted = mosaics and not picture.is_file()
         was_there = differing is not None
         if wanted or not was_there:
-            tiles = np.stack([read_tile(tile, tile_size)
+            tiles = np.stack([read_tile_file(tile, tile_size)
                               for tile in bag.tiles])
         if wanted:
             picture.parent.mkdir(parents=True, exist_ok=True)
@@ -361,12 +361,12 @@ def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,
         raise
 
 
-def read_tile(tile: Tile, tile_size: int) -> np.ndarray:
+def read_tile_file(tile: Tile, tile_size: int) -> np.ndarray:
     """Read a square tile of 8 bits as RGB, uint8 (tile_size, tile_size, 3).
 
     Example:
         >>> Image.new('L', (48, 48)).save('gray.png')
-        >>> read_tile(Tile(Path('gray.png'), 'scc', '1'), 32).shape
+        >>> read_tile_file(Tile(Path('gray.png'), 'scc', '1'), 32).shape
         (32, 32, 3)
     """
     image = read_image(tile.path)

@@ -182,7 +182,7 @@ classification_scores.classification_scores`.
             Image.fromarray(picture).save(folder / 'confusion_matrix.png')
 
 
-def check_sample(sample: Mapping, keys: Sequence[str], name: str) -> None:
+def check_prediction(sample: Mapping, keys: Sequence[str], name: str) -> None:
     """Refuse a prediction on ``name`` that lacks keys, or is not finite.
 
     ``pred_score`` (C,) and one ``gt_label`` are among them.

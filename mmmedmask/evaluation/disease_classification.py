@@ -7,7 +7,7 @@ import numpy as np
 from mmmedmask.evaluation.base_metric import log_warning
 from mmmedmask.evaluation.classification_metric import (
     ClassificationMetric,
-    check_sample,
+    check_prediction,
 )
 from mmmedmask.evaluation.predictions import (
     Predictions,
@@ -55,8 +55,8 @@ class DiseaseClassification(ClassificationMetric):
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
         for sample in data_samples:
             path = sample.get('img_path')
-            check_sample(sample, ('pred_score', 'gt_label', 'img_path'),
-                         path or 'an image')
+            check_prediction(sample, ('pred_score', 'gt_label', 'img_path'),
+                             path or 'an image')
             scores = sample['pred_score'].detach().float().cpu().numpy()
             group = sample.get('group')
             self.results.append(

@@ -6,7 +6,7 @@ import numpy as np
 
 from mmmedmask.evaluation.classification_metric import (
     ClassificationMetric,
-    check_sample,
+    check_prediction,
 )
 from mmmedmask.evaluation.classification_scores import (
     CALIBRATION_BINS,
@@ -81,7 +81,7 @@ class SlideClassification(ClassificationMetric):
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
         for sample in data_samples:
             result = patient_result(sample, ('pred_score', 'gt_label'),
-                                    _probabilities, check_sample)
+                                    _probabilities, check_prediction)
             self.results.append(dict(label=int(sample['gt_label']), **result))
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:

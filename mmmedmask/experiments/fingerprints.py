@@ -41,11 +41,11 @@ class DataFingerprints:
 
     def _of_path(self, path: Path) -> str | None:
         if path not in self._known:
-            self._known[path] = fingerprint(path)
+            self._known[path] = digest_files(path)
         return self._known[path]
 
 
-def fingerprint(path: Path, features: bool = False) -> str | None:
+def digest_files(path: Path, features: bool = False) -> str | None:
     """Digest of the names and sizes of files, and of what tables say.
 
     Hidden files and ``__pycache__`` do not count, links are followed; with

@@ -19,7 +19,7 @@ from mmmedmask.config_files import best_pointers, planned_gpus, runner_keys
 from mmmedmask.experiments import config_content
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.commands import format_option
-from mmmedmask.experiments.fingerprints import fingerprint
+from mmmedmask.experiments.fingerprints import digest_files
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
@@ -169,7 +169,7 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
     content = Config({key: value for key, value in config.to_dict().items()
                       if key in keys})
     config_content.set_checkpoints(content, {
-        where: fingerprint(Path(file)) or file
+        where: digest_files(Path(file)) or file
         for where, file in config_content.find_checkpoints(content).items()
         if file and where not in sources
         and not file.startswith(DATA_PREFIX)})
@@ -427,7 +427,7 @@ def _replace_files(dataset: dict) -> None:
     if f'{root}/'.startswith(DATA_PREFIX):
         return
     for node, key in list(_dataset_files(dataset)):
-        digests = [fingerprint(root / name, features=key == 'feature_root')
+        digests = [digest_files(root / name, features=key == 'feature_root')
                    or name for name in _as_list(node[key])]
         node[key] = digests if isinstance(node[key], list | tuple) \
             else digests[0]

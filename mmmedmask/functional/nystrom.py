@@ -148,7 +148,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
     """
     exact_up_to = math.inf if num_landmarks is None else check_integer(
         'num_landmarks', num_landmarks)
-    groups = list(zip(*(split_bags(tokens, lengths)
+    groups = list(zip(*(bag_views(tokens, lengths)
                         for tokens in (query, key, value)), strict=True))
     landmarks = [
         [segment_means(tokens, num_landmarks) for tokens in group[:2]]
@@ -165,14 +165,14 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor,
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-def split_bags(tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
+def bag_views(tokens: Tensor, lengths: Sequence[int]) -> list[Tensor]:
     """Views of bags that lie one after the other, (T, H, C), T their sum.
 
     Gives tensors (B_i, H, N_i, C): one of all bags if they are of one length,
     else one for each bag that is not empty.
 
     Example:
-        >>> [len(bag[0, 0]) for bag in split_bags(torch.rand(5, 1, 2), [2, 3])]
+        >>> [len(bag[0, 0]) for bag in bag_views(torch.rand(5, 1, 2), [2, 3])]
         [2, 3]
     """
     if len(set(lengths)) == 1:

@@ -220,7 +220,7 @@ def measure_step(config: Config, folder: str | Path, limit: float = 0,
             if 'flops' not in results:
                 raise
     results.setdefault('seconds', results.pop('counted_seconds'))
-    return StepMeasurement(**results, source=trial.describe_source(
+    return StepMeasurement(**results, source=trial.describe_data(
         config.train_dataloader.dataset))
 
 

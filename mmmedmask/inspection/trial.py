@@ -175,7 +175,7 @@ def run_full_size(config: Config, folder: str | Path, steps: int = 1,
         loader = full.get(name)
         if loader is not None and loader.dataset.type != SLIDES:
             loader.num_batch_per_epoch = steps
-    source = describe_source(config.train_dataloader.dataset)
+    source = describe_data(config.train_dataloader.dataset)
     return _run(full, f'true model, {source}', limit)
 
 
@@ -283,7 +283,7 @@ def _drawn_patches(dataset: dict) -> int:
     return max(lengths, default=DRAWN_PATCHES)
 
 
-def describe_source(dataset: dict) -> str:
+def describe_data(dataset: dict) -> str:
     """Say what the true model is tried on: true data, or what is drawn."""
     if data_is_there(dataset):
         return 'true data'

@@ -90,7 +90,7 @@ def write_slide_omic_cohort(
         num_pathways: Number of planted pathways.
         cases_without_genes: Number of cases that the expression lacks.
         cases_without_slides: Number of cases whose ``slide_id`` is empty.
-        region_share: See ``draw_slide``, as for ``smoothness``.
+        region_share: See ``draw_bag``, as for ``smoothness``.
         slide_signal: See there; 0 plants nothing in slides.
         gene_signal: See ``draw_expression``; 0 plants nothing in genes.
         split_shares: Shares of ``train``, ``val`` and ``test``, which hold
@@ -139,10 +139,10 @@ def write_slide_omic_cohort(
             # From a generator of its own: the other slides stay as they are.
             silent = (np.random.default_rng((seed, 2, number, part)).random()
                       < silent_share)
-            slide = slide_omic_drawing.draw_slide(slide_style, label,
-                               int(rng.integers(patches[0], patches[1] + 1)),
-                               rng, region_share,
-                               0.0 if silent else slide_signal, smoothness)
+            slide = slide_omic_drawing.draw_bag(
+                slide_style, label,
+                int(rng.integers(patches[0], patches[1] + 1)), rng,
+                region_share, 0.0 if silent else slide_signal, smoothness)
             write_features(root / 'features' / f'{slide_id}{suffix}', layout,
                            slide.features, slide.coords,
                            patch_size=slide_omic_drawing.PATCH_SIZE)

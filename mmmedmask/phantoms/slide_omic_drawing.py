@@ -48,9 +48,9 @@ class DrawnSlide:
     distractor: np.ndarray  # The same of the region that all classes share.
 
 
-def draw_slide(style: SlideStyle, label: int, num_patches: int,
-               rng: np.random.Generator, share: float = 0.05,
-               signal: float = 4.0, smoothness: float = 0.9) -> DrawnSlide:
+def draw_bag(style: SlideStyle, label: int, num_patches: int,
+             rng: np.random.Generator, share: float = 0.05,
+             signal: float = 4.0, smoothness: float = 0.9) -> DrawnSlide:
     """Draw a slide: tissue on a grid, with two regions that stand out.
 
     Features vary smoothly over the tissue, with deviation 1. In a compact

@@ -12,7 +12,10 @@ from tiny_recipe import (
 )
 
 from mmmedmask.experiments import commands
-from mmmedmask.experiments.fingerprints import DataFingerprints, fingerprint
+from mmmedmask.experiments.fingerprints import (
+    DataFingerprints,
+    digest_files,
+)
 from mmmedmask.experiments.plan import Axis, plan_runs
 from mmmedmask.experiments.run import read_runs, write_runs
 from mmmedmask.experiments.schema import read_recipe
@@ -280,19 +283,19 @@ def test_fingerprints_see_names_sizes_and_tables(tmp_path):
     assert set(prints.of_run(first)) == {'data/tiles/a', 'data/tiles/b'}
     # The annotations are in the folder of the images.
     assert set(prints.of_run(second)) == {'data/images'}
-    before = fingerprint(data / 'tiles')
+    before = digest_files(data / 'tiles')
     (data / 'tiles' / '.hidden').touch()
-    assert fingerprint(data / 'tiles') == before
+    assert digest_files(data / 'tiles') == before
     (data / 'tiles' / 'a' / '1.png').write_text('longer than it was')
-    assert fingerprint(data / 'tiles') != before
-    before = fingerprint(data / 'images')
-    assert before != fingerprint(data / 'images' / 'test.json')
+    assert digest_files(data / 'tiles') != before
+    before = digest_files(data / 'images')
+    assert before != digest_files(data / 'images' / 'test.json')
     # Another label, and as many bytes.
     (data / 'images' / 'test.json').write_text('images/text.json')
-    assert fingerprint(data / 'images') != before
+    assert digest_files(data / 'images') != before
     (data / 'more').symlink_to(data / 'tiles')
-    assert fingerprint(data / 'more') == fingerprint(data / 'tiles')
+    assert digest_files(data / 'more') == digest_files(data / 'tiles')
     (data / 'tiles' / 'loop').symlink_to(data / 'tiles')
-    assert fingerprint(data / 'tiles')
-    assert fingerprint(data / 'nothing') is None
+    assert digest_files(data / 'tiles')
+    assert digest_files(data / 'nothing') is None
     assert DataFingerprints(tmp_path).missing(second) == ['data/images']

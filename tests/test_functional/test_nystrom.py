@@ -11,13 +11,13 @@ from torch.utils._pytree import tree_leaves
 
 from mmmedmask.functional import nystrom
 from mmmedmask.functional.nystrom import (
+    bag_views,
     class_token_row,
     landmark_attention,
     landmark_inverse,
     packed_attention,
     pseudo_inverse,
     segment_means,
-    split_bags,
 )
 
 from .naive_nystrom import (
@@ -206,7 +206,7 @@ def allocated(count):
         [count], dtype=torch.float32))
     with Allocations() as allocations:
         packed_attention(query, key, value, [count], 64).sum().backward()
-        class_token_row(*(split_bags(x.detach(), [count])[0]
+        class_token_row(*(bag_views(x.detach(), [count])[0]
                           for x in (query, key)), 64)
     return allocations.sizes
 

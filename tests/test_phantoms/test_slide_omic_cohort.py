@@ -16,9 +16,9 @@ from mmmedmask.phantoms.slide_omic_cohort import (
 )
 from mmmedmask.phantoms.slide_omic_drawing import (
     PATCH_SIZE,
+    draw_bag,
     draw_expression,
     draw_expression_style,
-    draw_slide,
     draw_slide_style,
 )
 
@@ -44,8 +44,8 @@ def read_rows(root):
 class TestSlide:
     def test_classes_differ_in_the_region_and_not_in_the_mean(self):
         for seed in SEEDS:
-            first, second = (draw_slide(STYLE, label, 200, rng(seed))
-                          for label in (0, 1))
+            first, second = (draw_bag(STYLE, label, 200, rng(seed))
+                             for label in (0, 1))
             np.testing.assert_array_equal(first.region, second.region)
             np.testing.assert_array_equal(first.coords, second.coords)
             step = (first.features - second.features).astype(float)
@@ -69,7 +69,7 @@ class TestSlide:
         (200, 0.05, 10), (199, 0.05, 10), (300, 0.1, 30), (5, 0.05, 1)])
     def test_regions_are_compact_and_apart(self, num_patches, share, expected):
         for seed in SEEDS:
-            slide = draw_slide(STYLE, 0, num_patches, rng(seed), share)
+            slide = draw_bag(STYLE, 0, num_patches, rng(seed), share)
             assert slide.region.sum() == expected
             assert slide.distractor.sum() == expected
             assert not (slide.region & slide.distractor).any()
@@ -81,14 +81,14 @@ class TestSlide:
     def test_distractor_is_the_same_for_all_classes(self):
         moved = []
         for seed in range(40):
-            slide = draw_slide(STYLE, seed % 2, 200, rng(seed), 0.05, 8.0)
+            slide = draw_bag(STYLE, seed % 2, 200, rng(seed), 0.05, 8.0)
             moved.append(slide.features[slide.distractor].mean(axis=0))
         mean = np.mean(moved, axis=0)
         assert mean @ STYLE.distractor == pytest.approx(8, abs=1)
         assert np.abs(STYLE.class_directions @ mean).max() < 1
 
     def test_coordinates_are_a_grid_row_by_row(self):
-        slide = draw_slide(STYLE, 0, 150, rng())
+        slide = draw_bag(STYLE, 0, 150, rng())
         assert slide.coords.dtype == np.int64
         assert (slide.coords % PATCH_SIZE == 0).all()
         assert slide.coords.min(axis=0).tolist() == [0, 0]
@@ -101,7 +101,7 @@ class TestSlide:
         """The smooth part, 0.8 of the variance, is AR(1) on the grid."""
         beside, below = [], []
         for seed in range(30):
-            slide = draw_slide(STYLE, 0, 400, rng(seed), 0.01, 0.0, smoothness)
+            slide = draw_bag(STYLE, 0, 400, rng(seed), 0.01, 0.0, smoothness)
             at = {tuple(cell): place for place, cell in enumerate(
                 (slide.coords // PATCH_SIZE).tolist())}
             for steps, right, down in ((beside, 1, 0), (below, 0, 1)):
@@ -122,8 +122,8 @@ class TestSlide:
         (dict(smoothness=1), 'smoothness .* got 1')])
     def test_bad_arguments(self, changes, message):
         with pytest.raises(ValueError, match=message):
-            draw_slide(**{**dict(style=STYLE, label=0, num_patches=9,
-                                 rng=rng()), **changes})
+            draw_bag(**{**dict(style=STYLE, label=0, num_patches=9,
+                               rng=rng()), **changes})
 
     def test_bad_style(self):
         with pytest.raises(ValueError, match='num_classes .* got 1'):

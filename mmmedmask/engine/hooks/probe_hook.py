@@ -143,7 +143,7 @@ class ProbeHook(WatchingHook):
                         f'save_best is {key!r}, which is NaN: all samples '
                         'of its test set are of one class')
         # All ranks have to agree on what an earlier run has done.
-        rows = [read_rows(Path(runner.work_dir, TABLE), runner.epoch)]
+        rows = [read_probe_scores(Path(runner.work_dir, TABLE), runner.epoch)]
         broadcast_object_list(rows)
         self._rows, = rows
         return None
@@ -268,7 +268,7 @@ def _checkpoint_hooks(runner) -> list[CheckpointHook]:
             if isinstance(hook, CheckpointHook) and hook.save_best]
 
 
-def read_rows(file: Path, epoch: int) -> list[dict]:
+def read_probe_scores(file: Path, epoch: int) -> list[dict]:
     """Read the scores of ``probe.csv`` up to an epoch; 0 begins anew."""
     if epoch == 0 or not file.is_file():
         return []

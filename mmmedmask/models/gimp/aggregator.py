@@ -215,7 +215,7 @@ class NystromLayer(BaseModule):
     def class_token_rows(self, tokens: Tensor,
                          slides: Sequence[Sequence[int]]) -> list[Tensor]:
         """What the first token of each bag attends to, (H, N_i), float32."""
-        pairs = zip(*(nystrom.split_bags(part, bag_lengths(slides))
+        pairs = zip(*(nystrom.bag_views(part, bag_lengths(slides))
                       for part in self.project(tokens, 2)), strict=True)
         rows = [nystrom.class_token_row(query, key, self.num_landmarks)
                 for query, key in pairs]

@@ -18,8 +18,8 @@ from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer
 
 
-def draw_folds(labels: Tensor, num_folds: int,
-               generator: torch.Generator) -> Tensor:
+def deal_into_folds(labels: Tensor, num_folds: int,
+                    generator: torch.Generator) -> Tensor:
     """Deal the patients of each class to folds in a random order.
 
     From classes (N, ) to the fold of each patient (N, ), both int64. A
@@ -115,10 +115,11 @@ def cross_fit_vectors(encoder: dict, genes: Tensor, labels: Tensor,
         Vectors, shape (N, d), without a graph.
 
     Raises:
-        ValueError: See :func:`draw_folds`.
+        ValueError: See :func:`deal_into_folds`.
     """
-    folds = draw_folds(labels.cpu(), num_folds,
-                       torch.Generator().manual_seed(seed)).to(labels.device)
+    folds = deal_into_folds(
+        labels.cpu(), num_folds,
+        torch.Generator().manual_seed(seed)).to(labels.device)
     devices = [genes.device] if genes.is_cuda else []
     vectors = None
     for fold in range(num_folds):

@@ -137,11 +137,11 @@ def class_token_attention(vit: nn.Module, images: Tensor) -> Tensor:
     for layer in vit.layers[:-1]:
         tokens = layer(tokens)
     last = vit.layers[-1]
-    row = class_token_row(last.attn, last.ln1(tokens))
+    row = attention_of_class_token(last.attn, last.ln1(tokens))
     return row[..., 1:].unflatten(-1, vit.grid_size(images))
 
 
-def class_token_row(attention: nn.Module, tokens: Tensor) -> Tensor:
+def attention_of_class_token(attention: nn.Module, tokens: Tensor) -> Tensor:
     """First row of the attention matrix of every head.
 
     From the input (B, N, C) of mmpretrain's ``MultiheadAttention``, the

@@ -40,7 +40,7 @@ from mmmedmask.engine.hooks import BestCheckpointHook
 from mmmedmask.engine.hooks.probe_hook import (
     BAG_PIPELINE,
     ProbeHook,
-    read_rows,
+    read_probe_scores,
 )
 from mmmedmask.engine.probing import (
     BagProbe,
@@ -262,12 +262,12 @@ def test_training_is_the_same_to_the_bit_and_a_resumed_run_keeps_its_rows(
         for folder, some in ((tmp_path / 'plain', []), (tmp_path, hooks)))
     for name, value in plain.items():
         assert torch.equal(value, probed[name]), name
-    before = read_rows(tmp_path / 'probe.csv', 2)
+    before = read_probe_scores(tmp_path / 'probe.csv', 2)
     run(tiny_classification, tmp_path, hooks, epochs=4, resume=True)
-    after = read_rows(tmp_path / 'probe.csv', 4)
+    after = read_probe_scores(tmp_path / 'probe.csv', 4)
     assert after[:len(before)] == before
     assert sorted({row['epoch'] for row in after}) == [0, 2, 4]
-    assert read_rows(tmp_path / 'probe.csv', 0) == []
+    assert read_probe_scores(tmp_path / 'probe.csv', 0) == []
 
 
 def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
@@ -411,7 +411,7 @@ def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
             expected is None)
         assert (folder / 'probe.csv').is_file() == (expected is not None)
         if expected:
-            assert {row['probe'] for row in read_rows(
+            assert {row['probe'] for row in read_probe_scores(
                 folder / 'probe.csv', 1)} == expected
     with pytest.raises(ValueError, match='save_best names a probe'):
         run(tiny_classification, tmp_path / '2', [hook], epochs=1,
@@ -433,7 +433,7 @@ def test_the_labels_of_the_training_set(tmp_path):
         hooks=[ProbeHook(size=16, max_images=8)])
     runner.cfg.model = msmae_config()
     runner.train()
-    rows = read_rows(tmp_path / 'probe.csv', 1)
+    rows = read_probe_scores(tmp_path / 'probe.csv', 1)
     assert {row['probe'] for row in rows} == {'rgb/knn', 'rgb/logistic'}
     assert {row['epoch'] for row in rows} == {0, 1}
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmmedmask.models.gimp.cross_fitting import (
     cross_fit_vectors,
-    draw_folds,
+    deal_into_folds,
     fit_encoder,
 )
 from mmmedmask.registry import MODELS
@@ -28,15 +28,15 @@ def draw(count=30):
 
 def test_folds_have_equal_shares_of_the_classes():
     labels = torch.tensor([0] * 11 + [1] * 23)[torch.randperm(34)]
-    folds = draw_folds(labels, 4, seeded())
+    folds = deal_into_folds(labels, 4, seeded())
     for label, sizes in ((0, {2, 3}), (1, {5, 6})):
         assert set(folds[labels == label].bincount().tolist()) == sizes
-    assert torch.equal(folds, draw_folds(labels, 4, seeded()))
-    assert not torch.equal(folds, draw_folds(labels, 4, seeded(1)))
+    assert torch.equal(folds, deal_into_folds(labels, 4, seeded()))
+    assert not torch.equal(folds, deal_into_folds(labels, 4, seeded(1)))
     with pytest.raises(ValueError, match='class 0 has 11 with genes'):
-        draw_folds(labels, 12, seeded())
+        deal_into_folds(labels, 12, seeded())
     with pytest.raises(ValueError, match='num_folds must be at least 2'):
-        draw_folds(labels, 1, seeded())
+        deal_into_folds(labels, 1, seeded())
 
 
 def naive_fit(encoder, head, genes, labels, orders, lr, decay):
@@ -92,7 +92,7 @@ def test_fitting_equals_a_naive_one():
 def test_a_vector_does_not_depend_on_the_patients_own_label():
     """Nor on that of others of the fold; on those of other folds it does."""
     genes, labels = draw()
-    folds = draw_folds(labels, 3, seeded(7))
+    folds = deal_into_folds(labels, 3, seeded(7))
     before = torch.get_rng_state()
     vectors = cross_fit_vectors(LINEAR, genes, labels, 3, 7, **FITTING)
     assert torch.equal(torch.get_rng_state(), before)

@@ -12,10 +12,7 @@ from mmpretrain.structures import DataSample
 from sklearn.metrics import roc_auc_score
 
 from mmmedmask.models.slide_omic import SlideOmicClassifier
-from mmmedmask.phantoms.slide_omic_drawing import (
-    draw_slide,
-    draw_slide_style,
-)
+from mmmedmask.phantoms.slide_omic_drawing import draw_bag, draw_slide_style
 
 DIMS, PATCHES, TRAINED, TESTED, RATE = 16, 64, 80, 60, 3e-3
 LITERAL = dict(class_token_in_conv=True, conv_start='uniform')
@@ -26,7 +23,7 @@ def draw_cohort(signal, seed):
     style = draw_slide_style(2, DIMS, np.random.default_rng(seed))
     sets = []
     for split, count in enumerate((TRAINED, TESTED)):
-        slides = [draw_slide(
+        slides = [draw_bag(
             style, number % 2, PATCHES,
             np.random.default_rng((seed, split, number)), share=.06,
             signal=signal) for number in range(count)]
