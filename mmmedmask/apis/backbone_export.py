@@ -110,7 +110,7 @@ def export_backbone(
     if target_prefix is None:
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
     start = normalize_prefix(target_prefix)
-    renamed = {f'{start}{name}': one for name, one in renamed.items()}
+    renamed = {f'{start}{name}': tensor for name, tensor in renamed.items()}
     origin = writing.describe_source(
         source, source_prefix=prefix, naming=naming,
         config_sha256=hashlib.sha256(text.encode()).hexdigest()
@@ -205,7 +205,7 @@ def _timm_config(backbone: Mapping[str, Tensor],
                                         else settings)
     side = arguments.get('img_size', _SIDE)
     # timm divides images by their largest value first.
-    mean, std = ([one / units['data_range'] for one in units[name]]
+    mean, std = ([value / units['data_range'] for value in units[name]]
                  for name in ('mean', 'std'))
     return dict(
         architecture=architecture, num_classes=0, model_args=arguments,

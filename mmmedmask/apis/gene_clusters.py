@@ -47,7 +47,8 @@ def cluster_genes(values: np.ndarray, num_sets: int,
     profiles = (values - values.mean(axis=0)).T
     lengths = np.linalg.norm(profiles, axis=1, keepdims=True)
     profiles = profiles / np.where(lengths > 0, lengths, 1)
-    found = KMeans(num_sets, n_init=4, random_state=seed).fit_predict(profiles)
-    sets = [np.flatnonzero(found == number).tolist()
+    kmeans = KMeans(num_sets, n_init=4, random_state=seed)
+    clusters = kmeans.fit_predict(profiles)
+    sets = [np.flatnonzero(clusters == number).tolist()
             for number in range(num_sets)]
     return sorted(genes for genes in sets if genes)

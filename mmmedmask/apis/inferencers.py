@@ -42,10 +42,10 @@ def list_inputs(inputs: Any) -> list[Any]:
         [(4, 5, 1)]
     """
     if isinstance(inputs, list | tuple):
-        found = [image for item in inputs for image in list_inputs(item)]
-        if not found:
+        images = [image for item in inputs for image in list_inputs(item)]
+        if not images:
             raise ValueError('there are no images: the list is empty')
-        return found
+        return images
     if isinstance(inputs, str | Path):
         # It imports all data sets.
         from mmmedmask.datasets import radiology

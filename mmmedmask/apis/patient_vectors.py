@@ -35,10 +35,10 @@ class Embeddings:
             ``genes``; vectors per class are one after the other.
 
     Example:
-        >>> found = Embeddings(
+        >>> embeddings = Embeddings(
         ...     ['p1', 'p2'], np.array([1, 0]), ['luad', 'lusc'],
         ...     {'patient': np.ones((2, 16), np.float32)})
-        >>> [found.classes[label] for label in found.labels]
+        >>> [embeddings.classes[label] for label in embeddings.labels]
         ['lusc', 'luad']
     """
 
@@ -124,8 +124,8 @@ def extract_embeddings(model: nn.Module, loader: DataLoader) -> Embeddings:
         >>> config = shrink_config(model._config, 'run')  # draws its data
         >>> print('log:'); loader = whole_bag_loader(config, 'test')
         log:...
-        >>> found = extract_embeddings(get_model(config), loader)
-        >>> found.vectors['patient'].shape
+        >>> embeddings = extract_embeddings(get_model(config), loader)
+        >>> embeddings.vectors['patient'].shape
         (2, 16)
     """
     case_ids, labels = [], []

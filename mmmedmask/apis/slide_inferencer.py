@@ -96,10 +96,10 @@ class SlideInferencer(ClassificationInferencer):
         evidence = find_evidence(
             self.model, dict(patches=features.read(), coords=coords,
                              genes=None), per_patch=False)
-        found = dict.fromkeys(('label', 'class', 'score', 'scores'))
+        decision = dict.fromkeys(('label', 'class', 'score', 'scores'))
         if evidence.bag_scores is not None:
-            found = self.decide(evidence.bag_scores)
-        return {**found, 'attention': evidence.attention,
+            decision = self.decide(evidence.bag_scores)
+        return {**decision, 'attention': evidence.attention,
                 'coords': None if coords is None else coords.numpy()}
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:

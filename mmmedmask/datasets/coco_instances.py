@@ -220,5 +220,5 @@ def decode_masks(
     for image in content['images']:
         annotations = by_image[image['id']]
         yield image, annotations, [
-            rle_tools.decode(one['segmentation']).astype(bool)
-            for one in annotations]
+            rle_tools.decode(annotation['segmentation']).astype(bool)
+            for annotation in annotations]

@@ -317,7 +317,7 @@ def _unpacked_png(encoded: bytes, parts: list[tuple[int, int]]
         '>IIBBBBB', encoded, 16)
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colours, 0)
     if interlaced or not channels or any(
-            one[1] != other[0] for one, other in pairwise(parts)):
+            stop != start for (_, stop), (start, _) in pairwise(parts)):
         return encoded
     view = memoryview(encoded)
     packed = b''.join([view[start + 8:stop - 4] for start, stop in parts])

@@ -280,9 +280,9 @@ def _voxel_axes(volume: object) -> list[tuple[int, int]]:
     if np.isnan(turned).any():
         raise ValueError(f'its affine {volume.affine.tolist()} leaves out '
                          'an axis')
-    found = {int(body): (voxel, int(step))
-             for voxel, (body, step) in enumerate(turned)}
-    return [found[body] for body in range(3)]
+    axes = {int(body): (voxel, int(step))
+            for voxel, (body, step) in enumerate(turned)}
+    return [axes[body] for body in range(3)]
 
 
 def _number(part: tuple[str, int] | None, kind: str, count: int) -> int:

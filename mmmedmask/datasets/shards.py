@@ -56,9 +56,9 @@ class ShardIndex(Sequence):
         self.sizes = [shard['bytes'] for shard in content['shards']]
         self.classes = tuple(content['classes'])
         expected = content['samples'] * ENTRY.itemsize
-        found = (folder / ENTRIES_FILE).stat().st_size
-        if found != expected or not expected:
-            raise ValueError(f'{folder / ENTRIES_FILE} has {found} bytes, '
+        size = (folder / ENTRIES_FILE).stat().st_size
+        if size != expected or not expected:
+            raise ValueError(f'{folder / ENTRIES_FILE} has {size} bytes, '
                              f'expected {expected} for {content["samples"]} '
                              'samples: write the index anew')
         self._place = folder, root
@@ -249,11 +249,11 @@ def read_picture(sample: dict,
     offset, size = sample['offset'], sample['size']
     try:
         content = read(sample['shard'], offset - TAR_BLOCK, offset + size)
-        found = tarfile.TarInfo.frombuf(
+        member_size = tarfile.TarInfo.frombuf(
             content[:TAR_BLOCK], 'utf-8', 'replace').size
-        if found != size:
-            raise ValueError(f'the member has {found} bytes and the index '
-                             f'says {size}: it is not of this shard')
+        if member_size != size:
+            raise ValueError(f'the member has {member_size} bytes and the '
+                             f'index says {size}: it is not of this shard')
     except tarfile.HeaderError as error:
         raise image_io.ImageFileError(
             f'Cannot read {sample["img_path"]}: there is no member of a tar, '
@@ -282,11 +282,11 @@ class LocalShards:
         if file is None:
             path = Path(self.index.root, self.index.shards[shard])
             file = path.open('rb', buffering=0)
-            found = os.fstat(file.fileno()).st_size
-            if found != self.index.sizes[shard]:
+            size = os.fstat(file.fileno()).st_size
+            if size != self.index.sizes[shard]:
                 file.close()
                 raise ValueError(
-                    f'the shard has {found} bytes, the index says '
+                    f'the shard has {size} bytes, the index says '
                     f'{self.index.sizes[shard]}: write the index anew')
             if len(self._files) >= self.most_open:
                 # The first is the one that was not used for longest.

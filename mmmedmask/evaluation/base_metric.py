@@ -66,7 +66,8 @@ def undefined_scores(metrics: Iterable[BaseMetric],
 
     Each with the reason. Of the metrics only ours are asked.
     """
-    metrics = [one for one in metrics if isinstance(one, SampleMetric)]
+    metrics = [metric for metric in metrics
+               if isinstance(metric, SampleMetric)]
     if not metrics or not hasattr(dataset, 'get_data_info'):
         return {}
     infos = list(map(dataset.get_data_info, range(len(dataset))))

@@ -107,13 +107,13 @@ class BinarySegMetric(SampleMetric):
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
         """Say what there is no image with a lesion, or none without, for."""
-        found = {bool(info.get('lesion_path') and read_lesion_mask(
+        kinds = {bool(info.get('lesion_path') and read_lesion_mask(
             info['lesion_path']).any()) for info in infos}
         return {name: f'no image is {which} a lesion'
                 for has, which, names in (
                     (True, 'with', LESION_SCORES),
                     (False, 'without', ('normal_empty', 'normal_false_area')))
-                if has not in found for name in names}
+                if has not in kinds for name in names}
 
     def compute_metrics(self, results: Sequence[Mapping]) -> dict[str, float]:
         self.check_number(results)

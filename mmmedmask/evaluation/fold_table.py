@@ -63,8 +63,8 @@ def spread_rows(rows: Sequence[FoldRow]) -> list[FoldRow]:
     if len(rows) > 1:
         spread['sd'] = values.std(axis=0, ddof=1)
     return [FoldRow(None, name, None,
-                    dict(zip(names, found.tolist(), strict=True)))
-            for name, found in spread.items()]
+                    dict(zip(names, scores.tolist(), strict=True)))
+            for name, scores in spread.items()]
 
 
 def classification_rows(
@@ -164,10 +164,10 @@ def add_hidden(rows: Sequence[FoldRow], key: str,
     ``hidden`` are the same rows without the modality; ``key``,
     ``'slides_hidden'`` or ``'genes_hidden'``, begins the scores' names.
     """
-    found = {(row.seed, row.name): row.scores for row in hidden}
+    by_name = {(row.seed, row.name): row.scores for row in hidden}
     return [replace(row, scores=row.scores | {
         f'{key}/{name}': value
-        for name, value in found.get((row.seed, row.name), {}).items()
+        for name, value in by_name.get((row.seed, row.name), {}).items()
         if name in ('auc', 'c_index')}) for row in rows]
 
 

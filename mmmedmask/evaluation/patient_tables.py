@@ -65,9 +65,9 @@ def patient_result(sample: Mapping, keys: Sequence[str], read: Callable,
     name = 'a sample' if case is None else f'case {case}'
     check(sample, (*keys, 'case_id', 'slide_ids'), name)
 
-    def answer(one: Mapping) -> dict:
-        return dict(modalities=str(one.get('modalities') or ''),
-                    **read(one, name))
+    def answer(prediction: Mapping) -> dict:
+        return dict(modalities=str(prediction.get('modalities') or ''),
+                    **read(prediction, name))
 
     return dict(case_id=str(case), slides=tuple(map(str, sample['slide_ids'])),
                 **{key: answer(sample[key]) for key in HIDDEN
@@ -76,9 +76,9 @@ def patient_result(sample: Mapping, keys: Sequence[str], read: Callable,
 
 def hidden_results(results: Sequence[Mapping]) -> dict[str, list[dict]]:
     """Results with each modality hidden, of those who have both."""
-    found = {key: [{**result, **result[key]} for result in results
-                   if key in result] for key in HIDDEN}
-    return {key: hidden for key, hidden in found.items() if hidden}
+    by_key = {key: [{**result, **result[key]} for result in results
+                    if key in result] for key in HIDDEN}
+    return {key: hidden for key, hidden in by_key.items() if hidden}
 
 
 def warn_repeated(results: Sequence[Mapping]) -> None:

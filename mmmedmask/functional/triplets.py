@@ -51,8 +51,8 @@ class TripletLoss(NamedTuple):
 
     Example:
         >>> vectors = torch.tensor([[0.], [1.], [9.]])
-        >>> found = triplet_loss(vectors, None, torch.tensor([0, 0, 1]))
-        >>> found.num_triplets, found.active_share
+        >>> result = triplet_loss(vectors, None, torch.tensor([0, 0, 1]))
+        >>> result.num_triplets, result.active_share
         (tensor(2), tensor(0.))
     """
 

@@ -30,9 +30,9 @@ def nearest_neighbours(vectors: np.ndarray, count: int) -> np.ndarray:
     check_integer('count', count, 1, len(vectors) - 1)
     unit = unit_rows(vectors)
     # Brute force is exact, and fast in many dimensions.
-    found = NearestNeighbors(n_neighbors=count, algorithm='brute').fit(unit)
+    search = NearestNeighbors(n_neighbors=count, algorithm='brute').fit(unit)
     # Called without vectors it leaves out each one itself.
-    return found.kneighbors(return_distance=False).astype(np.int32)
+    return search.kneighbors(return_distance=False).astype(np.int32)
 
 
 def thumbnail_sheets(pictures: Sequence[np.ndarray], side: int) -> list[str]:

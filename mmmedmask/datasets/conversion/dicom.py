@@ -34,16 +34,16 @@ def dicom_source(root: Path) -> LabelledSource:
                                     name.parts[0], patient_of(path)))
     classes = tuple(sorted({image.label for image in images}))
     patients = {image.group for image in images}
-    for noun, found in (('classes', classes), ('patients', patients)):
-        if len(found) < 2:
+    for noun, names in (('classes', classes), ('patients', patients)):
+        if len(names) < 2:
             raise LayoutError(
                 f'{root} must have at least two {noun} (sub-folders with '
                 f'.dcm files are classes, headers name the patients), found '
-                f'{sorted(found) or "none"} in {len(images)} DICOM files')
+                f'{sorted(names) or "none"} in {len(images)} DICOM files')
     notices = [f'Files that are no DICOM of a class: {others}.'] * bool(others)
 
     return LabelledSource(
         'DICOM', classes, NEAR_THRESHOLD,
         lambda _: FoundImages(images, notices),
-        lambda found, _, seed: {'patient': draw_by_group(found, seed)},
+        lambda images, _, seed: {'patient': draw_by_group(images, seed)},
         group_noun='patient')

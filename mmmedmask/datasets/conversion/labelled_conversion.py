@@ -166,8 +166,8 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
             together; names them all.
     """
     _check_out_folder(download, out, source.classes)
-    found = source.find(download)
-    images, notices = found.images, found.notices
+    content = source.find(download)
+    images, notices = content.images, content.notices
     records, shapes, masks = read_all(images, source.fingerprint_of)
     copies = find_copies(records, source.near_threshold if threshold is None
                          else threshold)
@@ -194,10 +194,10 @@ def _check_out_folder(download: Path, out: Path,
     if out.exists() and not out.is_dir():
         raise LayoutError(f'{out} is not a folder')
     path = out / CLASS_FILE
-    if path.is_file() and (found := path.read_text('utf-8')) != _class_text(
+    if path.is_file() and (text := path.read_text('utf-8')) != _class_text(
             classes):
         raise LayoutError(f'{out} holds another data set: {CLASS_FILE} names '
-                          f'{found.split()}, expected {list(classes)}')
+                          f'{text.split()}, expected {list(classes)}')
 
 
 def read_all(
