@@ -124,8 +124,8 @@ def _grid(model: nn.Module) -> tuple[int, int]:
     return model.backbone.grid_size(_images(model, SAMPLES[:1]))
 
 
-def _samples(samples: Sequence[int | None],
-             maps: Tensor | None) -> list[DataSample]:
+def _samples(samples: Sequence[int | None], maps: Tensor | None,
+             device: torch.device | str = 'cpu') -> list[DataSample]:
     """Samples that show their whole image, of class 0."""
     packed = []
     for row, index in enumerate(samples):
@@ -138,7 +138,7 @@ def _samples(samples: Sequence[int | None],
             # As the hook keeps them.
             sample.set_field(maps[row].half(), 'attention_map',
                              dtype=Tensor)
-        packed.append(sample.set_gt_label(0))
+        packed.append(sample.set_gt_label(0).to(device))
     return packed
 
 
@@ -149,7 +149,8 @@ def _partition_cases(model: nn.Module, drawn: bool) -> list[_Case]:
     def draw_without(samples: Sequence[int | None],
                      weights: Tensor | None) -> Tensor:
         images = _images(model, samples)
-        partition = model.partition(images, _samples(samples, weights))
+        partition = model.partition(
+            images, _samples(samples, weights, images.device))
         return _flags_of_partition(partition, images, math.prod(grid))
 
     def draw_with(samples: Sequence[int | None],
@@ -348,7 +349,8 @@ def _check_gradients(model: nn.Module) -> None:
         if hasattr(model, 'partition'):
             rows, columns = _grid(model)
             maps = torch.ones(len(SAMPLES), rows, columns)
-            inputs, packed = _images(model, SAMPLES), _samples(SAMPLES, maps)
+            inputs = _images(model, SAMPLES)
+            packed = _samples(SAMPLES, maps, inputs.device)
         else:
             inputs, packed = _cmim_inputs(model, SAMPLES), None
         losses = model.loss(inputs, packed)
