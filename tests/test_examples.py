@@ -4,9 +4,11 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from logging import WARNING
 
 import pytest
 import torch
+from mmengine.logging import MMLogger
 
 
 def modules_of(package):
@@ -26,6 +28,17 @@ def public(module):
             and not name.startswith('_')}
 
 
+@pytest.fixture
+def quiet():
+    """Else it hangs on earlier tests whether an example logs weights."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(WARNING)
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures('quiet')
 @pytest.mark.parametrize('name', MODULES)
 def test_examples_run(name, tmp_path, monkeypatch):
     """With the names of their module and ``torch``, in an empty folder."""
