@@ -39,26 +39,30 @@ def test_summary_of_detection_runs(tmp_path):
     assert str(tmp_path / 'setr') in call(tool, tmp_path / 'setr', status=1)
 
 
-def test_probes_are_compared_seed_by_seed(tmp_path):
-    for row, values in (('random', (.5, .6, .7)), ('cmim', (.6, .8, .7))):
+def test_curves_of_probes_while_training(tmp_path):
+    for row, values in (('random', (.5, .6)), ('cmim', (.6, .8))):
         for seed, value in enumerate(values):
             folder = tmp_path / f'runs/{row}/seed{seed}'
             folder.mkdir(parents=True)
             (folder / 'manifest.json').write_text(json.dumps(dict(
-                users=[f'mine: {row}, pretrain'], seed=seed, status='done',
-                results=dict(last={'probe/gray/knn': value}))))
-    curves = tmp_path / 'curves.csv'
-    curves.write_text(
-        'encoder,place,probe,value,low,high\n'
-        'cmim@500,0,gray/knn,.55,0,1\ncmim@500,1,gray/knn,.65,0,1\n'
-        'color,0,gray/knn,.3,0,1\n')
+                users=[f'mine: {row}, pretrain', 'other: no, pretrain'],
+                seed=seed, status='done' if row == 'cmim' else 'running')))
+            (folder / 'probe.csv').write_text(
+                'epoch,probe,value,random,plain\n'
+                f'0,gray/knn,.5,.5,.25\n0,rgb/knn,.4,.4,.3\n'
+                f'2,gray/knn,{value},.5,.25\n')
     name = 'analysis_tools/plot_probe_curves.py'
-    asked = ('--curves', curves, '--tiles', '1000', '--out',
+    asked = ('--probes', 'gray/knn', '--tiles', '1000', '--out',
              tmp_path / 'out.png')
     call(name, tmp_path / 'runs', '--recipe', 'mine', *asked)
     assert (tmp_path / 'out.png').stat().st_size > 1000
-    assert 'no finished run of other' in call(
-        name, tmp_path / 'runs', '--recipe', 'other', *asked, status=1)
+    # What is not finished is not there.
+    assert (tmp_path / 'out.csv').read_text().split() == [
+        'probe,row,epoch,seed,score', 'gray/knn,cmim,0,0,50.00',
+        'gray/knn,cmim,0,1,50.00', 'gray/knn,cmim,2,0,60.00',
+        'gray/knn,cmim,2,1,80.00']
+    assert "no finished run of third below" in call(
+        name, tmp_path / 'runs', '--recipe', 'third', *asked, status=1)
 
 
 def test_exchanged_patches_of_a_run(tmp_path, drawn_data):

@@ -1,13 +1,13 @@
-"""Draw the probes of a recipe's rows against the tiles seen.
+"""Draw what ProbeHook saw while a recipe's rows were trained.
 
     python tools/analysis_tools/plot_probe_curves.py \
-        work_dirs/reproduce/small --recipe cmim_crc5 --against random \
-        --curves curves.csv --tiles 15000 --out probes.png
+        work_dirs/reproduce/paper --recipe cmim_crc5 --tiles 100000 \
+        --probes gray/logistic pixels/dense_5 --out probes.png
 
-CSV files of --curves are those that tools/probe.py --out wrote for checkpoints
-on the way, with arms called ROW@TILES and a checkpoint per seed. The row
---against stands at 0 tiles, the runs' ends, from their manifests, at --tiles.
-Means over the seeds in points of 100, with their 95 % intervals (Student's t).
+A panel for each probe: the mean over a row's seeds against the tiles seen, in
+points of 100, with its 95 % interval (Student's t); dashed the same encoders
+at random weights, dotted the colour alone. The values go to a csv beside the
+picture.
 """
 
 import argparse
@@ -18,73 +18,71 @@ from pathlib import Path
 
 from mmmedmask.util.table_files import read_table
 
-# Row, seed and probe to score.
-Scores = dict[str, dict[int, dict[str, float]]]
+# Probe, row, epoch and seed to score; the last two have a row's seeds.
+Curves = dict[str, dict[str, dict[int, dict[int, float]]]]
 
 
-def collect(folder: Path, recipe: str) -> Scores:
-    """Read the scores of all runs of a recipe below a folder."""
-    scores: Scores = {}
-    for path in sorted(folder.rglob('manifest.json')):
+def collect(folders: Sequence[Path], recipe: str,
+            probes: Sequence[str]) -> tuple[Curves, dict, dict]:
+    """Read the tables of all finished runs of a recipe below folders.
+
+    Returns:
+        Curves in points, and by probe those of random weights and of the
+        colour, one per run.
+    """
+    curves: Curves = {probe: {} for probe in probes}
+    random, plain = ({probe: [] for probe in probes} for _ in range(2))
+    paths = sorted(path for folder in folders
+                   for path in folder.rglob('manifest.json'))
+    for path in paths:
         manifest = json.loads(path.read_text('utf-8'))
-        if manifest['status'] != 'done' or not manifest['results']:
+        rows = [user.partition(': ')[2].partition(',')[0]
+                for user in manifest['users']
+                if user.partition(': ')[0] == recipe]
+        if manifest['status'] != 'done' or not rows:
             continue
-        probes = {name.removeprefix('probe/'): value for name, value in
-                  next(iter(manifest['results'].values())).items()
-                  if name.startswith('probe/')}
-        for user in manifest['users']:
-            table, _, rest = user.partition(': ')
-            if table == recipe and probes:
-                row = rest.partition(',')[0]
-                scores.setdefault(row, {})[manifest['seed']] = probes
-    if not scores:
-        raise SystemExit(f'{folder} has no finished run of {recipe} with '
-                         'probes')
-    return scores
+        for _, line in read_table(path.with_name('probe.csv')).rows():
+            if line['probe'] not in curves:
+                continue
+            for row in rows:
+                curves[line['probe']].setdefault(row, {}).setdefault(
+                    int(line['epoch']), {})[
+                        manifest['seed']] = 100 * float(line['value'])
+            if line['epoch'] == '0':
+                random[line['probe']].append(100 * float(line['random']))
+                plain[line['probe']].append(100 * float(line['plain']))
+    empty = [probe for probe, rows in curves.items() if not rows]
+    if empty:
+        raise SystemExit(f'no finished run of {recipe} below '
+                         f'{list(map(str, folders))} has the probes {empty}')
+    return curves, random, plain
 
 
-def read_curves(files: Sequence[Path]) -> dict[str, dict[str, dict]]:
-    """Scores in points by probe, row, tiles seen and seed."""
-    curves: dict[str, dict[str, dict]] = {}
-    for file in files:
-        for _, line in read_table(file).rows(
-                'encoder', 'place', 'probe', 'value'):
-            row, _, tiles = line['encoder'].partition('@')
-            if tiles:
-                curves.setdefault(line['probe'], {}).setdefault(
-                    row, {}).setdefault(int(tiles), {})[
-                        int(line['place'])] = 100 * float(line['value'])
-    return curves
-
-
-def draw(curves: Mapping[str, Mapping[str, Mapping[int, Mapping]]],
-         scores: Scores, against: str, end: int, file: Path) -> None:
-    """Draw a panel for each probe that was asked on the way."""
+def draw(curves: Curves, random: Mapping, plain: Mapping, end: int,
+         file: Path) -> None:
+    """Draw the panels; the last epoch stands at ``end`` tiles."""
     from matplotlib.figure import Figure
 
     from mmmedmask.evaluation.paired_tests import interval_of_mean
     figure = Figure((4.2 * len(curves), 3.4), dpi=110)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (probe, rows) in zip(panels, curves.items(), strict=True):
-        start, *ends = ([100 * seed[probe] for seed in scores[row].values()]
-                        for row in (against, *rows))
-        for shift, (row, points) in enumerate(rows.items()):
-            values = [start, *(list(points[tiles].values())
-                               for tiles in sorted(points)), ends[shift]]
-            means, lows, highs = zip(*map(interval_of_mean, values),
-                                     strict=True)
+        for shift, (row, epochs) in enumerate(rows.items()):
+            values = [interval_of_mean(list(epochs[epoch].values()))
+                      for epoch in sorted(epochs)]
             # Beside one another, so that no interval hides another.
-            tiles = [place * (1 + .02 * shift)
-                     for place in (0, *sorted(points), end)]
+            tiles = [epoch * end / max(epochs) + .01 * end * shift
+                     for epoch in sorted(epochs)]
             panel.errorbar(
-                tiles, means,
-                [[mean - low for mean, low in zip(means, lows, strict=True)],
-                 [high - mean for mean, high in
-                  zip(means, highs, strict=True)]],
+                tiles, [mean for mean, _, _ in values],
+                [[mean - low for mean, low, _ in values],
+                 [high - mean for mean, _, high in values]],
                 marker='o', markersize=3, capsize=2, linewidth=1.2,
                 label=row)
-        panel.axhline(statistics.mean(start), color='gray', linewidth=.8,
-                      linestyle='--', label=against)
+        for style, name, scores in (('--', 'random weights', random),
+                                    (':', 'colour alone', plain)):
+            panel.axhline(statistics.fmean(scores[probe]), color='gray',
+                          linewidth=.8, linestyle=style, label=name)
         panel.set_title(probe, fontsize=9)
         panel.set_xlabel('tiles seen', fontsize=9)
         panel.tick_params(labelsize=8)
@@ -95,20 +93,25 @@ def draw(curves: Mapping[str, Mapping[str, Mapping[int, Mapping]]],
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('runs', type=Path, help='folder of the runs')
+    parser.add_argument('runs', type=Path, nargs='+',
+                        help='folders of the runs')
     parser.add_argument('--recipe', required=True, help='name of the recipe')
-    parser.add_argument('--against', default='random',
-                        help='row to compare with (default: random)')
-    parser.add_argument('--curves', type=Path, nargs='+', required=True,
-                        metavar='CSV', help='files of tools/probe.py --out')
+    parser.add_argument('--probes', nargs='+', required=True,
+                        metavar='PROBE', help='such as gray/logistic')
     parser.add_argument('--tiles', type=int, metavar='N', required=True,
                         help='tiles that each run has seen at its end')
     parser.add_argument('--out', type=Path, metavar='PNG', required=True)
     args = parser.parse_args(argv)
-    scores = collect(args.runs, args.recipe)
-    if args.against not in scores:
-        parser.error(f'no row {args.against!r} among {sorted(scores)}')
-    draw(read_curves(args.curves), scores, args.against, args.tiles, args.out)
+    from mmmedmask.util.atomic_files import write_csv
+    curves, random, plain = collect(args.runs, args.recipe, args.probes)
+    draw(curves, random, plain, args.tiles, args.out)
+    write_csv(args.out.with_suffix('.csv'),
+              ('probe', 'row', 'epoch', 'seed', 'score'),
+              ((probe, row, epoch, seed, f'{score:.2f}')
+               for probe, rows in curves.items()
+               for row, epochs in rows.items()
+               for epoch, seeds in epochs.items()
+               for seed, score in seeds.items()))
 
 
 if __name__ == '__main__':
