@@ -33,3 +33,13 @@ def assert_near_in_bfloat16(losses, share):
         assert got[name].dtype == torch.float32
         assert abs(float(got[name] - value)) <= share * float(value), name
     return want, got
+
+
+def tensors_of(value, path=''):
+    """Tensors in nested dicts and lists, with the place of each."""
+    if isinstance(value, torch.Tensor):
+        yield path, value
+    elif isinstance(value, dict | list):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in items:
+            yield from tensors_of(part, f'{path}/{key}')

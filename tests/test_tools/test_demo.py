@@ -18,7 +18,7 @@ from PIL import Image
 from mmmedmask.apis import load_config
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_demo(*arguments, **environment):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = sorted(
     str(path.relative_to(REPOSITORY))
     for path in REPOSITORY.glob('tools/**/*.py')

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from commands import TOOLS, call, run
+from model_checks import tensors_of
 from processes import run_forked
 from shipped_configs import write_shrunk
-from test_resume import tensors_of
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mmmedmask.engine.checkpoint import read_checkpoint

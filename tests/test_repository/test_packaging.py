@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Of what users install, all but runtime belongs to an extra.
 INSTALLED = ('runtime', 'mminstall', 'detection', 'segmentation', 'slides',
              'genes', 'encoders', 'experiments', 'demo', 'logging', 'mim',

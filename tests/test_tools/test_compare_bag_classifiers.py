@@ -11,7 +11,7 @@ from commands import call
 
 from mmmedmask.datasets.conversion.musk import Molecule, MuskConversion
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ROOT / 'configs/mil/small'
 MEAN = SMALL / 'mean-pool_1xb8-40e_musk1.py'
 

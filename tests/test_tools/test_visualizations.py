@@ -18,7 +18,7 @@ from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization.attention_pictures import HATCH_COLOR
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TINY_CMIM = """
 _base_ = {base!r}
 model = dict(

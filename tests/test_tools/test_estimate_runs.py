@@ -139,7 +139,7 @@ def test_only_tables_and_figures_are_of_a_paper():
 
 
 def test_published_sizes_are_in_the_documentation():
-    text = (Path(__file__).parents[1] / 'docs/datasets.md').read_text()
+    text = (Path(__file__).parents[2] / 'docs/datasets.md').read_text()
     for name, numbers in known_data.TRAINING_SAMPLES.items():
         title = known_data.KNOWN_DATA[name].title
         section = text.partition(f'\n## {title}')[2].partition('\n## ')[0]

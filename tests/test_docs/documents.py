@@ -16,7 +16,7 @@ from pathlib import Path
 from mmmedmask.apis import load_config
 from mmmedmask.experiments.chain import check_options
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
 _FENCE = re.compile(
     r'^(?P<indent> *)```(?P<language>[\w-]*)\n(?P<code>.*?)^(?P=indent)```$',

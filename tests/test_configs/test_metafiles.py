@@ -14,7 +14,7 @@ from shipped_configs import CONFIGS, read
 
 from mmmedmask.experiments.schema import find_recipes, read_recipe
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 METAFILES = sorted(CONFIGS.rglob('metafile.yml'))
 RECIPES = find_recipes()
 # Sizes for a laptop and parts of the demo are in no paper.

@@ -1,4 +1,4 @@
-"""The rules of the house: what may import what, and where a name occurs.
+"""The rules of the house: what may import what, and where things lie.
 
 They are read from the source, so nothing is imported here. That models need
 neither mmdet nor mmseg is tested in ``test_registry.py``, in processes.
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / 'mmmedmask'
 MODULES = {path.relative_to(PACKAGE).as_posix():
            ast.parse(path.read_text('utf-8'))
@@ -89,6 +89,21 @@ def test_file_names_occur_once():
                 path.parts[0] != 'models' or path.parts[1] == 'layers'):
             places[path.name].append(name)
     assert [names for names in places.values() if len(names) > 1] == []
+
+
+def test_tests_mirror_the_package():
+    """The folders of configs, tools and docs too, and what is of all."""
+    tests, missing = ROOT / 'tests', []
+    for path in tests.rglob('test_*.py'):
+        parts = [part.removeprefix('test_')
+                 for part in path.relative_to(tests).parent.parts]
+        if parts != ['repository'] and not any(
+                base.joinpath(*parts).is_dir() for base in (PACKAGE, ROOT)):
+            missing.append(path)
+    assert missing == []
+    modules = {f'test_{path.name}' for path in PACKAGE.glob('*.py')}
+    assert {path.name for path in tests.glob('test_*.py')} <= {
+        'test_configs.py', 'test_tools.py', *modules}
 
 
 def test_public_classes_occur_once():

@@ -272,7 +272,7 @@ def test_a_job_that_ends_early_is_named_with_its_log(slides):
 
 def test_a_shard_by_hand(slides):
     printed = run(sys.executable, 'tools/' + EXTRACT, *extraction(slides)[1:],
-                  '--shard', '2/2', cwd=Path(__file__).parents[1])
+                  '--shard', '2/2', cwd=Path(__file__).parents[2])
     assert '2 slides: 2 done; 24 tiles' in printed
     assert sorted(path.name for path in
                   (slides.parent / 'out' / 'h5_files').iterdir()) == [

@@ -7,6 +7,7 @@ each are on, MMEngine's, mmpretrain's, mmdet's and mmseg's among them.
 import pytest
 import torch
 from mmengine.hooks import Hook
+from model_checks import tensors_of
 from shipped_configs import read, without_tests
 
 from mmmedmask import apis
@@ -66,15 +67,6 @@ def build(name, folder, data, resume=False):
     if resume:
         apis.set_resume(cfg, 'auto')
     return apis.build_runner(cfg)
-
-
-def tensors_of(value, path=''):
-    if isinstance(value, torch.Tensor):
-        yield path, value
-    elif isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, part in items:
-            yield from tensors_of(part, f'{path}/{key}')
 
 
 @pytest.mark.usefixtures('quick_probes')

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import call, load, run
 
-TOOL = (Path(__file__).resolve().parents[1] / 'tools' / 'misc' / 'doctor.py')
+TOOL = (Path(__file__).resolve().parents[2] / 'tools' / 'misc' / 'doctor.py')
 
 
 doctor = load(TOOL)
