@@ -1,1 +1,0 @@
-"""Put this folder on the path: tests below share its tiny runs."""
