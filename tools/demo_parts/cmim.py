@@ -282,9 +282,9 @@ def describe_probe(tables: list[list[list[str]]], few: int, most: int,
         ['A logistic regression of single pixels: are they in a gland? It is '
          f'fitted on {few} drawn images, and on {most}, and tested on others; '
          'the encoder stays as it is. The score is the area under the ROC '
-         'curve in percent, with its 95 % interval over the test images, beside '
-         'the same encoder at random weights and the colour of the pixels '
-         'alone.'],
+         'curve in percent, with its 95 % interval over the test images; '
+         'beside it stand the same encoder at random weights and the colour '
+         'of the pixels alone.'],
         facts=[*scores, *differences[1:]], seconds=seconds)
 
 
