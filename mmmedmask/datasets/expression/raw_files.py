@@ -82,9 +82,8 @@ def _read_vectors(files: Sequence[Path],
     vectors = []
     for file in files:
         vector = np.squeeze(_load_array(file))
-        if vector.ndim != 1 or vectors and len(vector) != len(vectors[0]):
-            raise ValueError(f'{file} has the shape {vector.shape}, expected '
-                             f'{vectors[0].shape if vectors else "(genes, )"}')
+        check_shape(str(file), vector,
+                    vectors[0].shape if vectors else ('genes', ))
         vectors.append(vector.astype(np.float32))
     genes = _listed(files[0], 'gene', gene_list, len(vectors[0]))
     return RawExpression(np.stack(vectors), [file.stem for file in files],
