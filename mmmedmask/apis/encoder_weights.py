@@ -27,6 +27,7 @@ from mmmedmask.engine.checkpoint.reading import (
 from mmmedmask.engine.frozen_features import untrained_encoder
 from mmmedmask.models.layers import tile_encoders
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.silence import without_log
 
 TIMM_PREFIX = 'timm:'
 CONFIG_ENCODER = 'cmim'
@@ -81,7 +82,8 @@ def build_tile_encoder(
         torch.manual_seed(0 if random_seed is None else random_seed)
         network, units = _build_network(name, config)
         if random_seed is not None and name == CONFIG_ENCODER:
-            network.init_weights()
+            with without_log():
+                network.init_weights()
     identity = (f'random:{random_seed}' if random_seed is not None else
                 _load_weights(network, name, weights))
     if input_size is not None:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmmedmask.apis.models import build_model, get_model
 from mmmedmask.util.atomic_files import atomic_path, write_csv
+from mmmedmask.util.silence import without_log
 
 VECTORS = ('patient', 'image', 'genes')
 #: Transforms that leave patches out; embeddings are of whole bags.
@@ -83,7 +84,8 @@ def _build_untrained_model(config: Config, like: nn.Module,
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_model(config)
-        model.init_weights()
+        with without_log():
+            model.init_weights()
     model.data_preprocessor.load_state_dict(
         like.data_preprocessor.state_dict())
     return model.to(device).eval()

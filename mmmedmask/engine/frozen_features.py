@@ -17,6 +17,7 @@ from mmmedmask.engine.hooks.precise_bn import (
     active_batch_norms,
     update_bn_statistics,
 )
+from mmmedmask.util.silence import without_log
 
 BLOCK_LISTS = ('layers', 'blocks', 'encoder.layers', 'stages')
 """Where transformers and ConvNeXts keep their blocks or stages."""
@@ -59,7 +60,8 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
                 kept = [one for one in entries
                         if not one or one['type'] != 'Pretrained']
                 module.init_cfg = kept or None
-        built.init_weights()
+        with without_log():
+            built.init_weights()
     return encoder_of(built)
 
 

@@ -22,13 +22,13 @@ from mmmedmask.inspection.findings import (
     yellow,
 )
 from mmmedmask.inspection.paths import check_paths
-from mmmedmask.inspection.silence import in_silence
 from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
     check_module_weights,
     check_whole_model,
 )
 from mmmedmask.util.checks import check_positive, check_range
+from mmmedmask.util.silence import in_silence
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import (
 
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection import trial
-from mmmedmask.inspection.silence import in_silence
+from mmmedmask.util.silence import in_silence
 
 _ATEN = torch.ops.aten
 # Fused attention on a CPU, of which torch counts nothing by itself.

@@ -22,13 +22,13 @@ from mmmedmask.inspection.findings import (
     yellow,
 )
 from mmmedmask.inspection.paths import data_is_there
-from mmmedmask.inspection.silence import in_silence
 from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.shrinking import drawn_data
 from mmmedmask.shrinking.model_sizes import detach_model, kind_of
 from mmmedmask.shrinking.shrink import shrink_config, without_mixed_precision
 from mmmedmask.util.nested import nested_dicts
+from mmmedmask.util.silence import in_silence
 
 #: Samples of a step with the true model.
 FULL_SIZE_BATCH = 2

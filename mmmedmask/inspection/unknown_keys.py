@@ -25,9 +25,9 @@ from mmmedmask.inspection.findings import (
     yellow,
 )
 from mmmedmask.inspection.signatures import accepted_parameters, keys_read_from
-from mmmedmask.inspection.silence import in_silence
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import dotted, walk_nested
+from mmmedmask.util.silence import in_silence
 
 #: Registry in which the type of a dictionary is looked up first, by the
 #: key that leads to it; below it the registry stays the same.

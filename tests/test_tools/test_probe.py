@@ -121,6 +121,8 @@ def test_arms_of_several_encoders_share_a_table(stripes, checkpoints,
         ['| wide', '2'], ['| ours', '1']]
     assert [line.split(' | ')[0] for line in lines[-2:]] == [
         '| wide - random resnet18', '| ours - random narrow.py']
+    # Weights that are drawn are not listed.
+    assert 'init_weights' not in printed
     # With the statistics of the file a constant shift of one is seen.
     kept = [call('probe.py', '--data', stripes, '--file-statistics',
                  '--config', tmp_path / 'narrow.py', '--arm', 'ours', path)

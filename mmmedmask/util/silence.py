@@ -20,3 +20,19 @@ def in_silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def without_log() -> Iterator[None]:
+    """Leave out what goes to MMEngine's log.
+
+    Its models list all weights when these are drawn, on the screen or straight
+    into the log file, whatever the level.
+    """
+    from mmengine.logging import MMLogger
+    logger = MMLogger.get_current_instance()
+    handlers, logger.handlers = logger.handlers, []
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
