@@ -91,5 +91,6 @@ class ImageFileDataset(BaseDataset):
         """List the files that any worker of this process has skipped."""
         if self._skipped is None:
             return []
+        # A copy: nonzero counts twice, and workers may write in between.
         return [self.get_data_info(int(idx))['img_path']
-                for idx in self._skipped.nonzero().flatten()]
+                for idx in self._skipped.clone().nonzero().flatten()]
