@@ -218,3 +218,22 @@ def run(*command, status=0, cwd=None, **environment):
         raise
     assert process.returncode == status, output
     return output
+
+
+def write_sbatch(folder):
+    """Write a command that stands for a cluster's, and return its options.
+
+    It starts the script that it is given, and says a number. What it was
+    called with is in ``folder / 'submitted'``.
+    """
+    command = folder / 'bin' / 'sbatch'
+    command.parent.mkdir()
+    command.write_text(f'''#!/bin/sh
+echo "$@" >> {folder}/submitted
+setsid sh "$2" > {folder}/job_$$.log 2>&1 &
+echo $$
+''')
+    command.chmod(0o755)
+    return ['--cluster-generic-submit-cmd',
+            f'{command} --gpus={{resources.gpus}}',
+            '--seconds-between-status-checks', '0']

@@ -135,6 +135,9 @@ def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
     """Split files of each recipe that has folds, by its name."""
     from mmmedmask.experiments.fold_axis import find_folds
     from mmmedmask.experiments.schema import DATA_PREFIX
+    if args.scale == 'smoke':
+        # What is drawn has a split of its own.
+        return {}
     words = list(args.folds or [])
     chosen = words.pop(0) if words and not words[0].isdigit() else None
     select = [int(word) for word in words] or None

@@ -41,7 +41,9 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 
 def check_smoke_options(args: argparse.Namespace,
                         options: Sequence[str]) -> None:
-    """Refuse what scale smoke has no use for: it runs in one process.
+    """Refuse what scale smoke has no use for.
+
+    It runs in one process, on drawn data that have a split of their own.
 
     Args:
         options: Those of Snakemake's, after ``--``.
@@ -49,6 +51,7 @@ def check_smoke_options(args: argparse.Namespace,
     given = {f'--{name}': getattr(args, name)
              for name in ('cores', 'executor', 'jobs')}
     given |= {'--gpus': args.gpus if args.gpus > 1 else None,
+              '--folds': ' '.join(args.folds or []) or None,
               '--': ' '.join(options) or None}
     named = [f'{name} {value}' for name, value in given.items()
              if value is not None]

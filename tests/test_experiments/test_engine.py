@@ -9,13 +9,12 @@ import importlib.metadata
 import multiprocessing
 import os
 import signal
-import stat
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from commands import call, run
+from commands import call, run, write_sbatch
 from pages import open_page
 
 from mmmedmask.experiments import engine
@@ -37,12 +36,6 @@ from mmmedmask.experiments.manifest import read_manifest, read_quietly
 
 pytest.importorskip('snakemake.cli')
 FORK = multiprocessing.get_context('fork')
-# Stands for a cluster: it starts the script, and says a number.
-SBATCH = '''#!/bin/sh
-echo "$@" >> {folder}/submitted
-setsid sh "$2" > {folder}/job_$$.log 2>&1 &
-echo $$
-'''
 
 
 def start(place, plan, **options):
@@ -261,16 +254,10 @@ def test_one_engine_at_a_time_works_in_a_folder(place, monkeypatch):
 
 def test_a_cluster_runs_the_jobs(place, undisturbed, tmp_path, capfd):
     pytest.importorskip('snakemake_executor_plugin_cluster_generic')
-    sbatch = tmp_path / 'bin' / 'sbatch'
-    sbatch.parent.mkdir()
-    sbatch.write_text(SBATCH.format(folder=tmp_path))
-    sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
     plan = place.plan((0, ), ('ours', 'scratch'))
     status = execute_plan(
-        plan, place.tools, executor='cluster-generic', jobs=2, options=[
-            '--cluster-generic-submit-cmd',
-            f'{sbatch} --gpus={{resources.gpus}}',
-            '--seconds-between-status-checks', '0'])
+        plan, place.tools, executor='cluster-generic', jobs=2,
+        options=write_sbatch(tmp_path))
     assert status == 0, capfd.readouterr().err
     assert find_failures(plan) == {}
     assert place.results(plan)[:2] == undisturbed[0]

@@ -156,9 +156,10 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     (['RECIPE', '--scale', 'small', '--data-root', 'my data'],
      "MMEngine would read"),
     (['RECIPE', '--scale', 'smoke', '--cores', '2', '--executor', 'slurm',
-      '--jobs', '20', '--gpus', '2', '--', '--retries', '2'],
+      '--jobs', '20', '--gpus', '2', '--folds', 'data/folds', '1', '--',
+      '--retries', '2'],
      'without --cores 2, --executor slurm, --jobs 20, --gpus 2, '
-     '-- --retries 2'),
+     '--folds data/folds 1, -- --retries 2'),
     ([], 'name a table, or see --list')])
 def test_says_what_is_wrong(recipe, arguments, message, tmp_path):
     text = recipe.read_text().replace(

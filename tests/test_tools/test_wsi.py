@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from commands import call, run
+from commands import call, run, write_sbatch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
@@ -62,7 +62,8 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     command = ('wsi/tiles_to_bags.py', *tile_folders, '--out', out,
                '--groups', tmp_path / 'groups.csv', '--encoder',
                'resnet18-block3', '--random-weights', 0, '--tile-size', 32,
-               '--bag-size', 4, '--split', .34, 0, .66, '--mosaics')
+               '--bag-size', 4, '--split', .34, 0, .66, '--mosaics',
+               '--folds', 3)
     printed = call(*command)
     assert "24 tiles in 6 bags {'train': 2, 'test': 4}" in printed
     dataset = SlideOmicDataset(
@@ -76,6 +77,13 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     assert (features.dims, features.encoder) == (256, 'resnet18-block3')
     mosaic = np.asarray(Image.open(out / 'mosaics' / 'aca-0000.png'))
     assert mosaic.shape == (64, 64, 3)
+    folds = [pd.read_csv(out / 'folds' / f'splits_{fold}.csv')
+             for fold in range(3)]
+    assert sorted(case for fold in folds for case in fold.test.dropna()) \
+        == sorted(pd.read_csv(out / 'cohort.csv').case_id)
+    for fold in folds:
+        assert not fold.val.any()
+        assert len(fold.train.dropna()) == 4
     # A second call goes on where the first one stopped.
     (out / 'features' / 'scc-0001.h5').unlink()
     assert call(*command).count('was there') == 5
@@ -88,6 +96,8 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     command = (command[0], tile_folders[0], '--test-folders',
                tmp_path / 'more' / 'aca', '--out', tmp_path / 'own',
                *command[7:15])
+    assert 'with --test-folders there are bags that must not train' in call(
+        *command, '--folds', 3, status=2)
     assert "24 tiles in 6 bags {'train': 3, 'test': 3}" in call(
         *command, '--split', 1, 0, 0)
     assert (tmp_path / 'own' / 'features' / 'test-aca-0002.h5').is_file()
@@ -258,6 +268,33 @@ def test_shards_of_the_engine_do_all_but_the_broken_slide(slides):
     printed = call(*command, '--retry-failed', status=1)
     assert len(list((out / 'manifests').iterdir())) == 3
     assert '4 slides: 2 done, 1 failed, 1 was there; 24 tiles' in printed
+
+
+def test_a_cluster_extracts_shard_by_shard(slides, tmp_path):
+    pytest.importorskip('snakemake_executor_plugin_cluster_generic')
+    command = extraction(slides, '--shards', 2, '--executor',
+                         'cluster-generic', '--jobs', 2)
+    printed = call(*command, '--', *write_sbatch(tmp_path), status=1)
+    assert '4 slides: 2 done, 1 empty, 1 failed; 24 tiles' in printed
+    assert '1 of 4 slides failed' in printed.splitlines()[-1]
+    submitted = (tmp_path / 'submitted').read_text().splitlines()
+    assert len(submitted) == 2
+    assert all(line.startswith('--gpus=0 ') for line in submitted)
+
+
+def test_a_job_on_a_gpu_asks_for_one(slides, monkeypatch):
+    pytest.importorskip('snakemake')
+    asked = []
+    monkeypatch.setattr(
+        'mmmedmask.experiments.extraction.run_snakemake',
+        lambda *arguments, **engine: asked.append((arguments[2], engine)) or 0)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5,7')
+    call(*extraction(slides, '--shards', 2, '--device', 'cuda'), status=1)
+    call(*extraction(slides, '--shards', 2, '--device', 'cuda',
+                     '--resources', 'gpus=2'), status=1)
+    call(*extraction(slides, '--shards', 2), status=1)
+    assert [(config['gpus'], engine['resources']) for config, engine in asked
+            ] == [(1, dict(gpus=3)), (1, dict(gpus=2)), (0, {})]
 
 
 def test_a_job_that_ends_early_is_named_with_its_log(slides):

@@ -5,7 +5,8 @@
         --encoder resnet18 --weights resnet18.pth --bag-size 10
 
 OUT/cohort.csv is the ann_file of a data set, OUT/features its feature_root,
-and OUT/tiles.csv tells which tile is where. Tiles of one group are in one
+OUT/tiles.csv tells which tile is where, and OUT/folds has folds of the bags
+(--folds 5), which train on all that they do not test. Tiles of one group are in one
 bag, and so in one split. A second call goes on where the first one stopped.
 A data set that comes with test tiles has them in --test-folders, and
 --split .8 .2 0 splits the others.
@@ -45,8 +46,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--split', nargs=3, type=float, default=(.6, .2, .2),
         metavar=('TRAIN', 'VAL', 'TEST'),
         help='shares of the bags of each class (default: .6 .2 .2)')
+    parser.add_argument('--folds', type=int, metavar='K',
+                        help='draw K folds of all bags, too')
     parser.add_argument('--seed', type=int, default=0,
-                        help='of bags and splits')
+                        help='of bags, splits and folds')
     parser.add_argument(
         '--tile-size', type=int, default=224,
         help='side in pixels that tiles are resized to (default: %(default)s)')
@@ -54,7 +57,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--mosaics', action='store_true',
         help='draw each bag as one picture, on which attention can be shown')
     add_encoder_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.folds is not None and args.test_folders:
+        parser.error('--folds test every bag once: with --test-folders there '
+                     'are bags that must not train')
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     import mmmedmask  # noqa: F401  (mends gaps in what is imported next)
     from mmmedmask.apis import tile_bags
     from mmmedmask.datasets.image_io import ImageFileError
+    from mmmedmask.datasets.slides import folds
+    from mmmedmask.datasets.slides.cohort import read_cohort
     try:
         groups = None if args.groups is None else tile_bags.read_groups(
             args.groups, args.path_column, args.group_column)
@@ -81,6 +90,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         tile_bags.encode_bags(bags, args.out, encoder, args.tile_size,
                               args.batch_size, args.precision, args.mosaics,
                               print)
+        if args.folds is not None:
+            folds.write_folds(args.out / 'folds', folds.draw_folds(
+                read_cohort(args.out / 'cohort.csv'), args.folds, args.seed,
+                validate=False), dict(seed=args.seed))
     except (ValueError, FileNotFoundError, ModuleNotFoundError,
             ImageFileError) as error:
         raise SystemExit(f'tiles_to_bags.py: {error}') from None

@@ -78,9 +78,7 @@ class MuskConversion(Conversion):
         """Write ``features/NAME.npy``, ``cohort.csv`` and ``folds/``."""
         cases = [Case(molecule.name, molecule.label)
                  for molecule in self.molecules]
-        folds = [{case: 'train' if split == 'val' else split
-                  for case, split in fold.items()}
-                 for fold in draw_folds(cases, self.num_folds, self.seed)]
+        folds = draw_folds(cases, self.num_folds, self.seed, validate=False)
         write_folds(out / 'folds', folds, dict(seed=self.seed, source='musk'))
         for molecule in self.molecules:
             with atomic_path(out / 'features' / f'{molecule.name}.npy',

@@ -19,7 +19,8 @@ _MANIFEST = 'folds.json'
 
 
 def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
-               by_site: bool = False) -> list[dict[str, str]]:
+               by_site: bool = False,
+               validate: bool = True) -> list[dict[str, str]]:
     """Draw folds by patient, with equal shares of the classes.
 
     Fold k tests on part k, validates on the next part and trains on the
@@ -31,6 +32,7 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
             that a site's stain cannot be learned for its classes (Howard et
             al. 2021). Sites are those of the csv, else the tissue source
             site of TCGA barcodes.
+        validate: Whether a part validates; if not, it trains as well.
     """
     check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]
@@ -43,7 +45,8 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
     part = _draw_parts(labels, sites, num_folds, seed)
     folds = []
     for fold in range(num_folds):
-        names = {fold: 'test', (fold + 1) % num_folds: 'val'}
+        names = {(fold + 1) % num_folds: 'val'} if validate else {}
+        names[fold] = 'test'
         folds.append({case.case_id: names.get(part[place], 'train')
                       for place, case in enumerate(cases)})
     return folds

@@ -153,6 +153,11 @@ class TestDrawFolds:
             tested.update(case for case in fold if fold[case] == 'test')
         assert set(tested.values()) == {1}
         assert len(tested) == 946
+        # Without validation the same are tested, and all others train.
+        for fold, other in zip(folds, draw_folds(cases, 5, 3, validate=False),
+                               strict=True):
+            assert other == {case: split.replace('val', 'train')
+                             for case, split in fold.items()}
 
     def test_sites_stay_together(self):
         cases = many_cases(a=200, b=90)
