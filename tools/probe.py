@@ -91,10 +91,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if args.data is None and args.dense is None:
         parser.error('give --data or --dense, or both')
     names = [name for name, _, _ in args.arm]
-    if len(set(names)) < len(names) or any(
-            name.split()[0] == 'random' for name in names if name):
-        parser.error(f'the names of --arm must differ, and none may be '
-                     f'random: {names}')
+    if len(set(names)) < len(names) or not all(map(str.strip, names)) or any(
+            name.split()[0] in ('random', 'color') for name in names):
+        parser.error('the names of --arm must differ, and none may be empty '
+                     f'or begin with random or color: {names}')
     arms = {}
     for name, checkpoints, encoder in args.arm:
         if not checkpoints:
@@ -122,8 +122,11 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict, dict]:
     counts = {}
     for encoder, checkpoints in args.arm.values():
         counts[encoder] = max(counts.get(encoder, 0), len(checkpoints))
-    random = {encoder: 'random' if len(counts) == 1 else
-              f'random {os.path.basename(encoder[1])}' for encoder in counts}
+    files = [os.path.basename(name) for _, name in counts]
+    # Two configs in different folders can have one file name.
+    random = {encoder: 'random' if len(counts) == 1 else 'random ' + (
+                  file if files.count(file) == 1 else ' '.join(encoder))
+              for encoder, file in zip(counts, files, strict=True)}
     sources = {random[encoder]: (encoder, range(count))
                for encoder, count in counts.items()} | args.arm
     scores = {
@@ -159,9 +162,9 @@ def _build(encoder: tuple[str, str], source: int | str, device: str) -> tuple:
 
 def tables(scores: dict, random: dict, color: dict) -> list[list[list[str]]]:
     """Arrange scores, and differences to random weights, in percent."""
-    from statistics import fmean, stdev
+    from statistics import fmean
 
-    from mmmedmask.evaluation.paired_tests import interval_of_mean
+    from mmmedmask.evaluation.paired_tests import deviation, interval_of_mean
     names = list(color)
     header = ['encoder', 'n', *names]
     means, differences = [header], [header]
@@ -171,12 +174,12 @@ def tables(scores: dict, random: dict, color: dict) -> list[list[list[str]]]:
         else:
             columns = [[100 * row[name].value for row in rows]
                        for name in names]
-            cells = [f'{fmean(column):.1f} ± {stdev(column):.1f}'
+            cells = [f'{fmean(column):.1f} ± {deviation(column):.1f}'
                      for column in columns]
         means.append([arm, str(len(rows)), *cells])
         if arm not in random:
             continue
-        pairs = list(zip(rows, scores[random[arm]], strict=False))
+        pairs = list(zip(rows, scores[random[arm]][:len(rows)], strict=True))
         cells = [_interval(*pairs[0][0][name].less(pairs[0][1][name]))
                  if len(pairs) == 1 else _interval(*interval_of_mean([
                      ours[name].value - theirs[name].value
@@ -201,10 +204,11 @@ def _interval(value: float, low: float, high: float, sign: str = '+') -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
+    from mmmedmask.datasets.image_io import ImageFileError
     from mmmedmask.util.atomic_files import write_csv
     try:
         scores, random, color = measure(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImageFileError) as error:
         print(f'probe.py: {error}', file=sys.stderr)
         return 1
     for rows in tables(scores, random, color):

@@ -1,6 +1,7 @@
 """Labelled images on which frozen encoders are probed, and their loading."""
 
 import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.logging import print_log
 
 from mmmedmask.datasets.coco_instances import decode_masks
 from mmmedmask.datasets.image_io import read_image
@@ -55,11 +57,17 @@ class ProbeSet:
         return read_lesion_mask(mask) if isinstance(mask, Path) else mask
 
     def thin(self, count: int | None) -> 'ProbeSet':
-        """Take so many images evenly from the list; None takes all."""
+        """Take so many images evenly, of labelled ones class by class.
+
+        None takes all.
+        """
         if count is None or count >= len(self.paths):
             return self
         check_integer('count', count)
-        places = np.linspace(0, len(self.paths) - 1, count).round().astype(int)
+        order = np.arange(len(self.paths)) if self.labels is None else \
+            np.argsort(self.labels, kind='stable')
+        places = np.sort(order[np.linspace(
+            0, len(self.paths) - 1, count).round().astype(int)])
 
         def take(values):
             return values and tuple(values[place] for place in places)
@@ -88,10 +96,27 @@ def read_probe_sets(source: str | Path,
 
     Raises:
         FileNotFoundError: If the folder is none of these.
-        ValueError: If the splits differ in their classes, or a table has an
-            unknown split, no label, or an image twice.
+        ValueError: If the splits differ in their classes, or have an image
+            in common; or a table has an unknown split, an empty path, label
+            or group, or an image twice.
     """
-    source = Path(source)
+    train, test = _read_parts(Path(source), split_folder)
+    shared = {os.path.normpath(path) for path in train.paths} & {
+        os.path.normpath(path) for path in test.paths}
+    if shared:
+        raise ValueError(
+            f'{source}: {len(shared)} images are to train and to test, such '
+            f'as {min(shared)}; an image belongs to one split')
+    groups = set(train.groups or ()) & set(test.groups or ())
+    if groups:
+        print_log(f'{source}: {len(groups)} of {len(set(test.groups))} groups '
+                  f'to test are in training, too, such as {min(groups)}: '
+                  'scores say little about new ones', logger='current',
+                  level=logging.WARNING)
+    return train, test
+
+
+def _read_parts(source: Path, split_folder: str) -> tuple[ProbeSet, ProbeSet]:
     if source.is_file():
         return _read_listing(source)
     if not source.is_dir():
@@ -156,8 +181,9 @@ def _read_listing(file: Path) -> tuple[ProbeSet, ProbeSet]:
     lines = {}
     for where, row in table.rows():
         split = check_cell(where, 'split', row['split'], tuple(rows))
-        if labelled and not row['label']:
-            raise ValueError(f'{where}: label must not be empty')
+        for name in ('path', 'label', 'group'):
+            if not row.get(name, name):
+                raise ValueError(f'{where}: {name} must not be empty')
         image = os.path.normpath(file.parent / row['path'])
         if image in lines:
             raise ValueError(f'{where}: {row["path"]} is in {lines[image]}, '
@@ -183,7 +209,12 @@ def _read_listing(file: Path) -> tuple[ProbeSet, ProbeSet]:
 
 
 def _read_coco(file: Path, source: Path) -> ProbeSet:
-    content = json.loads(file.read_text('utf-8'))
+    try:
+        content = json.loads(file.read_text('utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{file} is not json: {error}') from None
+    if not content.get('images'):
+        raise ValueError(f'{file} lists no images')
     # Some name files below the folder of images, some below the whole set.
     first = content['images'][0]['file_name']
     folder = source if (source / first).is_file() else source / 'images'

@@ -26,12 +26,26 @@ def build_held_out(runner: Runner, change: Mapping) -> Dataset:
         change: What is changed in the config of the training set, such as
             ``dict(split='val')`` or ``dict(data_root='other')``; with
             ``type``, a config of its own.
+
+    Raises:
+        ValueError: If it is the training set itself.
     """
-    config = {} if 'type' in change else copy.deepcopy(
-        dict(runner.cfg.train_dataloader.dataset))
+    train = copy.deepcopy(dict(runner.cfg.train_dataloader.dataset))
     # Those of the training set are of no other split.
-    config.pop('indices', None)
-    return DATASETS.build({**config, **change})
+    train.pop('indices', None)
+    config = dict(change) if 'type' in change else {**train, **change}
+    if config == train:
+        raise ValueError(
+            f'held_out={dict(change)} changes nothing of the training set, so '
+            "that nothing is held out: name other samples, such as "
+            "dict(split='val') or dict(data_root='other')")
+    return DATASETS.build(config)
+
+
+def shared_count(dataset: Dataset, number: int) -> int:
+    """How many samples at most are taken if all ranks get as many."""
+    number = min(number, len(dataset))
+    return number - number % get_world_size()
 
 
 def fixed_batches(runner: Runner, dataset: Dataset, number: int,
@@ -44,11 +58,13 @@ def fixed_batches(runner: Runner, dataset: Dataset, number: int,
 
     Args:
         number: Samples at most.
-        shared: Whether each rank gets its share of the samples, for models
-            whose loss gathers those of all ranks; else each gets all.
+        shared: Whether each rank gets its share of the samples, all of one
+            size (:func:`shared_count`), for models whose loss gathers those
+            of all ranks; else each gets all.
     """
     model = unwrap(runner.model)
-    number = min(number, len(dataset))
+    number = (shared_count(dataset, number) if shared
+              else min(number, len(dataset)))
     indices = np.linspace(0, len(dataset) - 1, number).round().astype(int)
     if shared:
         indices = indices[get_rank()::get_world_size()]

@@ -32,6 +32,7 @@ from mmmedmask.engine.hooks.precise_bn import (
 )
 from mmmedmask.evaluation.probes import ProbeScore, probe_images, probe_pixels
 from mmmedmask.functional.randomness import stream_seed
+from mmmedmask.util.checks import check_integer
 
 REFERENCE_IMAGES = 100
 """Training images whose colours others are brought to, at most."""
@@ -334,8 +335,10 @@ class DenseProbe:
             gathered = sum(dist.all_gather_object(rows), [])
             parts[which] = [row[1:] for row in
                             sorted(gathered, key=lambda row: row[0])]
+        groups = self.test.groups and [self.test.groups[place]
+                                       for place in self._masked('test')]
         return _on_main(probe_pixels, parts['train'], parts['test'], self.few,
-                        self.seed)
+                        self.seed, groups)
 
 
 Probe = ImageProbe | DenseProbe | BagProbe
@@ -363,9 +366,13 @@ def build_probes(
             :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
 
     Raises:
-        ValueError: If ``data`` has masks but no classes, or ``dense`` no
-            masks.
+        ValueError: If a size or a number is not a positive integer, ``data``
+            has masks but no classes, or ``dense`` no masks.
     """
+    numbers = dict(size=size, dense_size=dense_size, max_images=max_images)
+    for name, value in [*numbers.items(), *(('few', value) for value in few)]:
+        if value is not None:
+            check_integer(name, value)
     probes = {}
     if data is not None:
         train, test = (part.thin(max_images) for part in read_probe_sets(

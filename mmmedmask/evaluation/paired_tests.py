@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist, fmean
 
 import numpy as np
 
@@ -16,6 +16,11 @@ from mmmedmask.util.checks import check_shape
 LISTED = 5
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Sample standard deviation of two values or more, NaN if one is."""
+    return float(np.std(values, ddof=1))
+
+
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float, float]:
     """Mean of independent values, and its 95 % interval (Student's t).
 
@@ -26,7 +31,7 @@ def interval_of_mean(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, mean, mean
     from scipy import stats
 
-    half = (stats.t.ppf(0.975, len(values) - 1) * stdev(values) /
+    half = (stats.t.ppf(0.975, len(values) - 1) * deviation(values) /
             len(values)**0.5)
     return mean, mean - half, mean + half
 

@@ -158,7 +158,8 @@ def score_probe(name: str, labels: np.ndarray, scores: np.ndarray,
                 score: str = 'balanced_accuracy') -> ProbeScore:
     """Score a probe's answers, with an interval by image or by group.
 
-    It is NaN, with a warning, where it is not defined: the AUC of one class.
+    It is NaN, with a warning, where all images are of one class: the AUC is
+    not defined, and a constant answer has the best accuracy.
 
     Args:
         labels: True classes, integers (M,).
@@ -166,7 +167,9 @@ def score_probe(name: str, labels: np.ndarray, scores: np.ndarray,
         groups: The patient of each image; patients are resampled whole.
         score: A name that ``classification_scores`` knows.
     """
-    value = classification_scores(labels, scores).get(score, np.nan)
+    value = np.nan
+    if len(np.unique(labels)) > 1:
+        value = classification_scores(labels, scores).get(score, np.nan)
     low = high = np.nan
     draws = None
     if np.isnan(value):
@@ -236,13 +239,15 @@ def probe_images(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
 def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
                  test: Sequence[tuple[np.ndarray, np.ndarray]],
                  few: Sequence[int | None] = (1, 5, 20, None),
-                 seed: int = 0) -> list[ProbeScore]:
+                 seed: int = 0, groups: Sequence[str] | None = None
+                 ) -> list[ProbeScore]:
     """Run the dense probe on a few and on all training images.
 
     ``few`` are their numbers, of which None takes all; those above that of
     the images with both labels are left out. Gives a score ``'dense_N'``
     (``'dense_all'``) each: the area under the ROC curve over the pixels of
-    all test images, its mean over the draws; the interval resamples images.
+    all test images, its mean over the draws; the interval resamples images,
+    or with ``groups``, the patient of each test image, these.
     """
     known = {int(label) for _, row in train for label in np.unique(row)}
     if len(known) < 2 or not test:
@@ -251,7 +256,8 @@ def probe_pixels(train: Sequence[tuple[np.ndarray, np.ndarray]],
             f'images, got the labels {sorted(known)} in {len(train)} images '
             f'with a mask to fit on, and {len(test)} to test on')
     labels = np.concatenate([labels for _, labels in test]).astype(np.int64)
-    images = np.repeat(np.arange(len(test)), [len(row) for _, row in test])
+    units = np.arange(len(test)) if groups is None else np.asarray(groups)
+    images = np.repeat(units, [len(row) for _, row in test])
     usable = sum(len(np.unique(row)) == 2 for _, row in train)
     results = []
     for count in few:

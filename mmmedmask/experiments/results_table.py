@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 from mmmedmask.experiments.commands import batch_notes
 from mmmedmask.experiments.manifest import (
@@ -57,7 +58,11 @@ class CellResult:
     @property
     def spread(self) -> float | None:
         """Sample standard deviation over seeds and folds."""
-        return stdev(self.values.values()) if len(self.values) > 1 else None
+        if len(self.values) < 2:
+            return None
+        # NumPy, which a table without runs does not need.
+        from mmmedmask.evaluation.paired_tests import deviation
+        return deviation(list(self.values.values()))
 
     def difference(self, scale: str) -> float | None:
         """Ours less the paper's; None where ours has other data."""
@@ -176,10 +181,14 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
 
 def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
     """Compare each row with the row ``against``, run by run."""
+    if recipe.against is None:
+        return []
     others = {cell.column.name: cell.values for cell in cells
               if cell.row.name == recipe.against}
-    if not others:
-        return []
+    title = recipe.row(recipe.against).title
+    if not any(others.values()):
+        reason = 'has no result' if others else 'is not among the rows'
+        return [f'No differences to {title}: it {reason}.']
     lines = []
     for name in dict.fromkeys(cell.row.name for cell in cells):
         pairs = {cell.column: {
@@ -192,7 +201,6 @@ def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
                 for column, values in pairs.items())])
     if not lines:
         return []
-    title = recipe.row(recipe.against).title
     return [f'## Less {title}, run by run',
             'Mean difference over the runs that both rows have, with its '
             '95 % interval (Student\'s t; number of runs).'
@@ -326,7 +334,8 @@ def _digits(recipe: Recipe, column: TableColumn) -> int:
     """As many digits as the paper has, at least one."""
     values = [row.paper[column.name] for row in recipe.rows
               if column.name in row.paper]
-    return max([1, *(len(repr(value).partition('.')[2]) for value in values)])
+    return max([1, *(-Decimal(repr(value)).as_tuple().exponent
+                     for value in values)])
 
 
 def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:

@@ -6,6 +6,7 @@ tables share stands once, in the file that ``base`` names. Everything about a
 file that can be said without its configs is checked here.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -255,8 +256,8 @@ def _load(path: Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
     """
     try:
         content = yaml.load(path.read_text(encoding='utf-8'), _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f'{path} is not yaml: {error}') from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'{path} is not yaml in UTF-8: {error}') from None
     try:
         base = _read_file(content).get('base')
         if base is None:
@@ -266,9 +267,12 @@ def _load(path: Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
     except ValueError as error:
         # What is wrong with a base begins with its path.
         raise ValueError(f'{path}: {error}') from None
+    except RecursionError:
+        raise ValueError(f'{path} has an anchor that contains itself'
+                         ) from None
     del content['base']
     try:
-        return _merge(below, content)
+        return _merge(_with_flat_options(below), _with_flat_options(content))
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from None
 
@@ -288,6 +292,24 @@ def _locate_base(path: Path, base: str, children: tuple[str, ...]) -> Path:
             f'{_nearest(base, valid)} There are '
             f'{", ".join(valid) or "no others"}')
     return path.with_name(base)
+
+
+def _with_flat_options(content: dict) -> dict:
+    """Write options as dotted keys: a child's replace those of its base,
+    however either is written.
+    """
+    flat = dict(content)
+    if content.get('options'):
+        flat['options'] = {
+            stage: _read_options(options, f'options.{stage}')
+            for stage, options in content['options'].items()}
+    if content.get('small'):
+        flat['small'] = {
+            stage: {**change, 'options': _read_options(
+                change['options'], f'small.{stage}.options')}
+            if isinstance(change, dict) and change.get('options') else change
+            for stage, change in content['small'].items()}
+    return flat
 
 
 def _merge(base: dict, content: dict, prefix: str = '') -> dict:
@@ -332,11 +354,16 @@ def _check_references(recipe: Recipe) -> None:
     rows = [row.name for row in recipe.rows]
     stages = list(dict.fromkeys(
         stage for row in recipe.rows for stage in row.stages))
-    for values, where in ((recipe.seeds, 'seeds'), (columns, 'columns'),
-                          (rows, 'rows')):
+    # Titles name rows and columns in tables and pictures.
+    for values, where in (
+            (recipe.seeds, 'seeds has'), (columns, 'columns has'),
+            (rows, 'rows has'),
+            ([column.title for column in recipe.columns],
+             'columns has the title'),
+            ([row.title for row in recipe.rows], 'rows has the title')):
         for value in values:
             if values.count(value) > 1:
-                raise ValueError(f'{where} has {value!r} twice')
+                raise ValueError(f'{where} {value!r} twice')
     for number, column in enumerate(recipe.columns):
         _check_known([column.stage], stages, f'columns[{number}].stage')
     for row in recipe.rows:
@@ -345,10 +372,12 @@ def _check_references(recipe: Recipe) -> None:
         _check_known(row.metrics, columns, f'{where}: metrics')
         _check_known(row.small or (), row.stages, f'{where}: small')
         for column in recipe.columns:
-            if column.name in row.paper and column.stage not in row.stages:
-                raise ValueError(
-                    f'{where} has a value of the paper for {column.name!r}, '
-                    f'and no stage {column.stage!r}')
+            for what, given in (('value of the paper', row.paper),
+                                ('metric', row.metrics)):
+                if column.name in given and column.stage not in row.stages:
+                    raise ValueError(
+                        f'{where} has a {what} for {column.name!r}, and no '
+                        f'stage {column.stage!r}')
     _check_known(recipe.options, stages, 'options')
     _check_known(recipe.small, stages, 'small')
     if recipe.against is not None:
@@ -406,7 +435,23 @@ def _read_checkpoint(node: Any, where: str) -> str:
 
 
 def _read_options(node: Any, where: str) -> dict[str, Any]:
-    return dict(_flatten(_dict(node, where), where))
+    """Read options, each of which stands there once."""
+    flat: dict[str, Any] = {}
+    for key, value in _flatten(_dict(node, where), where):
+        parts = key.split('.')
+        if not all(part.strip() for part in parts):
+            raise ValueError(f'{where} has the key {key!r}, of which a part '
+                             'is empty')
+        flat_parents = {'.'.join(parts[:end]) for end in range(1, len(parts))}
+        other = next((given for given in flat if given == key
+                      or given in flat_parents
+                      or given.startswith(f'{key}.')), None)
+        if other is not None:
+            raise ValueError(f'{where} has {key!r} twice' if other == key else
+                             f'{where} has {key!r} beside {other!r}: one of '
+                             'them says what is in the other')
+        flat[key] = value
+    return flat
 
 
 def _flatten(options: Mapping, where: str, prefix: str = ''
@@ -534,4 +579,6 @@ def _name(node: Any, where: str) -> str:
 def _number(node: Any, where: str) -> float:
     if isinstance(node, bool) or not isinstance(node, int | float):
         raise ValueError(f'{where} must be a number, got {node!r}')
+    if not math.isfinite(node):
+        raise ValueError(f'{where} must be finite, got {node!r}')
     return float(node)

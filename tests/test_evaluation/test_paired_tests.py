@@ -1,6 +1,7 @@
 """McNemar and DeLong against formulas and SciPy; pairs that do not fit."""
 
 import re
+import statistics
 
 import numpy as np
 import pytest
@@ -15,6 +16,12 @@ from mmmedmask.evaluation.patient_tables import (
     join_patients,
     write_patients,
 )
+
+
+def test_a_mean_with_a_nan_is_nan():
+    assert np.isnan(paired_tests.interval_of_mean([float('nan'), 1.])).all()
+    assert paired_tests.deviation([1., 2., 4.]) == pytest.approx(
+        statistics.stdev([1., 2., 4.]))
 
 
 def test_four_to_none_may_be_chance():

@@ -70,6 +70,15 @@ def test_groups_are_kept_whole_in_choice_and_interval():
     assert (alone.low, alone.high) != (together.low, together.high)
 
 
+def test_one_class_has_no_score(monkeypatch):
+    lines = []
+    monkeypatch.setattr(probes, 'log_warning', lines.append)
+    scores = np.array([[.9, .1], [.8, .2], [.7, .3]])
+    score = probes.score_probe('knn', np.zeros(3, int), scores)
+    assert np.isnan([score.value, score.low, score.high]).all()
+    assert 'all samples of the test set are of class 0' in lines[0]
+
+
 def test_a_class_without_training_images_gets_no_probability():
     features, labels = planted(30, 0, 2, classes=2)
     scores = probes.logistic_scores(features, labels, features, 3)

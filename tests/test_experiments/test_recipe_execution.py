@@ -127,7 +127,10 @@ def test_rows_are_compared_run_by_run(place):
     # One run has no interval; without the other row nothing is compared.
     text = write_tables(place.plan((0, ), ('ours', 'scratch')), recipe, '')
     assert f'| Ours | {pairs[0]:+.2f} (1) |' in text
-    assert 'run by run' not in write_tables(place.plan(), recipe, '')
+    text = write_tables(place.plan(), recipe, '')
+    assert 'run by run' not in text
+    assert ('No differences to From scratch: it is not among the rows.'
+            in text)
 
 
 def test_a_metric_that_is_not_there_is_said(place):

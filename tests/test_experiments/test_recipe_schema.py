@@ -102,6 +102,27 @@ def test_options_of_the_table_come_first_at_every_scale(tmp_path):
      "'scratch': metrics has the unknown 'acuracy'. Did you mean accuracy"),
     (('against',), 'scrtch',
      "against has the unknown 'scrtch'. Did you mean scratch"),
+    (('rows', 1, 'title'), 'Ours', "rows has the title 'Ours' twice"),
+    (('columns',), 2 * [dict(name='a', title='A', stage='classify',
+                             metric='x')], "columns has 'a' twice"),
+    (('columns',), [dict(name=name, title='A', stage='classify', metric='x')
+                    for name in 'ab'], "columns has the title 'A' twice"),
+    (('rows', 0, 'paper'), dict(accuracy=float('nan')), 'must be finite'),
+    (('columns', 0, 'factor'), float('inf'), 'must be finite, got inf'),
+    (('rows', 1), dict(name='other', title='x', stages=dict(pretrain='y'),
+                       metrics=dict(accuracy='z')),
+     "a metric for 'accuracy', and no stage 'classify'"),
+    (('small', 'pretrain', 'options'),
+     {'train_cfg.max_epochs': 3, 'train_cfg': dict(max_epochs=5)},
+     "options has 'train_cfg.max_epochs' twice"),
+    (('small', 'pretrain', 'options'),
+     {'train_cfg': None, 'train_cfg.max_epochs': 3},
+     "has 'train_cfg.max_epochs' beside 'train_cfg'"),
+    (('small', 'pretrain', 'options'),
+     {'train_cfg.max_epochs': 3, 'train_cfg': None},
+     "has 'train_cfg' beside 'train_cfg.max_epochs'"),
+    (('small', 'pretrain', 'options'), {'train_cfg..max_epochs': 3},
+     "the key 'train_cfg..max_epochs', of which a part is empty"),
     (('title',), None, 'the file lacks title'),
     (('titel',), 'x', "unknown key 'titel'. Did you mean title"),
 ])
@@ -116,6 +137,17 @@ def test_refuses_a_key_that_is_there_twice(tmp_path):
     path = write_recipe(tmp_path)
     path.write_text(path.read_text() + 'name: again\n')
     with pytest.raises(ValueError, match="'name' is there twice"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (b'name: tiny\ntitle: caf\xe9\n', 'is not yaml in UTF-8: .*0xe9'),
+    (b'name: tiny\noptions: &o {pretrain: *o}\n',
+     'has an anchor that contains itself')])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content, message):
+    path = tmp_path / 'tiny.yml'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf'tiny.yml {message}'):
         read_recipe(path)
 
 
@@ -145,6 +177,12 @@ def test_a_base_is_merged_as_those_of_configs_are(tmp_path):
                   'classify': {'train_cfg.max_epochs': 1}}
     path.write_text(path.read_text() + 'folds: null\n')
     assert read_recipe(path).folds is None
+    # Options are replaced, however the one and the other are written.
+    content['small'] = {'pretrain': {'options': {
+        'train_cfg': {'max_epochs': 5}}}}
+    path = write_recipe(tmp_path, content)
+    assert read_recipe(path).small['pretrain'].options[
+        'train_cfg.max_epochs'] == 5
 
 
 @pytest.mark.parametrize(('base', 'message'), [

@@ -83,7 +83,9 @@ def test_table_of_arms_random_weights_colour_and_chance(
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--arm', 'a'], '--arm a has no checkpoint'),
     (['--arm', 'a', 'x.pth', '--arm', 'a', 'y.pth'], 'must differ'),
-    (['--arm', 'random', 'x.pth'], 'none may be random'),
+    (['--arm', 'random', 'x.pth'], 'begin with random or color'),
+    (['--arm', 'color', 'x.pth'], 'begin with random or color'),
+    (['--arm', ' ', 'x.pth'], 'none may be empty'),
     (['--config', 'c.py', '--arm', 'a'], '--arm a has no checkpoint')])
 def test_wrong_arguments_are_named(arguments, message):
     printed = call('probe.py', '--encoder', 'resnet18', '--data', 'x',
@@ -121,6 +123,20 @@ def test_arms_of_several_encoders_share_a_table(stripes, checkpoints,
         ['| wide', '2'], ['| ours', '1']]
     assert [line.split(' | ')[0] for line in lines[-2:]] == [
         '| wide - random resnet18', '| ours - random narrow.py']
+    # Files of one name in two folders are two encoders.
+    (tmp_path / 'b').mkdir()
+    wide = tmp_path / 'b' / 'narrow.py'
+    Config(dict(default_scope='mmpretrain', model=dict(
+        type='ImageClassifier',
+        backbone=dict(type='ResNet', depth=18)))).dump(wide)
+    twins = call('probe.py', '--data', stripes, '--config', wide, '--arm',
+                 'wide', *checkpoints, *encoders[-5:])
+    names = [f'random config {name}' for name in (
+        wide, tmp_path / 'narrow.py')]
+    assert [line.split(' | ')[:2] for line in twins.splitlines()
+            if line.startswith('| random')] == [
+        [f'| {names[0]}', '2'], [f'| {names[1]}', '1']]
+    assert f'| wide - {names[0]} | 2 |' in twins
     # Weights that are drawn are not listed.
     assert 'init_weights' not in printed
     # With the statistics of the file a constant shift of one is seen.
@@ -147,6 +163,12 @@ def test_missing_files_are_named(stripes, tmp_path):
     printed = call('probe.py', '--encoder', 'resnet18', '--data',
                    tmp_path / 'no', '--arm', 'a', 'b.pth', status=1)
     assert 'there is no folder' in printed
+    (tmp_path / 'tiles.csv').write_text(
+        'path,split,label\na.png,train,a\nb.png,test,a\n')
+    printed = call('probe.py', '--encoder', 'resnet18', '--data',
+                   tmp_path / 'tiles.csv', '--arm', 'a', 'b.pth', status=1)
+    assert printed.startswith('probe.py: ')
+    assert 'a.png' in printed
 
 
 def test_random_weights_are_no_loaded_ones(tmp_path):

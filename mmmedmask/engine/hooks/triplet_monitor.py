@@ -8,7 +8,11 @@ from mmengine.hooks import Hook
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmmedmask.engine.held_out import build_held_out, fixed_batches
+from mmmedmask.engine.held_out import (
+    build_held_out,
+    fixed_batches,
+    shared_count,
+)
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
@@ -79,10 +83,11 @@ class TripletMonitorHook(Hook):
         if self.held_out is None:
             return
         dataset = build_held_out(runner, self.held_out)
-        if len(dataset) < get_world_size():
+        if not shared_count(dataset, self.num_held_out):
             runner.logger.warning(
-                f'TripletMonitorHook: {len(dataset)} held-out patients are '
-                f'fewer than {get_world_size()} processes: they are not '
+                'TripletMonitorHook: '
+                f'{min(len(dataset), self.num_held_out)} held-out patients '
+                f'are fewer than {get_world_size()} processes: they are not '
                 'looked at')
             return
         self._dataset = dataset
@@ -90,7 +95,7 @@ class TripletMonitorHook(Hook):
 
     def _look(self, runner, when: str, iteration: int) -> None:
         """Log the triplets of the held-out patients."""
-        count = min(self.num_held_out, len(self._dataset))
+        count = shared_count(self._dataset, self.num_held_out)
         # The triplets are of the patients of all ranks, as in training.
         for batch in fixed_batches(runner, self._dataset, count, count,
                                    shared=True):

@@ -563,6 +563,11 @@ def test_sets_are_found_and_refused_by_name(discs, squares, tmp_path):
     assert np.bincount(few.labels).tolist() == [3, 3]
     assert few.paths[0] == train.paths[0]
     assert few.paths[5] == train.paths[-1]
+    # In a list whose classes take turns no class is left out.
+    turns = replace(train, labels=np.arange(24) % 2)
+    assert np.bincount(turns.thin(12).labels).tolist() == [6, 6]
+    assert list(turns.thin(12).paths) == sorted(turns.thin(12).paths,
+                                                key=train.paths.index)
     masked, _ = read_probe_sets(squares)
     assert masked.mask(0).shape == (32, 40)
     assert len(masked.thin(3).masks) == 3
@@ -581,7 +586,46 @@ def test_sets_are_found_and_refused_by_name(discs, squares, tmp_path):
         read_probe_sets(tmp_path / 'other')
 
 
-def test_a_table_lists_images_of_any_place(discs, squares, tmp_path):
+@pytest.mark.parametrize(('options', 'message'), [
+    (dict(size=0), 'size must be at least 1, got 0'),
+    (dict(dense_size=1.5), 'dense_size must be an integer, got 1.5'),
+    (dict(max_images=-1), 'max_images must be at least 1, got -1'),
+    (dict(few=(True, )), 'few must be an integer, got True'),
+    (dict(few=('1', )), "few must be an integer, got '1'")])
+def test_numbers_of_probes_are_checked(discs, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_probes(str(discs), None, **options)
+
+
+@pytest.mark.parametrize(('text', 'message'), [
+    ('{', r'train.json is not json: '),
+    ('{"images": []}', 'train.json lists no images')])
+def test_a_broken_list_of_images_is_named(tmp_path, text, message):
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations' / 'train.json').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_probe_sets(tmp_path)
+
+
+def test_an_image_is_of_one_split(discs, tmp_path):
+    shutil.copytree(discs, tmp_path / 'discs')
+    for split in ('paper', 'other'):
+        (tmp_path / 'discs' / 'splits' / split).mkdir(parents=True)
+    (tmp_path / 'discs' / 'classes.txt').write_text('a\nb\n')
+    image = next((tmp_path / 'discs').rglob('*.png')).relative_to(
+        tmp_path / 'discs')
+    for part in ('train', 'val'):
+        write_csv(tmp_path / f'discs/splits/other/{part}.csv',
+                  ('path', 'label', 'group'), [(image, 'a', 'g')])
+    with pytest.raises(ValueError, match='1 images are to train and to test'):
+        read_probe_sets(tmp_path / 'discs', 'splits/other')
+
+
+def test_a_table_lists_images_of_any_place(discs, squares, tmp_path,
+                                           monkeypatch):
+    lines = []
+    monkeypatch.setattr('mmmedmask.datasets.probe_sets.print_log',
+                        lambda line, **_: lines.append(line))
     whole = read_probe_sets(discs)
     rows = [dict(path=os.path.relpath(path, tmp_path), split=split,
                  label=part.classes[label], group=path.stem)
@@ -601,6 +645,7 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path):
         assert other.classes == part.classes
         assert other.labels.tolist() == part.labels[::-1].tolist()
         assert other.groups == tuple(path.stem for path in other.paths)
+    assert 'groups to test are in training, too, such as 0' in lines[0]
     # Without groups, which make other folds.
     plain = write([{name: value for name, value in row.items()
                     if name != 'group'} for row in rows])
@@ -616,6 +661,13 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path):
             name = f'{split}_{place}.png'
             Image.fromarray(part.mask(place)).save(tmp_path / name)
             masks.append(dict(path=path, split=split, mask=name))
+    grouped = [row | dict(group='one' if row['split'] == 'test' else 'all')
+               for row in masks]
+    by_image, by_group = (
+        build_probes(None, str(write(rows)), few=(None, ))['pixels']
+        .plain_floor()[0] for rows in (masks, grouped))
+    assert by_image.value == by_group.value == by_group.low == by_group.high
+    assert by_image.low < by_image.high
     masks[0]['mask'] = ''
     dense = build_probes(None, str(write(masks)))['pixels']
     assert dense.train.labels is None
@@ -623,6 +675,8 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path):
     for wrong, message in (
             ([rows[0] | dict(split='val')], "line 2: split .*'val'"),
             ([rows[0] | dict(label='')], 'line 2: label must not be empty'),
+            ([rows[0] | dict(group='')], 'line 2: group must not be empty'),
+            ([rows[0] | dict(path='')], 'line 2: path must not be empty'),
             ([rows[0], rows[0]], 'line 3: .* is in .*line 2, too'),
             (rows[:12], r"0 to test, of \[\]"),
             ([dict(path='a', split='train')], 'neither a column label nor')):

@@ -199,10 +199,18 @@ def test_triplets_of_held_out_patients(tmp_path):
     def work(rank):
         alone = held_out_runner(folder)
         TripletMonitorHook(held_out=dict(split='val')).before_train(alone)
-        return alone.scalars
+        odd = held_out_runner(folder)
+        TripletMonitorHook(held_out=dict(split='val'),
+                           num_held_out=7).before_train(odd)
+        return alone.scalars, odd.lines
 
-    for scalars in evaluate_on_ranks(work, tmp_path):
+    for scalars, lines in evaluate_on_ranks(work, tmp_path):
         assert scalars == pytest.approx(whole, rel=1e-5)
+        # As many for each process.
+        assert lines[0].startswith('Triplets of 6 held-out patients')
     few = TripletMonitorHook(held_out=dict(split='val'), num_held_out=4)
     few.before_train(runner)
     assert 'Triplets of 4 held-out' in runner.lines[-1]
+    for nothing in ({}, dict(split='train')):
+        with pytest.raises(ValueError, match='nothing is held out'):
+            TripletMonitorHook(held_out=nothing).before_train(runner)
