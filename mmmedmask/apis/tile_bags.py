@@ -4,6 +4,7 @@ Tiles that come from one source, such as augmentations of one picture, stay
 in one bag, so no split of bags can tear them apart.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -121,8 +122,8 @@ def read_groups(
         group_column: str = 'cluster_label') -> dict[tuple[str, str], str]:
     """Read the group of tiles by folder and file, as LC25000-clean has it.
 
-    Each csv numbers its groups by itself. Of the path of a tile the last
-    folder and the file name count.
+    Each csv numbers its groups by itself, which are called by its name. Of
+    the path of a tile the last folder and the file name count.
 
     Example:
         >>> _ = Path('groups.csv').write_text(
@@ -131,7 +132,9 @@ def read_groups(
         {('scc', '1.png'): 'groups:7'}
     """
     groups: dict[tuple[str, str], str] = {}
+    stems = [path.stem for path in paths]
     for path in paths:
+        file = path.stem if stems.count(path.stem) == 1 else path
         columns = path_column, group_column
         for where, row in read_table(path, columns).rows(*columns):
             place, number = row[path_column], row[group_column]
@@ -140,7 +143,7 @@ def read_groups(
                 raise ValueError(
                     f'{where}: {place!r} must name a folder, which is the '
                     f'class of the tile, and have a group, got {number!r}')
-            group = f'{path.stem}:{number}'
+            group = f'{file}:{number}'
             if groups.setdefault((folder, name), group) != group:
                 raise ValueError(f'{where}: {place} is in two groups')
     return groups
@@ -285,8 +288,9 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
                 report: Callable[[str], None] | None = None) -> None:
     """Write ``features/<bag>.h5``, ``tiles.csv`` and ``cohort.csv``.
 
-    Bags whose file is there, made with the same settings, are not encoded
-    again. The coordinates are those of the tiles in a mosaic.
+    Bags whose file is there, made with the same settings of the same
+    pictures, are not encoded again. The coordinates are those of the tiles in
+    a mosaic.
 
     Args:
         tile_size: Side in pixels that tiles are resized to.
@@ -315,7 +319,8 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         settings = dict(
             encoder=encoder.name, weights=encoder.weights_id,
             input_size=encoder.input_size, precision=precision,
-            tile_size=tile_size, tiles=[str(tile) for tile in bag.tiles])
+            tile_size=tile_size, tiles=[str(tile) for tile in bag.tiles],
+            pictures=_digest_pictures(bag))
         differing = feature_writer.differing_settings(path, settings)
         if differing:
             raise ValueError(
@@ -340,6 +345,14 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
                for bag in bags for row, tile in enumerate(bag.tiles)])
     write_csv(folder / 'cohort.csv', ('case_id', 'slide_id', 'label', 'split'),
               [(bag.name, bag.name, bag.label, bag.split) for bag in bags])
+
+
+def _digest_pictures(bag: TileBag) -> str:
+    """Tell tiles from others of the same names."""
+    digest = hashlib.sha256()
+    for tile in bag.tiles:
+        digest.update(hashlib.sha256(tile.path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,

@@ -65,6 +65,14 @@ def test_groups_stay_in_one_bag_and_one_split(folders):
     assert make_bags(tiles, 5, seed=2) != make_bags(tiles, 5, seed=1)
 
 
+def test_lists_of_one_name_have_groups_of_their_own(folders):
+    for folder in folders:
+        folder.with_suffix('.csv').rename(folder / 'groups.csv')
+    groups = read_groups([folder / 'groups.csv' for folder in folders])
+    tiles = find_tiles(folders, groups)
+    assert len({tile.group for tile in tiles}) == 24
+
+
 def test_remainder_joins_the_last_bag_if_it_is_small(folders):
     tiles = [tile for tile in find_tiles(folders) if tile.label == 'aca']
     assert [len(bag.tiles) for bag in make_bags(tiles, 14)] == [14, 16]

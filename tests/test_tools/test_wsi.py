@@ -87,8 +87,18 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     # A second call goes on where the first one stopped.
     (out / 'features' / 'scc-0001.h5').unlink()
     assert call(*command).count('was there') == 5
-    printed = call(*command, '--seed', 1, status=1)
-    assert 'was made with other settings (tiles [' in printed
+    (out / 'folds' / 'splits_3.csv').write_text('of another draw')
+    assert 'has other splits already' in call(*command, status=1)
+    other = command[:command.index('--folds')]
+    printed = call(*other, '--seed', 1, status=1)
+    assert re.search(r'was made with other settings \(.*tiles \[', printed)
+    # Other pictures of the same names.
+    Image.new('RGB', (40, 40)).save(tile_folders[0] / '0.png')
+    printed = call(*other, status=1)
+    assert 'was made with other settings (pictures ' in printed
+    printed = call(*other, '--folds', 7, '--out', tmp_path / 'new', status=1)
+    assert 'has 3 cases: 7 folds need at least 7' in printed
+    assert not (tmp_path / 'new' / 'features').exists()
     # A test set of its own.
     (tmp_path / 'more').mkdir()
     shutil.copytree(tile_folders[0], tmp_path / 'more' / 'aca')

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.apis import tile_bags
     from mmmedmask.datasets.image_io import ImageFileError
     from mmmedmask.datasets.slides import folds
-    from mmmedmask.datasets.slides.cohort import read_cohort
+    from mmmedmask.datasets.slides.cohort import Case
     try:
         groups = None if args.groups is None else tile_bags.read_groups(
             args.groups, args.path_column, args.group_column)
@@ -86,16 +86,17 @@ def main(argv: Sequence[str] | None = None) -> None:
                                             args.seed)
             bags = tile_bags.add_test_bags(bags, test_bags, groups is not None)
             tiles += test_tiles
+        if args.folds is not None:
+            # What cannot be drawn is said before anything is encoded.
+            folds.write_folds(args.out / 'folds', folds.draw_folds(
+                [Case(bag.name, bag.label) for bag in bags], args.folds,
+                args.seed, validate=False), dict(seed=args.seed))
         encoder = build_encoder(args)
         tile_bags.encode_bags(bags, args.out, encoder, args.tile_size,
                               args.batch_size, args.precision, args.mosaics,
                               print)
-        if args.folds is not None:
-            folds.write_folds(args.out / 'folds', folds.draw_folds(
-                read_cohort(args.out / 'cohort.csv'), args.folds, args.seed,
-                validate=False), dict(seed=args.seed))
-    except (ValueError, FileNotFoundError, ModuleNotFoundError,
-            ImageFileError) as error:
+    except (ValueError, FileExistsError, FileNotFoundError,
+            ModuleNotFoundError, ImageFileError) as error:
         raise SystemExit(f'tiles_to_bags.py: {error}') from None
     counts = Counter(bag.split for bag in bags)
     counts = {split: counts[split] for split in SPLITS if counts[split]}
