@@ -8,6 +8,7 @@ from mmmedmask.compat.config_scopes import register_config_scopes
 from mmmedmask.compat.config_text import format_configs_once
 from mmmedmask.compat.deferred_mmdet import defer_mmdet
 from mmmedmask.compat.deferred_zero import defer_zero_optimizer
+from mmmedmask.compat.empty_detections import load_empty_detections
 from mmmedmask.compat.families import (
     require_openmmlab,
     warn_about_mixed_families,
@@ -39,6 +40,8 @@ def apply_patches() -> None:
     after_import('mmpretrain.utils.dependency', leave_out_multimodal_models)
     after_import('mmengine.runner.checkpoint', read_weights_safely)
     after_import('mmengine.runner.runner', accept_missing_hooks)
+    after_import('mmdet.datasets.api_wrappers.coco_api',
+                 load_empty_detections)
     defer_mmdet()
     defer_zero_optimizer()
     provide_mmcv_ops()

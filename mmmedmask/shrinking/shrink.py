@@ -92,6 +92,9 @@ def _shrink_loops(cfg: Config, iterations: int) -> None:
         cfg.train_cfg.update(max_iters=iterations, val_interval=iterations)
     else:
         cfg.train_cfg.max_epochs = 1
+        if cfg.model.get('all_token_epochs'):
+            # Behind one epoch there is no last one without masks.
+            cfg.model.all_token_epochs = 0
         # A warm-up may be longer; what follows it has no end then.
         cfg.param_scheduler = [scheduler for scheduler in cfg.param_scheduler
                                if scheduler.get('begin', 0) == 0]
