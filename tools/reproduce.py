@@ -152,7 +152,13 @@ def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
             continue
         if chosen is None and folder.startswith(DATA_PREFIX):
             folder = args.data_root / folder.removeprefix(DATA_PREFIX)
-        folds[recipe.name] = find_folds(folder, select)
+        try:
+            folds[recipe.name] = find_folds(folder, select)
+        except FileNotFoundError as error:
+            sources = ', '.join(recipe.data.get(args.scale, {}).values())
+            raise FileNotFoundError(
+                f'{error}. Of the data of {recipe.name} tells {sources}'
+                if chosen is None and sources else str(error)) from None
     return folds
 
 

@@ -13,7 +13,12 @@ from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.registry import DATASETS
-from mmmedmask.util.table_files import check_cell, read_list_file, read_table
+from mmmedmask.util.table_files import (
+    check_cell,
+    check_files,
+    read_list_file,
+    read_table,
+)
 
 CLASS_FILE = 'classes.txt'
 """Classes of a data set, one per line; the line is the label's number."""
@@ -87,6 +92,9 @@ class LabelledImages(ImageFileDataset):
         self._metainfo['classes'] = classes
         rows = read_split_file(self.split_file, self.root, classes)
         self._compare_parts(rows)
+        check_files(self.split_file, (
+            self.root / row[name] for row in rows for name in ('path', 'mask')
+            if row[name]))
         return [{'img_path': str(self.root / row['path']),
                  'gt_label': classes.index(row['label']),
                  'group': row['group'],

@@ -23,7 +23,7 @@ from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.datasets.tiles import list_images
 from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.util.nearest import did_you_mean
-from mmmedmask.util.table_files import check_cell, read_table
+from mmmedmask.util.table_files import check_cell, check_files, read_table
 
 SPLIT_NAMES = {'train': ('train', 'training', 'Training'),
                'test': ('test', 'Test', 'Testing', 'val', 'validation')}
@@ -95,12 +95,16 @@ def read_probe_sets(source: str | Path,
         split_folder: Folder of the csv files of the first layout.
 
     Raises:
-        FileNotFoundError: If the folder is none of these.
+        FileNotFoundError: If the folder is none of these, or an image or a
+            mask is not there.
         ValueError: If the splits differ in their classes, or have an image
             in common; or a table has an unknown split, an empty path, label
             or group, or an image twice.
     """
     train, test = _read_parts(Path(source), split_folder)
+    for part in (train, test):
+        check_files(source, (*part.paths, *(
+            mask for mask in part.masks if isinstance(mask, Path))))
     shared = {os.path.normpath(path) for path in train.paths} & {
         os.path.normpath(path) for path in test.paths}
     if shared:

@@ -30,10 +30,12 @@ def build_held_out(runner: Runner, change: Mapping) -> Dataset:
     Raises:
         ValueError: If it is the training set itself.
     """
+    if 'type' in change:
+        return DATASETS.build(dict(change))
     train = copy.deepcopy(dict(runner.cfg.train_dataloader.dataset))
     # Those of the training set are of no other split.
     train.pop('indices', None)
-    config = dict(change) if 'type' in change else {**train, **change}
+    config = {**train, **change}
     if config == train:
         raise ValueError(
             f'held_out={dict(change)} changes nothing of the training set, so '

@@ -1,10 +1,11 @@
 """Models that a test can afford: narrow and shallow, alike in all stages."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from mmengine.config import Config
 
 from mmmedmask.config_files import find_hooks
+from mmmedmask.registry import MODELS
 from mmmedmask.shrinking.drawn_data import (
     COHORT_GENES,
     RESIZE_SCALE,
@@ -20,6 +21,7 @@ VIEW_SIZE = 96
 #: Patches along a side of MSMAE's images.
 MSMAE_GRID = 4
 MSMAE = ('MSMAE', 'MSMAEClassifier')
+SLIDE_MODELS = ('GiMP', 'SlideOmicClassifier')
 #: Channels of SETR's heads.
 SETR_CHANNELS = 8
 #: Models of mmpretrain whose backbone is looked at.
@@ -87,6 +89,13 @@ def kind_of(node: Mapping | None) -> str:
     return str((node or {}).get('type')).rpartition('.')[2]
 
 
+def _family_of(model: Mapping, known: Sequence[str]) -> str:
+    """Return which of some models this is, or is a subclass of."""
+    bases = getattr(MODELS.get(str(model.get('type'))), '__mro__', ())
+    return next((base.__name__ for base in bases if base.__name__ in known),
+                kind_of(model))
+
+
 def tiny_arch() -> dict:
     """Return an architecture for any transformer."""
     # BEiTV2Neck reads the depth by another name.
@@ -112,7 +121,8 @@ def shrink_model(cfg: Config) -> None:
     """Make the model of a config, and what its loaders deliver, small."""
     model = cfg.model
     detach_model(model)
-    kind, backbone = kind_of(model), model.get('backbone') or {}
+    kind = _family_of(model, (*MSMAE, *MMPRETRAIN, *SLIDE_MODELS))
+    backbone = model.get('backbone') or {}
     loaders = [cfg.get(f'{split}_dataloader')
                for split in ('train', 'val', 'test')]
     if kind_of(backbone) == 'MSMAEViT':
@@ -137,7 +147,7 @@ def shrink_model(cfg: Config) -> None:
         _set_width(model, dims * (8 if backbone.depth < 50 else 32))
     if 'input_size' in model:
         model.input_size = VIEW_SIZE
-    if kind in ('GiMP', 'SlideOmicClassifier'):
+    if kind in SLIDE_MODELS:
         _shrink_slide_omic(cfg)
     side = None
     if kind in MSMAE:

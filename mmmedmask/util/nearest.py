@@ -1,6 +1,7 @@
 """The valid names nearest to one that was mistyped."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -20,6 +21,19 @@ def nearest_names(name: str, valid: Iterable[str], count: int = 1,
         by_lower.setdefault(other.lower(), other)
     return [by_lower[near] for near in difflib.get_close_matches(
         name.lower(), by_lower, count, cutoff)]
+
+
+def bare_name(name: str) -> str:
+    """What is left of a name without case, blanks and signs.
+
+    Ids that differ by a letter or a digit are of two patients; those that
+    differ by the rest alone are meant as one.
+
+    Example:
+        >>> bare_name('P 005') == bare_name('p-005')
+        True
+    """
+    return re.sub(r'[\W_]', '', name).casefold()
 
 
 def did_you_mean(name: str, valid: Iterable[str], count: int = 1,

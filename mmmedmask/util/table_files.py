@@ -14,7 +14,7 @@ import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import compress
 from pathlib import Path
 
@@ -246,6 +246,15 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
         from mmengine.logging import print_log
         print_log(f'{path}: {"; ".join(table.notes)}', logger='current')
     return table
+
+
+def check_files(source: str | Path, paths: Iterable[Path]) -> None:
+    """Raise a FileNotFoundError if files that a source names are not there.
+    """
+    absent = [path for path in paths if not path.is_file()]
+    if absent:
+        raise FileNotFoundError(f'{source} names {len(absent)} files that are '
+                                f'not there, such as {absent[0]}')
 
 
 def check_cell(where: str, column: str, value: str,

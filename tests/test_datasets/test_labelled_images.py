@@ -23,6 +23,10 @@ def root(tmp_path):
     (tmp_path / 'splits' / 'paper').mkdir(parents=True)
     (tmp_path / 'splits/paper/train.csv').write_text(TRAIN)
     (tmp_path / 'images').mkdir()
+    (tmp_path / 'masks').mkdir()
+    for name in 'ac':
+        Image.fromarray(np.zeros((8, 6), np.uint8)).save(
+            tmp_path / f'masks/{name}.png')
     for value, (name, shape) in enumerate(
             (('a (1)', (8, 6, 3)), ('b,2', (8, 6)), ('c', (8, 6, 4)))):
         Image.fromarray(np.full(shape, 10 + value, np.uint8)).save(
@@ -49,6 +53,14 @@ def test_reads_classes_labels_groups_and_masks(root):
     assert [one['inputs'][0, 0, 0].item() for one in packed] == [10, 11, 12]
     assert [one['data_samples'].gt_label.item() for one in packed] == [2, 1, 0]
     assert packed[1]['data_samples'].group == 'p1'
+
+
+@pytest.mark.parametrize('name', ['images/c.png', 'masks/c.png'])
+def test_a_file_that_is_not_there_is_named_with_its_list(root, name):
+    (root / name).unlink()
+    with pytest.raises(FileNotFoundError, match='train.csv names 1 files that '
+                       f'are not there, such as .*{name}'):
+        LabelledImages(str(root), pipeline=PIPELINE).full_init()
 
 
 def test_other_splits_folders_and_parts(root):
@@ -99,6 +111,8 @@ def test_csv_that_is_wrong(root, content, message):
 def test_parts_share_no_image(root, monkeypatch):
     train, val, whole = (root / f'splits/paper/{name}.csv'
                          for name in ('train', 'val', 'all'))
+    for name in 'abc':
+        (root / name).touch()
     train.write_text('path,label,group\na,NV,g\nb,NV,h\n')
     whole.write_text('path,label,group\na,NV,g\nb,NV,h\nc,NV,g\n')
     val.write_text('path,label,group\nc,NV,g\n')

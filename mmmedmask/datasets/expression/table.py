@@ -116,6 +116,13 @@ class ExpressionTable:
                              f'lacks {share[worst]:.1%} of {len(gene_ids)} '
                              f'genes, more than max_missing={max_missing:g}')
         notes = list(self.notes)
+        empty = np.argwhere(np.isnan(values) & ~np.isnan(values).all(axis=0))
+        if len(empty):
+            row, place = empty[0]
+            notes.append(
+                f'{len(empty)} values of {len(np.unique(empty[:, 0]))} cases '
+                'are empty and get the training mean, the first is of '
+                f'{self.case_ids[row]}, gene {gene_ids[place]}')
         if missing:
             notes.append(
                 f'{len(missing)} of {len(gene_ids)} genes are missing and '

@@ -6,6 +6,7 @@ Splits are files as CLAM's ``splits_0.csv``: lists of names below ``train``,
 """
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
-from mmmedmask.util.nearest import nearest_names
+from mmmedmask.util.nearest import bare_name, nearest_names
 from mmmedmask.util.table_files import (
     MISSING,
     Table,
@@ -157,7 +158,8 @@ def read_split(path: str | Path,
 
     Names may be those of patients or of slides; the columns hold names, or
     True and False for the names in the first column. Slides of one patient
-    in different splits are an error.
+    in different splits are an error, as are a name that is there twice, and
+    one that differs from a patient's in case, blanks or signs alone.
 
     Gives the split of each patient that it names, and notes: on names that
     are not in the cohort and patients that are in no split.
@@ -178,16 +180,21 @@ def read_split(path: str | Path,
     owner = {case.case_id: case.case_id for case in cases}
     for case in cases:
         owner.update({slide.slide_id: case.case_id for slide in case.slides})
-    spelled = {name.casefold(): name for name in owner}
+    spelled = {bare_name(name): name for name in owner}
     split_of: dict[str, str] = {}
     unknown = []
     for split in columns:
-        for name in _names(table, split):
+        names = _names(table, split)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f'{path} has {len(twice)} names twice in '
+                             f'{split}: {shown(twice)}')
+        for name in names:
             case = owner.get(name) or owner.get(slide_name(name))
-            if case is None and slide_name(name).casefold() in spelled:
+            if case is None and bare_name(slide_name(name)) in spelled:
                 raise ValueError(
                     f'{path}: {name} is in {split}, the cohort calls it '
-                    f'{spelled[slide_name(name).casefold()]}')
+                    f'{spelled[bare_name(slide_name(name))]}')
             if case is None:
                 unknown.append(name)
             elif split_of.setdefault(case, split) != split:

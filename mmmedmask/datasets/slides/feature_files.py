@@ -22,6 +22,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmmedmask.util.extras import late_module
+from mmmedmask.util.nearest import bare_name
 
 h5py = late_module('h5py', 'slides')
 
@@ -347,6 +348,9 @@ def _damaged(path: Path, error: Exception,
     # is: torch seeks a place before a truncated file.
     if getattr(error, 'errno', None) not in (None, errno.EINVAL):
         return SlideFeatureError(f'Cannot read {path}: {error}')
+    if 'Python objects' in str(error):
+        return SlideFeatureError(
+            f'{path} holds Python objects: save an array of floats')
     return SlideFeatureError(
         f'{path} is truncated or damaged, {advice} ({error})')
 
@@ -456,8 +460,12 @@ class FeatureFolder:
         return files[0] if files else None
 
     def similar(self, slide_id: str) -> str | None:
-        """Find a name of more or fewer parts: tables leave out TCGA's ids."""
+        """Find a name with other signs, or more or fewer parts.
+
+        Tables leave out the last part of TCGA's ids.
+        """
         name = slide_name(slide_id)
         return next((other for other in self._files
                      if other.startswith(f'{name}.')
-                     or name.startswith(f'{other}.')), None)
+                     or name.startswith(f'{other}.')
+                     or bare_name(name) == bare_name(other)), None)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from mmmedmask.datasets.slides.feature_files import FeatureFolder
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
-from mmmedmask.util.nearest import did_you_mean
+from mmmedmask.util.nearest import bare_name, did_you_mean
 
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
@@ -232,7 +233,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
     def _path(self, path: str | Path) -> Path:
         return Path(self.data_root or '') / path
 
-    def _note(self, text: str, level: int = 20) -> None:
+    def _note(self, text: str, level: int = logging.INFO) -> None:
         print_log(f'{type(self).__name__} ({self.split or "all"}): {text}',
                   logger='current', level=level)
 
@@ -258,7 +259,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         if self.split_file is not None:
             split_of, notes = read_split(self._path(self.split_file), cases)
             for note in notes:
-                self._note(note)
+                self._note(note, logging.WARNING)
         else:
             split_of = {case.case_id: case.split for case in cases
                         if case.split is not None}
@@ -269,7 +270,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
             if len(split_of) < len(cases):
                 left = [case.case_id for case in cases
                         if case.case_id not in split_of]
-                self._note(f'{len(left)} cases are in no split: {shown(left)}')
+                self._note(f'{len(left)} cases are in no split: {shown(left)}',
+                           logging.WARNING)
         kept = [case for case in cases
                 if split_of.get(case.case_id) == self.split]
         if not kept:
@@ -291,11 +293,18 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         for note in self._table.notes:
             self._note(f'{self._table.source}: {note}')
         rows = {case: row for row, case in enumerate(self._table.case_ids)}
-        missing = [case.case_id for case in cases if case.case_id not in rows]
+        missing = [case for case in cases if case.case_id not in rows]
         if missing:
+            names = [case.case_id if case.rna_id is None else
+                     f'{case.case_id} (rna_id {case.rna_id})'
+                     for case in missing]
+            wanted = {bare_name(case.rna_id or case.case_id)
+                      for case in missing}
+            near = [sample for sample in table.case_ids
+                    if bare_name(sample) in wanted]
             self._apply('genes', f'{len(missing)} of {len(cases)} cases have '
-                        f'no expression: {shown(missing)}; {table.source} '
-                        f'has samples such as {shown(table.case_ids)}')
+                        f'no expression: {shown(names)}; {table.source} has '
+                        f'samples such as {shown(near or table.case_ids)}')
         return rows
 
     def _check_files_are_apart(self, cohort: Sequence[Case],
@@ -391,7 +400,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         if few:
             self._note(f'fewer than 2 cases of {shown(few)}: no pairs of '
                        'these classes can be made, and scores of them mean '
-                       'nothing', level=30)
+                       'nothing', logging.WARNING)
 
 
 def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:

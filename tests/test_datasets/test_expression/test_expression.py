@@ -643,7 +643,10 @@ class TestAlignment:
         gaps = FPKM.copy()
         gaps[1, :100] = np.nan
         symbols = [f'G{place}' for place in range(600)]
-        assert table(gaps, GENES).align(GENES, 0.2) is not None
+        assert noted(table(gaps, GENES).align(GENES, 0.2), '100 values of 1 '
+                     'cases are empty and get the training mean, the first '
+                     f'is of case1, gene {GENES[0]}')
+        assert not noted(table(FPKM, GENES).align(GENES), 'are empty')
         for wrong, limit, message in (
                 (short, .09, r'lacks 60 of 600 genes \(10.0%\), more than '
                  f'max_missing=0.09.*{GENES[0]}'),

@@ -121,6 +121,10 @@ class TestReadSplit:
     @pytest.mark.parametrize(('lines', 'message'), [
         ([',train,val,test', '0,P1,p2,p3'],
          'P1 is in train, the cohort calls it p1'),
+        ([',train,val,test', '0,p 1,p2,p3'],
+         'p 1 is in train, the cohort calls it p1'),
+        ([',train,val,test', '0,p1,p2,p3', '1,p1,,'],
+         'has 1 names twice in train: p1'),
         ([',train,val,tset', '0,p1,p2,p3'], "'tset'. Did you mean test"),
         (['vla,train', 'p1,p2'], "'vla'. Did you mean val"),
         ([',train,test', 'p1,True,False', 'p2,Ture,False'],

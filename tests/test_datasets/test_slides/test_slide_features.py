@@ -147,6 +147,12 @@ def test_infinities_that_cancel_are_seen(tmp_path):
         SlideFeatures(path).read()
 
 
+def test_objects_are_no_damage(tmp_path):
+    np.save(tmp_path / 'a.npy', np.array([[1, None]], object))
+    with pytest.raises(SlideFeatureError, match='holds Python objects: save'):
+        SlideFeatures(tmp_path / 'a.npy')
+
+
 @pytest.mark.parametrize('share', [0.1, 0.6, 0.98])
 def test_truncated_files(tmp_path, layout, share):
     path = write_features(tmp_path / 'a.h5', layout, *draw_bag(300, 64))

@@ -255,6 +255,11 @@ class TestMissing:
         assert np.array_equal(kept.get_data_info(2)['expression'],
                               cohort.fpkm[2])
         assert kept.fit_gene_scale()['num_cases'] == 2
+        cohort.write_genes(['q1', 'p3', 'p4', 'q2', 'q3', 'q4', 'P 2'],
+                           cohort.fpkm[[0, 2, 3, 1, 1, 1, 1]])
+        with pytest.raises(ValueError, match='no expression: p1, p2; .* has '
+                           'samples such as P 2; missing_genes='):
+            cohort.build()
 
     def test_case_with_nothing(self, cohort, log_lines):
         cohort.write_genes(['p1', 'p3', 'p4'], cohort.fpkm[[0, 2, 3]])

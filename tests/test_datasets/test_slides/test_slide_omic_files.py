@@ -63,8 +63,9 @@ class TestBadInput:
             load(cohort, workers=1)
 
     @pytest.mark.parametrize(('listed', 'written'), [
-        ('{}', '{}.F6E9A5DF-D8FB'), ('{}.F6E9A5DF-D8FB.svs', '{}')])
-    def test_long_id_on_one_side_alone(self, cohort, listed, written):
+        ('{}', '{}.F6E9A5DF-D8FB'), ('{}.F6E9A5DF-D8FB.svs', '{}'),
+        ('{}-b', '{} B')])
+    def test_long_id_or_sign_on_one_side_alone(self, cohort, listed, written):
         """TCGA's names of slides, as tables and tools have them."""
         name = 'case_0002_slide_1'
         path = cohort / 'cohort.csv'
