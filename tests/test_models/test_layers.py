@@ -1,5 +1,6 @@
 """Sets of genes as files and as places."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,6 +14,8 @@ def test_equal_splits_and_places():
         [0, 1, 2], [3, 4, 5], [6, 7]]
     found = layers.gene_set_places([[3, 1, 1], [0]], 4)
     assert [one.tolist() for one in found] == [[1, 3], [0]]
+    arrays = layers.gene_set_places([np.array([3, 1, 1]), {0}], 4)
+    assert all(map(torch.equal, arrays, found))
     assert all(one.dtype == torch.int64 for one in found)
 
 
@@ -49,8 +52,14 @@ def test_the_log_counts_what_was_found(tmp_path, monkeypatch):
 @pytest.mark.parametrize(('arguments', 'message'), [
     ((0, 8), r'gene_sets must be in \[1, 8\].*got 0'),
     (([], 8), 'gene_sets has no set'),
-    (([[0], []], 8), r'gene set 1 must be places in \[0, 8\), got \[\]'),
-    (([[0, 8]], 8), r'gene set 0 must be places .* got \[0, 8\]'),
+    ((None, 8), 'gene_sets must be a number of sets, a .* got None'),
+    (([[0], []], 8), r'gene set 1 must be a list of places, .* got \[\]'),
+    (([[0, 8, -1]], 8), r'gene set 0 must be .* in \[0, 8\), got \[8, -1\]'),
+    (([[0.7, 1, 1.2]], 8), r'gene set 0 must be .*, got \[0.7, 1.2\]'),
+    (([[True, 1]], 8), r'gene set 0 must be .*, integers .* got \[True\]'),
+    (([[1], ['TP53']], 8), r"gene set 1 must be .*, got \['TP53'\]; names of"),
+    (([[1], 'TP53'], 8), "gene set 1 must be a list of .*, got 'TP53'; names"),
+    (([3, 4], 8), 'gene set 0 must be a list of places, .*, got 3;'),
     (('sets.gmt', 5), 'gene_list must tell their places, got None'),
     (('sets.gmt', 6, GENES), 'gene_list has 5 genes, .* num_genes=6'),
     (('sets.tsv', 5, GENES), r"must be a .gmt or .csv file, got 'sets.tsv'"),

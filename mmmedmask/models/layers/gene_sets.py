@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -40,24 +41,36 @@ def gene_set_places(
         file the log says how many, and which genes have names like theirs.
 
     Raises:
-        ValueError: If a set is empty or a place outside; if the list does
-            not fit the vector; if a file is of another kind.
+        ValueError: If a set is empty, or a place outside or no integer; if
+            the list does not fit the vector; if a file is of another kind.
     """
     if isinstance(gene_sets, int):
         check_integer('gene_sets', gene_sets, 1, num_genes)
         return list(torch.arange(num_genes).tensor_split(gene_sets))
     if isinstance(gene_sets, str):
         return _file_places(gene_sets, num_genes, gene_list)
-    if not gene_sets:
+    if not isinstance(gene_sets, Collection):
+        raise ValueError('gene_sets must be a number of sets, a .gmt or .csv '
+                         'file, or a list of places per set, got '
+                         f'{gene_sets!r}')
+    if not len(gene_sets):
         raise ValueError(f'gene_sets has no set, got {gene_sets!r}')
-    places = []
-    for number, gene_set in enumerate(gene_sets):
-        genes = sorted(set(gene_set))
-        if not genes or genes[0] < 0 or genes[-1] >= num_genes:
-            raise ValueError(f'gene set {number} must be places in [0, '
-                             f'{num_genes}), got {list(gene_set)[:_SHOWN]}')
-        places.append(torch.tensor(genes, dtype=torch.int64))
-    return places
+    return [_places(number, gene_set, num_genes)
+            for number, gene_set in enumerate(gene_sets)]
+
+
+def _places(number: int, gene_set: Sequence[int], num_genes: int) -> Tensor:
+    """Check the places of one set, and put them in order."""
+    wrong = gene_set
+    if isinstance(gene_set, Collection) and not isinstance(gene_set, str):
+        wrong = [place for place in gene_set
+                 if not isinstance(place, Integral) or isinstance(place, bool)
+                 or not 0 <= place < num_genes][:_SHOWN]
+        if len(gene_set) and not wrong:
+            return torch.tensor(sorted(set(gene_set)), dtype=torch.int64)
+    raise ValueError(f'gene set {number} must be a list of places, integers '
+                     f'in [0, {num_genes}), got {wrong!r}; names of genes '
+                     'need a .gmt or .csv file')
 
 
 def _file_places(path: str, num_genes: int,

@@ -266,7 +266,7 @@ test_group_msa_refuses = refuses(tiny, [
                          r'\[1, 2, 3, 6\]'),
     (dict(num_groups=0), 'num_groups must be at least 1, got 0'),
     (dict(gene_sets='a.gmt'), 'gene_list must tell their places, got None'),
-    (dict(gene_sets=[[19]]), r'gene set 0 must be places in \[0, 19\)'),
+    (dict(gene_sets=[[19]]), r'gene set 0 must be .* in \[0, 19\)'),
     (dict(num_fragments=20), r'in \[1, 19\], got 20'),
     (dict(num_heads=3), 'multiple of num_heads 3, got 8'),
     (dict(intra_layers=0), 'intra_layers must be at least 1, got 0'),
