@@ -80,6 +80,35 @@ def test_what_does_not_fit(tmp_path, monkeypatch, arguments, message):
         layers.gene_set_places(*arguments)
 
 
+@pytest.mark.parametrize(('text', 'message'), [
+    ('one\tTP53\tEGFR\ntwo\tSOX2\tTP53\tKRAS\n',
+     "set 'one': the second cell must be a description, and 'TP53' .* 2 of 2"),
+    ('one\tTP53\tEGFR\n', "'TP53' is a gene of gene_list, .* 1 of 1 sets"),
+    ('one\t-\tTP53\ntwo\tENSG00000000003.2\tEGFR\nthree\t KRAS\tSOX2\n',
+     "set 'two': .*'ENSG00000000003.2' is a gene .* 2 of 3 sets"),
+    # A vector of few genes has few of those at the front, too.
+    (''.join(f'set{number}\tA{number}\t' + '\t'.join(
+        f'B{number * 10 + gene}' for gene in range(10)) + '\tTP53\n'
+        for number in range(18)) + 'a\tTP53\tB0\tKRAS\nb\tKRAS\tB1\tSOX2\n',
+     "'TP53' is a gene of gene_list, .* 2 of 20 sets")])
+def test_a_gmt_without_descriptions_loses_no_gene(tmp_path, text, message):
+    path = tmp_path / 'sets.gmt'
+    path.write_text(text)
+    with pytest.raises(ValueError, match='sets.gmt, .*' + message):
+        layers.gene_set_places(str(path), 5, GENES)
+
+
+def test_a_description_may_be_the_name_of_a_gene(tmp_path):
+    path = tmp_path / 'sets.gmt'
+    path.write_text('one\tTP53\tEGFR\ntwo\t-\tSOX2\n')
+    found = layers.gene_set_places(str(path), 5, GENES)
+    assert [one.tolist() for one in found] == [[2], [4]]
+    path.write_text(''.join(
+        f'set{number}\t{"TP53" if number < 3 else "-"}\tEGFR\n'
+        for number in range(9)))
+    assert len(layers.gene_set_places(str(path), 5, GENES)) == 9
+
+
 def test_a_file_that_is_not_there():
     with pytest.raises(FileNotFoundError, match='nowhere.gmt does not'):
         layers.gene_set_places('nowhere.gmt', 5, GENES)

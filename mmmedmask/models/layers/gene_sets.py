@@ -42,7 +42,8 @@ def gene_set_places(
 
     Raises:
         ValueError: If a set is empty, or a place outside or no integer; if
-            the list does not fit the vector; if a file is of another kind.
+            the list does not fit the vector; if a file is of another kind, or
+            a ``.gmt`` has no descriptions, see :func:`read_gene_sets`.
     """
     if isinstance(gene_sets, int):
         check_integer('gene_sets', gene_sets, 1, num_genes)
@@ -83,7 +84,7 @@ def _file_places(path: str, num_genes: int,
         raise ValueError(f'gene_list has {len(genes)} genes, the vector '
                          f'has num_genes={num_genes}')
     place_of = {gene: place for place, gene in enumerate(genes)}
-    sets = read_gene_sets(path)
+    sets = read_gene_sets(path, place_of)
     places = [torch.tensor(sorted(place_of[gene] for gene in members
                                   if gene in place_of), dtype=torch.int64)
               for members in sets.values()]
@@ -124,23 +125,34 @@ def gene_names(gene_list: str | Sequence[str]) -> list[str]:
     return genes
 
 
-def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
+def read_gene_sets(path: str | Path,
+                   known: Collection[str] = ()) -> dict[str, set[str]]:
     """Read a ``.gmt`` or ``.csv`` file, see :func:`gene_set_places`.
 
-    Gives the genes of each set, by its name, without versions. A ValueError
-    says if it is of another kind, has no set, two of one name or one without
-    a gene, or a line of GMT without tabs.
+    Gives the genes of each set, by its name, without versions.
+
+    Args:
+        known: Genes, without versions, by which to tell that a ``.gmt`` lacks
+            descriptions, so that each set's first gene would be lost. It
+            does if the second cells of at least two sets, or of all, are
+            among them, and at least half as often as the cells behind are.
+
+    Raises:
+        ValueError: If the file is of another kind, has no set, two of one
+            name or one without a gene, a line of GMT without tabs, or lacks
+            descriptions.
     """
     path = Path(path)
     if path.suffix == '.gmt':
-        columns = []
+        lines = []
         for number, line in enumerate(read_list_file(path), 1):
-            name, *rest = line.split('\t')
-            if not rest:
+            lines.append([cell.strip() for cell in line.split('\t')])
+            if len(lines[-1]) < 2:
                 raise ValueError(f'{path}, set {number}: a line of GMT has a '
                                  'name, a description and genes with tabs in '
                                  f'between, got {line[:40]!r}')
-            columns.append([name.strip(), *rest[1:]])
+        _check_descriptions(path, lines, known)
+        columns = [[name, *genes] for name, _, *genes in lines]
     elif path.suffix == '.csv':
         table = read_table(path)
         columns = [[name, *table.text(place)]
@@ -156,6 +168,22 @@ def read_gene_sets(path: str | Path) -> dict[str, set[str]]:
             raise ValueError(f'{path} has the set {name!r} {reason}')
         sets[name] = names
     return sets
+
+
+def _check_descriptions(path: Path, lines: Sequence[Sequence[str]],
+                        known: Collection[str]) -> None:
+    """Raise a ValueError if the second cells are genes."""
+    genes = [cell for line in lines for cell in line[2:] if cell]
+    share = sum(_name(gene) in known for gene in genes) / max(len(genes), 1)
+    found = [line for line in lines if _name(line[1]) in known]
+    # A description may be the name of a gene by chance.
+    if len(found) >= max(min(2, len(lines)), share * len(lines) / 2):
+        name, gene, *_ = found[0]
+        raise ValueError(
+            f'{path}, set {name!r}: the second cell must be a description, '
+            f'and {gene!r} is a gene of gene_list, as are those of '
+            f'{len(found)} of {len(lines)} sets. Put one, such as "-", '
+            'between the name and the genes of every set')
 
 
 def write_gene_sets(path: str | Path, sets: Mapping[str, Sequence[str]],
