@@ -23,7 +23,7 @@ class MaskedTargets(NamedTuple):
 
     Attributes:
         values: What is to be predicted at each place, shape (B, P, C).
-        weight: Where the loss counts, shape (B, P), in [0, 1].
+        weight: Where the loss counts, shape (B, P), at least 0.
         features: What a linear guess may use, shape (B, F), or None.
         guess: A ready guess from what is visible, shape (B, C), or None.
 
@@ -153,7 +153,8 @@ def thin_places(targets: MaskedTargets, count: int,
                 generator: torch.Generator) -> list[MaskedTargets]:
     """Keep at most ``count`` places that count of each sample of a CPU batch.
 
-    Each sample becomes one of its own.
+    Each sample becomes one of its own, and weighs as much as all of its
+    places did.
 
     Example:
         >>> targets = MaskedTargets(torch.ones(1, 9, 1), torch.ones(1, 9))
@@ -163,12 +164,14 @@ def thin_places(targets: MaskedTargets, count: int,
     parts = []
     for index in range(len(targets.values)):
         places = targets.weight[index].nonzero()[:, 0]
+        one = slice(index, index + 1)
+        weight = targets.weight[one, places]
         if len(places) > count:
             kept = torch.randperm(len(places), generator=generator)[:count]
-            places = places[kept]
-        one = slice(index, index + 1)
+            places, whole = places[kept], weight.sum()
+            weight = weight[:, kept] * (whole / weight[:, kept].sum())
         parts.append(MaskedTargets(
-            targets.values[one, places], targets.weight[one, places],
+            targets.values[one, places], weight,
             *(None if value is None else value[one]
               for value in (targets.features, targets.guess))))
     return parts

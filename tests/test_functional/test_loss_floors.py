@@ -120,6 +120,23 @@ def test_few_places_are_drawn_from_those_that_count():
         assert torch.equal(part.features[0], fit.features[sample])
 
 
+@pytest.mark.parametrize('criterion', ERRORS)
+def test_a_thinned_sample_counts_as_all_of_its_places(criterion):
+    generator = torch.Generator().manual_seed(0)
+    weight = 0.5 + torch.rand(1, 1000, generator=generator)
+    bags = [MaskedTargets(torch.zeros(1, 30, 2), torch.ones(1, 30)),
+            MaskedTargets(torch.zeros(1, 50, 2), torch.ones(1, 50)),
+            MaskedTargets(torch.ones(1, 1000, 2), weight)]
+    thin = [part for bag in bags for part in thin_places(bag, 20, generator)]
+    for bag, part in zip(bags, thin, strict=True):
+        assert part.weight.shape == (1, 20)
+        assert float(part.weight.sum()) == pytest.approx(
+            float(bag.weight.sum()), rel=1e-5)
+    assert float(thin[2].weight.max() / thin[2].weight.min()) > 2
+    torch.testing.assert_close(fit_guesses(thin, criterion).constant,
+                               fit_guesses(bags, criterion).constant)
+
+
 def test_a_prediction_counts_where_the_weight_does():
     targets = draw(2, 0)
     prediction = targets.values + 2
