@@ -13,8 +13,10 @@ from mmmedmask.functional.masking import resize_mask
 
 # Share of the mean variance that keeps the regression solvable.
 RIDGE = 1e-6
-# Steps of the least absolute deviations, far more than they need.
-ITERATIONS = 20
+# Steps of the least absolute deviations at most, and the share by which all
+# channels' errors have to fall for another one.
+ITERATIONS = 100
+CONVERGED = 1e-5
 CRITERIA = ('squared', 'absolute')
 
 
@@ -94,11 +96,16 @@ def fit_guesses(parts: list[MaskedTargets], criterion: str) -> Guesses:
         raise ValueError('the loss counts no place of the '
                          f'{sum(len(part.values) for part in parts)} samples '
                          'that guesses are to be fitted on')
-    fit = _fit_squared if criterion == 'squared' else _fit_absolute
-    number = int(sample.max()) + 1
-    constant = fit(values, weight, sample, values.new_ones(number, 1))[0]
-    line = None if features is None else fit(values, weight, sample,
-                                             _with_constant(features))
+    constant = weight @ values / weight.sum() if criterion == 'squared' \
+        else weighted_median(values, weight)
+    line = None
+    if features is not None:
+        design = _with_constant(features)
+        line = _solve(values, weight[:, None].expand_as(values), sample,
+                      design)
+        if criterion == 'absolute':
+            line = _least_absolute(values, weight, sample, design, line,
+                                   constant)
     return Guesses(criterion, constant, line)
 
 
@@ -213,27 +220,27 @@ def _with_constant(values: Tensor) -> Tensor:
     return torch.cat([values, torch.ones_like(values[:, :1])], dim=1)
 
 
-def _fit_squared(values: Tensor, weight: Tensor, sample: Tensor,
-                 design: Tensor) -> Tensor:
-    if design.shape[1] == 1:
-        return (weight @ values / weight.sum())[None]
-    return _solve(values, weight[:, None].expand_as(values), sample, design)
-
-
-def _fit_absolute(values: Tensor, weight: Tensor, sample: Tensor,
-                  design: Tensor) -> Tensor:
-    if design.shape[1] == 1:
-        return weighted_median(values, weight)[None]
-    line = _fit_squared(values, weight, sample, design)
+def _least_absolute(values: Tensor, weight: Tensor, sample: Tensor,
+                    design: Tensor, line: Tensor, constant: Tensor) -> Tensor:
+    """Go on from the line of least squares; a channel may stay constant."""
+    best = torch.cat([torch.zeros_like(line[:-1]), constant[None]])
+    least = weight @ (values - constant).abs()
+    last = torch.full_like(least, torch.inf)
     # Smaller errors than this count as equal.
     share = (weight / weight.sum())[:, None]
     centred = values - (values * share).sum(dim=0)
     smallest = 1e-3 * float((centred.square() * share).sum().sqrt())
     for _ in range(ITERATIONS):
         error = (values - (design @ line)[sample]).abs()
+        total = weight @ error
+        best = torch.where(total < least, line, best)
+        least = least.minimum(total)
+        if not (total < (1 - CONVERGED) * last).any():
+            break
+        last = total
         line = _solve(values, weight[:, None] / error.clamp_min(smallest),
                       sample, design)
-    return line
+    return best
 
 
 def _solve(values: Tensor, weight: Tensor, sample: Tensor,

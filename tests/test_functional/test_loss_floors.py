@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from sklearn.linear_model import LinearRegression
 
 from mmmedmask.functional.loss_floors import (
@@ -135,6 +135,36 @@ def test_a_thinned_sample_counts_as_all_of_its_places(criterion):
     assert float(thin[2].weight.max() / thin[2].weight.min()) > 2
     torch.testing.assert_close(fit_guesses(thin, criterion).constant,
                                fit_guesses(bags, criterion).constant)
+
+
+@pytest.mark.parametrize('share', [.3, .55, .6, .8])
+def test_the_absolute_line_is_the_best_and_never_above_the_constant(share):
+    """Where many places are equal, as those of a background."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape):
+        return torch.randn(*shape, generator=generator).double()
+
+    values = noise(25, 40, 2).abs() + noise(25, 1, 2)
+    blank = torch.rand(25, 40, 1, generator=generator) < (
+        share + .1 * noise(25, 1, 1))
+    values = torch.where(blank, -1.0, values)
+    features = torch.cat([values.mean(dim=1) + .02 * noise(25, 2),
+                          values.std(dim=1)], dim=1)
+    fit = MaskedTargets(values, torch.ones(25, 40), features)
+    guesses = fit_guesses([fit], 'absolute')
+    rows = np.insert(np.repeat(features.numpy(), 40, axis=0), 4, 1, axis=1)
+    for channel in range(2):
+        truth = values[..., channel].numpy().ravel()
+        # Least absolute deviations as a linear program.
+        best = linprog(
+            np.repeat([0, 1], [5, 2000]), A_eq=np.hstack(
+                [rows, np.eye(1000), -np.eye(1000)]), b_eq=truth,
+            bounds=[(None, None)] * 5 + [(0, None)] * 2000).fun
+        found = np.abs(truth - rows @ guesses.line[:, channel].numpy()).sum()
+        constant = np.abs(truth - float(guesses.constant[channel])).sum()
+        assert found == pytest.approx(best, rel=5e-4)
+        assert found <= constant * (1 + 1e-9)
 
 
 def test_a_prediction_counts_where_the_weight_does():
