@@ -22,8 +22,11 @@ from mmmedmask.functional.attention_masking import (
 from mmmedmask.functional.masking import num_masked_patches
 from mmmedmask.testing.backbone_contract import require, require_close
 
-# Indices of a batch's samples, in no order.
-SAMPLES = (7, 0, 12, 3, 5, 1)
+# Indices of a batch's samples, in no order; the last one differs from the
+# first by a multiple of all numbers up to 16.
+SAMPLES = (7, 0, 12, 3, 5, 720727)
+# Iterations, or seeds, in which masks could be equal by chance.
+DRAWS = 8
 # How probable it is that a patch is never masked by chance.
 UNREACHED = 1e-6
 # How much rarer heavy patches may be among those that should have more.
@@ -55,12 +58,12 @@ def check_masking_contract(model: nn.Module, drawn: bool = True,
     The model is an MSMAE, an MSMAEClassifier or another one with their
     ``partition``; or a CMIM, whose preprocessor makes the ``mask``. Checked
     are: shape, type and device of masks, and that 1 is masked; that as many
-    patches of every image are masked as the ratios say; that masks follow the
-    seed, the iteration and the sample's index, and neither a global generator
-    nor the rest of the batch; that every patch is masked in some draws and
-    visible in others; maps, and which way masks follow them; the error for
-    samples without an index; gradients of the mask tokens. The checks run on
-    a copy.
+    patches of every image are masked as the ratios say; that the masks of
+    each sample follow the seed, the iteration and its index, and neither a
+    global generator nor the rest of the batch; that every patch is masked in
+    some draws and visible in others; maps, and which way masks follow
+    them; the error for samples without an index; gradients of the mask
+    tokens. The checks run on a copy.
 
     Args:
         model: The model, with weights initialised.
@@ -249,8 +252,14 @@ def _check_counts(case: _Case, tolerance: int) -> None:
 
 def _check_draws(case: _Case) -> None:
     masks = case()
-    require(len(masks.unique(dim=0)) > 1,
-            f'{case.what}, all samples of a batch have the same mask')
+    by_seed = torch.stack([case(seed=seed) for seed in range(DRAWS)])
+    by_iteration = torch.stack([case(iteration=iteration)
+                                for iteration in range(DRAWS)])
+    different = len(by_iteration.transpose(0, 1).unique(dim=0))
+    require(different == len(SAMPLES),
+            f'{case.what}, the samples {SAMPLES} of a batch share '
+            f'{different} mask{"s" * (different > 1)} in each of {DRAWS} '
+            'iterations')
     state = torch.get_rng_state()
     torch.manual_seed(1 + torch.initial_seed() % 2**31)
     again = case()
@@ -261,10 +270,12 @@ def _check_draws(case: _Case) -> None:
     for row, index in enumerate(SAMPLES):
         require(torch.equal(case([index])[0], masks[row]), f'{case.what}, the '
                 f'mask of sample {index} alone is not the one in its batch')
-    for name, other in (('seed', dict(seed=1)),
-                        ('iteration', dict(iteration=1))):
-        require(not torch.equal(case(**other), masks), f'{case.what}, the '
-                f'masks do not follow the {name} of the run')
+    for name, drawn in (('seed', by_seed), ('iteration', by_iteration)):
+        stuck = [index for index, same in zip(
+            SAMPLES, (drawn == masks).all(dim=2).all(dim=0).tolist(),
+            strict=True) if same]
+        require(not stuck, f'{case.what}, the masks of the samples {stuck} do '
+                f'not follow the {name} of the run')
     try:
         case([None, *SAMPLES])
     except ValueError as error:

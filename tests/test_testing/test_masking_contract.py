@@ -56,8 +56,8 @@ class MostAttended(MSMAE):
 def test_what_follows_from_maps_alone():
     model = remade(tiny_pretraining(), MostAttended)
     check_masking_contract(model, drawn=False)
-    with pytest.raises(ContractError, match='with maps, all samples of a '
-                       'batch have the same mask'):
+    with pytest.raises(ContractError, match='with maps, the samples .* of a '
+                       'batch share 1 mask in each of 8 iterations'):
         check_masking_contract(model)
 
 
@@ -159,6 +159,41 @@ class WrongWay(MSMAE):
                             'inverse_attention')
 
 
+class HalfStuck(MSMAE):
+    """Odd samples have the same mask at every iteration and seed."""
+
+    def draw(self, inputs, data_samples, weights, ratios, masking):
+        drawn = super().draw(inputs, data_samples, weights, ratios, masking)
+        state = MessageHub.get_current_instance().runtime_info
+        before = dict(state)
+        state.update(seed=0, iter=0)
+        stuck = super().draw(inputs, data_samples, weights, ratios, masking)
+        state.update(before)
+        odd = torch.tensor([sample.sample_idx % 2 == 1
+                            for sample in data_samples])[:, None]
+        return TokenPartition(*(torch.where(odd, *ids)
+                                for ids in zip(stuck, drawn, strict=True)))
+
+
+class FewMasks(MSMAE):
+    """All samples have one of a few masks."""
+
+    def draw(self, inputs, data_samples, weights, ratios, masking):
+        samples = [sample.clone() for sample in data_samples]
+        for sample in samples:
+            sample.set_field(sample.sample_idx % self.number, 'sample_idx',
+                             field_type='metainfo')
+        return super().draw(inputs, samples, weights, ratios, masking)
+
+
+class Parity(FewMasks):
+    number = 2
+
+
+class OfTen(FewMasks):
+    number = 10
+
+
 class NegativeMaps(MSMAE):
     def attention_maps(self, inputs):
         return super().attention_maps(inputs) - 1
@@ -191,13 +226,16 @@ class NothingHidden(MSMAE):
     (Unsorted, 'the ids of masked are not ascending'),
     (Int32, r'masked is torch.int32, expected ids in torch.int64'),
     (PlainTuple, 'must return a TokenPartition, got tuple'),
-    (OneMask, 'without maps, all samples of a batch have the same mask'),
+    (OneMask, 'without maps, the samples .* of a batch share 1 mask in each'),
     (GlobalGenerator, 'a second draw .* not from a global generator'),
     (ByPlace, 'the mask of sample 0 alone is not the one in its batch'),
-    (FixedSeed, 'the masks do not follow the seed of the run'),
-    (NoIteration, 'the masks do not follow the iteration of the run'),
+    (FixedSeed, r'masks of the samples \[7, .* do not follow the seed of the'),
+    (NoIteration, r'masks of the samples \[7, .* do not follow the iteration'),
     (NeverTheFirst, r'1 of 24 patches are never masked in \d+ draws: \[0\]'),
     (WrongWay, "masking='attention', but .* is the mask inverted"),
+    (HalfStuck, r'of the samples \[7, 3, 5, 720727\] do not follow the seed'),
+    (Parity, 'of a batch share 2 masks in each of 8 iterations'),
+    (OfTen, 'of a batch share 5 masks in each of 8 iterations'),
     (NegativeMaps, 'maps have to be finite and at least 0, the least is -'),
     (MapsOfTheBatch, 'the attention map of sample 7 alone'),
     (LongMaps, 'kept as float16, which does not hold'),
@@ -271,7 +309,7 @@ class OneView(CMIMDataPreprocessor):
     (BooleanViews, 'the mask is torch.bool, expected torch.float32'),
     (SoftViews, 'the mask has other values than 0'),
     (FlatViews, r'shape \(6, 16\), expected \(6, 1, 4, 4\)'),
-    (OneView, 'all samples of a batch have the same mask')])
+    (OneView, 'the samples .* of a batch share 1 mask in each of 8')])
 def test_broken_masks_of_views(kind, message):
     model = tiny_model()
     remade(model.data_preprocessor, kind)
