@@ -29,7 +29,8 @@ SAMPLES = (7, 0, 12, 3, 5, 720727)
 DRAWS = 8
 # How probable it is that a patch is never masked by chance.
 UNREACHED = 1e-6
-# How much rarer heavy patches may be among those that should have more.
+# By how much heavy patches are more frequent where a map puts them, at least.
+# Half of them are heavy: a draw that follows maps strictly has 0.5 or more.
 MAP_MARGIN = 0.25
 MAP_TOLERANCE = 1e-4
 
@@ -61,9 +62,9 @@ def check_masking_contract(model: nn.Module, drawn: bool = True,
     patches of every image are masked as the ratios say; that the masks of
     each sample follow the seed, the iteration and its index, and neither a
     global generator nor the rest of the batch; that every patch is masked in
-    some draws and visible in others; maps, and which way masks follow
-    them; the error for samples without an index; gradients of the mask
-    tokens. The checks run on a copy.
+    some draws and visible in others; maps, and that each sample's masks
+    follow its own, the right way; the error for samples without an index;
+    gradients of the mask tokens. The checks run on a copy.
 
     Args:
         model: The model, with weights initialised.
@@ -93,7 +94,7 @@ def check_masking_contract(model: nn.Module, drawn: bool = True,
             _check_draws(case)
         _check_reach(case)
     if hasattr(model, 'partition'):
-        _check_direction(model, cases[-1])
+        _check_own_maps(model, cases[-1])
     _check_gradients(model)
 
 
@@ -336,22 +337,45 @@ def _check_maps(model: nn.Module) -> None:
                 MAP_TOLERANCE)
 
 
-def _check_direction(model: nn.Module, case: _Case) -> None:
-    """Heavy patches of a map are masked first, or visible first."""
+def _check_own_maps(model: nn.Module, case: _Case) -> None:
+    """Each sample follows its own map: heavy patches first, or last."""
+    patches = case.masked + case.thrown + case.visible
+    maps = torch.rand(len(SAMPLES), patches,
+                      generator=torch.Generator().manual_seed(0))
+    flags = case(weights=maps)
+    for row, index in enumerate(SAMPLES):
+        alone = case([index], weights=maps[row:row + 1])[0]
+        require(torch.equal(alone, flags[row]), f'{case.what}, the mask of '
+                f'sample {index} alone is not the one in its batch: does it '
+                'follow the map of another sample?')
     masking = getattr(model, 'masking', 'random')
     if masking == 'random' or not case.masked:
         return
-    patches = case.masked + case.thrown + case.visible
-    heavy = torch.arange(patches) < patches / 2
-    weights = heavy.float().clamp_min(0.001).expand(len(SAMPLES), -1)
-    flags = torch.cat([case(iteration=iteration, weights=weights)
-                       for iteration in range(8)]).cpu()
-    masked, visible = (float(heavy.expand_as(flags)[flags == flag]
-                             .float().mean()) for flag in (1, 0))
-    gap = visible - masked if masking == 'attention' else masked - visible
-    require(gap <= MAP_MARGIN, f'masking={masking!r}, but {masked:.0%} of the '
-            f'masked patches and {visible:.0%} of the visible ones are heavy '
-            'in their map: is the mask inverted?')
+    heavy = _heavy_halves(*_grid(model))
+    weights = heavy.float().clamp_min(0.001)
+    flags = torch.stack([case(iteration=iteration, weights=weights)
+                         for iteration in range(DRAWS)], dim=1).cpu()
+    for index, half, drawn in zip(SAMPLES, heavy, flags, strict=True):
+        masked, visible = (float(half.expand_as(drawn)[drawn == flag]
+                                 .float().mean()) for flag in (1, 0))
+        gap = masked - visible if masking == 'attention' \
+            else visible - masked
+        hint = 'is the mask inverted?' if gap <= -MAP_MARGIN else \
+            'does the draw follow the map of each sample, place by place?'
+        require(gap >= MAP_MARGIN, f'masking={masking!r}, but {masked:.0%} of '
+                f'the masked patches of sample {index} and {visible:.0%} of '
+                f'the visible ones are heavy in its map: {hint}')
+
+
+def _heavy_halves(rows: int, columns: int) -> Tensor:
+    """A half of the grid per sample, neighbours' differ: bool (B, L)."""
+    top = (torch.arange(rows) < rows / 2)[:, None].expand(rows, columns)
+    left = (torch.arange(columns) < columns / 2).expand(rows, columns)
+    halves = [half.flatten() for half in (
+        top, ~top, left, ~left, top ^ left, top == left)
+        if half.any() and not half.all()]
+    return torch.stack([halves[row % len(halves)]
+                        for row in range(len(SAMPLES))])
 
 
 def _check_gradients(model: nn.Module) -> None:

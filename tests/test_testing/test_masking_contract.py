@@ -25,6 +25,12 @@ SHIPPED = {
         masking=masking) for masking in MASKINGS},
     **{f'classifier, {masking}': lambda masking=masking: tiny_classifier(
         masking=masking) for masking in MASKINGS},
+    'MSMAE that masks much': lambda: tiny_pretraining(
+        mask_ratio=.85, throw_ratio=.1),
+    'MSMAE that masks little': lambda: tiny_pretraining(
+        mask_ratio=.15, throw_ratio=0, masking='inverse_attention'),
+    'MSMAE in a column': lambda: tiny_pretraining(
+        backbone=dict(img_size=(48, 4))),
     'CMIM': tiny_model,
     'CMIM in colour': lambda: tiny_model(
         data_preprocessor=dict(color=dict(brightness=.4))),
@@ -159,6 +165,35 @@ class WrongWay(MSMAE):
                             'inverse_attention')
 
 
+class ChangedMaps(MSMAE):
+    """A draw that follows other weights than the samples' own."""
+
+    def draw(self, inputs, data_samples, weights, ratios, masking):
+        if weights is not None:
+            weights = self.changed(weights)
+        return super().draw(inputs, data_samples, weights, ratios, masking)
+
+
+class IgnoresMaps(ChangedMaps):
+    def changed(self, weights):
+        return torch.ones_like(weights)
+
+
+class OthersMap(ChangedMaps):
+    def changed(self, weights):
+        return weights.roll(1, dims=0)
+
+
+class Transposed(ChangedMaps):
+    def changed(self, weights):
+        return weights.unflatten(1, (4, 6)).transpose(1, 2).flatten(1)
+
+
+class Mirrored(ChangedMaps):
+    def changed(self, weights):
+        return weights.unflatten(1, (4, 6)).flip(2).flatten(1)
+
+
 class HalfStuck(MSMAE):
     """Odd samples have the same mask at every iteration and seed."""
 
@@ -233,6 +268,10 @@ class NothingHidden(MSMAE):
     (NoIteration, r'masks of the samples \[7, .* do not follow the iteration'),
     (NeverTheFirst, r'1 of 24 patches are never masked in \d+ draws: \[0\]'),
     (WrongWay, "masking='attention', but .* is the mask inverted"),
+    (IgnoresMaps, 'are heavy in its map: does the draw follow the map of'),
+    (OthersMap, 'with maps, the mask of sample 7 alone is not the one in its'),
+    (Transposed, 'are heavy in its map: does the draw follow the map of'),
+    (Mirrored, 'of sample 12 .* are heavy in its map: is the mask inverted'),
     (HalfStuck, r'of the samples \[7, 3, 5, 720727\] do not follow the seed'),
     (Parity, 'of a batch share 2 masks in each of 8 iterations'),
     (OfTen, 'of a batch share 5 masks in each of 8 iterations'),
