@@ -14,12 +14,13 @@ import torch
 from mmengine.logging import MessageHub
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
+from torch.nn.functional import max_pool2d
 
 from mmmedmask.functional.attention_masking import (
     TokenPartition,
     token_counts,
 )
-from mmmedmask.functional.masking import num_masked_patches
+from mmmedmask.functional.masking import num_masked_patches, resize_mask
 from mmmedmask.testing.backbone_contract import require, require_close
 
 # Indices of a batch's samples, in no order; the last one differs from the
@@ -33,6 +34,8 @@ UNREACHED = 1e-6
 # Half of them are heavy: a draw that follows maps strictly has 0.5 or more.
 MAP_MARGIN = 0.25
 MAP_TOLERANCE = 1e-4
+# By how much a loss or a prediction may change with what nothing sees.
+UNSEEN_TOLERANCE = 1e-6
 
 
 class _Case(NamedTuple):
@@ -64,7 +67,9 @@ def check_masking_contract(model: nn.Module, drawn: bool = True,
     global generator nor the rest of the batch; that every patch is masked in
     some draws and visible in others; maps, and that each sample's masks
     follow its own, the right way; the error for samples without an index;
-    gradients of the mask tokens. The checks run on a copy.
+    gradients of the mask tokens; that nothing of the pixels of masked and
+    thrown patches reaches a prediction (or a classifier's loss), and that
+    the loss counts masked patches alone. The checks run on a copy.
 
     Args:
         model: The model, with weights initialised.
@@ -95,7 +100,11 @@ def check_masking_contract(model: nn.Module, drawn: bool = True,
         _check_reach(case)
     if hasattr(model, 'partition'):
         _check_own_maps(model, cases[-1])
-    _check_gradients(model)
+        _check_gradients(model)
+        _check_unseen_patches(model)
+    else:
+        _check_gradients(model)
+        _check_unseen_views(model)
 
 
 @contextmanager
@@ -378,18 +387,27 @@ def _heavy_halves(rows: int, columns: int) -> Tensor:
                         for row in range(len(SAMPLES))])
 
 
+def _training_batch(model: nn.Module
+                    ) -> tuple[Tensor | dict, list[DataSample] | None]:
+    """What the model's ``loss`` takes."""
+    if not hasattr(model, 'partition'):
+        with _run_state(seed=0, iter=0):
+            return _cmim_inputs(model, SAMPLES), None
+    images = _images(model, SAMPLES)
+    return images, _samples(SAMPLES, torch.ones(len(SAMPLES), *_grid(model)),
+                            images.device)
+
+
+def _loss(model: nn.Module, inputs: Tensor | dict,
+          packed: list[DataSample] | None) -> Tensor:
+    with _run_state(seed=0, iter=0):
+        losses = model.loss(inputs, packed)
+    return sum(value for name, value in losses.items() if 'loss' in name)
+
+
 def _check_gradients(model: nn.Module) -> None:
     model.zero_grad()
-    with _run_state(seed=0, iter=0):
-        if hasattr(model, 'partition'):
-            rows, columns = _grid(model)
-            maps = torch.ones(len(SAMPLES), rows, columns)
-            inputs = _images(model, SAMPLES)
-            packed = _samples(SAMPLES, maps, inputs.device)
-        else:
-            inputs, packed = _cmim_inputs(model, SAMPLES), None
-        losses = model.loss(inputs, packed)
-    total = sum(value for name, value in losses.items() if 'loss' in name)
+    total = _loss(model, *_training_batch(model))
     require(total.isfinite(), f'the loss is {float(total.detach())}')
     total.backward()
     for name, parameter in model.named_parameters():
@@ -400,3 +418,85 @@ def _check_gradients(model: nn.Module) -> None:
             require(gradient is not None and gradient.any(),
                     f'no gradient reaches {name}: are the masked patches '
                     'hidden from the encoder, and decoded?')
+
+
+@torch.no_grad()
+def _step(model: nn.Module, inputs: Tensor | dict,
+          packed: list[DataSample] | None) -> tuple[Tensor, list[Tensor]]:
+    """The loss, and what the decoder gave; dropout is the same each time."""
+    device, predictions = _device(model), []
+    neck = getattr(model, 'neck', None) or nn.Identity()
+    watching = neck.register_forward_hook(
+        lambda module, arguments, output: predictions.extend(
+            [output] if isinstance(output, Tensor) else output))
+    try:
+        with torch.random.fork_rng([device] if device.type == 'cuda' else []):
+            torch.manual_seed(0)
+            return _loss(model, inputs, packed), predictions
+    finally:
+        watching.remove()
+
+
+def _repainted(images: Tensor, where: Tensor) -> Tensor:
+    """Other pixels, those of another image, where a patch mask is 1."""
+    places = resize_mask(where.to(images), images.shape[-2:])
+    return torch.where(places == 1, images.roll(1, dims=0), images)
+
+
+def _check_unseen_patches(model: nn.Module) -> None:
+    """Masked patches are for the loss alone, thrown ones for nothing."""
+    images, packed = _training_batch(model)
+    with _run_state(seed=0, iter=0):
+        partition = model.partition(images, packed)
+    # A strategy may look at the whole image, but not what is trained.
+    model.partition = lambda inputs, data_samples: partition
+    flags = partition.flags().unflatten(1, _grid(model))[:, None]
+    reconstructs = any('mask_token' in name
+                       for name, _ in model.named_parameters())
+    loss, predictions = _step(model, images, packed)
+    for name, flag in (('masked', 1), ('thrown', -1)):
+        if not (flags == flag).any():
+            continue
+        other, others = _step(
+            model, _repainted(images, flags == flag), packed)
+        if reconstructs:
+            for first, second in zip(predictions, others, strict=True):
+                require_close(second, first, f'with other pixels in {name} '
+                              'patches the prediction changes, so the encoder '
+                              'or decoder sees them', UNSEEN_TOLERANCE)
+        if reconstructs and name == 'masked':
+            require(other != loss, 'the loss does not change with the pixels '
+                    'of masked patches: are these the ones that are to be '
+                    'predicted?')
+        else:
+            require_close(other, loss, f'with other pixels in {name} patches '
+                          'the loss changes, so something sees them',
+                          UNSEEN_TOLERANCE)
+
+
+def _check_unseen_views(model: nn.Module) -> None:
+    """The query counts where it is visible, the key where it is masked."""
+    inputs, _ = _training_batch(model)
+    mask = inputs['mask']
+    # The same view twice: key and mask then share their places.
+    views = torch.eye(3, device=mask.device).expand(len(mask), 3, 3)
+    inputs |= dict(theta_query=views, theta_key=views, separable=True)
+
+    def loss_with(name: str, where: Tensor) -> Tensor:
+        return _step(model, inputs | {
+            name: _repainted(inputs[name], where)}, None)[0]
+
+    loss, _ = _step(model, inputs, None)
+    require_close(loss_with('query', mask), loss, 'with other pixels in '
+                  'masked patches of the query the loss changes, so the '
+                  'encoder sees them', UNSEEN_TOLERANCE)
+    require(loss_with('key', mask) != loss, 'the loss does not change with '
+            'the pixels of the key where the query is masked: are these the '
+            'ones that are to be predicted?')
+    # A target that is normalised per patch takes whole patches of the head.
+    size = inputs['key'].shape[-2:]
+    side = model.head.patch_size if getattr(model.head, 'norm_pix', 0) else 1
+    counted = resize_mask(max_pool2d(resize_mask(mask, size), side), size)
+    require_close(loss_with('key', 1 - counted), loss, 'with other pixels of '
+                  'the key where the query is visible the loss changes, so '
+                  'it counts them', UNSEEN_TOLERANCE)

@@ -14,8 +14,8 @@ from mmmedmask.functional.attention_masking import (
     TokenPartition,
     partition_tokens,
 )
-from mmmedmask.models.cmim import CMIMDataPreprocessor
-from mmmedmask.models.msmae import MSMAE
+from mmmedmask.models.cmim import CMIM, CMIMDataPreprocessor
+from mmmedmask.models.msmae import MSMAE, MSMAEClassifier
 from mmmedmask.models.msmae.attention import MASKINGS
 from mmmedmask.testing.backbone_contract import ContractError
 from mmmedmask.testing.masking_contract import check_masking_contract
@@ -25,6 +25,10 @@ SHIPPED = {
         masking=masking) for masking in MASKINGS},
     **{f'classifier, {masking}': lambda masking=masking: tiny_classifier(
         masking=masking) for masking in MASKINGS},
+    'MSMAE with normalised targets': lambda: tiny_pretraining(
+        head=dict(norm_pix=True)),
+    'MSMAE with dropout': lambda: tiny_pretraining(
+        backbone=dict(drop_rate=.2, drop_path_rate=.2)),
     'MSMAE that masks much': lambda: tiny_pretraining(
         mask_ratio=.85, throw_ratio=.1),
     'MSMAE that masks little': lambda: tiny_pretraining(
@@ -32,6 +36,9 @@ SHIPPED = {
     'MSMAE in a column': lambda: tiny_pretraining(
         backbone=dict(img_size=(48, 4))),
     'CMIM': tiny_model,
+    'CMIM with targets normalised in larger patches': lambda: tiny_model(
+        head=dict(norm_pix='channel', patch_size=32),
+        data_preprocessor=dict(mask_ratio=.2)),
     'CMIM in colour': lambda: tiny_model(
         data_preprocessor=dict(color=dict(brightness=.4))),
     'CMIM with views of the loader': lambda: tiny_model(
@@ -252,6 +259,40 @@ class NothingHidden(MSMAE):
         return dict(loss=latent.square().mean())
 
 
+class SeesAll(MSMAE):
+    """The encoder sees all patches, and passes the visible ones on."""
+
+    def loss(self, inputs, data_samples):
+        partition = self.partition(inputs, data_samples)
+        whole, = self.backbone(inputs)
+        ids = torch.nn.functional.pad(partition.visible + 1, (1, 0))
+        latent = whole.gather(1, ids[..., None].expand(
+            -1, -1, whole.shape[2]))
+        return dict(loss=self.head.reconstruction_loss(
+            self.neck(latent, partition), inputs, partition.masked))
+
+
+class SeesThrown(MSMAE):
+    """The encoder sees the thrown patches, too."""
+
+    def loss(self, inputs, data_samples):
+        partition = self.partition(inputs, data_samples)
+        latent, = self.backbone(inputs, torch.cat(
+            [partition.visible, partition.thrown], dim=1))
+        return dict(loss=self.head.reconstruction_loss(self.neck(
+            latent[:, :1 + partition.visible.shape[1]], partition),
+            inputs, partition.masked))
+
+
+class VisiblePatchesScored(MSMAE):
+    def loss(self, inputs, data_samples):
+        partition = self.partition(inputs, data_samples)
+        latent, = self.backbone(inputs, partition.visible)
+        prediction = self.neck(latent, partition).mean(dim=1)
+        target = self.head.target(inputs, partition.visible).mean(dim=1)
+        return dict(loss=(prediction - target).square().mean())
+
+
 @pytest.mark.parametrize(('kind', 'message'), [
     (Inverted, '6 of 24 patches of sample 7 are masked, but the ratios say '
      '18. That many should be visible: is the mask inverted'),
@@ -278,10 +319,27 @@ class NothingHidden(MSMAE):
     (NegativeMaps, 'maps have to be finite and at least 0, the least is -'),
     (MapsOfTheBatch, 'the attention map of sample 7 alone'),
     (LongMaps, 'kept as float16, which does not hold'),
-    (NothingHidden, 'no gradient reaches neck.mask_token')])
+    (NothingHidden, 'no gradient reaches neck.mask_token'),
+    (SeesAll, 'with other pixels in masked patches the prediction changes'),
+    (SeesThrown, 'with other pixels in thrown patches the prediction changes'),
+    (VisiblePatchesScored, 'does not change with the pixels of masked')])
 def test_broken_strategies(kind, message):
     with pytest.raises(ContractError, match=message):
         check_masking_contract(remade(tiny_pretraining(), kind))
+
+
+class ClassifierSeesAll(MSMAEClassifier):
+    def loss(self, inputs, data_samples):
+        self.partition(inputs, data_samples)
+        return self.head.loss(self._features(inputs, None), data_samples)
+
+
+@pytest.mark.parametrize('masking', MASKINGS)
+def test_a_classifier_that_sees_what_is_left_out(masking):
+    with pytest.raises(ContractError, match='with other pixels in masked '
+                       'patches the loss changes, so something sees them'):
+        check_masking_contract(remade(tiny_classifier(masking=masking),
+                                      ClassifierSeesAll))
 
 
 class AnyIndex(Drawn):
@@ -354,6 +412,35 @@ def test_broken_masks_of_views(kind, message):
     remade(model.data_preprocessor, kind)
     with pytest.raises(ContractError, match=message):
         check_masking_contract(model)
+
+
+class LeakCMIM(CMIM):
+    """The encoder sees the whole query; the mask is for the loss alone."""
+
+    def encode(self, images, mask):
+        whole = super().encode(images, torch.zeros_like(mask))
+        masked = super().encode(images, mask)
+        return tuple(one + 1e-3 * other
+                     for one, other in zip(whole, masked, strict=True))
+
+
+class VisibleScored(CMIM):
+    def target_weight(self, inputs, theta):
+        return 1 - super().target_weight(inputs, theta)
+
+
+class AllScored(CMIM):
+    def target_weight(self, inputs, theta):
+        return torch.ones_like(super().target_weight(inputs, theta))
+
+
+@pytest.mark.parametrize(('kind', 'message'), [
+    (LeakCMIM, 'with other pixels in masked patches of the query the loss'),
+    (VisibleScored, 'does not change with the pixels of the key where the'),
+    (AllScored, 'with other pixels of the key where the query is visible')])
+def test_broken_losses_of_views(kind, message):
+    with pytest.raises(ContractError, match=message):
+        check_masking_contract(remade(tiny_model(), kind))
 
 
 def test_what_is_no_model_that_masks():
