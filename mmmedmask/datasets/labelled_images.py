@@ -92,9 +92,10 @@ class LabelledImages(ImageFileDataset):
         self._metainfo['classes'] = classes
         rows = read_split_file(self.split_file, self.root, classes)
         self._compare_parts(rows)
-        check_files(self.split_file, (
-            self.root / row[name] for row in rows for name in ('path', 'mask')
-            if row[name]))
+        if self.on_error == 'raise':
+            check_files(self.split_file, (
+                self.root / row[name] for row in rows
+                for name in ('path', 'mask') if row[name]))
         return [{'img_path': str(self.root / row['path']),
                  'gt_label': classes.index(row['label']),
                  'group': row['group'],

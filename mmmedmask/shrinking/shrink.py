@@ -69,6 +69,7 @@ def shrink_config(cfg: Config, work_dir: str | Path,
         if kind_of(hook) == 'LossFloorsHook' and hook.get('held_out'):
             # Other splits are drawn, other folders are not.
             hook['held_out'].pop('data_root', None)
+            hook['held_out'] = hook['held_out'] or None
             hook.update(num_fit=drawn_data.BATCH_SIZE,
                         num_held_out=drawn_data.BATCH_SIZE)
         if kind_of(hook) == 'ProbeHook' and not hook.get('bags'):

@@ -122,7 +122,7 @@ def test_a_full_sampler_takes_all_that_it_may():
 
 
 @pytest.mark.parametrize(('recipe', 'parts'), [
-    ('gimp_crc5_bags', ["'data/crc5-bags", 'known are NCT', "'busi'"]),
+    ('bags_crc5', ["'data/crc5-bags", 'known are NCT', "'busi'"]),
     ('cmim_tabel1', ["'cmim_tabel1'", 'Did you mean cmim_table1'])])
 def test_names_what_is_not_known(tmp_path, recipe, parts):
     printed = call(TOOL, '--out', tmp_path, '--recipes', recipe, status=2)

@@ -84,7 +84,8 @@ class _Checker:
                     self.report.add_notice(
                         'missing_class', file, detail=', '.join(missing))
                 written = LabelledImages(
-                    str(out), part, f'splits/{name}', serialize_data=False)
+                    str(out), part, f'splits/{name}', serialize_data=False,
+                    on_error='skip')
                 read = [(sample['img_path'], self.classes[sample['gt_label']],
                          sample['group']) for sample in map(
                              written.get_data_info, range(len(written)))]
