@@ -4,7 +4,8 @@ From whole slides a cohort of hundreds is remembered patient by patient: all
 triplets are satisfied, and slides of others are not told apart.
 """
 
-_base_ = './gimp_no-mpm_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc.py'
+_base_ = (
+    './gimp_no-mpm_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc.py')
 
 # ========================= Frequently modified =========================
 max_patches = 2000

@@ -1,6 +1,7 @@
-"""No pre-training, and some patches of each slide, other ones in each epoch."""
+"""No pre-training; some patches of each slide, other ones in each epoch."""
 
-_base_ = './gimp_scratch_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc.py'
+_base_ = (
+    './gimp_scratch_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc.py')
 
 # ========================= Frequently modified =========================
 max_patches = 2000

@@ -1,9 +1,8 @@
 """Some patches of each slide in both stages, other ones in each epoch."""
 
-_base_ = [
+_base_ = (
     './gimp_no-mpm-subsample_groupmsa-nystrom_1xb8-coslr-70e-finetune_'
-    'tcga-nsclc.py',
-]
+    'tcga-nsclc.py')
 
 # ========================= Frequently modified =========================
 max_patches = 2000
