@@ -159,7 +159,9 @@ def read_split(path: str | Path,
     Names may be those of patients or of slides; the columns hold names, or
     True and False for the names in the first column. Slides of one patient
     in different splits are an error, as are a name that is there twice, and
-    one that differs from a patient's in case, blanks or signs alone.
+    one that differs from a patient's in case, blanks or signs alone. Where
+    all names are patients of the cohort, none is looked up among the slides;
+    else a patient's that is a slide of another one is an error.
 
     Gives the split of each patient that it names, and notes: on names that
     are not in the cohort and patients that are in no split.
@@ -177,20 +179,29 @@ def read_split(path: str | Path,
     for place, name in enumerate(table.names):
         if place or nearest_names(name, SPLITS):
             check_cell(str(path), 'the name of a column', name, SPLITS)
-    owner = {case.case_id: case.case_id for case in cases}
-    for case in cases:
-        owner.update({slide.slide_id: case.case_id for slide in case.slides})
-    spelled = {bare_name(name): name for name in owner}
+    names_of = {split: _names(table, split) for split in columns}
+    ids = {case.case_id: case.case_id for case in cases}
+    slides = {slide.slide_id: case.case_id for case in cases
+              for slide in case.slides}
+    if set().union(*names_of.values()) <= set(ids):
+        # Our own files name patients: a slide may be called as one of them.
+        slides = {}
+    spelled = {bare_name(name): name for name in (*slides, *ids)}
     split_of: dict[str, str] = {}
     unknown = []
-    for split in columns:
-        names = _names(table, split)
+    for split, names in names_of.items():
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise ValueError(f'{path} has {len(twice)} names twice in '
                              f'{split}: {shown(twice)}')
         for name in names:
-            case = owner.get(name) or owner.get(slide_name(name))
+            by_slide = slides.get(name) or slides.get(slide_name(name))
+            case = ids.get(name) or by_slide or ids.get(slide_name(name))
+            if by_slide not in (None, case):
+                raise ValueError(
+                    f'{path}: {name} in {split} is the case {case} and a '
+                    f'slide of the case {by_slide}: name cases alone, which '
+                    'the cohort has')
             if case is None and bare_name(slide_name(name)) in spelled:
                 raise ValueError(
                     f'{path}: {name} is in {split}, the cohort calls it '

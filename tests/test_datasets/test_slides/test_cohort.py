@@ -137,6 +137,16 @@ class TestReadSplit:
         with pytest.raises(ValueError, match=message):
             read_split(write(tmp_path / 'a.csv', *lines), COHORT)
 
+    def test_slides_called_as_other_patients(self, tmp_path):
+        cohort = [Case('1', 'x', (Slide('2'), Slide('9'))),
+                  Case('2', 'y', (Slide('1'), ))]
+        path = write(tmp_path / 'a.csv', 'train,val', '1,2')
+        assert read_split(path, cohort)[0] == {'1': 'train', '2': 'val'}
+        write(path, 'train,val', '9,2')
+        with pytest.raises(ValueError, match='2 in val is the case 2 and a '
+                           'slide of the case 1'):
+            read_split(path, cohort)
+
 
 class TestDrawFolds:
     def test_shares_and_classes(self):
