@@ -31,13 +31,14 @@ _GENE_COLUMNS = ('gene_id', 'gene_name', 'gene_type', 'gene_symbol', 'gene',
                  'description', 'chr', 'chromosome', 'start', 'end', 'strand',
                  'length')
 _SYMBOL_COLUMNS = ('gene_name', 'gene_symbol', 'symbol', 'hugo_symbol', 'gene')
+# Columns that name the samples, in the order of preference; the others may
+# be above genes in rows, too.
+_ROW_COLUMNS = ('rna_id', 'sample_id', 'case_id')
+_SAMPLE_COLUMNS = (*_ROW_COLUMNS, 'sample', 'patient_id', 'patient', 'case')
 # Columns beside the genes where samples are rows, in lower case.
-_CASE_COLUMNS = ('case_id', 'slide_id', 'sample_id', 'sample', 'patient',
-                 'patient_id', 'case', 'rna_id', 'label', 'split', 'site',
+_CASE_COLUMNS = (*_SAMPLE_COLUMNS, 'slide_id', 'label', 'split', 'site',
                  'age', 'sex', 'is_female', 'survival_months', 'censorship',
                  'oncotree_code', 'train', 'event', 'stage')
-# Columns that name the samples, in the order of preference.
-_ROW_COLUMNS = ('rna_id', 'sample_id', 'case_id')
 
 
 @dataclass
@@ -101,18 +102,26 @@ class _Matrix:
             raise ValueError(f'{path} has {len(self.names)} columns, which '
                              'is not a table of expression')
         self.first = 0
-        if self.names[0] in ('', 'Unnamed: 0', 'index'):
-            cells = self.table.text(0)
-            start = int(cells[0]) if cells[0].isdigit() else 0
-            if cells == [str(start + row) for row in range(len(cells))]:
-                self.first = 1
-                self.notes.append(
-                    'left out the first column, which numbers the rows')
         self.lower = [name.lower() for name in self.names]
-        self.places = range(self.first, len(self.names))
         # Places of the columns that hold text.
-        self.text = [place for place in self.places
+        self.text = [place for place in range(len(self.names))
                      if not self.table.is_numeric(place)]
+        if self._numbers_the_rows():
+            self.first = 1
+            self.notes.append(
+                'left out the first column, which numbers the rows')
+        self.places = range(self.first, len(self.names))
+
+    def _numbers_the_rows(self) -> bool:
+        """Whether the first column counts, and another has the names."""
+        if self.names[0] not in ('', 'Unnamed: 0', 'index'):
+            return False
+        cells = self.table.text(0)
+        start = int(cells[0]) if cells[0].isdigit() else 0
+        named = set(self.lower) & {*_SAMPLE_COLUMNS, *_GENE_COLUMNS}
+        # Without other names these numbers are those of patients.
+        return bool(self.text or named) and cells == [
+            str(start + row) for row in range(len(cells))]
 
     def find_genes(self) -> str:
         """Tell from names whether genes are in rows or in columns."""
@@ -186,7 +195,7 @@ class _Matrix:
 
     def genes_in_columns(self, asked: Collection[str] = ()) -> RawExpression:
         """Read a table with a sample per row."""
-        case = next((self.lower.index(name) for name in _ROW_COLUMNS
+        case = next((self.lower.index(name) for name in _SAMPLE_COLUMNS
                      if name in self.lower), (*self.text, self.first)[0])
         others = _but(self.places, [case])
         names = self._named(others)

@@ -182,6 +182,16 @@ class TestLayouts:
         with pytest.raises(ValueError, match='columns comment hold text'):
             read(path)
 
+    def test_patients_that_are_numbers(self, tmp_path):
+        """They are left out only if another column names the samples."""
+        values = np.array([[3, 5.5], [1, 2], [2, 9]], np.float32)
+        path = write_matrix(tmp_path / 'x.tsv', values, GENES[:2], '123',
+                            across='genes')
+        check(read(path), values, GENES[:2], '123')
+        path.write_text('\tENSG00000000003\tpatient\n1\t5.5\t3\n2\t2\t1\n')
+        loaded = read(path, genes_in='columns')
+        check(loaded, [[5.5], [2]], ['ENSG00000000003'], '31')
+
     def test_porpoise(self, tmp_path):
         zscores = np.array([[0.5, -1], [0.5, -1], [2, 0.25]], np.float32)
         frame = pd.DataFrame({
