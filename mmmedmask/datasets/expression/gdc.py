@@ -16,6 +16,7 @@ from mmmedmask.datasets.expression.gene_names import (
     shown,
 )
 from mmmedmask.datasets.expression.matrix import RawExpression
+from mmmedmask.datasets.expression.samples import check_files_differ
 from mmmedmask.datasets.expression.units import unit_in_name
 from mmmedmask.util.table_files import read_bytes, read_table
 
@@ -48,6 +49,7 @@ def read_gdc_folder(folder: Path, unit: str | None, id_type: str | None,
         notes.append(note)
         files = {sample: file for sample, file in files.items()
                  if file is not None}
+    check_files_differ(files)
     first, *others = files.values()
     genes, row, unit_hint = _parse(first, unit, id_type)
     values = [row]

@@ -9,6 +9,7 @@ import torch
 from mmmedmask.datasets.expression.gdc import read_gdc_folder
 from mmmedmask.datasets.expression.gene_names import read_gene_list
 from mmmedmask.datasets.expression.matrix import RawExpression, read_matrix
+from mmmedmask.datasets.expression.samples import check_files_differ
 from mmmedmask.util.checks import check_shape
 from mmmedmask.util.table_files import read_list_file
 
@@ -79,6 +80,7 @@ def _listed(path: Path, what: str, listed: str | Path | None,
 def _read_vectors(files: Sequence[Path],
                   gene_list: str | Path | None) -> RawExpression:
     """Read a folder with a vector per case."""
+    check_files_differ({file.name: file for file in files})
     vectors = []
     for file in files:
         vector = np.squeeze(_load_array(file))

@@ -7,6 +7,7 @@ the patient, the next two digits the kind of sample (01 is a primary tumour).
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mmmedmask.datasets.expression.gene_names import shown
 
@@ -39,6 +40,9 @@ def match_samples(
     Else names are read as TCGA barcodes: samples of the patient (or those that
     begin with the wanted barcode), of primary tumours unless the wanted name
     tells another type; the first by name if there are several.
+
+    A ValueError if two patients get one sample: it would count twice, or be
+    in two splits.
     """
     rows = {sample: row for row, sample in enumerate(sample_ids)}
     of_sheet: dict[str, list[str]] = {}
@@ -65,6 +69,13 @@ def match_samples(
             others.append(f'{case}: {known[0]}')
         else:
             absent.append(case)
+    owner: dict[int, str] = {}
+    for case, row in row_of.items():
+        if owner.setdefault(row, case) != case:
+            raise ValueError(
+                f'the cases {owner[row]} and {case} share the sample '
+                f'{sample_ids[row]}: each needs one of its own, name it by '
+                'rna_id')
     notes = []
     for cases, what in (
         (several, 'cases have several samples, the first was taken'),
@@ -80,6 +91,17 @@ def _fits(sample: str, name: str) -> bool:
     if tcga_case(name) != name:
         return sample.startswith(name)
     return _BARCODE.match(sample)[2] in (None, _PRIMARY_TUMOUR)
+
+
+def check_files_differ(files: Mapping[str, Path]) -> None:
+    """Refuse one file for two samples, by a link too."""
+    owner: dict[tuple[int, int], str] = {}
+    for sample, file in files.items():
+        state = file.stat()
+        other = owner.setdefault((state.st_dev, state.st_ino), sample)
+        if other != sample:
+            raise ValueError(f'the samples {other} and {sample} share the '
+                             f'file {file}: each needs one of its own')
 
 
 def check_different(sample_ids: Sequence[str], source: str) -> None:

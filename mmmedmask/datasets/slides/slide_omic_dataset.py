@@ -16,6 +16,7 @@ from mmmedmask.datasets.expression.gene_names import (
     read_gene_list,
     shown,
 )
+from mmmedmask.datasets.expression.samples import match_samples
 from mmmedmask.datasets.expression.table import (
     MAX_MISSING,
     ExpressionTable,
@@ -199,7 +200,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         if has_slides:
             self._check_files_are_apart(cohort, folder)
         cases = self._split_cases(cohort)
-        rows = self._load_genes(cases) if 'genes' in self.modalities else {}
+        rows = self._load_genes(cohort, cases) if (
+            'genes' in self.modalities) else {}
         slides = self._find_slides(cases, folder) if has_slides else {}
         cases = [case for case in cases if self._is_kept(case, rows, slides)]
         if not cases:
@@ -279,9 +281,15 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                              f'are {dict(Counter(split_of.values()))}')
         return kept
 
-    def _load_genes(self, cases: Sequence[Case]) -> dict[str, int]:
-        """Load the expression, and return the table's row of each case."""
+    def _load_genes(self, cohort: Sequence[Case],
+                    cases: Sequence[Case]) -> dict[str, int]:
+        """Load the expression, and return the table's row of each case.
+
+        Those of all splits are looked up, so that no two share a sample.
+        """
         table = _load_table(*_table_key(self.expression_source, self._path))
+        wanted = {case.case_id: case.rna_id for case in cohort}
+        match_samples(table.case_ids, wanted, table.patients)
         of_cases = table.for_cases(
             {case.case_id: case.rna_id for case in cases})
         genes = table.gene_ids

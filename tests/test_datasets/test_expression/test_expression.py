@@ -319,6 +319,11 @@ class TestLayouts:
         loaded = load_expression(tmp_path)
         check(loaded, FPKM[:3], GENES, SAMPLES[:3])
         assert noted(loaded, '1 samples have several files')
+        sheet.write_text(text.replace('id-3', 'id-2').replace(
+            'file-3', 'file-2'))
+        with pytest.raises(ValueError, match=f'samples {SAMPLES[2]} and '
+                           f'{SAMPLES[3]} share the file .*file-2'):
+            load_expression(tmp_path)
         # Files of two units.
         path = tmp_path / 'id-3' / 'file-3.FPKM.txt.gz'
         path.rename(path.with_name('file-3.FPKM-UQ.txt.gz'))

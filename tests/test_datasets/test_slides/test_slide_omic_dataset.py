@@ -307,6 +307,15 @@ class TestMissing:
         assert np.array_equal(all_of(dataset, 'expression'), cohort.fpkm[1:])
         assert dataset.get_data_info(2)['rna_id'] == 'other'
 
+    def test_one_sample_of_two_patients(self, cohort):
+        """Though they are in different splits."""
+        cohort.write_csv([('p1', 's1', 'LUAD', 'train', 'p2'),
+                          ('p2', 's2', 'LUSC', 'test', '')],
+                         'case_id,slide_id,label,split,rna_id')
+        with pytest.raises(ValueError, match='the cases p1 and p2 share the '
+                           'sample p2'):
+            cohort.build()
+
     def test_bad_features(self, cohort):
         with pytest.raises(SlideFeatureError, match='expected 1024'):
             cohort.build(dims=1024)
