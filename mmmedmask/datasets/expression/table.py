@@ -1,5 +1,6 @@
 """Tables of gene expression, aligned by the names of genes and samples."""
 
+import itertools
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from mmmedmask.util.checks import (
     check_range,
     check_shape,
 )
+from mmmedmask.util.table_files import read_list_file
 
 MAX_MISSING = 0.1
 """Largest share of genes that may be missing, unless told otherwise."""
@@ -196,7 +198,7 @@ class ExpressionTable:
 
 def load_expression(
         path: str | Path | Sequence[str | Path], unit: str | None = None,
-        convert: str | None = None, log2_offset: float = 1.0,
+        convert: str | None = None, log2_offset: float | None = None,
         id_type: str | None = None, genes_in: str | None = None,
         duplicates: str = 'error', sample_sheet: str | Path | None = None,
         missing_files: str = 'raise', gene_list: str | Path | None = None,
@@ -226,17 +228,20 @@ def load_expression(
             None lets the columns of the file, its name and its values tell,
             or is an error. STAR's files hold several: ``unit`` chooses.
         convert: Unit to convert to; None leaves it.
-        log2_offset: What was added before the logarithm, for ``log2_...``.
+        log2_offset: What was added before the logarithm, for ``log2_...``;
+            None takes 1, or what a saved table tells.
         id_type: ``'ensembl'`` or ``'symbol'``, for files with both; None
             takes Ensembl ids if there are any.
         genes_in: ``'rows'`` or ``'columns'``; None lets the names tell.
-        duplicates: ``'error'``, or ``'mean'`` of all columns of a gene.
+        duplicates: ``'error'``, or ``'mean'`` of all columns of a gene
+            that have a value.
         sample_sheet: The GDC's sample sheet; None takes the only
             ``gdc_sample_sheet*.tsv`` in the folder.
         missing_files: What to do where the sample sheet names files that
             are not there: ``'raise'``, or ``'report'`` in the notes.
         gene_list: Text file with a gene per line: for ``.pt`` and ``.npy``
-            the columns, else the genes to take, whatever they are called.
+            the columns, else the genes to take, whatever they are called (of
+            folders of the GDC and ``.npz`` after they were converted).
         case_list: The same of the cases of a ``.pt`` or ``.npy`` matrix.
 
     Raises:
@@ -265,7 +270,11 @@ def load_expression(
         if unit not in (None, table.unit):
             raise ValueError(f'{path} holds {table.unit}, got unit={unit!r}; '
                              'convert= converts')
+        if log2_offset not in (None, table.log2_offset):
+            raise ValueError(f'{path} has log2_offset {table.log2_offset:g}, '
+                             f'got log2_offset={log2_offset:g}')
     else:
+        log2_offset = 1.0 if log2_offset is None else log2_offset
         raw = read_expression_files(path, unit, id_type, genes_in,
                                     sample_sheet, missing_files, gene_list,
                                     case_list)
@@ -281,7 +290,23 @@ def load_expression(
         table = ExpressionTable(values, tuple(raw.case_ids), tuple(genes),
                                 unit, str(path), offset, (*raw.notes, *notes),
                                 tuple(raw.patients))
-    return table if convert is None else table.convert(convert)
+    if convert is not None:
+        table = table.convert(convert)
+    # Last, as CPM are of all genes. Matrices and arrays have no others.
+    return table if gene_list is None else _take_genes(table, gene_list)
+
+
+def _take_genes(table: ExpressionTable,
+                gene_list: str | Path) -> ExpressionTable:
+    asked = GeneNames(read_list_file(gene_list), str(gene_list)).gene_ids
+    kept = np.isin(table.gene_ids, asked)
+    if not kept.any():
+        raise ValueError(f'{table.source} has no gene of {gene_list}, which '
+                         f'names {shown(asked)}')
+    genes = tuple(itertools.compress(table.gene_ids, kept))
+    note = f'left out {(~kept).sum()} genes that are not in gene_list'
+    return replace(table, values=table.values[:, kept], gene_ids=genes,
+                   notes=(*table.notes, *([] if kept.all() else [note])))
 
 
 def join_tables(tables: Sequence[ExpressionTable],
@@ -350,7 +375,11 @@ def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
                 f"{shown(list(twice))}; duplicates='mean' takes their mean")
         values = values.copy()
         for places in twice.values():
-            values[:, places[0]] = values[:, places].mean(axis=1)
+            known = ~np.isnan(values[:, places])
+            # 0 / 0 is NaN: no column of the gene has a value.
+            with np.errstate(invalid='ignore'):
+                values[:, places[0]] = np.nansum(
+                    values[:, places], axis=1) / known.sum(axis=1)
         later = {place for places in twice.values() for place in places[1:]}
         kept = [place for place in range(len(gene_ids)) if place not in later]
         values = values[:, kept]

@@ -314,6 +314,9 @@ class TestLayouts:
     def test_sheet_and_files_that_do_not_agree(self, tmp_path):
         sheet = write_htseq_folder(tmp_path, SAMPLES, GENES, FPKM)
         text = sheet.read_text()
+        (tmp_path / 'genes.txt').write_text('\n'.join(GENES[:3]))
+        check(load_expression(tmp_path, gene_list=tmp_path / 'genes.txt'),
+              FPKM[:, :3], GENES[:3])
         # Several files of a sample.
         sheet.write_text(text.replace(SAMPLES[3], SAMPLES[2]))
         loaded = load_expression(tmp_path)
@@ -427,6 +430,15 @@ class TestLayouts:
         assert (loaded.unit, loaded.log2_offset) == ('log2_tpm', 0.5)
         with pytest.raises(ValueError, match='holds log2_tpm'):
             read(tmp_path / 'x.npz')
+        with pytest.raises(ValueError, match='0.5, got log2_offset=1$'):
+            load_expression(tmp_path / 'x.npz', log2_offset=1)
+        genes = tmp_path / 'genes.txt'
+        genes.write_text('\n'.join(GENES[5:2:-1]))
+        check(load_expression(tmp_path / 'x.npz', gene_list=genes),
+              FPKM[:, 3:6], GENES[3:6])
+        genes.write_text('TP53')
+        with pytest.raises(ValueError, match='genes.txt, which names TP53'):
+            load_expression(tmp_path / 'x.npz', gene_list=genes)
 
     def test_several_files(self, tmp_path):
         first = write_matrix(tmp_path / 'a_fpkm.tsv', FPKM[:2], GENES,
@@ -462,6 +474,12 @@ class TestLayouts:
         assert merged.gene_ids == tuple(GENES[:-1])
         assert np.allclose(merged.values[:, 0], (FPKM[:, 0] + FPKM[:, -1]) / 2)
         assert np.array_equal(merged.values[:, 1:], FPKM[:, 1:-1])
+        values = FPKM.copy()
+        values[0, 0] = values[1, [0, -1]] = np.nan
+        write_matrix(path, values, names, SAMPLES)
+        merged = read(path, duplicates='mean').values[:, 0]
+        assert merged[0] == FPKM[0, -1]
+        assert np.isnan(merged).tolist() == [False, True, False, False]
         path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES,
                             [*SAMPLES[:3], SAMPLES[0]])
         with pytest.raises(ValueError, match='1 samples more than once: '
