@@ -55,7 +55,7 @@ class SlideOmicDataset(BaseDataset):
     ``gt_label``, ``rna_id``, ``survival_months``, ``censorship``,
     ``expression`` (float32 (G, ), NaN where missing; None without) and
     ``feature_cache``. What is not known is None. Slides without a patch are
-    left out, with a note in the log.
+    left out, with a warning in the log, if their patient has others.
 
     Args:
         ann_file: The cohort csv, see :func:`~mmmedmask.datasets.slides.\
@@ -77,7 +77,8 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
         gene_list: The genes that the model expects, in order: a list, or a
             text file with one per line. None takes those of the table.
         max_missing: Largest share of these genes that may be missing.
-        missing_slides: What to do with patients of whom slides are missing:
+        missing_slides: What to do with patients of whom slides are missing,
+            or who have files of them but none with a patch:
             ``'raise'`` stops. ``'drop'`` leaves a patient out if none is
             there, ``'keep'`` keeps it without patches; both go on with the
             slides that are there and report all.
@@ -338,7 +339,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                      folder: FeatureFolder | None) -> dict[str, list[dict]]:
         """Find the slides with patches of each case that has some."""
         slides: dict[str, list[dict]] = {}
-        absent, empty, first = [], [], None
+        absent, first = [], None
+        empty: dict[str, str] = {}
         for case in cases:
             if not case.slides:
                 absent.append(f'{case.case_id} (no slide in the csv)')
@@ -362,9 +364,15 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                 if facts['num_patches']:
                     slides.setdefault(case.case_id, []).append(facts)
                 else:
-                    empty.append(slide.slide_id)
+                    empty[slide.slide_id] = case.case_id
+        beside = [name for name, case in empty.items() if case in slides]
+        if beside:
+            self._note(f'{len(beside)} slides have no patch, left out beside '
+                       f'others of their cases: {shown(beside)}',
+                       logging.WARNING)
+        alone = [name for name, case in empty.items() if case not in slides]
         for names, what in ((absent, 'slides have no file of features'),
-                            (empty, 'slides have no patch')):
+                            (alone, 'slides have no patch')):
             if names:
                 self._apply('slides', f'{len(names)} {what}: {shown(names)}'
                             + _hint(folder, names))

@@ -225,14 +225,19 @@ class TestMissing:
         assert len(inputs['genes']) == 40
 
     def test_empty_slide(self, cohort, log_lines):
-        write_features(cohort.root / 'features/s2.h5', 'trident-h5',
-                       *draw_bag(0, DIMS))
-        with pytest.raises(ValueError, match='1 slides have no patch: s2'):
+        """It is left out; a patient with no other one has none."""
+        for slide in ('s2', 's3'):
+            write_features(cohort.root / f'features/{slide}.h5', 'trident-h5',
+                           *draw_bag(0, DIMS))
+        with pytest.raises(ValueError, match='1 slides have no patch: s3; '
+                           'missing_slides='):
             cohort.build()
-        for policy in ('drop', 'keep'):
-            dataset = cohort.build(missing_slides=policy)
-            assert dataset.get_data_info(0)['slide_lengths'] == [50]
-        assert logged(log_lines, '1 slides have no patch: s2')
+        assert logged(log_lines, '1 slides have no patch, left out beside '
+                      'others of their cases: s2')
+        assert all_of(cohort.build(missing_slides='drop'),
+                      'slide_lengths') == [[50], [70]]
+        assert all_of(cohort.build(missing_slides='keep'),
+                      'slide_lengths') == [[50], [], [70]]
 
     def test_case_without_slide_in_the_csv(self, cohort):
         cohort.write_csv([*CASES, ('p5', '', 'LUAD', 'train')])
