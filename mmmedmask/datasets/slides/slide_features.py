@@ -26,6 +26,8 @@ _GAP = 32
 _BAD_ROWS_SHOWN = 5
 _ROWS_AT_A_TIME = 4096
 _FP16_MAX = float(np.finfo(np.float16).max)
+# Below it fp16 has fewer digits, and none in the end.
+_FP16_TINY = float(np.finfo(np.float16).tiny)
 _DEAD_SECONDS = 3600
 
 
@@ -284,6 +286,15 @@ def _write_fp16(place: Path, file: FeatureFile) -> None:
                 raise SlideFeatureError(
                     f'{file.path} has a feature of {largest:g}, fp16 ends at '
                     f'{_FP16_MAX:g}: it cannot be cached, leave out cache_dir')
+            # Single ones are small in any file, whole patches are not.
+            largest = rows.abs().amax(1)
+            small = largest[(largest > 0) & (largest < _FP16_TINY)]
+            if len(small):
+                raise SlideFeatureError(
+                    f'{file.path} has a patch with no feature above '
+                    f'{float(small[0]):g}, fp16 is exact from '
+                    f'{_FP16_TINY:g} on: it cannot be cached, leave out '
+                    'cache_dir')
             stream.write(rows.numpy().astype('<f2').tobytes())
 
 

@@ -425,9 +425,10 @@ class TestCache:
         assert slide.coords.shape == (50, 2)
 
     @pytest.mark.parametrize(('value', 'message', 'copies'), [
-        (70000, '70000.*leave out', 0), (np.nan, 'rows 3$', 1)])
+        (70000, '70000.*leave out', 0), (-1e-8, '1e-08.*leave out', 0),
+        (np.nan, 'rows 3$', 1)])
     def test_bad_values(self, tmp_path, value, message, copies):
-        """Too large ones leave no copy, NaN is refused from it too."""
+        """Too large or small ones leave no copy, NaN is refused from it."""
         features = np.zeros((4, 2), np.float32)
         features[3, 1] = value
         path = write_features(tmp_path / 'a', 'npy', features)
