@@ -442,8 +442,13 @@ def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:
     for key in _PATH_KEYS:
         if source.get(key) is not None:
             source[key] = str(resolve(source[key]))
-    stamp = tuple((path.stat().st_mtime_ns, path.stat().st_size)
-                  for path in map(Path, source['path']) if path.exists())
+    named = [*source['path'], *(source[key] for key in _PATH_KEYS
+                                if source.get(key) is not None)]
+    # A folder does not change when a file in it does.
+    files = [file for path in map(Path, named)
+             for file in (path, *sorted(path.rglob('*')))]
+    stamp = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size)
+                  for file in files if file.exists())
     return json.dumps(source, sort_keys=True), stamp
 
 

@@ -335,6 +335,22 @@ class TestMissing:
         cohort.write_genes(['p1', 'p2', 'p3', 'p4'], cohort.fpkm + 1)
         row = cohort.build().get_data_info(0)['expression']
         assert np.allclose(row, cohort.fpkm[0] + 1)
+        cohort.write_genes(['p1', 'p2', 'p3', 'p4'], cohort.fpkm, name='r.tsv')
+        listed = cohort.root / 'genes.txt'
+        for genes in (GENES[:3], GENES[:2]):
+            listed.write_text('\n'.join(genes))
+            assert cohort.build(expression=dict(
+                path='r.tsv', unit='fpkm', gene_list='genes.txt')
+                ).gene_ids == tuple(genes)
+        rows = cohort.root / 'rows'
+        rows.mkdir()
+        for value in (1.5, 2.5):
+            for case in ('p1', 'p2', 'p3'):
+                np.save(rows / f'{case}.npy', np.full(2, value, np.float32))
+            row = cohort.build(expression=dict(
+                path='rows', unit='fpkm', gene_list='genes.txt')
+                ).get_data_info(0)['expression']
+            assert row.tolist() == [value, value]
         write_features(cohort.root / 'features/s3.h5', 'clam-h5',
                        *draw_bag(8, DIMS))
         with pytest.raises(ValueError, match='has 8 patches, it had 9'):
