@@ -16,10 +16,14 @@ from mmmedmask.experiments.config_content import (
 def find_folds(folder: str | Path,
                select: list[int] | None = None) -> dict[int, Path]:
     """Find ``splits_0.csv`` and so on in a folder, all or the wanted ones."""
-    numbers = {path: path.stem.removeprefix('splits_')
-               for path in Path(folder).glob('splits_*.csv')}
-    folds = {int(number): path.resolve()
-             for path, number in numbers.items() if number.isdigit()}
+    folds: dict[int, Path] = {}
+    for path in sorted(Path(folder).glob('splits_*.csv')):
+        number = path.stem.removeprefix('splits_')
+        if number.isascii() and number.isdigit():
+            other = folds.setdefault(int(number), path)
+            if other != path:
+                raise ValueError(f'{folder} has {other.name} and {path.name}: '
+                                 f'one of them can be fold {int(number)}')
     if not folds:
         raise FileNotFoundError(
             f'{folder} has no splits_0.csv, splits_1.csv, ...: draw folds, '
@@ -28,7 +32,7 @@ def find_folds(folder: str | Path,
     if unknown:
         raise ValueError(f'the folds {unknown} are not among those of '
                          f'{folder}, which are {sorted(folds)}')
-    return {fold: folds[fold] for fold in sorted(select or folds)}
+    return {fold: folds[fold].resolve() for fold in sorted(select or folds)}
 
 
 def fold_options(config: Config, split_file: str | Path) -> dict[str, str]:

@@ -68,6 +68,15 @@ def split_of(path):
             for name in ('train', 'val', 'test')}
 
 
+def test_names_of_folds(tmp_path):
+    for name in ('splits_0', 'splits_01', 'splits_\u00b2', 'splits_all'):
+        (tmp_path / f'{name}.csv').touch()
+    assert list(find_folds(tmp_path)) == [0, 1]
+    (tmp_path / 'splits_00.csv').touch()
+    with pytest.raises(ValueError, match='has splits_0.csv and splits_00.csv'):
+        find_folds(tmp_path)
+
+
 @pytest.mark.slow
 def test_stages_of_a_fold(drawn, stages, tmp_path, monkeypatch):
     folds = find_folds(drawn / 'splits')
