@@ -39,7 +39,7 @@ MAIN_FINETUNE = 'gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'
 # Methods for images with text, which train the gene encoder.
 IMAGE_TEXT = ('biovil', 'mgca', 'refers')
 # Fine-tuned without pre-training.
-FROM_SCRATCH = ('_scratch_', '_literal_')
+FROM_SCRATCH = ('_scratch_', '_scratch-subsample_', '_literal_')
 
 
 def test_found_the_configs():
@@ -66,8 +66,13 @@ def test_pretraining(path):
     assert loader.dataset.split == 'train'
     assert cfg.get('val_dataloader') is None
     run, mask = loader.dataset.pipeline[1:3]
-    assert (run.length, mask.ratio) == (6000, .5)
-    assert (run.order == 'hilbert') == ('_hilbert_' in path.name)
+    assert mask.ratio == .5
+    if '-subsample_' in path.name:
+        assert (run.type, run.max_patches) == (
+            'mmmedmask.RandomSubsample', 2000)
+    else:
+        assert run.length == 6000
+        assert (run.order == 'hilbert') == ('_hilbert_' in path.name)
     assert cfg.train_cfg.max_epochs == 100
     optimizer = cfg.optim_wrapper.optimizer
     assert (optimizer.type, optimizer.lr) == ('AdamW', 1e-4)
@@ -102,9 +107,13 @@ def test_fine_tuning(path):
         dataset = cfg[f'{split}_dataloader'].dataset
         assert dataset.split == split
         assert ('genes' in dataset.modalities) == genes
+        some = ['RandomSubsample'] * (split == 'train' and any(
+            name in path.name
+            for name in ('_scratch-subsample_', '_subsample-twice_')))
         assert [step.type for step in dataset.pipeline] == [
             f'mmmedmask.{name}' for name in (
-                'LoadSlideFeatures', 'LoadExpression', 'PackSlideOmicInputs')]
+                'LoadSlideFeatures', *some, 'LoadExpression',
+                'PackSlideOmicInputs')]
     assert cfg.val_dataloader.batch_size == 1
     hooks = hooks_of(cfg)
     assert hooks['SafeCheckpointHook'].save_best == 'slide/auc'
@@ -157,6 +166,8 @@ DIFFERENCES = {
     PRE.format('triplets-only_nystrom'): {'gene_encoder', 'mpm_head',
                                           'mask_token'},
     PRE.format('no-mpm_groupmsa-nystrom'): {'mpm_head', 'mask_token'},
+    PRE.format('no-mpm-subsample_groupmsa-nystrom'): {
+        'mpm_head', 'mask_token'},
     PRE.format('no-genes_nystrom'): {'gene_encoder'},
     PRE.format('infonce_groupmsa-nystrom'): {'contrast_head'},
     **{PRE.format(f'{name}_groupmsa-nystrom'): {
@@ -179,7 +190,9 @@ DIFFERENCES = {
     FINE.format('frozen-genes_groupmsa-nystrom'): {'freeze_gene_encoder'},
     FINE.format('mpm-only_groupmsa-nystrom'): set(),
     FINE.format('triplets-only_groupmsa-nystrom'): set(),
-    FINE.format('no-mpm_groupmsa-nystrom'): set(),
+    **{FINE.format(f'{name}_groupmsa-nystrom'): set() for name in (
+        'no-mpm', 'no-mpm-subsample', 'scratch-subsample',
+        'subsample-twice')},
     **{FINE.format(f'{name}_groupmsa-nystrom'): set()
        for name in ('infonce', *IMAGE_TEXT)},
 }
