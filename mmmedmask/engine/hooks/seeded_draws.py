@@ -106,14 +106,15 @@ def _leave_skipping_to_us(runner: Runner) -> int:
 def _done_of_epoch(runner: Runner) -> int:
     """Count the batches of this epoch that a state in its middle has seen.
 
-    Only states that are saved by iterations lie there. An iteration that
-    other ranks or batch sizes counted says nothing.
+    Only states that are saved by iterations lie there. One of the last
+    iteration has seen all: what ends an epoch is then done without batches.
+    An iteration that other ranks or batch sizes counted says nothing.
     """
     done = runner.iter - runner.epoch * len(runner.train_dataloader)
     if not done or all(hook.by_epoch for hook in runner.hooks
                        if isinstance(hook, CheckpointHook)):
         return 0
-    if 0 < done < len(runner.train_dataloader):
+    if 0 < done <= len(runner.train_dataloader):
         return done
     runner.logger.warning(
         f'Iteration {runner.iter} is not in epoch {runner.epoch}, which now '

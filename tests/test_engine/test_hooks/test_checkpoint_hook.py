@@ -154,6 +154,9 @@ def assert_same_end(folder, wanted):
     assert names(folder) == names(wanted)
     assert not list(Path(folder).glob('.*'))
     for pointer in ('last_checkpoint', 'best_checkpoint'):
+        if not Path(wanted, pointer).is_file():
+            assert not Path(folder, pointer).is_file()
+            continue
         ours, theirs = (Path(Path(place, pointer).read_text())
                         for place in (folder, wanted))
         assert ours.name == theirs.name
@@ -493,6 +496,22 @@ def test_iterations_resume_to_the_bit(tmp_path, sampler, monkeypatch):
     train(tmp_path / 'b', resume=True, **settings)
     assert names(tmp_path / 'a') == ['best_a_score_iter_4.pth', 'iter_6.pth']
     assert_same_end(tmp_path / 'b', tmp_path / 'a')
+
+
+@pytest.mark.parametrize('validates', [True, False])
+def test_a_state_of_the_last_iteration_ends_its_epoch(tmp_path, validates):
+    """Nothing is trained twice, and a schedule of epochs goes on."""
+    settings = dict(checkpoint=dict(by_epoch=False, interval=2),
+                    param_scheduler=dict(type='ExponentialLR', gamma=.5))
+    if not validates:
+        settings |= dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
+        settings['checkpoint']['save_best'] = None
+    train(tmp_path / 'a', **settings)
+    interrupt(tmp_path / 'b', 'after_train_epoch', **settings)
+    # The second time, it has ended.
+    for _ in range(2):
+        train(tmp_path / 'b', resume=True, **settings)
+        assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
 @pytest.mark.parametrize(('scores', 'rule', 'best'), [
