@@ -68,7 +68,9 @@ class MovementHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: dict | None = None) -> None:
         """Keep the weights before the last step."""
-        if batch_idx == len(runner.train_dataloader) - 1:
+        # A run that goes on in the middle of an epoch counts its batches anew.
+        length = len(runner.train_dataloader)
+        if batch_idx == length - 1 or (runner.iter + 1) % length == 0:
             self._before_step = self._copy()
 
     def after_train_iter(self, runner: Runner, batch_idx: int,
@@ -78,7 +80,8 @@ class MovementHook(Hook):
             self._losses.append(outputs['loss'].detach().float())
 
     def after_train_epoch(self, runner: Runner) -> None:
-        if not self._stages:
+        if not self._before_step:
+            # No main process, or an epoch of which no step was left.
             return
         moved = self._shares(self._begin)
         stepped = self._shares(self._before_step)

@@ -7,7 +7,7 @@ import tiny_runs
 import torch
 from mmpretrain.models.backbones import ResNet
 
-from mmmedmask.engine.hooks import MovementHook
+from mmmedmask.engine.hooks import MovementHook, SeededDrawsHook
 from mmmedmask.engine.hooks.movement_hook import moved_share, stage_parameters
 from mmmedmask.models.gimp import NystromAggregator
 from mmmedmask.visualization.curves import read_scalars
@@ -56,6 +56,21 @@ def test_a_resumed_run_counts_from_where_it_goes_on(tmp_path):
     runner = train(tmp_path, watch, MovementHook(), epochs=2, resume=True)[0]
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
     assert f'Movement since iteration 4: rest {distance(*weights):.1%}' in log
+
+
+@pytest.mark.parametrize('iteration', [3, 4])
+def test_a_resumed_run_ends_the_epoch_that_it_is_in(tmp_path, iteration):
+    """Of its last step, and of no step if none was left."""
+    settings = dict(epochs=2, default_hooks=dict(checkpoint=dict(
+        type='mmmedmask.SafeCheckpointHook', by_epoch=False, interval=1)))
+    whole = train(tmp_path / 'a', MovementHook(), SeededDrawsHook(),
+                  **settings)[0]
+    runner = train(tmp_path / 'b', MovementHook(), SeededDrawsHook(),
+                   load_from=str(tmp_path / 'a' / f'iter_{iteration}.pth'),
+                   resume=True, **settings)[0]
+    wanted = read_scalars(whole.log_dir, 'movement_step/rest')
+    assert read_scalars(runner.log_dir, 'movement_step/rest') == wanted[
+        iteration - 3:]
 
 
 def test_training_is_the_same_to_the_bit(tmp_path):
