@@ -159,8 +159,7 @@ class LesionCoverageHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         """Measure the maps if they have just been made."""
         attention = self._attention
-        if attention and self._sources \
-                and attention.last_refresh_epoch == runner.epoch:
+        if attention and self._sources and attention.just_made:
             maps = [attention.store.lookup(source.info['img_path'])
                     for source in self._sources] if self.dataset is None \
                 else self._compute_maps(runner)

@@ -54,6 +54,9 @@ class RefreshHook(Hook):
     the tensor there (``value_name``) and in the log (``plural``), and write
     :meth:`check_training` and :meth:`compute`.
 
+    Attributes:
+        just_made: Whether the present epoch began with new values.
+
     Args:
         begin: First epoch with values, counted from 0.
         interval: Epochs from one refresh to the next.
@@ -87,6 +90,7 @@ class RefreshHook(Hook):
                 f"dict(type='mmmedmask.PackTile')], got {pipeline!r}")
         self.pipeline = Compose(pipeline)
         self.store: ImageStore | None = None
+        self.just_made = False
         self.refresh_seconds = 0.0
         self._loaded_state: dict | None = None
         self._train_start = 0.0
@@ -126,9 +130,14 @@ class RefreshHook(Hook):
         self._train_start = time.perf_counter()
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Make new values if it is time, or if there should be some."""
-        if runner.epoch >= self.begin and not self.store.is_filled \
-                or is_refresh_epoch(runner.epoch, self.begin, self.interval):
+        """Make new values if it is time, or if there should be some.
+
+        A state in the middle of an epoch has what was made before it.
+        """
+        self.just_made = self.store.epoch != runner.epoch and (
+            runner.epoch >= self.begin and not self.store.is_filled
+            or is_refresh_epoch(runner.epoch, self.begin, self.interval))
+        if self.just_made:
             self._refresh(runner)
 
     def after_train(self, runner: Runner) -> None:

@@ -13,7 +13,13 @@ import torch
 from mmengine.model import BaseModel
 from mmpretrain.models import ClsDataPreprocessor
 from PIL import Image
-from tiny_runs import META_KEYS, WHOLE_PIPELINE, image_runner, msmae_model
+from tiny_runs import (
+    META_KEYS,
+    WHOLE_PIPELINE,
+    image_runner,
+    mask_hook,
+    msmae_model,
+)
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
@@ -27,6 +33,7 @@ from mmmedmask.engine.attention.coverage_hook import (
 from mmmedmask.engine.hooks import (
     AttentionMaskHook,
     LesionCoverageHook,
+    SeededDrawsHook,
     TransformEpochHook,
 )
 from mmmedmask.functional.attention_masking import (
@@ -111,7 +118,8 @@ def images_of(folder, split='train', pipeline=WHOLE):
 
 
 def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
-          attention=True, pipeline=WHOLE, num_workers=0, **kwargs):
+          attention=True, pipeline=WHOLE, num_workers=0, checkpoint=None,
+          **kwargs):
     """Train two iterations per epoch; refreshes before epochs 1 and 3."""
     if attention:
         hooks = (TransformEpochHook(),
@@ -122,7 +130,8 @@ def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
         images_of(folder, split, pipeline), hooks, epochs=max_epochs,
         batch_size=4, optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1),
-                           checkpoint=dict(type='CheckpointHook', interval=1)),
+                           checkpoint=checkpoint or dict(
+                               type='CheckpointHook', interval=1)),
         **kwargs)
     runner.train()
     return runner
@@ -257,6 +266,23 @@ def test_resumed_runs_have_the_same_table(folder, tmp_path, monkeypatch):
     # A fresh start in the same folder begins a table of its own.
     train(folder, tmp_path / 'cut', LesionCoverageHook(), max_epochs=1)
     assert [row['epoch'] for row in rows_in(tmp_path / 'cut')] == [1]
+
+
+def test_maps_stay_in_the_middle_of_an_epoch(folder, tmp_path):
+    """Nor are they measured again."""
+    ends = []
+    for settings in ({}, dict(resume=True,
+                              load_from=str(tmp_path / 'iter_3.pth'))):
+        runner = train(
+            folder, tmp_path, LesionCoverageHook(), SeededDrawsHook(),
+            max_epochs=2, checkpoint=dict(
+                type='mmmedmask.SafeCheckpointHook', by_epoch=False,
+                interval=1), **settings)
+        ends.append((rows_in(tmp_path), mask_hook(runner).store.values))
+    (rows, maps), (resumed_rows, resumed_maps) = ends
+    assert [row['moment'] for row in rows] == ['refresh', 'end']
+    assert resumed_rows == rows
+    assert torch.equal(resumed_maps, maps)
 
 
 def test_other_data_set(folder, tmp_path):
