@@ -514,6 +514,17 @@ def test_a_state_of_the_last_iteration_ends_its_epoch(tmp_path, validates):
         assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
+@pytest.mark.parametrize('interval', [2, 3])
+def test_validations_are_those_of_the_loop(tmp_path, interval):
+    """None in the middle of an epoch, of state 3, and at its end one."""
+    settings = dict(checkpoint=dict(by_epoch=False, interval=interval))
+    moment = 'before_val' if interval == 2 else 'before_train_iter'
+    interrupt(tmp_path, moment, **settings)
+    hook, visited = noting('before_val', lambda runner: runner.iter)
+    train(tmp_path, resume=True, hooks=[hook], **settings)
+    assert visited == [4, 6]
+
+
 @pytest.mark.parametrize(('scores', 'rule', 'best'), [
     ((.5, .7, .7), 'greater', 3), ((.7, .7, .5), 'greater', 2),
     ((.3, .3, .4), 'less', 2), ((.5, .7, float('nan')), 'greater', 2)])
