@@ -171,14 +171,17 @@ def _replay(runner: Runner, schedulers: Sequence[_ParamScheduler],
         for group, value in zip(optimizer.param_groups, values, strict=True):
             group[scheduler.param_name] = value
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-    epochs = runner.epoch if by_epoch else 1
+    epochs = runner.epoch if by_epoch else 0
+    length = len(runner.train_dataloader)
+    if epochs and not 0 <= runner.iter - epochs * length <= length:
+        # Other ranks or batch sizes: epochs of equal length.
+        length = max(runner.iter // epochs, 1)
     with warnings.catch_warnings():
         # Of steps before the first of the optimizer.
         warnings.simplefilter('ignore')
-        for _ in range(epochs):
-            for _ in range(runner.iter // max(epochs, 1)):
-                _step(schedulers, False)
-            if by_epoch:
+        for done in range(1, runner.iter + 1):
+            _step(schedulers, False)
+            if done % length == 0 and done <= epochs * length:
                 _step(schedulers, True)
 
 

@@ -344,7 +344,10 @@ def test_going_on_elsewhere_takes_the_best_along(whole, tmp_path):
     assert names(tmp_path / 'a') == ['best_a_score_epoch_2.pth', 'epoch_2.pth']
 
 
-def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
+@pytest.mark.parametrize(('done', 'checkpoint'), [
+    (6, {}), *((done, dict(by_epoch=False, interval=done, save_last=False))
+               for done in (5, 6))])
+def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path, done, checkpoint):
     """And the log says so; the same length changes nothing."""
     schedules = [
         dict(type='LinearLR', start_factor=.1, end=1,
@@ -360,10 +363,11 @@ def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path):
     (one, straight), (other, longer) = (
         noting('before_train_iter', rates) for _ in range(2))
     train(tmp_path / 'a', epochs=5, param_scheduler=schedules, hooks=[one])
-    train(tmp_path / 'b', epochs=3, param_scheduler=schedules)
+    train(tmp_path / 'b', epochs=3, param_scheduler=schedules,
+          checkpoint=checkpoint)
     said = train(tmp_path / 'b', epochs=5, param_scheduler=schedules,
-                 hooks=[other], resume=True)
-    np.testing.assert_allclose(longer, straight[6:], rtol=1e-12)
+                 hooks=[other], resume=True, checkpoint=checkpoint)
+    np.testing.assert_allclose(longer, straight[done:], rtol=1e-12)
     assert 'T_max 4 there, 8 here' in said
 
 
