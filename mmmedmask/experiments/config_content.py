@@ -14,6 +14,8 @@ from mmmedmask.util.nested import node_at, walk_nested
 SLIDE_OMIC_DATASET = 'SlideOmicDataset'
 #: What BestCheckpointHook calls a run's best checkpoint.
 BEST_NAME = 'best.pth'
+# Keys of models that name files where they are texts, not lists.
+_MODEL_FILES = ('gene_list', 'gene_sets')
 
 
 def find_data(config: Config) -> dict[Where, str]:
@@ -36,6 +38,14 @@ def required_data(config: Config) -> dict[Where, str]:
 def find_datasets(config: Config) -> list[tuple[Where, dict]]:
     """Find the slide-omic data sets of a config, by keys from the top."""
     return _find_type(config, SLIDE_OMIC_DATASET)
+
+
+def find_gene_files(config: Config) -> list[tuple[dict, str]]:
+    """Find where the model names files of genes: dict and key."""
+    return [(node, key) for where, node in _walk(config)
+            if where[:1] == ('model', ) and isinstance(node, Mapping)
+            for key in _MODEL_FILES
+            if isinstance(node.get(key), str) and node[key]]
 
 
 def find_checkpoints(config: Config) -> dict[Where, str]:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmmedmask.experiments.run import Run
@@ -26,6 +26,7 @@ class DataFingerprints:
     def of_run(self, run: Run) -> dict[str, str | None]:
         """Fingerprints of what a run reads, by name; None for nothing."""
         return {name: self._of_path(self.locate(path))
+                if isinstance(path, str) else self._of_list(path)
                 for name, path in run.data.items()}
 
     def locate(self, path: str) -> Path:
@@ -35,9 +36,14 @@ class DataFingerprints:
         return Path(path)
 
     def missing(self, run: Run) -> list[str]:
-        """Paths that a run reads and that are not there."""
-        return [path for path in run.data.values()
-                if not self.locate(path).exists()]
+        """Paths of its config that a run reads and that are not there."""
+        return [path for path in run.data.values() if isinstance(path, str)
+                and not self.locate(path).exists()]
+
+    def _of_list(self, paths: Sequence[str]) -> str:
+        lines = [f'{path} {self._of_path(self.locate(path))}'
+                 for path in paths]
+        return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
 
     def _of_path(self, path: Path) -> str | None:
         if path not in self._known:

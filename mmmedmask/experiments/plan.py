@@ -4,6 +4,7 @@ Two stages with the same config, options, sources, seed and fold are one run,
 also if they are of different rows or tables.
 """
 
+import contextlib
 import copy
 import hashlib
 import itertools
@@ -24,6 +25,7 @@ from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
 from mmmedmask.util.nested import node_at
+from mmmedmask.util.table_files import read_table
 
 #: Iterations of a training that counts iterations, at scale smoke; one that
 #: counts epochs has one epoch.
@@ -178,6 +180,9 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
         if axis.fold is not None:
             dataset.pop('split_file', None)
         _replace_files(dataset)
+    for node, key in config_content.find_gene_files(content):
+        if not node[key].startswith(DATA_PREFIX):
+            node[key] = digest_files(Path(node[key])) or node[key]
     plain = content.to_dict()
     for name in _LOADERS:
         for key in _NO_LOADER_SETTINGS & set(plain.get(name) or {}):
@@ -293,7 +298,8 @@ class _Builder:
         if key not in self._constants:
             self._constants[key] = (
                 {**_run_options(config, stage.stage.options, self.data_root),
-                 **rates}, _data_of(config, sources, split is not None))
+                 **rates}, _data_of(config, sources, split is not None,
+                                    self.data_root))
         options, data = map(dict, self._constants[key])
         if split is not None:
             options.update(fold_options(config, split))
@@ -394,13 +400,15 @@ def _moved_option(config: Config, where: Where, path: str,
 
 
 def _data_of(config: Config, sources: Mapping[Where, Source],
-             has_fold: bool) -> dict[str, str]:
+             has_fold: bool, data_root: str | Path
+             ) -> dict[str, str | list[str]]:
     """What a run reads, but not what it may write there.
 
     Files outside of the data root are called as the config calls them, so that
-    a project can be moved.
+    a project can be moved. The features that csv files name are one entry.
     """
-    data: dict[str, str] = {}
+    data: dict[str, str | list[str]] = {}
+    features: set[str] = set()
     left_out = ('cache_dir', 'split_file') if has_fold else ('cache_dir', )
     for path in sorted({path.rstrip('/') for where, path
                         in config_content.required_data(config).items()
@@ -408,12 +416,21 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
         if not any(path.startswith(f'{kept}/') for kept in data):
             data[path] = path
     for _, dataset in config_content.find_datasets(config):
+        features.update(str(_root_of(dataset) / name)
+                        for name in _named_features(dataset, data_root))
         for node, key in _dataset_files(dataset):
             for name in _as_list(node[key]):
                 path = str(_root_of(dataset) / name)
                 if not path.startswith(DATA_PREFIX):
                     other = data.get(name, path) != path
                     data[path if other else name] = path
+    # Whole folders of the data root count already.
+    if left := sorted(path for path in features if not any(
+            path.startswith(f'{kept}/') for kept in data)):
+        data['features_path'] = left
+    for node, key in config_content.find_gene_files(config):
+        if not node[key].startswith(DATA_PREFIX):
+            data[node[key]] = node[key]
     for where, file in config_content.find_checkpoints(config).items():
         if file and where not in sources and '://' not in file \
                 and not file.startswith(DATA_PREFIX):
@@ -426,6 +443,9 @@ def _replace_files(dataset: dict) -> None:
     root = _root_of(dataset)
     if f'{root}/'.startswith(DATA_PREFIX):
         return
+    if features := _named_features(dataset):
+        dataset['features_path'] = [digest_files(root / name) or name
+                                    for name in features]
     for node, key in list(_dataset_files(dataset)):
         digests = [digest_files(root / name, features=key == 'feature_root')
                    or name for name in _as_list(node[key])]
@@ -442,6 +462,18 @@ def _dataset_files(dataset: Mapping):
             if node.get(key) and all(
                     isinstance(name, str) for name in _as_list(node[key])):
                 yield node, key
+
+
+def _named_features(dataset: Mapping,
+                    data_root: str | Path = DATA_PREFIX) -> list[str]:
+    """Files that a cohort's csv names; none where it cannot be read."""
+    names: set[str] = set()
+    for name in _as_list(dataset.get('ann_file') or []):
+        with contextlib.suppress(OSError, ValueError):
+            table = read_table(_move(str(_root_of(dataset) / name), data_root))
+            if 'features_path' in table.names:
+                names.update(table.text(table.names.index('features_path')))
+    return sorted(names - {''})
 
 
 def _root_of(dataset: Mapping) -> Path:

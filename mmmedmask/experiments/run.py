@@ -51,7 +51,7 @@ class Run:
         best_pointer: Name of the file in its folder that has the path of its
             best checkpoint.
         data: What it reads: name to path, which begins with ``data/`` if it
-            is below the data root.
+            is below the data root, or to such paths.
         sources: Where the config names a checkpoint, and the run it is of.
         exports: Checkpoints whose backbone is to be exported.
         users: Tables, rows and stages that want it.
@@ -71,7 +71,7 @@ class Run:
     folder: Path
     last_name: str | None
     best_pointer: str | None
-    data: Mapping[str, str]
+    data: Mapping[str, str | list[str]]
     sources: Mapping[Where, Source] = field(default_factory=dict)
     tests: list[str] = field(default_factory=list)
     exports: list[str] = field(default_factory=list)

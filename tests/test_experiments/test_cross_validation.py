@@ -18,6 +18,7 @@ from mmmedmask.experiments import execute
 from mmmedmask.experiments import execute as execute_module
 from mmmedmask.experiments.chain import resolve_chain
 from mmmedmask.experiments.cross_validation import ad_hoc_recipe
+from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.fold_axis import (
     draw_cohort_folds,
     find_folds,
@@ -336,6 +337,31 @@ def test_what_makes_a_stage_another(drawn, tmp_path):
     (slide.parent / '.a.h5.part').touch()
     (slide.parent / 'notes.csv').touch()
     assert digest(moved) == first
+
+
+def test_files_that_a_csv_and_the_model_name_count(drawn, tmp_path):
+    slide, sets = tmp_path / 'a.h5', tmp_path / 'sets.gmt'
+    cohort = tmp_path / 'cohort.csv'
+    cohort.write_text(f'case_id,slide_id,label,features_path\n1,a,x,{slide}\n')
+    config = tmp_path / 'genes.py'
+    config.write_text(f"""_base_ = {str(drawn / 'genes.py')!r}
+train_dataloader = dict(dataset=dict(ann_file={str(cohort)!r}))
+model = dict(gene_encoder=dict(gene_sets={str(sets)!r}))""")
+
+    def state():
+        run, = make_plan(tmp_path, [config], {0: drawn / 'splits_0.csv'}).runs
+        return run.digest, DataFingerprints('data').of_run(run)
+
+    slide.write_text('a')
+    sets.write_text('a')
+    for file in (slide, sets):
+        digest, prints = state()
+        file.write_text('longer')
+        changed_digest, changed_prints = state()
+        assert digest != changed_digest, file
+        name, = (name for name in prints
+                 if prints[name] != changed_prints[name])
+        assert name == ('features_path' if file is slide else str(sets))
 
 
 def test_checkpoint_of_other_data_counts_by_its_content(drawn, tmp_path):
