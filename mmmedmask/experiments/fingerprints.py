@@ -10,7 +10,10 @@ from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import DATA_PREFIX
 
 #: Files whose whole content counts: tables and lists.
-TABLE_SUFFIXES = ('.csv', '.tsv', '.txt', '.json')
+TABLE_SUFFIXES = ('.csv', '.tsv', '.txt', '.json', '.gmt', '.xlsx',
+                  '.parquet')
+# Tables as well if a config names them; in a folder they may be images.
+_PACKED_SUFFIXES = ('.gz', '.zip', '.npz')
 #: Weights have one size for one architecture: both ends of them count.
 WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
 WEIGHT_BYTES = 2**20
@@ -59,7 +62,7 @@ def digest_files(path: Path, features: bool = False) -> str | None:
     there is nothing.
     """
     if path.is_file():
-        lines = [_describe_file(path)]
+        lines = [_describe_file(path, _PACKED_SUFFIXES)]
     elif path.is_dir():
         endings = _feature_suffixes() if features else ('', )
         lines = sorted(
@@ -85,20 +88,25 @@ def _list_files(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
             yield Path(entry.path)
 
 
-def _describe_file(path: Path) -> str:
+def _describe_file(path: Path, more: tuple[str, ...] = ()) -> str:
     stat = path.stat()
-    if path.suffix.lower() in TABLE_SUFFIXES + WEIGHT_SUFFIXES:
-        return f'{stat.st_size} ' \
-            f'{_content(path.resolve(), stat.st_size, stat.st_mtime_ns)}'
+    name = path.name.lower()
+    # A packed table, such as a.csv.gz, is one in a folder too.
+    whole = name.endswith(more) or name.removesuffix('.gz').removesuffix(
+        '.zip').endswith(TABLE_SUFFIXES)
+    if whole or name.endswith(WEIGHT_SUFFIXES):
+        content = _content(path.resolve(), stat.st_size, stat.st_mtime_ns,
+                           whole)
+        return f'{stat.st_size} {content}'
     return str(stat.st_size)
 
 
 # Many runs read the same tables.
 @functools.lru_cache(maxsize=4096)
-def _content(path: Path, size: int, changed: int) -> str:
+def _content(path: Path, size: int, changed: int, whole: bool) -> str:
     digest = hashlib.sha256()
     with path.open('rb') as stream:
-        if path.suffix.lower() in TABLE_SUFFIXES:
+        if whole:
             while block := stream.read(2**20):
                 digest.update(block)
         else:

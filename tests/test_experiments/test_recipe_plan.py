@@ -299,3 +299,19 @@ def test_fingerprints_see_names_sizes_and_tables(tmp_path):
     assert digest_files(data / 'tiles')
     assert digest_files(data / 'nothing') is None
     assert DataFingerprints(tmp_path).missing(second) == ['data/images']
+
+
+def test_tables_of_all_kinds_count_by_their_content(tmp_path):
+    packed = [f'a.{ending}' for ending in ('csv.gz', 'xlsx', 'parquet', 'zip')]
+    before = {}
+    for text in ('x', 'y'):
+        (tmp_path / 'set').mkdir(exist_ok=True)
+        for name in packed:
+            (tmp_path / name).write_text(text)
+        (tmp_path / 'set' / 'image.nii.gz').write_text(text)
+        found = {name: digest_files(tmp_path / name) for name in packed}
+        assert not set(found.items()) & set(before.items())
+        # In a folder it is an image, and counts by its size.
+        folder = digest_files(tmp_path / 'set')
+        assert before.setdefault('set', folder) == folder
+        before.update(found)
