@@ -5,6 +5,7 @@ at any time: what is complete stays, and the next run does the rest.
 """
 
 import contextlib
+import hashlib
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ from mmmedmask.visualization.kept_tiles import draw_kept_tiles
 
 h5py = late_module('h5py', 'slides')
 
+# What of each end of a slide is read to know it again.
+_END_BYTES = 2**20
 DONE, PRESENT, EMPTY, FAILED = 'done', 'was there', 'empty', 'failed'
 
 
@@ -84,8 +87,8 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
         workers: Processes that read slides, each one at a time; 0 reads in
             this process.
         precision: See :func:`mmmedmask.apis.encoder_weights.encode_tiles`.
-        overwrite: Whether slides that were done with other settings are
-            done again; else they fail.
+        overwrite: Whether slides that were done with other settings, or
+            that were replaced since, are done again; else they fail.
         report: Is called after each slide with its result, the number of
             slides that are finished and the number of all.
 
@@ -130,6 +133,17 @@ def _as_it_is(event: SlideEvent) -> SlideEvent:
     return event
 
 
+def _digest_slide(path: Path) -> str:
+    """Tell a slide from another one in its place, by its size and ends."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open('rb') as stream:
+        for start in (0, max(0, size - _END_BYTES)):
+            stream.seek(start)
+            digest.update(stream.read(_END_BYTES))
+    return digest.hexdigest()[:16]
+
+
 def _open_manifest(folder: Path) -> TextIO:
     """Make a csv that no other run has, named by the time."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +183,8 @@ class ExtractionRun:
         return dict(
             encoder=self.encoder.name, weights=self.encoder.weights_id,
             input_size=self.encoder.input_size, precision=self.precision,
-            given_slide_mpp=task.mpp, **asdict(self.tiling))
+            given_slide_mpp=task.mpp, slide=_digest_slide(task.path),
+            **asdict(self.tiling))
 
     def _target(self, task: SlideTask) -> Path:
         return self.folder / 'h5_files' / f'{task.slide_id}.h5'
@@ -183,7 +198,7 @@ class ExtractionRun:
         path = self._target(task)
         try:
             differing = differing_settings(path, self._settings(task))
-        except SlideFeatureError as error:
+        except (OSError, SlideFeatureError) as error:
             self._finish(task, FAILED, error=str(error))
             return
         if differing is None or differing and overwrite:

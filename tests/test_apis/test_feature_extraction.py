@@ -1,6 +1,7 @@
 """From slides to features: exact, resumable, one may fail."""
 
 import csv
+import json
 import os
 import signal
 
@@ -117,6 +118,28 @@ def test_a_second_run_does_what_is_left(slides, tmp_path, encoder,
     results = extract_slides(tasks[:1], tmp_path, encoder, other,
                              overwrite=True)
     assert (results[0].status, results[0].num_tiles) == ('done', 48)
+
+
+def test_another_slide_in_the_place_of_one_is_told(tmp_path, encoder):
+    slide, h5 = tmp_path / 'a.tif', tmp_path / 'h5_files' / 'a.h5'
+
+    def extract(box, **options):
+        write_slide(slide, draw_slide((512, 384), [box]), mpp=1.0)
+        return extract_slides([SlideTask('a', slide)], tmp_path, encoder,
+                              TILING, **options)[0]
+
+    first, second = (0, 0, 256, 384), (256, 0, 512, 384)
+    assert extract(first).status == 'done'
+    assert extract(first).status == 'was there'
+    assert 'was made with other settings (slide ' in extract(second).error
+    assert extract(second, overwrite=True).status == 'done'
+    assert SlideFeatures(h5).coords[:, 0].min() == 256
+    # Files of before the slide was a setting stay as they are.
+    with h5py.File(h5, 'r+') as file:
+        settings = json.loads(file.attrs['mmmedmask_settings'])
+        del settings['slide']
+        file.attrs['mmmedmask_settings'] = json.dumps(settings)
+    assert extract(first).status == 'was there'
 
 
 def test_bags_of_tiles_keep_their_precision(tmp_path, encoder):

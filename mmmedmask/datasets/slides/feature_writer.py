@@ -27,6 +27,8 @@ _FOREIGN = ('{} was not written by mmmedmask: choose another folder, or move '
             'it away')
 # What the settings of files did not tell at first.
 _FIRST_SETTINGS = {'precision': 'float32'}
+# What older files do not tell, and do not differ in.
+_LATER_SETTINGS = ('slide', )
 
 
 class FeatureWriter:
@@ -133,7 +135,8 @@ def differing_settings(path: Path, wanted: Mapping) -> str | None:
         return None
     if text is None:
         raise SlideFeatureError(_FOREIGN.format(path))
-    stored = {**_FIRST_SETTINGS, **json.loads(text)}
+    known = {name: wanted[name] for name in _LATER_SETTINGS if name in wanted}
+    stored = {**_FIRST_SETTINGS, **known, **json.loads(text)}
     # What JSON makes of them, such as lists of tuples.
     wanted = json.loads(json.dumps({**_FIRST_SETTINGS, **wanted}))
     return ', '.join(
