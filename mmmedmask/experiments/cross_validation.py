@@ -117,7 +117,8 @@ def write_folds_table(plan: Plan, recipe: schema.Recipe) -> str:
     """Write the table of an ad-hoc recipe: ``results.md`` and ``.csv``.
 
     Predictions of all folds are in ``patients.csv``, with several seeds in
-    ``seed_S/patients.csv``, if every patient is tested once.
+    ``seed_S/patients.csv``, if every patient is tested once; those of an
+    earlier cross-validation are removed.
     """
     row, stage = recipe.rows[0], recipe.columns[0].stage
     rows = fold_rows(plan, recipe, row, stage)
@@ -126,6 +127,8 @@ def write_folds_table(plan: Plan, recipe: schema.Recipe) -> str:
     fold_table.write_rows(plan.folder / 'results.csv', rows)
     cells = _cells_of(plan, recipe, row, stage)
     seeds = {axis.seed for axis in cells}
+    stale = {*plan.folder.glob(PATIENTS_FILE),
+             *plan.folder.glob(f'seed_*/{PATIENTS_FILE}')}
     for seed in seeds:
         tables = [*_read_all({axis: cell for axis, cell in cells.items()
                               if axis.seed == seed}, PATIENTS_FILE,
@@ -137,6 +140,9 @@ def write_folds_table(plan: Plan, recipe: schema.Recipe) -> str:
             folder.mkdir(parents=True, exist_ok=True)
             write_patients(folder / PATIENTS_FILE,
                            join_patients(tables, folder))
+            stale.discard(folder / PATIENTS_FILE)
+    for file in stale:
+        file.unlink(missing_ok=True)
     return table
 
 

@@ -17,7 +17,10 @@ from mmmedmask.evaluation.patient_tables import read_patients
 from mmmedmask.experiments import execute
 from mmmedmask.experiments import execute as execute_module
 from mmmedmask.experiments.chain import resolve_chain
-from mmmedmask.experiments.cross_validation import ad_hoc_recipe
+from mmmedmask.experiments.cross_validation import (
+    ad_hoc_recipe,
+    write_folds_table,
+)
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.fold_axis import (
     draw_cohort_folds,
@@ -166,6 +169,18 @@ def test_command(drawn, tmp_path, monkeypatch):
     assert 'the folds [7] are not among' in command('--select', 7, status=1)
     assert 'allowed: --pretrained missing.pth' in call(
         'cross_validate.py', drawn / 'both.py', *arguments[1:-3], status=1)
+
+
+def test_no_table_of_an_earlier_cross_validation_stays(drawn, stages,
+                                                       tmp_path):
+    recipe = ad_hoc_recipe(stages[:1])
+    plan = plan_runs([(recipe, recipe.rows)], 'paper', tmp_path,
+                     folds={recipe.name: find_folds(drawn / 'splits')})
+    for folder in (tmp_path, tmp_path / 'seed_1'):
+        folder.mkdir(exist_ok=True)
+        (folder / 'patients.csv').write_text('of other runs')
+    write_folds_table(plan, recipe)
+    assert not list(tmp_path.rglob('patients.csv'))
 
 
 def test_seeds_and_folds_have_their_runs(drawn, stages, tmp_path):
