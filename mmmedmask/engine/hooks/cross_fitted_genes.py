@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import torch
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -17,8 +17,9 @@ from mmmedmask.models.gimp.cross_fitting import cross_fit_vectors
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path
 from mmmedmask.util.checks import check_integer, check_positive, check_range
+from mmmedmask.util.nested import nested_dicts
 
-FILE_NAME = 'cross_fitted_genes.pth'
+FILE_NAME = 'cross_fitted_genes_{}.pth'
 
 
 @HOOKS.register_module()
@@ -32,11 +33,12 @@ class CrossFittedGenesHook(Hook):
     fine-tuning as it is and encodes all others. Genes are scaled as the
     model does; their scale knows all training patients, but no label.
 
-    The vectors are in ``cross_fitted_genes.pth`` in the work folder, which a
-    run that resumes, or repeats, uses again if nothing has changed. The main
-    process computes them, in ``num_folds`` times the first stage, after which
-    ``max_epochs``, ``batch_size`` and AdamW's ``base_lr`` and
-    ``weight_decay`` of each encoder are.
+    The vectors are in ``cross_fitted_genes_DIGEST.pth`` in the work folder,
+    the digest being that of what they are made of, so that a run that resumes,
+    or repeats, uses them again if nothing has changed. The main process
+    computes them, in ``num_folds`` times the first stage, after which
+    ``max_epochs``, ``batch_size`` and AdamW's ``base_lr`` and ``weight_decay``
+    of each encoder are.
 
     Raises:
         ValueError: If an argument is outside its range; before training if
@@ -80,8 +82,9 @@ class CrossFittedGenesHook(Hook):
         digest = hashlib.sha256(json.dumps(
             [encoder, self.num_folds, self.fitting, runner.seed, cases,
              labels.tolist()], default=str).encode()
-            + genes.cpu().numpy().tobytes()).hexdigest()
-        file = Path(runner.work_dir) / FILE_NAME
+            + genes.cpu().numpy().tobytes()
+            + _contents(encoder)).hexdigest()
+        file = Path(runner.work_dir) / FILE_NAME.format(digest[:16])
         if is_main_process() and not _is_of(file, digest):
             runner.logger.info(f'Cross-fits the genes of {len(cases)} '
                                f'patients over {self.num_folds} folds.')
@@ -91,12 +94,29 @@ class CrossFittedGenesHook(Hook):
             with atomic_path(file) as temporary:
                 torch.save(dict(digest=digest, cases=cases,
                                 vectors=vectors.cpu()), temporary)
-        barrier()
-        stored = torch.load(file, map_location=genes.device, weights_only=True)
+        # The others wait, and take the same file.
+        files = [str(file)]
+        broadcast_object_list(files)
+        stored = torch.load(files[0], map_location=genes.device,
+                            weights_only=True)
         model.gene_cache.give(dict(zip(
             stored['cases'], stored['vectors'], strict=True)))
 
 
+def _contents(encoder: dict) -> bytes:
+    """Digests of the files of genes that an encoder's config names."""
+    return b''.join(
+        hashlib.sha256(Path(node[key]).read_bytes()).digest()
+        for node in nested_dicts(encoder) for key in ('gene_list', 'gene_sets')
+        if isinstance(node.get(key), str))
+
+
 def _is_of(file: Path, digest: str) -> bool:
-    return file.is_file() and torch.load(
-        file, map_location='cpu', weights_only=True)['digest'] == digest
+    if not file.is_file():
+        return False
+    try:
+        stored = torch.load(file, map_location='cpu', weights_only=True)
+        return stored['digest'] == digest
+    # A damaged file fails in many ways, and counts as none.
+    except Exception:
+        return False

@@ -95,6 +95,31 @@ def test_a_run_that_goes_on_uses_its_file_again(cohort, tmp_path, monkeypatch):
     assert len(calls) == 4
 
 
+def test_files_of_genes_and_damaged_vectors_count(cohort, tmp_path,
+                                                  monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        'mmmedmask.engine.hooks.cross_fitted_genes.cross_fit_vectors',
+        lambda *arguments, **options: calls.append(arguments)
+        or cross_fit_vectors(*arguments, **options))
+    hook = CrossFittedGenesHook(num_folds=2, max_epochs=1)
+    genes, sets = tmp_path / 'genes.txt', tmp_path / 'sets.csv'
+    encoder = dict(
+        type='mmmedmask.GroupMSA', num_genes=40, embed_dims=8, num_heads=2,
+        num_fragments=10, num_groups=2, gene_sets=str(sets),
+        gene_list=str(genes))
+    genes.write_text('\n'.join(f'g{number}' for number in range(40)))
+    for text in ('a,b\ng1,g2\n', 'a,b\ng3,g4\n', 'a,b\ng1,g2\n'):
+        sets.write_text(text)
+        hook.before_train(make_runner(cohort, tmp_path, gene_encoder=encoder))
+    assert len(calls) == 2
+    for content in (b'', b'junk'):
+        for file in tmp_path.glob('*.pth'):
+            file.write_bytes(content)
+        hook.before_train(make_runner(cohort, tmp_path, gene_encoder=encoder))
+    assert len(calls) == 4
+
+
 @pytest.mark.parametrize(('model', 'message'), [
     (dict(gene_encoder=None), 'needs mmmedmask.GiMP with a gene_encoder'),
     (dict(freeze_gene_encoder=False), 'that is frozen: take it out by')])
