@@ -9,10 +9,11 @@ import numpy as np
 
 from mmmedmask.evaluation.base_metric import log_warning, require_keys
 from mmmedmask.evaluation.tables import (
+    known_number,
     probability_cells,
     probability_columns,
     read_class_table,
-    read_result_rows,
+    read_located_rows,
 )
 from mmmedmask.util.atomic_files import write_csv
 
@@ -208,15 +209,18 @@ def write_risks(file: str | Path, table: PatientRisks) -> None:
 
 def read_risks(file: str | Path) -> PatientRisks:
     """Read what :func:`write_risks` wrote; modalities and slides may lack."""
-    rows = read_result_rows(file, RISK_COLUMNS, 'table of risks')
+    located = read_located_rows(file, RISK_COLUMNS, 'table of risks')
+    rows = [row for _, row in located]
     wrong = {row['censorship'] for row in rows} - {'0', '1'}
     if wrong:
         raise ValueError(f'{file}: censorship must be 0 or 1, got '
                          f'{sorted(wrong)}')
+    months, risks = (np.array([known_number(where, name, row[name])
+                               for where, row in located])
+                     for name in ('survival_months', 'risk'))
     return PatientRisks(
-        months=np.array([float(row['survival_months']) for row in rows]),
+        months=months, risks=risks,
         events=np.array([row['censorship'] == '0' for row in rows]),
-        risks=np.array([float(row['risk']) for row in rows]),
         **_read_patients(rows, file))
 
 

@@ -5,18 +5,33 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.util.table_files import check_cell, read_table
+from mmmedmask.util.table_files import cell_number, check_cell, read_table
 
 PROBABILITY = 'probability '
+_ROUNDING = 1e-5
 
 
 def read_result_rows(file: str | Path, columns: Sequence[str],
                      what: str) -> list[dict[str, str]]:
     """Read a csv with some columns; ``what`` is such a file in a message."""
+    return [row for _, row in read_located_rows(file, columns, what)]
+
+
+def read_located_rows(file: str | Path, columns: Sequence[str],
+                      what: str) -> list[tuple[str, dict[str, str]]]:
+    """Do as :func:`read_result_rows`; say where each row stands as well."""
     try:
-        return [row for _, row in read_table(file, columns).rows()]
+        return list(read_table(file, columns).rows())
     except ValueError as error:
         raise ValueError(f'{file} is not a {what}: {error}') from error
+
+
+def known_number(where: str, column: str, cell: str) -> float:
+    """Read a finite number from a cell; a missing one is an error too."""
+    value = cell_number(where, column, cell)
+    if value is None:
+        raise ValueError(f'{where}: {column} must be a number, got {cell!r}')
+    return value
 
 
 def probability_columns(classes: Sequence[str]) -> list[str]:
@@ -35,9 +50,11 @@ def read_class_table(
     """Read a csv with a label and a probability of each class per row.
 
     Returns the rows, the names of the C classes, the labels (N,) as their
-    numbers, and the probabilities (N, C). See :func:`read_result_rows`.
+    numbers, and the probabilities (N, C), all in [0, 1]. See
+    :func:`read_result_rows`.
     """
-    rows = read_result_rows(file, columns, what)
+    located = read_located_rows(file, columns, what)
+    rows = [row for _, row in located]
     present = list(rows[0])
     classes = [name.removeprefix(PROBABILITY) for name in present
                if name.startswith(PROBABILITY)]
@@ -48,7 +65,15 @@ def read_class_table(
     for row in rows:
         check_cell(str(file), 'label', row['label'], classes)
     labels = np.array([classes.index(row['label']) for row in rows])
-    scores = np.array([[float(row[name])
+    scores = np.array([[_probability(where, name, row[name])
                         for name in probability_columns(classes)]
-                       for row in rows])
+                       for where, row in located])
     return rows, classes, labels, scores
+
+
+def _probability(where: str, column: str, cell: str) -> float:
+    value = known_number(where, column, cell)
+    # Other programs may round sums to a little more than 1.
+    if not -_ROUNDING <= value <= 1 + _ROUNDING:
+        raise ValueError(f'{where}: {column} must be in [0, 1], got {cell!r}')
+    return value

@@ -68,7 +68,14 @@ def test_a_table_survives_its_csv(tmp_path, write, read, table, head):
     (read_risks, 'case_id,survival_months,censorship,risk',
      'a,1,0,2\na,1,0,2\n', 'case a more than once'),
     (read_risks, 'case_id,survival_months,censorship,risk', 'a,1,yes,2\n',
-     r"0 or 1, got \['yes'\]")])
+     r"0 or 1, got \['yes'\]"),
+    *((read_patients, 'case_id,label,probability x', f'a,x,1\nb,x,{cell}\n',
+       f't.csv, line 3: probability x must be {wanted}, got {cell!r}')
+      for cell, wanted in (('nan', 'a number'), ('', 'a number'),
+                           ('high', 'a number'), ('1.2', r'in \[0, 1\]'),
+                           ('-.1', r'in \[0, 1\]'))),
+    (read_risks, 'case_id,survival_months,censorship,risk', 'a,1,0,nan\n',
+     "t.csv, line 2: risk must be a number, got 'nan'")])
 def test_what_is_no_such_table(tmp_path, read, head, rows, message):
     (tmp_path / 't.csv').write_text(f'{head}\n{rows}')
     with pytest.raises(ValueError, match=message):
