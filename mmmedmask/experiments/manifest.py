@@ -18,6 +18,10 @@ LOCK_FILE = 'run.lock'
 FORMAT = 3
 # What makes one run another.
 _SETTINGS = ('digest', 'scale', 'seed', 'fold', 'gpus')
+_KEYS = frozenset({
+    'id', 'config', 'config_file', 'options', *_SETTINGS, 'users', 'sources',
+    'data_root', 'data', 'data_changed', 'found_files', 'status', 'starts',
+    'seconds', 'steps', 'load_checks', 'results'})
 # Files of a run that are not a sign of an earlier one.
 _OWN_FILES = frozenset({MANIFEST_FILE, LOCK_FILE, DONE_FILE})
 
@@ -37,6 +41,9 @@ def read_manifest(folder: Path) -> dict | None:
     if not isinstance(manifest, dict) or manifest.get('format') != FORMAT:
         raise ValueError(f'{file} is of another version of the recipe runner: '
                          'move its folder, or choose another --work-dir')
+    if missing := _KEYS - manifest.keys():
+        raise ValueError(f'{file} lacks {sorted(missing)}: move its folder, '
+                         'or choose another --work-dir')
     return manifest
 
 

@@ -213,6 +213,11 @@ def test_a_folder_of_something_else_is_refused(place):
         file.write_text(json.dumps(manifest | changed))
         problem, = find_problems(plan)
         assert message in problem
+    # One that was edited by hand.
+    file.write_text(json.dumps(
+        {key: manifest[key] for key in manifest if key != 'sources'}))
+    problem, = find_problems(plan)
+    assert problem.startswith(f"{file} lacks ['sources']: move its folder")
     file.write_text(json.dumps(manifest))
     # A source that has been made anew.
     shutil.rmtree(pretrain.folder)
