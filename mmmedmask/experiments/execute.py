@@ -1,6 +1,5 @@
 """Check and run a plan: with Snakemake, or run by run in this process."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -65,14 +64,11 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
 
 def write_plan(plan: Plan, tools: str | Path) -> Path:
     """Write what jobs need to know, into a file of its own content's name."""
-    folder = plan.folder.resolve() / 'plans'
-    file = folder / 'new.json'
-    write_runs(file, plan.runs, folder=str(plan.folder.resolve()),
-               data_root=str(plan.data_root), tools=str(tools),
-               working_folder=os.getcwd())
+    folder = plan.folder.resolve()
     # Jobs of an earlier plan may still wait in a queue, and read theirs.
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return file.replace(folder / f'{digest}.json')
+    return write_runs(folder / 'plans', plan.runs, folder=str(folder),
+                      data_root=str(plan.data_root), tools=str(tools),
+                      working_folder=os.getcwd())
 
 
 def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],

@@ -5,13 +5,14 @@ one reads it and needs neither the config nor the libraries.
 """
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmmedmask.util.atomic_files import write_json
+from mmmedmask.util.atomic_files import json_text, write_text
 
 #: File in a run's folder that the engine waits for; written last.
 DONE_FILE = 'done.json'
@@ -119,8 +120,12 @@ class Run:
         return self.folder / ('test' if choice == 'last' else f'test_{choice}')
 
 
-def write_runs(file: Path, runs: Iterable[Run], **more: Any) -> None:
-    """Write runs, each after those that it starts from, and more as json."""
+def write_runs(folder: Path, runs: Iterable[Run], /, **more: Any) -> Path:
+    """Write runs, each after those that it starts from, and more as json.
+
+    The file is named by its content, so that commands which write at the same
+    time do not take each other's.
+    """
     plain = []
     for run in runs:
         content = {key.name: getattr(run, key.name)
@@ -131,7 +136,10 @@ def write_runs(file: Path, runs: Iterable[Run], **more: Any) -> None:
                  exported=source.exported)
             for where, source in run.sources.items()]
         plain.append(dict(key=run.key, **content))
-    write_json(file, dict(runs=plain, **more))
+    text = json_text(dict(runs=plain, **more))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    write_text(folder / f'{digest}.json', text)
+    return folder / f'{digest}.json'
 
 
 def read_runs(file: Path) -> tuple[dict[str, Run], dict]:

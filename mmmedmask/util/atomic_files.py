@@ -103,8 +103,17 @@ def write_json(path: str | Path, value: object, indent: int | None = 1,
 
     ``indent`` None writes one line; ``options`` are of :func:`json.dumps`.
     """
-    text = json.dumps(value, indent=indent, allow_nan=False, **options)
-    write_text(path, text + '\n')
+    write_text(path, json_text(value, indent, **options))
+
+
+def json_text(value: object, indent: int | None = 1, **options: object) -> str:
+    """Make the text that :func:`write_json` writes.
+
+    Example:
+        >>> json_text({'a': 1}, indent=None)
+        '{"a": 1}\\n'
+    """
+    return json.dumps(value, indent=indent, allow_nan=False, **options) + '\n'
 
 
 def write_csv(path: str | Path, columns: Sequence[str],

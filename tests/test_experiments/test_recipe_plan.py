@@ -97,9 +97,13 @@ def test_folds_are_an_axis_beside_the_seeds(tmp_path):
 
 def test_runs_are_written_and_read(tmp_path):
     plan = make_plan(tmp_path)
-    write_runs(tmp_path / 'plan.json', plan.runs, more=3)
-    runs, rest = read_runs(tmp_path / 'plan.json')
-    assert rest == dict(more=3)
+    file = write_runs(tmp_path, plan.runs, folder=3)
+    # Another command's plan is another file.
+    assert write_runs(tmp_path, plan.runs[:1], folder=3) != file
+    assert write_runs(tmp_path, plan.runs, folder=3) == file
+    assert len(list(tmp_path.glob('*.json'))) == 2
+    runs, rest = read_runs(file)
+    assert rest == dict(folder=3)
     assert list(runs) == [run.key for run in plan.runs]
     for run in plan.runs:
         assert commands.run_steps(
