@@ -94,8 +94,7 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
             :meth:`blank_shares` gives.
         """
         partition = self.partition(inputs, data_samples)  # Eq. 6, 7
-        latent, = self.backbone(inputs, partition.visible)
-        prediction = self.neck(latent, partition)
+        latent, prediction = self._predict(inputs, partition)
         losses = dict(loss_rec=self.head.reconstruction_loss(
             prediction, inputs, partition.masked))  # Eq. 1
         if self.head.cls_weight:
@@ -108,9 +107,21 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
 
     def reconstruct(self, inputs: Tensor, partition: TokenPartition) -> Tensor:
         """Fill in the masked patches of images (B, C, H, W), for pictures."""
-        latent, = self.backbone(inputs, partition.visible)
-        prediction = self.neck(latent, partition)
+        _, prediction = self._predict(inputs, partition)
         return self.head.fill_in(inputs, prediction, partition.masked)
+
+    def _predict(self, inputs: Tensor,
+                 partition: TokenPartition) -> tuple[Tensor, Tensor]:
+        """Give the encoder's tokens and the predicted patches."""
+        grid, wanted = self.backbone.grid_size(inputs), self.neck.grid_size
+        if grid != wanted:
+            raise ValueError(
+                f'images of {tuple(inputs.shape[-2:])} pixels have a grid of '
+                f'{grid} patches, and the decoder is for {wanted}: bring '
+                'images to its size, or set img_size of the backbone to '
+                'theirs')
+        latent, = self.backbone(inputs, partition.visible)
+        return latent, self.neck(latent, partition)
 
     def extract_feat(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Encode all tokens, (B, 1 + L, C) in a tuple."""

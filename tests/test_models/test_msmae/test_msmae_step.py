@@ -45,6 +45,18 @@ def test_step_equals_the_naive_one(maps):
         assert abs(float(losses[name].detach()) - float(want)) < 1e-6
 
 
+@pytest.mark.parametrize('size', [(24, 16), (12, 16), (20, 24)])
+def test_images_of_another_size_than_the_decoders_are_refused(size):
+    """As many patches, fewer, or more: positions would be wrong."""
+    model = tiny_pretraining()
+    images, samples = batch(size=size, maps=False)
+    partition = model.partition(images, samples)
+    for call in (lambda: model.loss(images, samples),
+                 lambda: model.reconstruct(images, partition)):
+        with pytest.raises(ValueError, match=r'grid of .* is for \(4, 6\)'):
+            call()
+
+
 def test_masks_follow_the_maps():
     """A map that is hot at the left half of a mirrored crop."""
     model = tiny_pretraining()
