@@ -132,17 +132,22 @@ class MSMAEViT(VisionTransformer):
         """Resize a checkpoint's positions, which have to be of a square.
 
         mmpretrain takes every grid for a square; for another one it would
-        fail without saying why, or interpolate between wrong places.
+        fail without saying why, or interpolate between wrong places. The
+        sine-cosine positions of pre-training tell their grid; learned ones
+        do not, and of the model's number they are taken for its grid.
         """
         positions = state_dict.get(f'{prefix}pos_embed')
-        if positions is not None and positions.shape != self.pos_embed.shape:
-            num_patches = positions.shape[1] - self.num_extra_tokens
-            if isqrt(max(num_patches, 0))**2 != num_patches:
+        if positions is not None:
+            fits = positions.shape == self.pos_embed.shape
+            grid = self.patch_resolution if fits else None
+            problem = misplacement(
+                positions[0, self.num_extra_tokens:], grid,
+                self.patch_resolution)
+            if problem:
                 rows, columns = self.patch_resolution
                 raise ValueError(
-                    f'{prefix}pos_embed of the checkpoint is of '
-                    f'{num_patches} patches, which is not a square, and the '
-                    f'model has {rows} x {columns}: interpolate it by '
+                    f'{prefix}pos_embed of the checkpoint is of {problem}, '
+                    f'and the model has {rows} x {columns}: interpolate it by '
                     'tools/model_converters/convert_mae_checkpoint.py '
                     '--source-grid ROWS COLUMNS')
         super()._prepare_pos_embed(state_dict, prefix, *args)
@@ -150,3 +155,35 @@ class MSMAEViT(VisionTransformer):
     def grid_size(self, images: Tensor) -> tuple[int, int]:
         """Patches of images (B, C, H, W) as (rows, columns)."""
         return patchify.patch_grid_size(images.shape[-2:], self.patch_size)
+
+
+def misplacement(positions: Tensor, grid: tuple[int, int] | None,
+                 target: tuple[int, int]) -> str | None:
+    """Say why positions (L, C) are not of the grid they are taken for.
+
+    They are taken for those of ``grid``, None is a square, and brought to
+    ``target``. None if nothing speaks against it.
+    """
+    count = len(positions)
+    side = isqrt(count)
+    if grid is None and side**2 != count:
+        return f'{count} patches, which is not a square'
+    grid = tuple(grid or (side, side))
+    shapes = [(rows, count // rows) for rows in range(1, count + 1)
+              if count % rows == 0]
+    quarter = positions.shape[1] // 4
+    if positions.shape[1] % 4 == 0:
+        # The shortest wavelength of rows and columns is the same for any C.
+        given = positions[:, ::quarter].detach().cpu().float()
+        for shape in shapes:
+            if torch.allclose(given, patchify.sincos_position_embedding(
+                    shape, 4)[0], atol=2e-3):
+                return None if shape == grid else (
+                    f'{shape[0]} x {shape[1]} patches')
+    if count != target[0] * target[1]:
+        for rows, columns in shapes:
+            if rows * target[1] == columns * target[0] and (
+                    rows, columns) != grid:
+                return (f'{count} patches, which may be {grid[0]} x {grid[1]} '
+                        f'or {rows} x {columns}')
+    return None

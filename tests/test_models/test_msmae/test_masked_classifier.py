@@ -260,6 +260,27 @@ def test_positions_of_a_grid_that_is_no_square_are_refused():
     assert torch.equal(same.pos_embed, target.pos_embed)
 
 
+@pytest.mark.parametrize(('size', 'fixed', 'target', 'words'), [
+    ((8, 32), True, (16, 64), 'of 2 x 8 patches, .* 4 x 16: .*--source-grid'),
+    ((8, 32), True, (16, 16), 'of 2 x 8 patches, and the model has 4 x 4'),
+    ((16, 16), True, (8, 32), 'of 4 x 4 patches, and the model has 2 x 8'),
+    ((8, 32), False, (16, 64), 'which may be 4 x 4 or 2 x 8'),
+    ((8, 32), True, (8, 32), None), ((8, 32), False, (8, 32), None),
+    ((16, 16), True, (16, 64), None), ((16, 16), False, (16, 24), None),
+    ((16, 16), True, (8, 8), None), ((16, 16), False, (8, 8), None)])
+def test_positions_of_as_many_patches_as_a_square(size, fixed, target, words):
+    source, wanted = (tiny_classifier(backbone=dict(
+        img_size=one, fixed_pos_embed=fixed)).backbone
+        for one in (size, target))
+    if not fixed:
+        torch.nn.init.normal_(source.pos_embed)
+    if words is None:
+        wanted.load_state_dict(source.state_dict())
+    else:
+        with pytest.raises(ValueError, match=words):
+            wanted.load_state_dict(source.state_dict())
+
+
 def test_flops_of_vit_base():
     """Check 19: 49 of 196 tokens are a quarter of the work.
 
