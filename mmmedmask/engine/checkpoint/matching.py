@@ -119,29 +119,35 @@ def compare_modules(modules: Iterable[nn.Module],
     ``tensors`` are the checkpoint's, without traces of wrappers, ``prefix``
     that of the modules in it; for the others see :func:`match_state_dicts`.
     """
-    expected = {strip_wrappers(name): value for module in modules
-                for name, value in module.state_dict().items()}
+    # Pairs: two modules may have tensors of one name.
+    expected = [(strip_wrappers(name), value) for module in modules
+                for name, value in module.state_dict().items()]
     return match_state_dicts(
         expected, select_prefix(tensors, prefix),
         compare_values=compare_values, allowed_missing=allowed_missing,
         allowed_unused=allowed_unused,
-        elsewhere=suggest_prefix(expected, tensors))
+        elsewhere=suggest_prefix((name for name, _ in expected), tensors))
 
 
 def match_state_dicts(
-        expected: Mapping[str, Tensor], given: Mapping[str, Tensor], *,
-        compare_values: bool = True, allowed_missing: Sequence[str] = (),
+        expected: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+        given: Mapping[str, Tensor], *, compare_values: bool = True,
+        allowed_missing: Sequence[str] = (),
         allowed_unused: Sequence[str] = (),
         elsewhere: tuple[str, int] = ('', 0)) -> MatchReport:
     """Compare tensors by name, shape and, in the module's dtype, value.
 
-    ``expected`` are the module's, on any device, ``given`` the checkpoint's,
-    named as the module's. Values are compared exactly. The shell patterns
-    name what the checkpoint may lack, and what nothing has to ask for.
+    ``expected`` are the modules', on any device, as pairs if a name occurs
+    twice, ``given`` the checkpoint's, named as the modules'. Values are
+    compared exactly. The shell patterns name what the checkpoint may lack,
+    and what nothing has to ask for.
     """
     groups: dict[str, list] = {key: [] for key in (
         'matched', 'missing', 'shapes', 'differing', 'not_finite')}
-    for name, wanted in expected.items():
+    names = set()
+    for name, wanted in (expected.items() if isinstance(expected, Mapping)
+                         else expected):
+        names.add(name)
         if name not in given:
             if not matches_any(name, allowed_missing):
                 groups['missing'].append(name)
@@ -158,12 +164,12 @@ def match_state_dicts(
         else:
             groups['matched'].append(name)
     return MatchReport(
-        unused=tuple(name for name in given if name not in expected
+        unused=tuple(name for name in given if name not in names
                      and not matches_any(name, allowed_unused)),
         nearest={name: nearest_names(name, given, count=2, cutoff=.7)
                  for name in groups['missing'][:LISTED_NAMES]},
         elsewhere=elsewhere,
-        **{key: tuple(names) for key, names in groups.items()})
+        **{key: tuple(found) for key, found in groups.items()})
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:

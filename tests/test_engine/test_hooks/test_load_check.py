@@ -140,6 +140,24 @@ def test_two_modules_share_a_checkpoint(tmp_path, pretrained):
         tmp_path, model, LoadCheckHook(['backbone', 'head']))
 
 
+@pytest.mark.parametrize('modules', [('backbone', 'twin'),
+                                     ('twin', 'backbone')])
+def test_each_of_two_modules_of_equal_names_is_compared(tmp_path, pretrained,
+                                                        modules):
+    def build():
+        model = Detector(init_cfg=_init(pretrained))
+        model.twin = Backbone(init_cfg=_init(pretrained)).requires_grad_(False)
+        model.init_weights()
+        return model
+
+    log = _run(tmp_path, build(), LoadCheckHook(modules))
+    assert f'{2 * NUM_BACKBONE} of {2 * NUM_BACKBONE} tensors' in log
+    model = build()
+    nn.init.zeros_(model.backbone.stem.weight)
+    with pytest.raises(ValueError, match=r'1 have other values: stem\.weight'):
+        _run(tmp_path, model, LoadCheckHook(modules))
+
+
 def test_overwritten_weights_are_noticed(tmp_path, pretrained):
     model = Detector(init_cfg=_init(pretrained))
     original = model.init_weights
