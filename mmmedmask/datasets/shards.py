@@ -125,11 +125,15 @@ def _samples_of(path: Path, num_classes: int
     last = num_classes - 1 if num_classes else 2**31 - 1
     with tarfile.open(path, 'r:') as tar:
         for key, members in groupby(_files_of(tar), key=_sample_name):
-            picture, label = None, -1
+            picture, label = None, None
             for member in members:
                 kind = member.name[len(key):].lower()
                 if kind == '.cls':
-                    text = tar.extractfile(member).read().decode().strip()
+                    if label is not None:
+                        raise ValueError(f'{path}: the sample {key} has a '
+                                         f'second label {member.name}')
+                    text = tar.extractfile(member).read().decode(
+                        errors='backslashreplace').strip()
                     if not text.isdecimal() or int(text) > last:
                         raise ValueError(f'{path}, {member.name}: the label '
                                          f'{text!r} is not one of 0 to {last}')
@@ -142,7 +146,7 @@ def _samples_of(path: Path, num_classes: int
             if picture is None:
                 raise ValueError(f'{path}: the sample {key} has no picture '
                                  f'({", ".join(_PICTURES)})')
-            yield *picture, label
+            yield *picture, -1 if label is None else label
 
 
 def _files_of(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -151,8 +155,17 @@ def _files_of(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         tar.members = []
         # Some tools put it in front of some names.
         member.name = member.name.removeprefix('./')
+        if member.islnk() or member.issym():
+            raise ValueError(f'{tar.name}: {member.name} is a link to '
+                             f'{member.linkname}, expected a file: pack the '
+                             'file itself')
         if member.isfile():
             yield member
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(2 * TAR_BLOCK) != bytes(2 * TAR_BLOCK):
+        raise tarfile.ReadError('it has no end mark (two blocks of zeros) '
+                                f'behind byte {tar.offset}, and was cut off '
+                                'or is damaged')
 
 
 def _sample_name(member: tarfile.TarInfo) -> str:

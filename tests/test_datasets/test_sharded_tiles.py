@@ -120,6 +120,8 @@ def test_packing_is_repeatable_and_plain_webdataset(folder, shards, tmp_path):
     ({'1.png': png(), '1.jpg': b''}, r'1 has a second picture 1\.jpg'),
     ({'1.png': png(), '1.cls': b'2'}, "'2' is not one of 0 to 1"),
     ({'1.png': png(), '1.cls': b'cat'}, "'cat' is not one of"),
+    ({'1.png': png(), '1.cls': b'\xff'}, r"1\.cls: the label '\\\\xff'"),
+    ({'1.cls': b'0', '1.png': png(), './1.CLS': b'1'}, r'second label 1\.CLS'),
     (b'nothing', 'no plain tar')])
 def test_shards_that_make_no_index(tmp_path, members, words):
     path = tmp_path / 'a.tar'
@@ -131,6 +133,31 @@ def test_shards_that_make_no_index(tmp_path, members, words):
         index_shards(tmp_path, ('a', 'b'))
     assert str(path) in str(error.value)
     assert not (tmp_path / INDEX_FILE).exists()
+
+
+@pytest.mark.parametrize('length', [1, 2, 3])
+def test_shards_that_were_cut_off(tmp_path, length):
+    """Between members, in a header, and behind one of two zero blocks."""
+    path = tmp_path / 'a.tar'
+    write_tar(path, {f'{n}.png': png(n) for n in range(2)})
+    whole = path.read_bytes()
+    with tarfile.open(path) as tar:
+        second = tar.getmembers()[1].offset
+        end = tar.offset
+    path.write_bytes(whole[:(second, second + 99, end + 512)[length - 1]])
+    with pytest.raises(ValueError, match='no plain tar'):
+        index_shards(tmp_path)
+
+
+@pytest.mark.parametrize('kind', [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_shards_with_links(tmp_path, kind):
+    write_tar(tmp_path / 'a.tar', {'0.png': png()})
+    with tarfile.open(tmp_path / 'a.tar', 'a') as tar:
+        member = tarfile.TarInfo('1.png')
+        member.type, member.linkname = kind, '0.png'
+        tar.addfile(member)
+    with pytest.raises(ValueError, match=r'a\.tar: 1\.png is a link to 0'):
+        index_shards(tmp_path)
 
 
 def test_folders_that_cannot_be_packed(tmp_path, shards, folder):
