@@ -14,7 +14,10 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint
 from torch import nn
 
-from mmmedmask.engine.attention.refresh import RefreshHook
+from mmmedmask.engine.attention.refresh import (
+    RefreshHook,
+    moving_transforms,
+)
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_choice, check_shape
@@ -63,7 +66,7 @@ class AttentionMaskHook(RefreshHook):
         self._written: tuple[str, int] | None = None
 
     def check_training(self, model: nn.Module, transforms: list) -> None:
-        """Refuse models without maps, and mixed images."""
+        """Refuse models without maps, mixed images and unrecorded moves."""
         if not hasattr(model, 'attention_maps'):
             raise ValueError(
                 f'AttentionMaskHook: {type(model).__name__} has no method '
@@ -74,6 +77,14 @@ class AttentionMaskHook(RefreshHook):
                 'AttentionMaskHook: the data preprocessor mixes images '
                 '(batch_augments, Mixup or CutMix), and a mixed image has '
                 'no attention map; remove them or the hook')
+        moving = moving_transforms(transforms)
+        if moving:
+            raise ValueError(
+                f'AttentionMaskHook: {", ".join(moving)} in the training '
+                'pipeline would move pixels without recording it, and the '
+                'maps would be read at wrong places; use '
+                'mmmedmask.RandomResizedCrop, mmmedmask.ResizeImage and '
+                'mmmedmask.RandomFlip')
 
     def compute(self, model: nn.Module, batch: dict) -> torch.Tensor:
         """Make the maps of whole images, (B, rows, columns)."""

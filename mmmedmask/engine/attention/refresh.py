@@ -1,7 +1,7 @@
 """What is computed from every training image, anew every few epochs."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from mmengine.dataset import Compose
@@ -12,6 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mmmedmask.datasets.transforms import RandomFlip, RandomResizedCrop
 from mmmedmask.engine.attention.store import ImageStore
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
@@ -26,6 +27,30 @@ from mmmedmask.util.checks import check_integer
 
 #: Rows of all processes that are gathered at a time.
 GATHERED_ROWS = 65536
+#: Transforms, of any library, that move pixels and do not record it as
+#: mmmedmask's do; those with one of these as their base, too.
+MOVING = frozenset((
+    'CenterCrop', 'EfficientNetCenterCrop', 'ElasticTransform', 'FiveCrop',
+    'Pad', 'RandomAffine', 'RandomCrop', 'RandomHorizontalFlip',
+    'RandomPerspective', 'RandomResizedCrop',
+    'RandomResizedCropAndInterpolationWithTwoPic', 'RandomRotFlip',
+    'RandomRotate', 'RandomRotate90', 'RandomRotation', 'RandomShift',
+    'RandomTranslatePad', 'RandomVerticalFlip', 'Rotate', 'Shear', 'ShearX',
+    'ShearY', 'TenCrop', 'Translate', 'TranslateX', 'TranslateY'))
+
+
+def moving_transforms(transforms: Iterable) -> list[str]:
+    """Name the transforms that move pixels and do not record it.
+
+    Those of mmpretrain that wrap one of torchvision are looked into.
+    """
+    names = []
+    for transform in transforms:
+        kind = type(getattr(transform, 't', transform))
+        if any(base.__name__ in MOVING and not issubclass(
+                base, RandomResizedCrop) for base in kind.__mro__):
+            names.append(kind.__name__)
+    return names
 
 
 def is_refresh_epoch(epoch: int, begin: int, interval: int) -> bool:
@@ -160,6 +185,15 @@ class RefreshHook(Hook):
                              'process needs the whole model')
         transforms = list(transforms_of(runner.train_dataloader.dataset))
         self.check_training(unwrap(runner.model), transforms)
+        own = list(transforms_of(self))
+        moving = moving_transforms(own) + [
+            type(one).__name__ for one in own
+            if isinstance(one, RandomFlip | RandomResizedCrop)]
+        if moving:
+            raise ValueError(
+                'the pipeline for whole images must neither crop nor mirror '
+                f'nor turn them, but it has {", ".join(moving)}; use '
+                'mmmedmask.ResizeImage')
         announced = any(isinstance(hook, TransformEpochHook)
                         for hook in runner.hooks)
         for transform in transforms:

@@ -560,6 +560,14 @@ def without(key):
     (dict(pipeline=without('crop_box')), 'crop_box.*RandomResizedCrop'),
     (dict(pipeline=without('img_path')), "img_path.*'img_path'"),
     (dict(pipeline=without('flip')), 'flip.*RandomFlip'),
+    *((dict(pipeline=[*TRAIN_PIPELINE[:3], step, TRAIN_PIPELINE[3]]),
+       f'{step["type"].rpartition("mmmedmask.")[2].rpartition("/")[2]}.* '
+       'use mmmedmask.RandomResizedCrop') for step in (
+           dict(type='mmmedmask.RandomRotate90'),
+           dict(type='Translate', magnitude=.5),
+           dict(type='RandomCrop', crop_size=SIZE, padding=8),
+           dict(type='torchvision/RandomRotation', degrees=9),
+           dict(type='Rotate', angle=90.))),
     (dict(pipeline=TRAIN_PIPELINE[:3]), 'PackTile')])
 def test_trainings_that_do_not_fit(data, tmp_path, changes, message):
     changes = dict(changes)
@@ -585,9 +593,11 @@ def test_models_that_do_not_fit(data, tmp_path):
 
 @pytest.mark.parametrize(('pipeline', 'message'), [
     ([WHOLE_PIPELINE[0], dict(type='mmmedmask.RandomResizedCrop', scale=SIZE),
-      WHOLE_PIPELINE[2]], r'neither crop nor mirror.*images/.*ResizeImage'),
+      WHOLE_PIPELINE[2]], 'neither crop.*RandomResizedCrop; use'),
     ([*WHOLE_PIPELINE[:2], dict(type='mmmedmask.RandomFlip', prob=1.),
-      WHOLE_PIPELINE[2]], 'neither crop nor mirror.*flip True'),
+      WHOLE_PIPELINE[2]], 'neither crop nor mirror.*RandomFlip'),
+    ([WHOLE_PIPELINE[0], dict(type='CenterCrop', crop_size=SIZE),
+      WHOLE_PIPELINE[2]], 'neither crop nor mirror.*CenterCrop'),
     (WHOLE_PIPELINE[:2], 'must end with.*PackTile.*dict for'),
     ([WHOLE_PIPELINE[0],
       dict(type='mmmedmask.PackTile', meta_keys=['img_path'])],
