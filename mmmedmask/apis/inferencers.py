@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import DefaultScope
+from PIL import ImageOps
 from rich.progress import track
 from torch import nn
 
@@ -22,6 +23,10 @@ from mmmedmask.util.checks import check_integer
 from mmmedmask.util.nested import nested_dicts
 
 LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
+
+#: Modes of PIL's pictures that are taken as they are, and in RGB.
+AS_STORED = ('L', 'I;16', 'F')
+AS_RGB = ('1', 'P', 'RGB', 'LA', 'PA', 'RGBA', 'RGBX')
 
 
 def list_inputs(inputs: Any) -> list[Any]:
@@ -59,9 +64,19 @@ def list_inputs(inputs: Any) -> list[Any]:
             return list(map(Path, radiology.pictures_of(path)))
         return [Path(inputs)]
     if hasattr(inputs, 'getbands'):
-        mode = inputs.mode if inputs.mode in ('L', 'I;16') else 'RGB'
+        if inputs.mode not in AS_STORED + AS_RGB:
+            raise ValueError(
+                f'a picture of PIL must have one of the modes '
+                f'{AS_STORED + AS_RGB}, got {inputs.mode!r}, which would '
+                'be changed: convert it, or give an array')
+        # As files are read.
+        inputs = ImageOps.exif_transpose(inputs)
+        mode = inputs.mode if inputs.mode in AS_STORED else 'RGB'
         inputs = np.asarray(inputs.convert(mode))
     if isinstance(inputs, np.ndarray) and inputs.ndim in (2, 3):
+        if not inputs.size:
+            raise ValueError('an image has at least one pixel and channel, '
+                             f'got an array of shape {inputs.shape}')
         return [inputs if inputs.ndim == 3 else inputs[..., None]]
     raise ValueError(
         'an image is a file, a folder, an array (H, W) or (H, W, C), a '

@@ -94,6 +94,22 @@ def test_what_can_be_given(files):
             list_inputs(wrong)
 
 
+def test_pictures_are_taken_as_they_are():
+    values = np.array([[0, 1.5, 70000]], np.float32)
+    array, = list_inputs(Image.fromarray(values))
+    assert np.array_equal(array, values[..., None])
+    lying = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
+    lying.getexif()[274] = 6
+    assert np.array_equal(list_inputs(lying)[0][..., 0],
+                          [[3, 0], [4, 1], [5, 2]])
+    for wrong, message in (
+            (Image.new('I', (2, 2)), "one of the modes .*'RGB'.*, got 'I'"),
+            (Image.new('CMYK', (2, 2)), "got 'CMYK'"),
+            (np.zeros((0, 5, 3), np.uint8), r'pixel.* \(0, 5, 3\)')):
+        with pytest.raises(ValueError, match=message):
+            list_inputs(wrong)
+
+
 @pytest.mark.parametrize('channels', [1, 2, 3, 4])
 def test_pictures_of_gray_and_colours_with_alpha_or_without(channels):
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)[..., :channels]
