@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -18,6 +19,7 @@ from mmmedmask.engine.checkpoint.naming import (
 from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
+    listing,
     normalize_prefix,
     read_checkpoint,
     select_prefix,
@@ -81,7 +83,8 @@ def export_backbone(
 
     Raises:
         ModuleNotFoundError: If an ONNX file lacks the extra ``export``.
-        ValueError: If nothing has the prefix, the naming does not know the
+        ValueError: If nothing has the prefix, values are not finite, the
+            weights do not fit the config, the naming does not know the
             architecture, or a config is needed and there is none.
 
     Example:
@@ -101,11 +104,23 @@ def export_backbone(
         starts = sorted({name.split('.')[0] for name in tensors})
         raise ValueError(f'no tensor in {str(source)!r} has the prefix '
                          f'{prefix!r}; their names begin with {starts}')
+    broken = [name for name, tensor in backbone.items()
+              if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f'{len(broken)} tensors under {prefix!r} in {str(source)!r} are '
+            f'not finite: {listing(broken)}. The run had diverged: take an '
+            'earlier checkpoint')
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     text = meta.get('cfg')
     settings = load_config(config) if config is not None else \
         model_card.read_config_text(text) if isinstance(text, str) else None
+    if normalize_prefix(prefix) == 'backbone.' and settings is not None and (
+            settings.get('model') or {}).get('backbone'):
+        # A backbone that is not registered here cannot be compared.
+        with suppress(KeyError, ImportError):
+            _loaded(backbone, settings)
     renamed = rename_backbone(backbone, 'timm' if naming == HF else naming)
     if target_prefix is None:
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''

@@ -63,6 +63,24 @@ def _export(tmp_path, backbone, naming, **kwargs):
     return torch.load(target, weights_only=True)
 
 
+@pytest.mark.parametrize('name', ['a.pth', 'a.safetensors', 'a.onnx'])
+def test_broken_backbones_are_not_exported(tmp_path, name):
+    backbone = _mmpretrain_backbone('ResNet', depth=18)
+    source = _pretraining_checkpoint(
+        tmp_path / 'run.pth', backbone,
+        "model = dict(backbone=dict(type='mmpretrain.ResNet', depth=18))")
+    content = torch.load(source, weights_only=True)
+    lost = content['state_dict'].pop('backbone.layer3.0.conv1.weight')
+    torch.save(content, source)
+    with pytest.raises(ValueError, match=r'fit the config.*\s.*layer3\.0\.c'):
+        export_backbone(source, tmp_path / name)
+    content['state_dict']['backbone.layer3.0.conv1.weight'] = lost * torch.nan
+    torch.save(content, source)
+    with pytest.raises(ValueError, match=r'not finite: layer3\.0\.conv1'):
+        export_backbone(source, tmp_path / name)
+    assert list(tmp_path.iterdir()) == [source]
+
+
 def _torchvision_features(model, x):
     x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
     features = []
