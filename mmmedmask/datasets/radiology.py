@@ -198,7 +198,7 @@ def read_dicom(stream: BinaryIO, part: tuple[str, int] | None) -> StoredImage:
                 np.float32 if values.dtype.itemsize < 3 else np.float64)
             ends = ends * slope + intercept
     window = None
-    if header('WindowCenter') is not None:
+    if None not in (header('WindowCenter'), header('WindowWidth')):
         # Several are alternatives, the first is the default.
         center, width = (float(np.atleast_1d(header(name))[0])
                          for name in ('WindowCenter', 'WindowWidth'))

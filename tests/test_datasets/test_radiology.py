@@ -93,6 +93,15 @@ def test_rescaled_values_are_in_the_units_of_the_header(tmp_path, rle):
         np.testing.assert_allclose(shown, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize('name', ['WindowCenter', 'WindowWidth'])
+def test_half_a_window_is_none(tmp_path, name):
+    values = ramp('int16', -200, 1000)
+    path = write_dicom(tmp_path / 'ct.dcm', values, **{name: 40})
+    np.testing.assert_array_equal(read_image(path)[..., 0], values)
+    with pytest.raises(ImageFileError, match='has no window'):
+        read_image(path, 'header')
+
+
 LOSSLESS = {
     uid.JPEG2000: 'jpeg2k', uid.JPEG2000Lossless: 'jpeg2k', uid.HTJ2K: 'htj2k',
     uid.HTJ2KLossless: 'htj2k', uid.HTJ2KLosslessRPCL: 'htj2k',
