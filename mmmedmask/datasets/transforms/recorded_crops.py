@@ -16,7 +16,12 @@ from mmmedmask.datasets.transforms.seeded import (
 )
 from mmmedmask.datasets.transforms.tile_loading import DTYPE_CHOICES
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.util.checks import check_ascending, check_choice, check_size
+from mmmedmask.util.checks import (
+    check_ascending,
+    check_choice,
+    check_range,
+    check_size,
+)
 
 INTERPOLATIONS = tuple(kind.name.lower() for kind in Image.Resampling)
 # By number of channels. Pillow would multiply RGBA with its alpha.
@@ -239,9 +244,10 @@ class RandomFlip(SeededTransform):
                              f'got {direction!r}')
         probs = tuple(prob) if isinstance(prob, Sequence) else (
             prob / len(directions), ) * len(directions)
+        for value in probs:
+            check_range(f'each of prob {prob!r}', value, 0, 1)
         # The sum of ten times 0.1 is below 1 in floats, other sums above.
-        if (len(probs) != len(directions) or min(probs) < 0
-                or sum(probs) > 1 + 1e-9):
+        if len(probs) != len(directions) or sum(probs) > 1 + 1e-9:
             raise ValueError('prob must be in [0, 1], or one for each of '
                              f'{len(directions)} directions with a sum of '
                              f'at most 1, got {prob!r}')

@@ -91,6 +91,9 @@ class LoadTile(ShownTransform):
                 BytesIO(results.pop('img_bytes')), path, window=self.window)
         else:
             image = read_image(path, self.window)
+        if not image.size:
+            raise ImageFileError(f'Image {path} has no pixels, its shape is '
+                                 f'{image.shape}')
         image = self._match_dtype(self._match_channels(image, path), path)
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]

@@ -202,6 +202,9 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         if any(len(shape) != 3 for shape in shapes):
             raise ValueError('inputs must be of shape (C, H, W), got '
                              f'{tuple(images[0].shape)}{self.shape_hint}')
+        if any(0 in shape for shape in shapes):
+            raise ValueError('inputs must have at least one pixel and '
+                             f'channel, got the shapes {sorted(shapes)}')
         sizes = sorted({shape[-2:] for shape in shapes})
         if len(sizes) > 1:
             raise ValueError('tiles of different sizes make no batch: '

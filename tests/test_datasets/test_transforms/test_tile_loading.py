@@ -87,6 +87,11 @@ def test_other_type_is_an_error(tmp_path, image, dtype, message):
         LoadTile(in_channels=1, dtype=dtype).transform(sample)
 
 
+def test_arrays_without_pixels_are_refused():
+    with pytest.raises(ImageFileError, match=r'no pixels.*\(0, 5, 3\)'):
+        LoadTile().transform({'img': np.zeros((0, 5, 3), np.uint8)})
+
+
 test_bad_arguments_of_load_tile = refuses(LoadTile, [
     ({'in_channels': 0}, 'in_channels.*0'),
     ({'in_channels': '3'}, "in_channels.*'3'"),

@@ -390,6 +390,13 @@ def test_bad_batches_are_refused_by_value(source, change, message):
         build(view_source=source)(data, training=True)
 
 
+@pytest.mark.parametrize('training', [True, False])
+def test_tiles_without_pixels_are_refused(training):
+    data = batch([0]) | dict(inputs=[torch.zeros(3, 0, 4)])
+    with pytest.raises(ValueError, match=r'one pixel .*\(3, 0, 4\)'):
+        build()(data, training=training)
+
+
 def test_different_sizes_cannot_be_stacked_outside_of_training():
     data = batch([0, 1])
     data['inputs'][1] = data['inputs'][1][:, :32]
