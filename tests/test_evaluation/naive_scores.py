@@ -21,7 +21,8 @@ def draw_predictions(number=60, num_classes=4, seed=0, digits=1):
     labels = random.integers(0, num_classes, number)
     scores = random.random((number, num_classes))
     scores[np.arange(number), labels] += 0.3
-    return labels, scores.round(digits)
+    # Up to .65, as probabilities may be.
+    return labels, scores.round(digits) / 2
 
 
 def expected_scores(labels, scores, weights='quadratic'):
