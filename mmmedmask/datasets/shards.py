@@ -166,6 +166,11 @@ def _files_of(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         raise tarfile.ReadError('it has no end mark (two blocks of zeros) '
                                 f'behind byte {tar.offset}, and was cut off '
                                 'or is damaged')
+    while rest := tar.fileobj.read(2**20):
+        if rest.strip(b'\0'):
+            raise tarfile.ReadError('something follows its end mark at byte '
+                                    f'{tar.offset}, as in tars that were put '
+                                    'together with cat: pack them anew')
 
 
 def _sample_name(member: tarfile.TarInfo) -> str:

@@ -14,9 +14,11 @@ TABLE_SUFFIXES = ('.csv', '.tsv', '.txt', '.json', '.gmt', '.xlsx',
                   '.parquet')
 # Tables as well if a config names them; in a folder they may be images.
 _PACKED_SUFFIXES = ('.gz', '.zip', '.npz')
-#: Weights have one size for one architecture: both ends of them count.
-WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.safetensors')
-WEIGHT_BYTES = 2**20
+# Weights of one architecture have one size, as have features of one width
+# and number: bytes at both ends of them count.
+_END_BYTES = {'.pth': 2**20, '.pt': 2**20, '.ckpt': 2**20,
+              '.safetensors': 2**20, '.h5': 2**16, '.hdf5': 2**16,
+              '.npy': 2**16}
 
 
 class DataFingerprints:
@@ -57,9 +59,9 @@ class DataFingerprints:
 def digest_files(path: Path, features: bool = False) -> str | None:
     """Digest of the names and sizes of files, and of what tables say.
 
-    Hidden files and ``__pycache__`` do not count, links are followed; with
-    ``features`` files of slide features alone count in a folder. None if
-    there is nothing.
+    Of weights and features both ends count. Hidden files and ``__pycache__``
+    do not, links are followed; with ``features`` files of slide features alone
+    count in a folder. None if there is nothing.
     """
     if path.is_file():
         lines = [_describe_file(path, _PACKED_SUFFIXES)]
@@ -94,24 +96,25 @@ def _describe_file(path: Path, more: tuple[str, ...] = ()) -> str:
     # A packed table, such as a.csv.gz, is one in a folder too.
     whole = name.endswith(more) or name.removesuffix('.gz').removesuffix(
         '.zip').endswith(TABLE_SUFFIXES)
-    if whole or name.endswith(WEIGHT_SUFFIXES):
+    ends = None if whole else _END_BYTES.get(Path(name).suffix, 0)
+    if ends != 0:
         content = _content(path.resolve(), stat.st_size, stat.st_mtime_ns,
-                           whole)
+                           ends)
         return f'{stat.st_size} {content}'
     return str(stat.st_size)
 
 
 # Many runs read the same tables.
-@functools.lru_cache(maxsize=4096)
-def _content(path: Path, size: int, changed: int, whole: bool) -> str:
+@functools.lru_cache(maxsize=2**16)
+def _content(path: Path, size: int, changed: int, ends: int | None) -> str:
     digest = hashlib.sha256()
     with path.open('rb') as stream:
-        if whole:
+        if ends is None:
             while block := stream.read(2**20):
                 digest.update(block)
         else:
-            digest.update(stream.read(WEIGHT_BYTES))
-            stream.seek(max(0, size - WEIGHT_BYTES))
+            digest.update(stream.read(ends))
+            stream.seek(max(0, size - ends))
             digest.update(stream.read())
     return digest.hexdigest()
 

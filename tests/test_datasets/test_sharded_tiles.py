@@ -149,6 +149,18 @@ def test_shards_that_were_cut_off(tmp_path, length):
         index_shards(tmp_path)
 
 
+def test_shards_that_were_put_together(tmp_path):
+    for number in range(2):
+        write_tar(tmp_path / f'{number}.tar', {f'{number}.png': png(number)})
+    content = [path.read_bytes() for path in sorted(tmp_path.glob('*.tar'))]
+    (tmp_path / '0.tar').write_bytes(b''.join(content))
+    with pytest.raises(ValueError, match='put together with cat'):
+        index_shards(tmp_path)
+    # More zeros than a tar needs are no data.
+    (tmp_path / '0.tar').write_bytes(content[0] + bytes(2**20))
+    assert len(index_shards(tmp_path)) == 2
+
+
 @pytest.mark.parametrize('kind', [tarfile.LNKTYPE, tarfile.SYMTYPE])
 def test_shards_with_links(tmp_path, kind):
     write_tar(tmp_path / 'a.tar', {'0.png': png()})

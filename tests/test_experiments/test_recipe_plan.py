@@ -305,6 +305,19 @@ def test_fingerprints_see_names_sizes_and_tables(tmp_path):
     assert DataFingerprints(tmp_path).missing(second) == ['data/images']
 
 
+@pytest.mark.parametrize('ending', ['h5', 'hdf5', 'npy', 'pt'])
+def test_features_of_another_encoder_count(tmp_path, ending):
+    """As many patches of as many dimensions: the size says nothing."""
+    slides = tmp_path / 'slides'
+    slides.mkdir()
+    (slides / f'a.{ending}').write_bytes(bytes(2**22))
+    before = digest_files(slides)
+    content = bytearray(2**22)
+    content[-2] = 1
+    (slides / f'a.{ending}').write_bytes(content)
+    assert digest_files(slides) != before
+
+
 def test_tables_of_all_kinds_count_by_their_content(tmp_path):
     packed = [f'a.{ending}' for ending in ('csv.gz', 'xlsx', 'parquet', 'zip')]
     before = {}
