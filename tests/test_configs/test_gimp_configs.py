@@ -184,6 +184,7 @@ DIFFERENCES = {
     FINE.format('scratch_groupmsa-nystrom'): set(),
     FINE.format('scratch_snn-nystrom'): {'gene_encoder'},
     FINE.format('scratch_nystrom'): {'gene_encoder'},
+    FINE.format('scratch-subsample_nystrom'): {'gene_encoder'},
     FINE.format('literal_nystrom'): {
         'gene_encoder', 'class_token_in_conv', 'conv_start', 'embed_relu'},
     FINE.format('slides-only_nystrom'): {'gene_encoder'},

@@ -91,6 +91,15 @@ def test_ablations_change_what_their_name_says():
     assert model.aggregator.instance_loss == 'ce'
     model = read(f'transmil_literal_{SCHEDULE}').model
     assert model.aggregator.class_token_in_conv
+    for name in ('abmil', 'transmil'):
+        cfg = read(f'{name}_subsample_{SCHEDULE}')
+        draw = cfg.train_dataloader.dataset.pipeline[1]
+        assert (draw.type, draw.max_patches) == (
+            'mmmedmask.RandomSubsample', 2000)
+        for split in ('val', 'test'):
+            assert 'mmmedmask.RandomSubsample' not in [
+                step.type
+                for step in cfg[f'{split}_dataloader'].dataset.pipeline]
 
 
 @pytest.mark.parametrize('name', ROWS)

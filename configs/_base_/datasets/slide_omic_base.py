@@ -6,11 +6,15 @@ A cohort inherits this, and says where its files are and which classes it has.
 # ========================= Frequently modified =========================
 batch_size = 8
 num_workers = 0
+# Of the configs that draw some patches of each slide, others in each epoch.
+max_patches = 2000
 
 # ====================== Unmodified in most cases =======================
 load_features = dict(type='mmmedmask.LoadSlideFeatures')
 load_genes = dict(type='mmmedmask.LoadExpression')
 pack_inputs = dict(type='mmmedmask.PackSlideOmicInputs')
+draw_patches = dict(type='mmmedmask.RandomSubsample', max_patches=max_patches)
+subsample_pipeline = [load_features, draw_patches, load_genes, pack_inputs]
 loader = dict(
     batch_size=batch_size,
     num_workers=num_workers,

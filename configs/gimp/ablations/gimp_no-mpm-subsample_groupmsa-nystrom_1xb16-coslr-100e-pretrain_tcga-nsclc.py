@@ -7,15 +7,11 @@ triplets are satisfied, and slides of others are not told apart.
 _base_ = (
     './gimp_no-mpm_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc.py')
 
-# ========================= Frequently modified =========================
-max_patches = 2000
-
-# ====================== Unmodified in most cases =======================
 train_dataloader = dict(
     dataset=dict(
         pipeline=[
             _base_.load_features,
-            dict(type='mmmedmask.RandomSubsample', max_patches=max_patches),
+            _base_.draw_patches,
             _base_.draw_mask,
             _base_.load_genes,
             _base_.pack_inputs,
