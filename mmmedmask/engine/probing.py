@@ -26,12 +26,9 @@ from mmmedmask.engine.frozen_features import (
     draw_points,
     sample_maps,
 )
-from mmmedmask.engine.hooks.precise_bn import (
-    active_batch_norms,
-    update_bn_statistics,
-)
 from mmmedmask.evaluation.probes import ProbeScore, probe_images, probe_pixels
 from mmmedmask.functional.randomness import stream_seed
+from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.util.checks import check_integer
 
 REFERENCE_IMAGES = 100
@@ -207,13 +204,19 @@ class BagProbe:
         random weights there are none.
         """
         frozen = copy.deepcopy(aggregator)
-        frozen.train()
-        if active_batch_norms(frozen):
-            places = self.usable('train')
-            count = len(places) // dist.get_world_size()
-            update_bn_statistics(
-                frozen, self._bags('train', _share(places)[:count]), _vector,
-                others_rest=True)
+        frozen.eval()
+        norms = [module for module in frozen.modules()
+                 if isinstance(module, FeatureNorm)]
+        for norm in norms:
+            norm.reset()
+            norm.train()
+        if norms:
+            with torch.no_grad():
+                for inputs in self._bags('train', _share(
+                        self.usable('train'))):
+                    _vector(frozen, inputs)
+        for norm in norms:
+            norm.share_statistics()
         frozen.eval()
         return self._score(lambda inputs: _vector(frozen, inputs))
 

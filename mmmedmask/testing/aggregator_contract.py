@@ -221,6 +221,9 @@ def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
                 losses = aggregator.auxiliary_losses(tokens, bags.valid,
                                                      labels)
                 total = total + sum(losses.values())
+            if hasattr(aggregator, 'instance_logits'):
+                total = total + aggregator.instance_logits(
+                    tokens, bags.valid).float().square().sum()
             if amp:
                 # Some parameters serve the tokens alone.
                 total = total + tokens.float().pow(2).sum()

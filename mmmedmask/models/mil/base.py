@@ -43,7 +43,8 @@ class BagAggregator(BaseModule):
       added in training, with ``num_classes``;
     - ``instance_logits(tokens, valid) -> (B, K)``, scores of the classes
       from a stream of their own, whose mean with the head's is the
-      prediction.
+      prediction, with ``num_classes`` and ``instance_weight``, the weight of
+      their loss.
 
     Args:
         in_dims: Dimensions of the patch features, D.

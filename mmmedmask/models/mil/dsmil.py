@@ -6,7 +6,6 @@ Slide Image Classification with Self-supervised Contrastive Learning", CVPR
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmmedmask.functional.bags import masked_max, masked_softmax
@@ -28,7 +27,8 @@ class DSMIL(BagAggregator):
     Args:
         num_classes: Classes, K.
         query_dims: Dimensions of the queries, d_q.
-        instance_weight: Weight of the first stream's loss, beside the head's.
+        instance_weight: Weight of the first stream's loss, which is the
+            head's of other logits, with its class weights.
         options: Further arguments of :class:`BagAggregator`.
     """
 
@@ -61,8 +61,9 @@ class DSMIL(BagAggregator):
         critical = scores.argmax(dim=1)
         query = self.query(tokens)
         bags = torch.arange(len(tokens), device=tokens.device)[:, None]
-        similarity = query[bags, critical] @ query.transpose(1, 2)
-        return masked_softmax(similarity / query.shape[2]**0.5, valid)
+        # Scaled first: products of large features are beyond float16.
+        scaled = query[bags, critical] / query.shape[2]**0.5
+        return masked_softmax(scaled @ query.transpose(1, 2), valid)
 
     def instance_logits(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """The first stream: the largest score of a patch for each class.
@@ -70,21 +71,3 @@ class DSMIL(BagAggregator):
         From tokens (B, N, d) to (B, K); zero for an empty bag.
         """
         return masked_max(self.instance_fc(tokens), valid)
-
-    def auxiliary_losses(self, tokens: Tensor, valid: Tensor | None,
-                         labels: Tensor) -> dict:
-        """Cross-entropy of the first stream, over bags with a patch.
-
-        Takes what :meth:`instance_logits` takes and ``labels`` (B, ), int64;
-        gives ``loss_instance``.
-        """
-        logits = self.instance_logits(tokens, valid)
-        if valid is None:
-            valid = torch.ones_like(tokens[..., 0], dtype=torch.bool)
-        filled = valid.any(dim=1)
-        with torch.autocast(logits.device.type, enabled=False):
-            losses = F.cross_entropy(
-                logits.to(torch.promote_types(logits.dtype, torch.float32)),
-                labels, reduction='none')
-        mean = (losses * filled).sum() / filled.sum().clamp(min=1)
-        return dict(loss_instance=self.instance_weight * mean)

@@ -178,6 +178,7 @@ class MCAT(base.BagAggregator):
         """Weights of the patches for each set, (B, S, N)."""
         # Keys are linear in the tokens: queries are brought to them, so
         # that no second tensor of all patches is made.
+        # Scaled first: products of large features are beyond float16.
         query = self.query(sets) @ self.key.weight.to(sets.dtype)
-        similarity = query @ tokens.transpose(1, 2)
-        return masked_softmax(similarity / self.embed_dims**0.5, valid)
+        return masked_softmax(query / self.embed_dims**0.5
+                              @ tokens.transpose(1, 2), valid)

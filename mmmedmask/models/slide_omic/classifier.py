@@ -188,14 +188,26 @@ class SlideOmicClassifier(BaseClassifier):
         return logits if stream is None else (logits + stream) / 2
 
     def loss(self, inputs: dict, data_samples: Sequence[DataSample]) -> dict:
-        """The head's losses and those of the aggregator, if it has any."""
+        """The head's losses and those of the aggregator, if it has any.
+
+        Logits of an aggregator's own are trained as the head's are:
+        ``loss_instance``, over bags with a patch.
+        """
         encoded = self.encode(inputs, data_samples)
         losses = self.head.loss(encoded.patient, data_samples)
+        if not hasattr(self.aggregator, 'num_classes'):
+            return losses
+        labels = class_labels(data_samples, self.aggregator.num_classes).to(
+            encoded.tokens.device)
         if hasattr(self.aggregator, 'auxiliary_losses'):
-            labels = class_labels(data_samples, self.aggregator.num_classes)
             losses.update(self.aggregator.auxiliary_losses(
-                encoded.tokens, encoded.valid,
-                labels.to(encoded.tokens.device)))
+                encoded.tokens, encoded.valid, labels))
+        if hasattr(self.aggregator, 'instance_logits'):
+            stream = self.head.cross_entropy(self.aggregator.instance_logits(
+                encoded.tokens, encoded.valid), labels)
+            filled = encoded.has_image
+            losses['loss_instance'] = self.aggregator.instance_weight * (
+                stream * filled).sum() / filled.sum().clamp(min=1)
         return losses
 
     def predict(self, inputs: dict,

@@ -62,13 +62,19 @@ class ClassificationHead(BaseModule):
         """Cross-entropy of ``gt_label`` in at least float32: ``loss_cls``."""
         logits = self(vector)
         labels = class_labels(data_samples, self.num_classes).to(logits.device)
+        losses = self.cross_entropy(logits, labels)
+        return dict(loss_cls=self.loss_weight * losses.mean())
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Weighted and smoothed, of each patient: (B, K) and (B, ) to (B, ).
+        """
         with torch.autocast(logits.device.type, enabled=False):
             losses = F.cross_entropy(
                 at_least_float(logits), labels, reduction='none',
                 label_smoothing=self.label_smoothing)
             if self.class_weights is not None:
                 losses = losses * self.class_weights[labels]
-        return dict(loss_cls=self.loss_weight * losses.mean())
+        return losses
 
     def predict(self, vector: Tensor,
                 data_samples: Sequence[DataSample | None] | None = None,

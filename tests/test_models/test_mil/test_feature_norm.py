@@ -5,7 +5,10 @@ import math
 import pytest
 import torch
 from model_checks import unchanged
+from processes import run_ranks
+from torch import nn
 
+from mmmedmask.engine.hooks.shared_statistics import average_statistics
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.testing.aggregator_contract import check_aggregator_contract
 
@@ -34,18 +37,20 @@ def build(name, **options):
     return TINY[name](**options)
 
 
-def moments(patches, valid):
-    """Mean and unbiased variance of each dimension, number by number."""
-    rows = [patches[bag, place].tolist() for bag in range(len(valid))
-            for place in range(valid.shape[1]) if valid[bag, place]]
-    means, variances = [], []
-    for dim in range(patches.shape[2]):
-        values = [row[dim] for row in rows]
-        mean = math.fsum(values) / len(values)
-        means.append(mean)
-        variances.append(math.fsum(
-            (value - mean)**2 for value in values) / (len(values) - 1))
-    return len(rows), means, variances
+def moments(rows):
+    """Mean and variance of each dimension, number by number."""
+    columns = list(zip(*rows, strict=True))
+    means = [math.fsum(values) / len(values) for values in columns]
+    return means, [
+        math.fsum((value - mean)**2 for value in values) / len(values)
+        for values, mean in zip(columns, means, strict=True)]
+
+
+def scaled(rows, means, variances):
+    return torch.tensor([[
+        (value - mean) / math.sqrt(variance + EPS)
+        for value, mean, variance in zip(row, means, variances, strict=True)]
+        for row in rows], dtype=DOUBLE)
 
 
 # One needs coordinates.
@@ -53,42 +58,79 @@ SCALED = [name for name in TINY if name != 'GiMP with PPEG']
 BATCHES = [([7, 1, 4], 1), ([2, 9], 2), ([5, 0, 3, 1], 3)]
 
 
-def test_equals_a_loop_in_training_and_in_evaluation():
+def test_equals_a_loop_over_all_patches_so_far():
     layer = FeatureNorm(6).to(DOUBLE)
-    means, variances = [], []
+    seen = []
     for counts, seed in BATCHES:
         patches, valid = bags(counts, seed, DOUBLE)
-        found = layer(patches[valid])
-        number, mean, variance = moments(patches, valid)
-        expected = [[
-            (value - mean[dim]) / math.sqrt(
-                variance[dim] * (number - 1) / number + EPS)
-            for dim, value in enumerate(patch)]
-            for patch in patches[valid].tolist()]
-        torch.testing.assert_close(found, torch.tensor(expected, dtype=DOUBLE))
-        means.append(mean)
-        variances.append(variance)
-    mean, variance = (
-        [math.fsum(column) / len(BATCHES)
-         for column in zip(*rows, strict=True)] for rows in (means, variances))
+        rows = patches[valid].tolist()
+        seen += rows
+        torch.testing.assert_close(
+            layer(patches[valid]), scaled(rows, *moments(seen)))
     layer.eval()
-    patches = torch.randn(4, 6, dtype=DOUBLE)
-    expected = [[(value - mean[dim]) / math.sqrt(variance[dim] + EPS)
-                 for dim, value in enumerate(patch)]
-                for patch in patches.tolist()]
-    torch.testing.assert_close(layer(patches), torch.tensor(expected,
-                                                            dtype=DOUBLE))
+    rows = torch.randn(4, 6, dtype=DOUBLE).tolist()
+    for _ in range(2):
+        torch.testing.assert_close(
+            layer(torch.tensor(rows, dtype=DOUBLE)),
+            scaled(rows, *moments(seen)))
+
+
+def test_bags_one_by_one_keep_what_tells_them_apart():
+    """Statistics of each bag alone would take the mean of each from it."""
+    layer = FeatureNorm(6)
+    torch.manual_seed(0)
+    shifts = [-5., 5.] * 20
+    bags = [shift + torch.randn(50, 6) for shift in shifts]
+    trained = [layer(bag).mean().item() for bag in bags][4:]
+    layer.eval()
+    tested = [layer(bag).mean().item() for bag in bags]
+    for means in (trained, tested):
+        assert all((mean > .5) == (shift > 0) and abs(mean) < 1.5
+                   for mean, shift in zip(means, shifts[-len(means):],
+                                          strict=True))
+    everything = torch.cat([layer(bag) for bag in bags])
+    torch.testing.assert_close(everything.std(), torch.tensor(1.),
+                               atol=1e-3, rtol=0)
+
+
+def test_two_ranks_have_the_statistics_of_all_patches(tmp_path):
+    patches = 500 + .1 * torch.randn(
+        90, 6, generator=torch.Generator().manual_seed(0))
+    parts = [patches[:11], patches[11:60]], [patches[60:61], patches[61:]]
+
+    def train_rank(rank):
+        layer = FeatureNorm(6)
+        # After the first epoch and after the second.
+        for part in parts[rank]:
+            layer(part)
+            average_statistics([nn.Sequential(layer)])
+        torch.save(layer.state_dict(), tmp_path / f'rank_{rank}')
+
+    run_ranks(train_rank, tmp_path)
+    means, variances = moments(patches.tolist())
+    for rank in range(2):
+        state = torch.load(tmp_path / f'rank_{rank}')
+        assert state['num_patches'] == 45
+        torch.testing.assert_close(state['running_mean'],
+                                   torch.tensor(means), atol=1e-3, rtol=0)
+        torch.testing.assert_close(state['running_var'],
+                                   torch.tensor(variances), rtol=.02, atol=0)
 
 
 @pytest.mark.parametrize('count', [0, 1])
-def test_batches_without_a_variance_teach_nothing(count):
+def test_nearly_empty_batches(count):
     layer = FeatureNorm(6)
-    layer(5 + torch.randn(9, 6))
     patches = torch.randn(count, 6)
-    with unchanged(layer):
-        found = layer(patches)
-    assert found.shape == (count, 6)
-    torch.testing.assert_close(found, layer.eval()(patches))
+    # A patch alone has nothing that tells it from others.
+    torch.testing.assert_close(layer(patches), torch.zeros(count, 6))
+    seen = 5 + torch.randn(9, 6)
+    layer(seen)
+    everything = torch.cat([patches, seen])
+    torch.testing.assert_close(layer.running_mean, everything.mean(dim=0))
+    torch.testing.assert_close(
+        layer.running_var, everything.var(dim=0, correction=0))
+    layer.reset()
+    torch.testing.assert_close(layer.eval()(seen), seen, atol=1e-3, rtol=1e-4)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -115,7 +157,7 @@ def test_is_the_plain_model_on_scaled_features(name):
             module.train()
     plain = build(name).to(DOUBLE).eval()
     keys = {key: value for key, value in model.state_dict().items()
-            if 'norm.running' not in key and 'num_batches' not in key}
+            if 'running' not in key and 'num_patches' not in key}
     # The same names, and nothing new when it is off.
     plain.load_state_dict(keys)
     scaled = torch.zeros_like(patches)
@@ -127,10 +169,9 @@ def test_is_the_plain_model_on_scaled_features(name):
     torch.testing.assert_close(tokens, expected_tokens)
     # What training has seen is in the checkpoint; evaluation adds nothing.
     after = model.state_dict()
-    number, mean, _ = moments(patches, valid)
-    assert number == 10
-    found, = (value for key, value in after.items() if 'running_mean' in key)
-    torch.testing.assert_close(found, torch.tensor(mean, dtype=DOUBLE))
+    mean, _ = moments(patches[valid].tolist())
+    kept, = (value for key, value in after.items() if 'running_mean' in key)
+    torch.testing.assert_close(kept, torch.tensor(mean, dtype=DOUBLE))
     other = build(name, norm_features=True).to(DOUBLE).eval()
     other.load_state_dict(after)
     for one in (model.eval(), other):

@@ -169,6 +169,26 @@ def test_clam_adds_the_loss_of_its_patches():
                                expected['loss_instance'])
 
 
+@pytest.mark.parametrize('options', [
+    {}, dict(class_weights=[0., 1., 5.], label_smoothing=.3)])
+def test_both_streams_of_dsmil_are_weighted_alike(options):
+    model = build(**DSMIL | dict(head=DSMIL['head'] | options)).eval()
+    model.aggregator.instance_weight = .5
+    inputs, samples = batch()
+    labels = [sample.gt_label.item() for sample in samples]
+    vector, tokens = model.aggregator(inputs['patches'], inputs['valid'])
+    stream = model.aggregator.instance_logits(tokens, inputs['valid'])
+    weights = options.get('class_weights', [1.] * 3)
+    smoothing = options.get('label_smoothing', 0)
+    expected = []
+    for place in range(3):
+        logs = stream[place].log_softmax(dim=0)
+        expected.append(-weights[labels[place]] * (
+            (1 - smoothing) * logs[labels[place]] + smoothing * logs.mean()))
+    losses = model.loss(inputs, samples)
+    torch.testing.assert_close(losses['loss_instance'], sum(expected) / 6)
+
+
 def test_dsmil_answers_with_the_mean_of_two_streams():
     model = build(**DSMIL).eval()
     inputs, _ = batch()
