@@ -84,14 +84,33 @@ def _calibration_gaps(labels: np.ndarray, scores: np.ndarray,
     return gaps
 
 
+def class_ranking(scores: np.ndarray) -> np.ndarray:
+    """What orders samples by each of their scores (N, C), float64.
+
+    The scores themselves, but for probabilities near 1: these are rounded
+    to a few values, while what is left for the other classes is not. From
+    .999 on, minus its logarithm is what orders them.
+    """
+    scores = np.asarray(scores, np.float64)
+    if (scores < 0).any() or (abs(scores.sum(axis=1) - 1) > 0.01).any():
+        return scores
+    ranks = scores.copy()
+    for index in range(scores.shape[1]):
+        near = scores[:, index] >= 0.999
+        rest = np.delete(scores[near], index, axis=1).sum(axis=1)
+        ranks[near, index] = -np.log(rest.clip(min=np.nextafter(0, 1)))
+    return ranks
+
+
 def classification_scores(labels: np.ndarray, scores: np.ndarray,
                           kappa: str | None = None,
                           calibration_bins: int = 0) -> dict[str, float]:
     """Compute all scores, by scikit-learn.
 
     ``top1``; ``balanced_accuracy``, the mean recall; ``auc``, the mean area
-    under the ROC curve of one class against the rest, ties counted half;
-    ``f1``, the mean F1. Means run over the classes that have samples.
+    under the ROC curve of one class against the rest, ties counted half, in
+    the order of :func:`class_ranking`; ``f1``, the mean F1. Means run over the
+    classes that have samples.
     ``kappa`` is Cohen's, ``ece`` the error of :func:`calibration_error`.
 
     Args:
@@ -122,8 +141,9 @@ def classification_scores(labels: np.ndarray, scores: np.ndarray,
         top1=metrics.accuracy_score(labels, predicted),
         balanced_accuracy=metrics.recall_score(labels, predicted, **means))
     if len(present) > 1:
+        ranks = class_ranking(scores)
         values['auc'] = np.mean([
-            metrics.roc_auc_score(labels == index, scores[:, index])
+            metrics.roc_auc_score(labels == index, ranks[:, index])
             for index in present])
     values['f1'] = metrics.f1_score(labels, predicted, **means)
     if kappa and len(np.union1d(labels, predicted)) > 1:
@@ -219,6 +239,7 @@ def _mean_auc(labels: np.ndarray, scores: np.ndarray, counts: np.ndarray,
               present: np.ndarray) -> np.ndarray:
     """Mean area under the ROC curves, (D,): pairs won, equal ones half."""
     areas = np.zeros(present.shape)
+    scores = class_ranking(scores)
     for index in range(scores.shape[1]):
         order = scores[:, index].argsort(kind='stable')
         ranked = scores[order, index]

@@ -10,6 +10,7 @@ from mmengine.logging import MessageHub, MMLogger
 from mmpretrain.structures import DataSample
 from naive_scores import draw_predictions, evaluate_by, expected_scores
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from mmmedmask.apis import build_runner, load_config, set_work_dir
 from mmmedmask.evaluation import DiseaseClassification
@@ -17,6 +18,7 @@ from mmmedmask.evaluation.classification_scores import (
     GRADED_NAMES,
     bootstrap_counts,
     bootstrap_scores,
+    class_ranking,
     classification_scores,
     confusion_counts,
     percentile_interval,
@@ -26,6 +28,29 @@ from mmmedmask.evaluation.predictions import read_predictions
 
 CLASSES = ('none', 'mild', 'moderate, or worse', 'severe')
 evaluate = partial(evaluate_by, 'DiseaseClassification', classes=CLASSES)
+
+
+@pytest.mark.parametrize('others', [1, 3])
+def test_areas_of_saturated_probabilities_are_those_of_the_logits(others):
+    """Float32 has 1 for all logits from 17 on; what is left keeps order."""
+    logits = np.array([20., 17.5, 3, -5, 25, 30, 22, 19], np.float32)
+    labels = np.repeat([0, 1], 4)
+    scores = torch.zeros(8, 1 + others)
+    scores[:, 1] = torch.from_numpy(logits)
+    scores = scores.softmax(dim=1).numpy()
+    assert len(set(scores[:, 1])) < 8
+    pairs = [(low, high) for low in logits[:4] for high in logits[4:]]
+    area = sum(float(high > low) for low, high in pairs) / len(pairs)
+    found = classification_scores(labels, scores)['auc']
+    drawn = resampled_scores(labels, scores, np.ones((1, 8)))['auc'][0]
+    ranks = class_ranking(scores)
+    assert roc_auc_score(labels, ranks[:, 1]) == area == 0.9375
+    if others == 1:
+        assert found == drawn == area
+    # What is below is not touched, and neither are scores of other kinds.
+    low = scores[:, 1] < .999
+    assert (ranks[low, 1] == scores[low, 1]).all()
+    assert (class_ranking(scores * 3) == (scores * 3).astype(float)).all()
 
 
 @pytest.mark.parametrize('digits', [1, 8])

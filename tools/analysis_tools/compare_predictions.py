@@ -47,10 +47,12 @@ def load(source: Path) -> 'PatientPredictions':
 
 def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
     """Make the Markdown table of two predictions on the same patients."""
+    from mmmedmask.evaluation.classification_scores import class_ranking
     from mmmedmask.evaluation.paired_tests import delong, exact_mcnemar
     labels, number = first.labels, len(first.labels)
     right = [given.scores.argmax(axis=1) == labels
              for given in (first, second)]
+    ranks = [class_ranking(given.scores) for given in (first, second)]
     test = exact_mcnemar(*right)
     rows = [['score', 'first', 'second', 'difference', '95 % interval',
              'p', 'test'],
@@ -66,8 +68,7 @@ def table(first: 'PatientPredictions', second: 'PatientPredictions') -> str:
             rows.append([name, '–', '–', '–', '', '–',
                          f'{positive.sum()} of {number} patients'])
             continue
-        area = delong(positive, first.scores[:, index],
-                      second.scores[:, index])
+        area = delong(positive, *(given[:, index] for given in ranks))
         rows.append([
             name, f'{100 * area.first:.1f}', f'{100 * area.second:.1f}',
             f'{100 * area.difference:+.1f}',

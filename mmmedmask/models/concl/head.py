@@ -1,10 +1,10 @@
 """ConCL's loss: InfoNCE against a queue, over the pairs that exist."""
 
-from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor
 
 from mmmedmask.functional.contrastive_losses import queue_contrast
+from mmmedmask.models.layers.rank_means import count_of_ranks
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_positive
 
@@ -34,7 +34,4 @@ class ConCLHead(BaseModule):
         if valid is None:
             return losses.mean()
         weight = valid.to(losses.dtype)
-        pairs = weight.sum()
-        all_reduce(pairs)
-        pairs = pairs.clamp(min=1) / get_world_size()
-        return (losses * weight).sum() / pairs
+        return (losses * weight).sum() / count_of_ranks(weight.sum())

@@ -20,6 +20,7 @@ from mmmedmask.functional.masking import random_patch_mask
 from mmmedmask.functional.nystrom import segment_means
 from mmmedmask.models.gimp.group_msa import GroupMSA
 from mmmedmask.models.gimp.heads import InfoNCEHead
+from mmmedmask.models.layers.rank_means import count_of_ranks
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_positive, check_range
 
@@ -88,7 +89,7 @@ class ImageTextHead(InfoNCEHead):
         weight = counts[:, :, None] & (encoder.places >= 0)
         squared = (decoded.to(dtype) -
                    encoder.fragment_genes(batch.genes).to(dtype)).square()
-        error = squared.where(weight, 0).sum() / weight.sum().clamp(min=1)
+        error = squared.where(weight, 0).sum() / count_of_ranks(weight.sum())
         return dict(
             self.contrast(*self.pairs(
                 batch.image, encoder(batch.genes), batch.whole)),
@@ -212,7 +213,7 @@ class MGCAHead(ImageTextHead):
                                   (read, self.to_regions(read, seen))):
                 total = total + contrastive_losses.info_nce(
                     tokens, found, self.local_temperature) / 2
-        return total / whole.sum().clamp(min=1)
+        return total / count_of_ranks(whole.sum())
 
 
 @MODELS.register_module()

@@ -28,10 +28,10 @@ HEADS = {
 
 
 def patients(name, rows=None):
-    """A batch; in that of the contrast a patient of one rank lacks genes."""
+    """A batch; in those of contrasts a patient of one rank lacks genes."""
     rows = list(range(len(LABELS))) if rows is None else rows
     inputs, samples = batch(torch.float64, LABELS, rows=rows)
-    if name == 'contrast' and LACKING in rows:
+    if name not in MININGS and LACKING in rows:
         inputs['has_genes'][rows.index(LACKING)] = False
     return inputs, samples
 
@@ -89,8 +89,7 @@ def test_gradients_are_those_of_one_process(ranks, name):
             difference = torch.tensor(values) - torch.tensor(
                 got['gradients'][key])
             assert difference.abs().max() < 1e-7, key
-    # Each has the reconstruction of its own patients, of which DDP takes
-    # the mean.
+    # Each has those of its own patients, of which DDP takes the mean.
     for key in {'loss_rec', 'loss_genes', 'loss_local'} & {*want['losses']}:
         mean = sum(rank[name]['losses'][key] for rank in ranks) / SIZE
         assert mean == pytest.approx(want['losses'][key], abs=1e-12), key

@@ -189,17 +189,12 @@ def test_dsmil_first_stream_is_the_largest_score():
     assert not logits[2].any()
 
 
-@pytest.mark.parametrize('kind', ['DSMIL', 'MCAT'])
-def test_large_features_stay_finite_in_float16(kind):
-    """Their products are beyond its largest number, 65,504."""
+def test_large_features_stay_finite_in_float16():
+    """The products of queries are beyond its largest number, 65,504."""
     torch.manual_seed(0)
-    model = dict(
-        DSMIL=lambda: DSMIL(256, 2),
-        MCAT=lambda: MCAT(256, 10, gene_sets=2))[kind]().eval()
-    patches = 40 * torch.randn(2, 6, 256).abs()
-    genes = dict(genes=torch.ones(2, 10)) if kind == 'MCAT' else {}
+    model = DSMIL(256, 2).eval()
     with torch.autocast('cpu', torch.float16):
-        vector, _ = model(patches, **genes)
+        vector, _ = model(100 * torch.randn(2, 6, 256).abs())
     assert vector.isfinite().all()
 
 
