@@ -71,6 +71,10 @@ def test_optimisation(method):
     assert cfg.train_dataloader.dataset.type == 'mmmedmask.NCTCRC'
     assert cfg.model.backbone.depth == 18
     assert not cfg.model.backbone.zero_init_residual
+    # LAMB clips by itself; a second clipping at 5 would never be reached.
+    clipping = cfg.optim_wrapper.get('clip_grad')
+    assert (optimizer.get('max_grad_norm'), clipping) == (
+        (5, None) if method == 'spark' else (None, clipping))
 
 
 def test_rates_over_the_epochs():

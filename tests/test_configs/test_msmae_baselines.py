@@ -106,6 +106,9 @@ def test_windows_of_simmim_are_those_of_the_classifier():
     assert drawn.shape == (56, 56)
     # 30 of 49 blocks of 8 x 8 tokens.
     assert drawn.sum() == 30 * 64
+    # As its authors' code, no token is decayed.
+    decayed = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert decayed.mask_token.decay_mult == 0
 
 
 @pytest.mark.parametrize('pre', CHAINS)

@@ -21,6 +21,7 @@ optim_wrapper = dict(
         custom_keys={
             'norm': dict(decay_mult=0.0),
             'bias': dict(decay_mult=0.0),
+            'mask_token': dict(decay_mult=0.0),
             'relative_position_bias_table': dict(decay_mult=0.0)
         }))
 

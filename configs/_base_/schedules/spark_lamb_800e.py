@@ -22,8 +22,9 @@ optim_wrapper = dict(
         type='Lamb',
         lr=base_lr,
         betas=(0.9, 0.95),
-        weight_decay=weight_decay[0]),
-    clip_grad=dict(max_norm=5.0),
+        weight_decay=weight_decay[0],
+        # It clips by itself, to a norm of 1 unless told.
+        max_grad_norm=5.0),
     paramwise_cfg=dict(
         bias_decay_mult=0.0,
         flat_decay_mult=0.0,
