@@ -1,11 +1,13 @@
-"""What the pre-training runs on CRC5's tiles have in common: AdamW, half the
-width, and probes instead of a test.
+"""What the pre-training runs on CRC5's tiles have in common: the tiles,
+AdamW, half the width, and probes instead of a test.
 
 The keys are taken up by name, ``optim_wrapper = _base_.crc5_adamw``: a run
 inherits its method from another file.
 """
 
 # ========================= Frequently modified =========================
+crc5_root = 'data/crc5/training'
+crc5_view_size = 96
 # 100,000 tiles in batches of 32.
 crc5_epochs = 20
 crc5_lr = 1e-3
@@ -17,12 +19,11 @@ crc5_max_norm = 5.0
 
 # ====================== Unmodified in most cases =======================
 # Norms, biases and tokens do not decay.
-crc5_optimizer = dict(
-    type='AdamW', lr=crc5_lr, betas=(0.9, 0.95), weight_decay=0.05)
 crc5_adamw = dict(
     _delete_=True,
     type='OptimWrapper',
-    optimizer=crc5_optimizer,
+    optimizer=dict(
+        type='AdamW', lr=crc5_lr, betas=(0.9, 0.95), weight_decay=0.05),
     clip_grad=dict(max_norm=crc5_max_norm),
     paramwise_cfg=dict(
         bias_decay_mult=0.0,
@@ -40,6 +41,7 @@ crc5_schedule = [
 ]
 # ResNet-18 of half the width: 256 channels in the last stage.
 crc5_width = dict(stem_channels=32, base_channels=32)
+crc5_tiles = dict(data_root=crc5_root)
 crc5_loader = dict(
     batch_size=32, num_workers=0, persistent_workers=False, pin_memory=False)
 # Tiles that nothing trains on; glands against stroma.

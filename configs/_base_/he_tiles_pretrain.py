@@ -1,5 +1,5 @@
-"""What the small pre-training runs on H&E tiles have in common: the kind of
-data set, and hooks with probes.
+"""What the small pre-training runs on H&E tiles have in common: the tiles,
+their loader, and hooks with probes.
 
 The keys are taken up by name, ``default_hooks = _base_.he_tiles_hooks``: a run
 inherits its method from another file. Where one of the two folders of the
@@ -7,6 +7,8 @@ probes is not there, the run says so and goes on.
 """
 
 # ========================= Frequently modified =========================
+# Tiles of LC25000 and crops of GlaS's training images.
+he_tiles_roots = ['data/lc25000/tiles', 'data/glas_tiles']
 # A folder per class below training and test, as CRC5 has them.
 he_labelled_tiles = 'data/crc5'
 # A folder of tools/dataset_converters/convert.py glas.
@@ -14,7 +16,9 @@ he_masked_images = 'data/glas'
 
 # ====================== Unmodified in most cases =======================
 # In the place of NCT.
-he_tiles = dict(_delete_=True, type='mmmedmask.TileFolder')
+he_tiles = dict(
+    _delete_=True, type='mmmedmask.TileFolder', data_root=he_tiles_roots)
+he_tiles_loader = dict(batch_size=32, num_workers=1)
 he_tiles_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(interval=5, max_keep_ckpts=1),

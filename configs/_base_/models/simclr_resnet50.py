@@ -1,30 +1,9 @@
 """SimCLR with a ResNet-50."""
 
-# ========================== Possibly modified ==========================
-# As in fine-tuning.
-mean = [123.675, 116.28, 103.53]
-std = [58.395, 57.12, 57.375]
-temperature = 0.1
+_base_ = './simclr_resnet18.py'
 
 # ====================== Unmodified in most cases =======================
 model = dict(
-    type='SimCLR',
-    data_preprocessor=dict(
-        type='SelfSupDataPreprocessor', mean=mean, std=std, to_rgb=True),
-    backbone=dict(
-        type='ResNet',
-        depth=50,
-        # On several GPUs statistics would tell which images share one.
-        norm_cfg=dict(type='SyncBN'),
-        zero_init_residual=True),
-    neck=dict(
-        type='NonLinearNeck',
-        in_channels=2048,
-        hid_channels=2048,
-        out_channels=128,
-        num_layers=2,
-        with_avg_pool=True),
-    head=dict(
-        type='ContrastiveHead',
-        loss=dict(type='CrossEntropyLoss'),
-        temperature=temperature))
+    data_preprocessor=dict(to_rgb=True),
+    backbone=dict(depth=50, zero_init_residual=True),
+    neck=dict(in_channels=2048, hid_channels=2048))

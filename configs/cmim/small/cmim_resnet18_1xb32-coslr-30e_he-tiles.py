@@ -11,14 +11,11 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# Tiles of LC25000 and crops of GlaS's training images.
-data_root = ['data/lc25000/tiles', 'data/glas_tiles']
 view_size = 128
 patch_size = 16
 max_epochs = 30
 base_lr = 1e-3
 warm_up_iters = 50
-num_workers = 1
 
 # ====================== Unmodified in most cases =======================
 model = dict(
@@ -27,9 +24,7 @@ model = dict(
     neck=dict(out_stride=patch_size),
     head=dict(patch_size=patch_size))
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=num_workers,
-    dataset=dict(data_root=data_root))
+    _base_.he_tiles_loader, dataset=dict(data_root=_base_.he_tiles_roots))
 optim_wrapper = dict(
     type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.warm_up, end=warm_up_iters), _base_.cosine]

@@ -8,12 +8,9 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# Tiles of LC25000 and crops of GlaS's training images.
-data_root = ['data/lc25000/tiles', 'data/glas_tiles']
 view_size = 128
 max_epochs = 30
 warm_up_epochs = 3
-num_workers = 1
 queue_len = 1024
 
 # ====================== Unmodified in most cases =======================
@@ -22,12 +19,8 @@ model = dict(
     queue_len=queue_len,
     warm_up_epochs=warm_up_epochs)
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=num_workers,
-    dataset=dict(
-        _base_.he_tiles,
-        data_root=data_root,
-        pipeline=_base_.train_pipeline))
+    _base_.he_tiles_loader,
+    dataset=dict(_base_.he_tiles, pipeline=_base_.train_pipeline))
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)

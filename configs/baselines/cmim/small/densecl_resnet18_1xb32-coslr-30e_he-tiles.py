@@ -3,35 +3,14 @@ loss counts after a twelfth of the iterations.
 """
 
 _base_ = [
-    '../densecl_resnet18_8xb32-coslr-200e_nct.py',
-    '../../../_base_/he_tiles_pretrain.py',
+    './mocov2_resnet18_1xb32-coslr-30e_he-tiles.py',
+    '../../../_base_/models/densecl.py',
 ]
 
 # ========================= Frequently modified =========================
-# Tiles of LC25000 and crops of GlaS's training images.
-data_root = ['data/lc25000/tiles', 'data/glas_tiles']
-view_size = 128
-max_epochs = 30
-num_workers = 1
-queue_len = 1024
 start_iters = 100
 
 # ====================== Unmodified in most cases =======================
-model = dict(queue_len=queue_len)
-crop = dict(_base_.crop, scale=view_size)
-train_pipeline = [
-    _base_.load_tile,
-    dict(type='MultiView', num_views=2, transforms=[[crop, *_base_.colors]]),
-    _base_.pack_views,
-]
-train_dataloader = dict(
-    batch_size=32,
-    num_workers=num_workers,
-    dataset=dict(
-        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
-optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
-auto_scale_lr = dict(base_batch_size=32)
-train_cfg = dict(max_epochs=max_epochs)
+model = _base_.densecl_model
 default_hooks = dict(
-    _base_.he_tiles_hooks,
-    densecl=dict(start_iters=start_iters))
+    densecl=dict(_base_.densecl_hook, start_iters=start_iters))

@@ -8,12 +8,9 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# Tiles of LC25000 and crops of GlaS's training images.
-data_root = ['data/lc25000/tiles', 'data/glas_tiles']
 image_size = 128
 max_epochs = 30
 warmup_epochs = 2
-num_workers = 1
 
 # ====================== Unmodified in most cases =======================
 model = dict(
@@ -24,10 +21,8 @@ model = dict(
 crop = dict(_base_.crop, scale=image_size)
 train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=num_workers,
-    dataset=dict(
-        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
+    _base_.he_tiles_loader,
+    dataset=dict(_base_.he_tiles, pipeline=train_pipeline))
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [

@@ -8,11 +8,8 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# Tiles of LC25000 and crops of GlaS's training images.
-data_root = ['data/lc25000/tiles', 'data/glas_tiles']
 view_size = 128
 max_epochs = 30
-num_workers = 1
 milestones = [18, 24]
 queue_len = 1024
 
@@ -26,10 +23,8 @@ train_pipeline = [
     _base_.pack_views,
 ]
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=num_workers,
-    dataset=dict(
-        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
+    _base_.he_tiles_loader,
+    dataset=dict(_base_.he_tiles, pipeline=train_pipeline))
 optim_wrapper = dict(type='mmmedmask.Bfloat16OptimWrapper')
 auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)

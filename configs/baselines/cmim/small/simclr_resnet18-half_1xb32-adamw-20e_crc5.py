@@ -6,16 +6,9 @@ _base_ = [
     '../../../_base_/crc5_pretrain.py',
 ]
 
-# ========================= Frequently modified =========================
-data_root = 'data/crc5/training'
-view_size = 96
-max_epochs = 20
-base_lr = 1e-3
-
-# ====================== Unmodified in most cases =======================
 model = dict(
     backbone=_base_.crc5_width, neck=dict(in_channels=256, hid_channels=256))
-crop = dict(_base_.crop, scale=view_size)
+crop = dict(_base_.crop, scale=_base_.crc5_view_size)
 train_pipeline = [
     _base_.load_tile,
     dict(type='MultiView', num_views=2, transforms=[[crop, *_base_.colors]]),
@@ -23,12 +16,10 @@ train_pipeline = [
 ]
 train_dataloader = dict(
     _base_.crc5_loader,
-    dataset=dict(data_root=data_root, pipeline=train_pipeline))
-optim_wrapper = dict(
-    _base_.crc5_adamw,
-    optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
+    dataset=dict(_base_.crc5_tiles, pipeline=train_pipeline))
+optim_wrapper = _base_.crc5_adamw
 param_scheduler = _base_.crc5_schedule
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=_base_.crc5_epochs)
 default_hooks = _base_.crc5_hooks
 test_cfg = _base_.crc5_probes
 test_dataloader = dict()

@@ -9,11 +9,8 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# Tiles of LC25000 and crops of GlaS's training images.
-data_root = ['data/lc25000/tiles', 'data/glas_tiles']
 view_size = 128
 max_epochs = 30
-num_workers = 1
 warmup_epochs = 2
 
 # ====================== Unmodified in most cases =======================
@@ -24,10 +21,8 @@ train_pipeline = [
     _base_.pack_views,
 ]
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=num_workers,
-    dataset=dict(
-        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
+    _base_.he_tiles_loader,
+    dataset=dict(_base_.he_tiles, pipeline=train_pipeline))
 param_scheduler = [
     dict(_base_.warm_up, end=warmup_epochs),
     dict(_base_.cosine, begin=warmup_epochs),

@@ -8,30 +8,24 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-data_root = 'data/crc5/training'
 held_out_root = 'data/crc5/test'
-view_size = 96
-max_epochs = 20
-base_lr = 1e-3
 mask_ratio = 0.6
 
 # ====================== Unmodified in most cases =======================
 model = dict(
-    input_size=view_size,
+    input_size=_base_.crc5_view_size,
     mask_ratio=mask_ratio,
     backbone=_base_.crc5_width,
     enc_dec_norm_dim=256,
     neck=dict(feature_dim=256))
-crop = dict(_base_.crop, scale=view_size)
+crop = dict(_base_.crop, scale=_base_.crc5_view_size)
 train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(
     _base_.crc5_loader,
-    dataset=dict(data_root=data_root, pipeline=train_pipeline))
-optim_wrapper = dict(
-    _base_.crc5_adamw,
-    optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
+    dataset=dict(_base_.crc5_tiles, pipeline=train_pipeline))
+optim_wrapper = _base_.crc5_adamw
 param_scheduler = _base_.crc5_schedule
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=_base_.crc5_epochs)
 default_hooks = dict(
     _base_.crc5_hooks,
     loss_floors=dict(

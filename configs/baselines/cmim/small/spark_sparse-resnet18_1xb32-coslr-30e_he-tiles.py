@@ -10,11 +10,8 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-# Tiles of LC25000 and crops of GlaS's training images.
-data_root = ['data/lc25000/tiles', 'data/glas_tiles']
 image_size = 128
 max_epochs = 30
-num_workers = 1
 base_lr = 1e-3
 warmup_epochs = 2
 
@@ -25,10 +22,8 @@ model = dict(
 crop = dict(_base_.crop, scale=image_size)
 train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(
-    batch_size=32,
-    num_workers=num_workers,
-    dataset=dict(
-        _base_.he_tiles, data_root=data_root, pipeline=train_pipeline))
+    _base_.he_tiles_loader,
+    dataset=dict(_base_.he_tiles, pipeline=train_pipeline))
 param_scheduler = [
     dict(_base_.warm_up, end=warmup_epochs),
     dict(_base_.cosine, begin=warmup_epochs),

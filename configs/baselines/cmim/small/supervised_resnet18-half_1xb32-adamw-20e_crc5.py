@@ -8,29 +8,23 @@ _base_ = [
 ]
 
 # ========================= Frequently modified =========================
-data_root = 'data/crc5/training'
-view_size = 96
-max_epochs = 20
-base_lr = 1e-3
 classes = ('AC', 'H', 'S', 'T', 'V')
 
 # ====================== Unmodified in most cases =======================
 model = dict(
     backbone=_base_.crc5_width,
     head=dict(num_classes=len(classes), in_channels=256))
-crop = dict(_base_.crop, scale=view_size)
+crop = dict(_base_.crop, scale=_base_.crc5_view_size)
 train_pipeline = [_base_.load_tile, crop, _base_.flip, _base_.pack_tile]
 train_dataloader = dict(
     _base_.crc5_loader,
     dataset=dict(
-        data_root=data_root,
+        _base_.crc5_tiles,
         metainfo=dict(classes=classes),
         pipeline=train_pipeline))
-optim_wrapper = dict(
-    _base_.crc5_adamw,
-    optimizer=dict(_base_.crc5_optimizer, lr=base_lr))
+optim_wrapper = _base_.crc5_adamw
 param_scheduler = _base_.crc5_schedule
-train_cfg = dict(max_epochs=max_epochs)
+train_cfg = dict(max_epochs=_base_.crc5_epochs)
 default_hooks = _base_.crc5_hooks
 test_cfg = dict(_base_.crc5_probes, _delete_=True)
 test_dataloader = dict(_delete_=True)
