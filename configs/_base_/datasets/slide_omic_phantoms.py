@@ -1,12 +1,12 @@
-"""Drawn cohorts, see mmmedmask.phantoms.slide_omic_cohort.
+"""The demo's drawn cohort, see mmmedmask.phantoms.slide_omic_cohort.
 
-    write_slide_omic_cohort('data/cohort_phantoms', num_cases=160)
+tools/demo.py writes it.
 """
 
 _base_ = './slide_omic_base.py'
 
 # ========================= Frequently modified =========================
-data_root = 'data/cohort_phantoms/'
+data_root = 'demo_output/data/cohort_phantoms/'
 
 # ========================== Possibly modified ==========================
 modalities = ('slides', 'genes')

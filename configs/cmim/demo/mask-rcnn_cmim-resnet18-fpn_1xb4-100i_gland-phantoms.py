@@ -22,9 +22,7 @@ rois = 32
 # ====================== Unmodified in most cases =======================
 image_size = (160, 160)
 flip = dict(
-    type='RandomFlip',
-    prob=0.75,
-    direction=['horizontal', 'vertical', 'diagonal'])
+    _base_.flip, prob=0.75, direction=['horizontal', 'vertical', 'diagonal'])
 resize = dict(_base_.resize, scale=image_size)
 
 model = dict(
@@ -47,16 +45,15 @@ model = dict(
     test_cfg=dict(
         rpn=dict(nms_pre=300, max_per_img=100),
         rcnn=dict(max_per_img=40)))
+loader = dict(num_workers=0, persistent_workers=False)
 train_dataloader = dict(
+    **loader,
     batch_size=batch_size,
-    num_workers=0,
-    persistent_workers=False,
     dataset=dict(
         data_root=data_root,
         pipeline=[_base_.load_image, _base_.load_masks, flip, _base_.pack]))
 val_dataloader = dict(
-    num_workers=0,
-    persistent_workers=False,
+    **loader,
     dataset=dict(
         data_root=data_root,
         pipeline=[
@@ -80,6 +77,6 @@ param_scheduler = [
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
     logger=dict(interval=1),
-    checkpoint=dict(interval=max_iters, max_keep_ckpts=1),
+    checkpoint=dict(interval=max_iters),
     precise_bn=dict(num_batches=8))
 log_processor = dict(window_size=1)

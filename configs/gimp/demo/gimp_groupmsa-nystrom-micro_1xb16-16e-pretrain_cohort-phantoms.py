@@ -5,14 +5,14 @@ Runs of 128 of 150 to 300 drawn patches, half of them masked.
 
 _base_ = [
     '../../_base_/models/gimp_groupmsa-nystrom.py',
+    '../../_base_/models/gimp_micro.py',
     '../../_base_/datasets/slide_omic_phantoms.py',
     '../../_base_/schedules/gimp_adamw_100e.py',
     '../../_base_/gimp_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
-# Both are written by tools/demo.py.
-data_root = 'demo_output/data/cohort_phantoms/'
+# Written by tools/demo.py.
 gene_checkpoint = 'demo_output/gimp/genes/epoch_12.pth'
 max_epochs = 16
 batch_size = 16
@@ -21,9 +21,6 @@ base_lr = 5e-3
 # ========================== Possibly modified ==========================
 length = 128
 mask_ratio = 0.5
-in_dims = 32
-num_genes = 480
-embed_dims = 32
 warmup_epochs = 1
 margin = 5.0
 # Gradients are clipped: at 1, the triplets would leave nothing of the rest.
@@ -33,23 +30,12 @@ contrast_weight = 0.1
 model = dict(
     data_preprocessor=dict(init_cfg=dict(checkpoint=gene_checkpoint)),
     aggregator=dict(
-        in_dims=in_dims,
-        embed_dims=embed_dims,
-        # One layer: with two, the class token can collect the class in the
-        # first, and the attention of the last need not show where it is.
-        num_layers=1,
-        num_heads=2,
-        num_landmarks=64,
+        _base_.micro_aggregator,
         # So narrow, weights of 0.02 would leave attention uniform for most
         # of the little time that there is.
         init_cfg=dict(type='Xavier', layer='Linear')),
     gene_encoder=dict(
-        num_genes=num_genes,
-        embed_dims=embed_dims,
-        num_fragments=48,
-        num_groups=8,
-        num_heads=4,
-        init_cfg=dict(checkpoint=gene_checkpoint)),
+        _base_.micro_gene_encoder, init_cfg=dict(checkpoint=gene_checkpoint)),
     # Halves of length 1. The genes of two patients that were trained on are
     # 0 (one class) or 4 (two) apart, squared: with 0.8 all triplets would be
     # dead, with 5 the slides have to differ, too; else
@@ -60,7 +46,6 @@ train_dataloader = dict(
     batch_size=batch_size,
     batch_sampler=dict(type='mmmedmask.ClassBalancedBatchSampler'),
     dataset=dict(
-        data_root=data_root,
         pipeline=[
             _base_.load_features,
             dict(type='mmmedmask.ContiguousSubsequence', length=length),
@@ -78,7 +63,6 @@ param_scheduler = [
     dict(_base_.cosine, begin=warmup_epochs),
 ]
 train_cfg = dict(max_epochs=max_epochs)
-auto_scale_lr = dict(base_batch_size=batch_size)
 default_hooks = dict(
     logger=dict(interval=4),
     loss_floors=dict(

@@ -6,34 +6,24 @@ tell the class. Seconds on two CPU cores.
 
 _base_ = [
     '../../_base_/models/gimp_groupmsa.py',
+    '../../_base_/models/gimp_micro.py',
     '../../_base_/datasets/slide_omic_phantoms.py',
     '../../_base_/schedules/gimp_adamw_finetune_70e.py',
     '../../_base_/genes_runtime.py',
 ]
 
 # ========================= Frequently modified =========================
-# Written by tools/demo.py.
-data_root = 'demo_output/data/cohort_phantoms/'
 max_epochs = 12
 batch_size = 16
 base_lr = 1e-3
 
 # ========================== Possibly modified ==========================
-num_genes = 480
-embed_dims = 32
 warmup_epochs = 1
 
 # ====================== Unmodified in most cases =======================
 model = dict(
-    gene_encoder=dict(
-        num_genes=num_genes,
-        embed_dims=embed_dims,
-        num_fragments=48,
-        num_groups=8,
-        num_heads=4,
-        gene_drop_rate=0.2))
-genes_alone = dict(
-    data_root=data_root, modalities=['genes'], feature_root=None)
+    gene_encoder=dict(_base_.micro_gene_encoder, gene_drop_rate=0.2))
+genes_alone = dict(modalities=['genes'], feature_root=None)
 train_dataloader = dict(batch_size=batch_size, dataset=genes_alone)
 val_dataloader = dict(batch_size=64, dataset=genes_alone)
 test_dataloader = dict(batch_size=64, dataset=genes_alone)

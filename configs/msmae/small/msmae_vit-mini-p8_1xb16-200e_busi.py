@@ -7,10 +7,7 @@ with 6 layers. docs/results/msmae.md has what came of it.
 _base_ = '../msmae_vit-base-p16_1xb64-coslr-300e_busi.py'
 
 # ========================= Frequently modified =========================
-data_root = 'data/busi/'
 max_epochs = 200
-begin = 40
-interval = 40
 base_lr = 5e-4
 
 # ========================== Possibly modified ==========================
@@ -31,7 +28,6 @@ train_dataloader = dict(
     num_workers=num_workers,
     persistent_workers=False,
     dataset=dict(
-        data_root=data_root,
         pipeline=[
             _base_.load_image, crop_image, _base_.flip_image,
             _base_.pack_image
@@ -54,8 +50,8 @@ default_hooks = dict(
     # validation split.
     probe=dict(
         type='mmmedmask.ProbeHook',
-        data=data_root,
-        dense=data_root,
+        data=_base_.data_root,
+        dense=_base_.data_root,
         size=image_size,
         dense_size=image_size,
         few=[20, None],
@@ -63,10 +59,7 @@ default_hooks = dict(
     logger=dict(interval=3),
     checkpoint=dict(interval=20, max_keep_ckpts=1),
     attention_mask=dict(
-        begin=begin,
-        interval=interval,
-        pipeline=whole_image_pipeline,
-        num_workers=num_workers),
+        pipeline=whole_image_pipeline, num_workers=num_workers),
     attention_panel=dict(interval=50, pipeline=whole_image_pipeline),
     lesion_coverage=dict(pipeline=whole_image_pipeline, at_start=True))
 log_processor = dict(window_size=3)

@@ -9,8 +9,6 @@ _base_ = '../benchmarks/setr-pup_msmae-vit-base-p16_1xb8-200e_busi.py'
 # ========================= Frequently modified =========================
 # Its encoder has the same image size, patch size and arch.
 checkpoint = 'work_dirs/msmae_vit-mini-p8_1xb16-200e_busi/epoch_200.pth'
-data_root = 'data/busi/'
-split_folder = 'splits/grouped'
 max_epochs = 60
 base_lr = 3e-4
 val_interval = 5
@@ -44,21 +42,19 @@ train_pipeline = [
     _base_.load_image, _base_.load_mask, _base_.rotate, resize, _base_.pack
 ]
 test_pipeline = [_base_.load_image, resize, _base_.load_mask, _base_.pack]
-dataset = dict(data_root=data_root, split_folder=split_folder)
 train_dataloader = dict(
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
-    dataset=dict(**dataset, pipeline=train_pipeline))
+    dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(
     num_workers=num_workers,
     persistent_workers=num_workers > 0,
-    dataset=dict(**dataset, pipeline=test_pipeline))
+    dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(official_size=(img_size, img_size), data_root=data_root)
+val_evaluator = dict(official_size=(img_size, img_size))
 test_evaluator = val_evaluator
 
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs, val_interval=val_interval)
-default_hooks = dict(
-    logger=dict(interval=7), checkpoint=dict(interval=10))
+default_hooks = dict(logger=dict(interval=7))
 log_processor = dict(window_size=7)

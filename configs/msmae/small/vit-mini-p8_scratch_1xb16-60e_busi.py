@@ -43,7 +43,6 @@ model = dict(
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 default_hooks = dict(
-    checkpoint=dict(interval=10),
     # The control of MSMAE's attention maps.
     lesion_coverage=dict(
         type='mmmedmask.LesionCoverageHook',
