@@ -1,4 +1,7 @@
-"""Largest values of the patches, slides of TCGA-NSCLC: another floor."""
+"""Largest values of the patches, slides of TCGA-NSCLC: another floor.
+
+Learning rate 1e-4 for batches of 1 x 8, 70 epochs; data/tcga_nsclc.
+"""
 
 _base_ = [
     '../_base_/models/mil_max-pool.py',

@@ -1,4 +1,7 @@
-"""BYOL, ResNet-18, 200 epochs on NCT-CRC-HE-100K, as ConCL trains it."""
+"""BYOL, ResNet-18, 200 epochs on NCT-CRC-HE-100K, as ConCL trains it.
+
+Learning rate 0.2 for batches of 8 x 128, 200 epochs; data/NCT.
+"""
 
 _base_ = [
     '../../_base_/datasets/nct_tiles_byol.py',

@@ -1,4 +1,7 @@
-"""ConCL, ResNet-18, 200 epochs on NCT-CRC-HE-100K: its authors' setting."""
+"""ConCL, ResNet-18, 200 epochs on NCT-CRC-HE-100K: its authors' setting.
+
+Learning rate 0.03 for batches of 8 x 32, 200 epochs; data/NCT.
+"""
 
 _base_ = [
     '../../_base_/models/concl_resnet18.py',

@@ -2,6 +2,8 @@
 
 MoCo v2 with a second queue for places. The dense loss starts after 1,000
 iterations, as in mmselfsup; ConCL has it from the first one.
+
+Learning rate 0.03 for batches of 8 x 32, 200 epochs; data/NCT.
 """
 
 _base_ = [

@@ -1,4 +1,7 @@
-"""MoCo v1, ResNet-18, 200 epochs on NCT-CRC-HE-100K, as ConCL trains it."""
+"""MoCo v1, ResNet-18, 200 epochs on NCT-CRC-HE-100K, as ConCL trains it.
+
+Learning rate 0.03 for batches of 8 x 32, 200 epochs; data/NCT.
+"""
 
 _base_ = [
     '../../_base_/datasets/nct_tiles_mocov1.py',

@@ -1,5 +1,7 @@
 """ResNet-18 trained to tell NCT-CRC's nine tissues apart (Table 1), as ConCL
 trains it.
+
+Learning rate 0.1 for batches of 8 x 32, 100 epochs; data/NCT.
 """
 
 _base_ = [

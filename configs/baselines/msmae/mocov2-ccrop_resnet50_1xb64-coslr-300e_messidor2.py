@@ -1,4 +1,7 @@
-"""MoCo v2 with ContrastiveCrop, ResNet-50, 300 epochs on Messidor-2."""
+"""MoCo v2 with ContrastiveCrop, ResNet-50, 300 epochs on Messidor-2.
+
+Learning rate 7.5e-3 for batches of 1 x 64, 300 epochs; data/messidor2.
+"""
 
 _base_ = [
     '../../_base_/models/mocov2_resnet50.py',

@@ -1,4 +1,7 @@
-"""Mask R-CNN, ResNet-18-C4, on GlaS from CMIM weights, res5 included."""
+"""Mask R-CNN, ResNet-18-C4, on GlaS from CMIM weights, res5 included.
+
+Learning rate 0.02 for batches of 8 x 2, 5,000 iterations; data/glas.
+"""
 
 _base_ = [
     '../../_base_/models/mask-rcnn_resnet18-c4.py',

@@ -1,4 +1,7 @@
-"""Mask R-CNN C4 on GlaS at a size for two CPU cores."""
+"""Mask R-CNN C4 on GlaS at a size for two CPU cores.
+
+Learning rate 0.01 for batches of 1 x 2, 300 iterations; data/glas.
+"""
 
 _base_ = [
     '../../_base_/models/mask-rcnn_resnet18-c4.py',

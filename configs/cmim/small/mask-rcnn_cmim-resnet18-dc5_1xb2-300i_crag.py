@@ -1,4 +1,7 @@
-"""Mask R-CNN on the dilated res5, on CRAG at a size for two CPU cores."""
+"""Mask R-CNN on the dilated res5, on CRAG at a size for two CPU cores.
+
+Learning rate 0.01 for batches of 1 x 2, 300 iterations; data/crag.
+"""
 
 _base_ = [
     '../../_base_/models/mask-rcnn_resnet18-dc5.py',

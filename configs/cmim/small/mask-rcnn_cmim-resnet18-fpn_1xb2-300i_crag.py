@@ -2,6 +2,8 @@
 
 Half the resolution of the full recipe, 300 iterations of 2 images, 64 RoIs
 per image instead of 512, bfloat16 on the CPU.
+
+Learning rate 0.01 for batches of 1 x 2, 300 iterations; data/crag.
 """
 
 _base_ = [

@@ -1,4 +1,8 @@
-"""GiMP's third stage at the size of the demo: slides and genes, whole bags."""
+"""GiMP's third stage at the size of the demo: slides and genes, whole bags.
+
+Learning rate 3e-3 for batches of 1 x 8, 6 epochs;
+demo_output/data/cohort_phantoms.
+"""
 
 _base_ = [
     '../../_base_/models/gimp_groupmsa-nystrom_cls.py',

@@ -2,6 +2,9 @@
 
 480 drawn genes in 48 fragments and 8 groups; 20 of them, in four pathways,
 tell the class. Seconds on two CPU cores.
+
+Learning rate 1e-3 for batches of 1 x 16, 12 epochs;
+demo_output/data/cohort_phantoms.
 """
 
 _base_ = [

@@ -1,4 +1,7 @@
-"""Third stage on the synthetic pairing: whole bags and genes."""
+"""Third stage on the synthetic pairing: whole bags and genes.
+
+Learning rate 1e-3 for batches of 1 x 4, 2 epochs; data/synthetic_pairs.
+"""
 
 _base_ = [
     '../../_base_/models/gimp_groupmsa-nystrom_cls.py',

@@ -1,4 +1,8 @@
-"""Second stage on the synthetic pairing: runs of 6,000 patches."""
+"""Second stage on the synthetic pairing: runs of 6,000 patches.
+
+Learning rate 1e-3 for batches of 1 x 8, 3 epochs, mask ratio 0.5;
+data/synthetic_pairs.
+"""
 
 _base_ = [
     '../../_base_/models/gimp_groupmsa-nystrom.py',

@@ -1,4 +1,8 @@
-"""Masked patches alone, on the training bags of a fold of musk1."""
+"""Masked patches alone, on the training bags of a fold of musk1.
+
+Learning rate 1e-3 for batches of 1 x 8, 100 epochs, mask ratio 0.5;
+data/musk1.
+"""
 
 _base_ = [
     '../../_base_/models/gimp_groupmsa-nystrom.py',

@@ -2,6 +2,8 @@
 
 1,558 genes in 96 fragments of 17 and 8 groups, a projection for each
 fragment: the shared one of the paper is too narrow a way for so few genes.
+
+Learning rate 5e-4 for batches of 1 x 32, 6 epochs; data/tcga-brca.
 """
 
 _base_ = [

@@ -1,4 +1,7 @@
-"""TransMIL on musk1; small enough for a CPU."""
+"""TransMIL on musk1; small enough for a CPU.
+
+Learning rate 5e-4 for batches of 1 x 8, 40 epochs; data/musk1.
+"""
 
 _base_ = [
     '../../_base_/models/mil_transmil.py',

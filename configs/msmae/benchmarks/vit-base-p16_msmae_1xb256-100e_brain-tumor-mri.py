@@ -1,4 +1,8 @@
-"""ViT-B/16 on Brain Tumor MRI from MSMAE, trained on visible tokens."""
+"""ViT-B/16 on Brain Tumor MRI from MSMAE, trained on visible tokens.
+
+Learning rate 1e-3 for batches of 1 x 256, 100 epochs, mask ratio 0.45;
+data/brain_tumor_mri.
+"""
 
 _base_ = [
     '../../_base_/models/vit-base-p16_msmae-cls.py',

@@ -3,6 +3,9 @@
 Drawn scans of 64 pixels in patches of 8 (an 8 x 8 grid: 28 masked, 20 thrown,
 16 visible), whose class is one lesion of the size of a patch; a ViT of width
 64 with one layer. 8 epochs mask at random, 4 by attention.
+
+Learning rate 3e-3 for batches of 1 x 16, 12 epochs, mask ratio 0.45;
+demo_output/data/lesion_phantoms.
 """
 
 _base_ = [

@@ -2,6 +2,9 @@
 
 Trained on 16 of 64 tokens that are drawn at random (F-RM in the paper's Table
 3), tested on all. Attention would hide the one patch that tells the class.
+
+Learning rate 1e-3 for batches of 1 x 32, 6 epochs, mask ratio 0.45;
+demo_output/data/lesion_phantoms.
 """
 
 _base_ = [

@@ -1,4 +1,8 @@
-"""P-RM of Table 3 at the small size: random masks without the class, MAE."""
+"""P-RM of Table 3 at the small size: random masks without the class, MAE.
+
+Learning rate 5e-4 for batches of 1 x 64, 30 epochs, mask ratio 0.75;
+data/brain_tumor_mri.
+"""
 
 _base_ = './msmae_vit-mini-p8_1xb64-30e_brain-tumor-mri.py'
 

@@ -1,4 +1,8 @@
-"""F-SAM of Table 3 at the small size: fine-tuned on the visible tokens."""
+"""F-SAM of Table 3 at the small size: fine-tuned on the visible tokens.
+
+Learning rate 1e-3 for batches of 1 x 64, 6 epochs, mask ratio 0.45;
+data/brain_tumor_mri.
+"""
 
 _base_ = [
     '../../_base_/models/vit-base-p16_msmae-cls.py',

@@ -1,4 +1,8 @@
-"""BYOL at a size for two CPU cores, like SimCLR's small run."""
+"""BYOL at a size for two CPU cores, like SimCLR's small run.
+
+Learning rate 0.2 for batches of 1 x 32, 30 epochs; data/lc25000/tiles and
+data/glas_tiles.
+"""
 
 _base_ = [
     '../byol_resnet18_8xb128-coslr-200e_nct.py',

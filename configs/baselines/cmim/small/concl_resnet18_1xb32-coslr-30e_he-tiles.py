@@ -1,5 +1,8 @@
 """ConCL at a size for two CPU cores, like MoCo v2's small run; MoCo alone for
 the same tenth of the epochs as in the full run.
+
+Learning rate 0.03 for batches of 1 x 32, 30 epochs; data/lc25000/tiles and
+data/glas_tiles.
 """
 
 _base_ = [

@@ -1,5 +1,8 @@
 """MoCo v2 at a size for two CPU cores: the tiles, epochs, views and batches
 of CMIM's small run. The rate is that of the full run.
+
+Learning rate 0.03 for batches of 1 x 32, 30 epochs; data/lc25000/tiles and
+data/glas_tiles.
 """
 
 _base_ = [

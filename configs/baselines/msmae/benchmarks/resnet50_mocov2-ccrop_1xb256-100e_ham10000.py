@@ -1,4 +1,7 @@
-"""ResNet-50 on HAM10000 from ContrastiveCrop (MoCo v2): Table 1."""
+"""ResNet-50 on HAM10000 from ContrastiveCrop (MoCo v2): Table 1.
+
+Learning rate 1e-3 for batches of 1 x 256, 100 epochs; data/ham10000.
+"""
 
 _base_ = [
     '../../../_base_/models/resnet50_cls.py',

@@ -1,4 +1,7 @@
-"""A classifier from MoCo v3 at the small size, on Brain Tumor MRI."""
+"""A classifier from MoCo v3 at the small size, on Brain Tumor MRI.
+
+Learning rate 1e-3 for batches of 1 x 64, 6 epochs; data/brain_tumor_mri.
+"""
 
 _base_ = [
     '../../../_base_/models/vit-base-p16_cls.py',
