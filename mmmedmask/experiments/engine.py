@@ -4,6 +4,7 @@ This module adds a lock that ends with its process, so that nothing has to be
 cleaned up after a crash, and the choice of free GPUs on a machine.
 """
 
+import argparse
 import contextlib
 import hashlib
 import importlib.metadata
@@ -15,6 +16,8 @@ import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import yaml
 
 from mmmedmask.experiments.environment import gpu_names
 from mmmedmask.util.atomic_files import write_json
@@ -79,7 +82,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         resources: Limits of what else rules take, such as ``dict(gpus=8)``.
         executor: None runs jobs here; the name of an installed executor
             plugin, such as ``'slurm'``, elsewhere. A profile of that name
-            in :data:`PROFILES` gives its defaults.
+            in :data:`PROFILES` gives its defaults, see :func:`add_profile`.
         jobs: Jobs at a time that an executor submits; None takes 100.
         report: Html file to write about what is there. Nothing is run then.
         options: More options of Snakemake's command line, which win.
@@ -100,9 +103,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         command += ['--cores', str(cores)]
     else:
         command += ['--executor', executor, '--jobs', str(jobs or 100)]
-        profile = PROFILES / executor
-        if profile.is_dir() and '--profile' not in options:
-            command += ['--profile', str(profile)]
+        options = add_profile(PROFILES / executor, options)
     if resources:
         command += ['--resources', *(f'{name}={number}' for name, number
                                      in resources.items())]
@@ -114,6 +115,28 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         # No other process is here, so what looks locked was left by a crash.
         shutil.rmtree(folder / SNAKEMAKE_FOLDER / 'locks', ignore_errors=True)
         return _call(command)
+
+
+def add_profile(profile: Path, options: Sequence[str]) -> list[str]:
+    """Add a profile, if it is there, to options that name none.
+
+    Snakemake takes all default resources of the options in the place of all
+    of the profile; here one replaces that of its name alone.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('--profile', action='append')
+    parser.add_argument('--default-resources', '--default-res', nargs='*',
+                        action='extend', default=[])
+    chosen, others = parser.parse_known_args(options)
+    if chosen.profile or not profile.is_dir():
+        return list(options)
+    content = yaml.safe_load((profile / 'config.yaml').read_text('utf-8'))
+    defaults = [f'{name}={value}' for name, value
+                in content['default-resources'].items()]
+    resources = {text.partition('=')[0]: text
+                 for text in (*defaults, *chosen.default_resources)}
+    return ['--profile', str(profile), '--default-resources',
+            *resources.values(), *others]
 
 
 @contextlib.contextmanager

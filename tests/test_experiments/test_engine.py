@@ -8,6 +8,7 @@ import contextlib
 import importlib.metadata
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -266,38 +267,64 @@ def test_a_cluster_runs_the_jobs(place, undisturbed, tmp_path, capfd):
     assert all(line.startswith('--gpus=1 ') for line in submitted)
 
 
+@pytest.fixture
+def resources_of(capfd, caplog):
+    """A function: what the first job of a call would ask for."""
+
+    def dry_run(function, *arguments, **options):
+        commands = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine, '_call', lambda command: commands.append(
+                command) or 0)
+            function(*arguments, **options)
+        command, = commands
+        if '--executor' in command:
+            # Its plugin need not be here.
+            command[command.index('--executor') + 1] = 'local'
+        end = len(command) - command[::-1].index('--') - 1
+        command[end:end] = ['--cores', '64', '--quiet', 'host', '--dry-run']
+        caplog.clear()
+        assert engine._call(command) == 0
+        printed = ''.join([*capfd.readouterr(), caplog.text])
+        line = re.search('resources: (.*)', printed)[1]
+        return dict(text.split('=') for text in line.split(', '))
+
+    return dry_run
+
+
 @pytest.mark.parametrize('executor', [None, 'slurm'])
-def test_slurm_counts_the_gpus_itself(place, tmp_path, executor, monkeypatch,
-                                      capfd, caplog):
+def test_slurm_counts_the_gpus_itself(place, executor, resources_of):
     """Its plugin would ask for ``gpus`` in a step, and not for the job."""
-    commands = []
-    monkeypatch.setattr(engine, '_call', lambda command: commands.append(
-        command) or 0)
-    plan = place.plan((0, ), ('scratch', ))
-    execute_plan(plan, place.tools, executor=executor)
-    monkeypatch.undo()
-    command = commands[0]
-    config = command[command.index('--configfile') + 1]
-    assert engine._call([
-        '--snakefile', command[command.index('--snakefile') + 1],
-        '--directory', str(tmp_path), '--configfile', config, '--cores', '1',
-        '--dry-run']) == 0
-    printed = ''.join([*capfd.readouterr(), caplog.text])
-    assert 'resources: ' in printed
-    assert ('gpus=1' in printed) == (executor is None)
+    asked = resources_of(execute_plan, place.plan((0, ), ('scratch', )),
+                         place.tools, executor=executor)
+    assert ('gpus' in asked) == (executor is None)
 
 
-def test_the_profile_for_slurm_is_taken(monkeypatch, tmp_path):
-    commands = []
-    monkeypatch.setattr(engine, '_call', commands.append)
-    run_snakemake('Snakefile', tmp_path, executor='slurm', jobs=20)
-    command, = commands
-    assert command[command.index('--jobs') + 1] == '20'
-    profile = Path(command[command.index('--profile') + 1])
-    assert (profile / 'config.yaml').is_file()
-    run_snakemake('Snakefile', tmp_path, executor='slurm',
-                  options=['--profile', 'mine'])
-    assert commands[1].count('--profile') == 1
+def test_the_command_of_the_page_asks_slurm_for_all(place, resources_of):
+    page = Path(__file__).parents[2] / 'docs/how_to/reproduce_a_table.md'
+    line, = re.findall('--executor slurm --jobs 20 .*\n +-- (.*)',
+                       page.read_text())
+    asked = resources_of(
+        execute_plan, place.plan((0, ), ('scratch', )), place.tools,
+        executor='slurm', options=line.split())
+    assert dict(slurm_partition='gpu', runtime='2880', mem_mb='32000',
+                cpus_per_task='8', gpu='1').items() <= asked.items()
+
+
+def test_the_profile_for_slurm_is_taken(tmp_path, resources_of):
+    rules = tmp_path / 'Snakefile'
+    rules.write_text('rule all:\n    output: "a"\n    shell: "touch a"')
+    mine = tmp_path / 'mine'
+    mine.mkdir()
+    (mine / 'config.yaml').write_text('default-resources:\n  gpu: 7\n')
+    for options, gpu, runtime in (
+            ((), '1', '1440'), (('--default-res', 'gpu=0'), '0', '1440'),
+            (('--default-resources=gpu=0', '--default-res', 'runtime=9'),
+             '0', '9'),
+            ((f'--profile={mine}', ), '7', None)):
+        asked = resources_of(run_snakemake, rules, tmp_path,
+                             executor='slurm', jobs=20, options=options)
+        assert (asked['gpu'], asked.get('runtime')) == (gpu, runtime), options
 
 
 def test_a_command_says_what_to_install(place, monkeypatch):
