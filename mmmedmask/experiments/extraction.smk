@@ -27,8 +27,11 @@ rule extract_shard:
     threads: config['threads']
     resources:
         gpus=config['gpus'],
-        # As the plugin for Slurm calls it.
-        gpu=config['gpus']
+        # As the plugin for Slurm calls them. Its profile counts threads as
+        # the GPUs of a run.
+        gpu=config['gpus'],
+        cpus_per_task=config['threads'],
+        mem_mb=32000
     # A shard with a broken slide is finished, and its report tells of it.
     shell:
         '(cd {config[cwd]:q} && {params.command}) > {log:q} 2>&1 '

@@ -18,7 +18,7 @@ import pytest
 from commands import call, run, write_sbatch
 from pages import open_page
 
-from mmmedmask.experiments import engine
+from mmmedmask.experiments import engine, extraction
 from mmmedmask.experiments.engine import (
     EngineBusyError,
     EngineMissingError,
@@ -300,15 +300,34 @@ def test_slurm_counts_the_gpus_itself(place, executor, resources_of):
     assert ('gpus' in asked) == (executor is None)
 
 
-def test_the_command_of_the_page_asks_slurm_for_all(place, resources_of):
+@pytest.mark.parametrize('gpus', [1, 2])
+def test_the_command_of_the_page_asks_slurm_for_all(place, gpus, resources_of):
     page = Path(__file__).parents[2] / 'docs/how_to/reproduce_a_table.md'
     line, = re.findall('--executor slurm --jobs 20 .*\n +-- (.*)',
                        page.read_text())
     asked = resources_of(
-        execute_plan, place.plan((0, ), ('scratch', )), place.tools,
-        executor='slurm', options=line.split())
-    assert dict(slurm_partition='gpu', runtime='2880', mem_mb='32000',
-                cpus_per_task='8', gpu='1').items() <= asked.items()
+        execute_plan, place.plan((0, ), ('scratch', ), gpus=gpus),
+        place.tools, executor='slurm', options=line.split())
+    assert dict(
+        slurm_partition='gpu', runtime='2880', mem_mb=str(32000 * gpus),
+        cpus_per_task=str(8 * gpus), gpu=str(gpus)).items() <= asked.items()
+
+
+def test_a_job_that_extracts_has_threads_on_one_gpu(tmp_path, resources_of):
+    slide = tmp_path / 'a.svs'
+    slide.touch()
+    page = Path(__file__).parents[2] / 'docs/how_to/from_slides_to_features.md'
+    line, = re.findall('--executor slurm --jobs 20 .*\n +-- (.*)',
+                       page.read_text())
+    for options, memory, minutes in (
+            ([], '32000', '1440'), (line.split(), '16000', '240')):
+        asked = resources_of(
+            run_snakemake, extraction.SNAKEFILE, tmp_path, dict(
+                folder='shards', cwd='.', command=['extract'], threads=5,
+                gpus=1, inputs={'1': [str(slide)]}),
+            executor='slurm', options=options)
+        assert dict(cpus_per_task='5', mem_mb=memory, gpu='1',
+                    runtime=minutes).items() <= asked.items()
 
 
 def test_the_profile_for_slurm_is_taken(tmp_path, resources_of):
