@@ -17,7 +17,8 @@ results.csv: all folds, their mean and spread, and the scores of all patients,
 each predicted by the model that has not seen it, with 95 % intervals.
 
 Runs are jobs of Snakemake: as many at a time as there are GPUs (--cores), or
-as a cluster takes (--executor slurm --jobs 20).
+as a cluster takes (--executor slurm --jobs 20). --dry-run prints all commands
+in their order; each can be given by hand.
 """
 
 import argparse
@@ -40,17 +41,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder with splits_0.csv, splits_1.csv, ... (train, val, test)')
     parser.add_argument('--draw', type=int, metavar='K',
                         help='draw K folds of the cohort into --folds, by '
-                        'patient and with equal shares of the classes; the '
-                        'same as those that are there, or none may be there')
+                        'patient and with equal shares of the classes, also '
+                        'with --dry-run; the same as those that are there, or '
+                        'none may be there')
     parser.add_argument(
         '--draw-seed', type=int, default=0, help='seed of --draw')
     parser.add_argument('--by-site', action='store_true',
                         help='--draw keeps all patients of a site together')
     parser.add_argument('--select', nargs='+', type=int, metavar='FOLD',
                         help='run these folds alone')
-    parser.add_argument(
-        '--seeds', nargs='+', type=int, metavar='SEED',
-        help='run all folds once per seed; default: the configs\' own seed')
     parser.add_argument(
         '--work-dir', type=Path,
         help='folder of all runs; default: work_dirs/<last config>_folds')
@@ -66,8 +65,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'this cohort, or the scores are too good')
     add_config_options(parser, 'override settings of all stages; 2:KEY=VALUE '
                        'those of the second stage alone')
-    tool_options.add_plan_options(parser)
-    return parser.parse_args(argv)
+    tool_options.add_plan_options(
+        parser, "run all folds once per seed; default: the configs' own seed")
+    args = parser.parse_args(argv)
+    tool_options.check_plan_options(parser, args)
+    return args
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.argv[1:] if argv is None else argv)
     args = parse_args(ours)
 
-    from mmmedmask.experiments import cross_validation
+    from mmmedmask.experiments import commands, cross_validation
     from mmmedmask.experiments.execute import write_report
     from mmmedmask.experiments.fold_axis import draw_cohort_folds, find_folds
     from mmmedmask.experiments.plan import plan_runs
@@ -83,14 +85,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = args.cfg_options or {}
         if args.draw is not None:
             draw_cohort_folds(args.configs[-1], options, args.folds,
-                              args.draw, args.draw_seed, args.by_site)
+                              args.draw, args.draw_seed, args.by_site,
+                              args.data_root)
         recipe = cross_validation.ad_hoc_recipe(
             args.configs, options, args.checkpoint, args.pretrained)
         work_dir = args.work_dir or Path('work_dirs', recipe.name)
         plan = plan_runs(
-            [(recipe, recipe.rows)], 'paper', work_dir,
-            seeds=args.seeds or [None],
-            folds={recipe.name: find_folds(args.folds, args.select)})
+            [(recipe, recipe.rows)], 'paper', work_dir, args.data_root,
+            args.seeds or [None],
+            {recipe.name: find_folds(args.folds, args.select)}, args.gpus)
+        if args.dry_run:
+            print(*commands.list_commands(plan.runs, TOOLS), sep='\n')
+            return 0
+        for note in commands.batch_notes(plan.runs):
+            print(note, flush=True)
         status = tool_options.run_plan(plan, args, TOOLS, more)
         failures = tool_options.describe_failures(plan)
         if status or failures:

@@ -58,18 +58,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--scale', choices=['paper', 'small', 'smoke'],
                         default='paper',
                         help='size of everything (default: paper)')
-    parser.add_argument('--seeds', nargs='+', type=int, metavar='SEED',
-                        help="seeds of the runs; default: the recipe's")
-    parser.add_argument(
-        '--data-root', type=Path, default=Path('data'),
-        help='folder instead of data/ in configs (default: data)')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/reproduce'),
         help='folder of all runs and tables (default: work_dirs/reproduce)')
-    parser.add_argument(
-        '--gpus', type=int, default=1, metavar='N',
-        help='processes that train one run together; the learning rate is '
-        'scaled to the batch of all of them (default: 1)')
     parser.add_argument(
         '--share-pretraining', action='store_true',
         help='let all seeds start from the pre-training of the first')
@@ -78,21 +69,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='folder with splits_0.csv, splits_1.csv, ... (default: what a '
         'recipe has as folds), and numbers of the folds that are wanted')
     parser.add_argument(
-        '--dry-run', action='store_true',
-        help='print the commands in their order and do nothing')
-    parser.add_argument(
         '--table-only', action='store_true',
         help='make the tables of what is there and run nothing')
-    tool_options.add_plan_options(parser)
+    tool_options.add_plan_options(
+        parser, "seeds of the runs; default: the recipe's")
     args = parser.parse_args(argv)
     if not args.tables and not args.list:
         parser.error('name a table, or see --list')
-    if args.gpus < 1:
-        parser.error(f'--gpus must be at least 1, got {args.gpus}')
-    for seed in args.seeds or []:
-        if seed < 0 or args.seeds.count(seed) > 1:
-            parser.error(f'--seeds must be different numbers >= 0, got '
-                         f'{args.seeds}')
+    tool_options.check_plan_options(parser, args)
     return args
 
 
@@ -179,14 +163,7 @@ def print_commands(args: argparse.Namespace, plan) -> None:
                     *map(str, seeds), '--work-dir', str(args.work_dir),
                     *['--share-pretraining'] * args.share_pretraining]))
         return
-    for note in commands.batch_notes(plan.runs):
-        print(f'# {note}')
-    for number, run in enumerate(plan.runs, 1):
-        print(f'# [{number}/{len(plan.runs)}] {run.title}')
-        for user in run.users:
-            print(f'#   for {user}')
-        for step in commands.run_steps(run, TOOLS):
-            print(commands.shell_line(step.command))
+    print(*commands.list_commands(plan.runs, TOOLS), sep='\n')
 
 
 def write_all_tables(args: argparse.Namespace, plan, command: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,18 @@ def run_steps(run: Run, tools: str | Path) -> list[Step]:
             *([run.checkpoint(choice)] if run.last_name else []), '--work-dir',
             str(run.test_folder(choice)), '--cfg-options', *options)))
     return steps
+
+
+def list_commands(runs: Sequence[Run], tools: str | Path) -> list[str]:
+    """List the commands of runs, as lines of a shell, with what they are for.
+    """
+    lines = [f'# {note}' for note in batch_notes(runs)]
+    for number, run in enumerate(runs, 1):
+        lines += [f'# [{number}/{len(runs)}] {run.title}',
+                  *(f'#   for {user}' for user in run.users),
+                  *(shell_line(step.command) for step in run_steps(run, tools))
+                  ]
+    return lines
 
 
 def batch_notes(runs: Iterable[Run]) -> list[str]:

@@ -1,6 +1,7 @@
 """What a config starts from, reads and leaves behind: searched, not built."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -33,6 +34,18 @@ def required_data(config: Config) -> dict[Where, str]:
                 if isinstance(node, Mapping) and node.get('optional') is True]
     return {where: path for where, path in find_data(config).items()
             if not any(where[:len(part)] == part for part in optional)}
+
+
+def move_data(value: Any, data_root: str | Path) -> Any:
+    """Replace ``data/`` at the beginning of a path, or of those in a list."""
+    if isinstance(value, list | tuple):
+        return type(value)(move_data(part, data_root) for part in value)
+    if isinstance(value, str) and value.startswith(DATA_PREFIX) \
+            and Path(data_root) != Path(DATA_PREFIX):
+        # Configs may join strings, so a slash at the end stays.
+        return f'{str(data_root).rstrip("/")}/' \
+            f'{value.removeprefix(DATA_PREFIX)}'
+    return value
 
 
 def find_datasets(config: Config) -> list[tuple[Where, dict]]:

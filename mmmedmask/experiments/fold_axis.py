@@ -10,7 +10,9 @@ from mmmedmask.config_files import load_config
 from mmmedmask.experiments.config_content import (
     SLIDE_OMIC_DATASET,
     find_datasets,
+    move_data,
 )
+from mmmedmask.experiments.schema import DATA_PREFIX
 
 
 def find_folds(folder: str | Path,
@@ -69,11 +71,13 @@ def set_fold(config: Config, split_file: str | Path) -> None:
 def draw_cohort_folds(config_file: str | Path,
                       options: Mapping[str, Any] | None, folder: str | Path,
                       num_folds: int, seed: int = 0,
-                      by_site: bool = False) -> None:
+                      by_site: bool = False,
+                      data_root: str | Path = DATA_PREFIX) -> None:
     """Draw folds of the cohort that a config trains on.
 
-    ``options`` for single stages do not count. A FileExistsError if the folder
-    has splits that differ.
+    ``options`` for single stages do not count; ``data_root`` is the folder
+    instead of ``data/``. A FileExistsError if ``folder`` has splits that
+    differ.
     """
     # It imports all data sets.
     from mmmedmask.datasets.slides.cohort import read_cohort
@@ -85,7 +89,8 @@ def draw_cohort_folds(config_file: str | Path,
                     if where[0] == 'train_dataloader'), None)
     if dataset is None:
         raise ValueError(f'{config_file} trains on no cohort')
-    ann_file = Path(dataset.get('data_root') or '') / dataset['ann_file']
+    ann_file = Path(move_data(str(Path(
+        dataset.get('data_root') or '', dataset['ann_file'])), data_root))
     label_column = dataset.get('label_column', 'label')
     cases = read_cohort(ann_file, label_column)
     classes = (dataset.get('metainfo') or {}).get('classes')

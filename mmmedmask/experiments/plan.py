@@ -20,6 +20,7 @@ from mmmedmask.config_files import best_pointers, planned_gpus, runner_keys
 from mmmedmask.experiments import config_content
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.commands import format_option
+from mmmedmask.experiments.config_content import move_data
 from mmmedmask.experiments.fingerprints import digest_files
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
@@ -363,7 +364,8 @@ def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:
 def _run_options(config: Config, options: Mapping[str, Any],
                 data_root: str | Path) -> dict[str, Any]:
     """Collect a run's command line: the recipe's options and moved data."""
-    moved = {key: _move(value, data_root) for key, value in options.items()}
+    moved = {key: move_data(value, data_root)
+             for key, value in options.items()}
     if Path(data_root) != Path(DATA_PREFIX):
         for where, path in config_content.find_data(config).items():
             key, value = _moved_option(config, where, path, data_root)
@@ -371,17 +373,6 @@ def _run_options(config: Config, options: Mapping[str, Any],
                        for given in moved):
                 moved[key] = value
     return moved
-
-
-def _move(value: Any, data_root: str | Path) -> Any:
-    if isinstance(value, list | tuple):
-        return type(value)(_move(part, data_root) for part in value)
-    if isinstance(value, str) and value.startswith(DATA_PREFIX) \
-            and Path(data_root) != Path(DATA_PREFIX):
-        # Configs may join strings, so a slash at the end stays.
-        return f'{str(data_root).rstrip("/")}/' \
-            f'{value.removeprefix(DATA_PREFIX)}'
-    return value
 
 
 def _moved_option(config: Config, where: Where, path: str,
@@ -395,8 +386,8 @@ def _moved_option(config: Config, where: Where, path: str,
                     f'{config.filename} has the path {path!r} inside of a '
                     f'tuple ({".".join(where)}), where the command line '
                     'cannot move it: make it a list')
-            return '.'.join(where[:place]), _move(node, data_root)
-    return '.'.join(where), _move(path, data_root)
+            return '.'.join(where[:place]), move_data(node, data_root)
+    return '.'.join(where), move_data(path, data_root)
 
 
 def _data_of(config: Config, sources: Mapping[Where, Source],
@@ -470,7 +461,8 @@ def _named_features(dataset: Mapping,
     names: set[str] = set()
     for name in _as_list(dataset.get('ann_file') or []):
         with contextlib.suppress(OSError, ValueError):
-            table = read_table(_move(str(_root_of(dataset) / name), data_root))
+            table = read_table(
+                move_data(str(_root_of(dataset) / name), data_root))
             if 'features_path' in table.names:
                 names.update(table.text(table.names.index('features_path')))
     return sorted(names - {''})

@@ -30,13 +30,40 @@ def add_engine_options(parser: argparse.ArgumentParser, cores: str) -> None:
         help='jobs at a time that --executor submits (default: 100)')
 
 
-def add_plan_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a command that runs a plan."""
+def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
+    """Add the options of a command that runs a plan.
+
+    Args:
+        seeds: What ``--seeds`` means, and what it is by default.
+    """
+    parser.add_argument(
+        '--seeds', nargs='+', type=int, metavar='SEED', help=seeds)
+    parser.add_argument(
+        '--data-root', type=Path, default=Path('data'),
+        help='folder instead of data/ in configs (default: data)')
+    parser.add_argument(
+        '--gpus', type=int, default=1, metavar='N',
+        help='processes that train one run together; the learning rate is '
+        'scaled to the batch of all of them (default: 1)')
+    parser.add_argument(
+        '--dry-run', action='store_true',
+        help='print the commands in their order and run none')
     add_engine_options(parser, 'runs at a time, times the processes of each '
                        '(default: one per GPU that is visible, else one run)')
     parser.add_argument(
         '--report', type=Path, metavar='FILE.html',
         help="write Snakemake's report of runs and tables at the end")
+
+
+def check_plan_options(parser: argparse.ArgumentParser,
+                       args: argparse.Namespace) -> None:
+    """Refuse values of :func:`add_plan_options` that mean nothing."""
+    if args.gpus < 1:
+        parser.error(f'--gpus must be at least 1, got {args.gpus}')
+    for seed in args.seeds or []:
+        if seed < 0 or args.seeds.count(seed) > 1:
+            parser.error(f'--seeds must be different numbers >= 0, got '
+                         f'{args.seeds}')
 
 
 def check_smoke_options(args: argparse.Namespace,
@@ -65,7 +92,8 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
     """Run a plan as a command asks for it.
 
     Returns 0 if all runs are done, 130 after Ctrl-C, else 1. If it would
-    fail, a ValueError lists all that is wrong.
+    fail, a ValueError lists all that is wrong. After a dry run of Snakemake's
+    there is nothing to report: it ends the command.
     """
     from mmmedmask.experiments.engine import require_snakemake
     from mmmedmask.experiments.execute import (
@@ -80,8 +108,12 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
             plan, tools, SmokeSteps(plan.folder / 'data'), drawn=True)
     require_snakemake()
     check_plan(plan)
-    return execute_plan(plan, tools, args.cores, args.executor, args.jobs,
-                        options)
+    dry = bool(options) and _is_dry_run(options)
+    status = execute_plan(plan, tools, args.cores, args.executor, args.jobs,
+                          options)
+    if dry:
+        raise SystemExit(status)
+    return status
 
 
 def describe_failures(plan) -> list[str]:
@@ -89,3 +121,9 @@ def describe_failures(plan) -> list[str]:
     from mmmedmask.experiments.execute import find_failures
     return [f'{run.title}: {reason.splitlines()[0]}'
             for run, reason in find_failures(plan).items()]
+
+
+def _is_dry_run(options: Sequence[str]) -> bool:
+    """Read Snakemake's options as it does; wrong ones end the process."""
+    from snakemake.cli import get_argument_parser
+    return get_argument_parser().parse_args(list(options)).dryrun

@@ -171,6 +171,49 @@ def test_command(drawn, tmp_path, monkeypatch):
         'cross_validate.py', drawn / 'both.py', *arguments[1:-3], status=1)
 
 
+def test_all_options_of_reproduce(stages, drawn, tmp_path):
+    """The data may be elsewhere, and a run may have several processes."""
+    config = tmp_path / 'genes.py'
+    config.write_text(
+        stages[0].read_text().replace(str(drawn / 'data'), 'data/cohort'))
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere/cohort').symlink_to(drawn / 'data')
+    arguments = (config, '--folds', tmp_path / 'splits', '--work-dir',
+                 tmp_path / 'out', '--data-root', tmp_path / 'elsewhere')
+    lines = call(
+        'cross_validate.py', *arguments, '--draw', 3, '--select', 1, '--gpus',
+        2, '--seeds', 4, '--dry-run').splitlines()
+    train, test = (line for line in lines if not line.startswith('#'))
+    assert train.startswith('bash tools/dist_train.sh ')
+    assert 'test.py' in test
+    for part in (f'.data_root={tmp_path / "elsewhere/cohort"} ',
+                 f'={tmp_path / "splits/splits_1.csv"} ', 'seed=4'):
+        assert part in train
+    assert '# [1/1] genes, seed 4, fold 1' in lines
+    assert not (tmp_path / 'out').exists()
+    assert '--gpus must be at least 1' in call(
+        'cross_validate.py', *arguments, '--gpus', 0, status=2)
+
+
+@pytest.mark.parametrize('option', ['--dry-run', '-np'])
+def test_a_dry_run_of_snakemake_has_no_failures(place, stages, drawn, option):
+    """Nor does it replace tables of what there is."""
+    pytest.importorskip('snakemake')
+    out = place.folder / 'out'
+    for command in (
+            ('cross_validate.py', stages[0], '--folds', drawn / 'splits',
+             '--work-dir', out), ('reproduce.py', place.recipe_file,
+                                  '--data-root', place.data, '--work-dir',
+                                  out)):
+        printed = call(*command, '--', option)
+        assert 'This was a dry-run' in printed
+        assert 'not done' not in printed
+        assert 'failed' not in printed
+        assert 'unrecognized arguments' in call(
+            *command, '--', '--dry-runs', status=2)
+    assert not list(out.rglob('*.md'))
+
+
 def test_no_table_of_an_earlier_cross_validation_stays(drawn, stages,
                                                        tmp_path):
     recipe = ad_hoc_recipe(stages[:1])
