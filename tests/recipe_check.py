@@ -38,10 +38,12 @@ def check_recipe(recipe):
 
 def _row_problems(recipe, row, scale):
     chain = resolve_chain(recipe, row, scale) or ()
+    stages = recipe.stages(row, scale)
     lasts = {stage.name: last_checkpoint_name(stage.config) for stage in chain}
     for stage in chain:
         where = f'row {row.name!r}, stage {stage.name!r}'
-        if scale == 'small' and stage.stage == row.stages[stage.name]:
+        if scale == 'small' and stages[stage.name] == row.stages[
+                stage.name]:
             yield f'{where}: has nothing at scale small'
         for place, source in stage.sources.items() if scale == 'paper' else ():
             given = Path(find_checkpoints(stage.config)[place]).name

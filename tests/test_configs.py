@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 from mmengine.runner import Runner
 from shipped_configs import CONFIGS, hooks_of, read, train, without_tests
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -41,8 +42,16 @@ def _positions(text):
             yield ast.unparse(node)
 
 
+def _recipe_positions(text):
+    """Options of a recipe that take part of a list by number."""
+    return [key for node in nested_dicts(yaml.safe_load(text))
+            for key in map(str, node) if re.search(r'(^|\.)\d+(\.|$)', key)]
+
+
 def test_a_position_is_found():
-    """The check below would pass if it looked for nothing."""
+    """The checks below would pass if they looked for nothing."""
+    assert _recipe_positions('a:\n- {b.0.c: 1, d: [{0: 1}], e1.f2: 3, g.4: 5}'
+                             ) == ['b.0.c', 'g.4', '0']
     found = _positions('a = _base_.hooks[0]\nb, c = _base_.steps\n'
                        'd = [*_base_.steps[1:]]\ne = _base_.model["type"]\n')
     assert len(list(found)) == 3
@@ -50,8 +59,10 @@ def test_a_position_is_found():
 
 def test_no_config_addresses_a_list_by_position():
     """A base that puts a step in front would change what children do."""
-    assert {str(path): places for path in CONFIGS.rglob('*.py')
-            if (places := list(_positions(path.read_text('utf-8'))))} == {}
+    assert {str(path): places for ending, positions in (
+        ('*.py', _positions), ('recipes/*.yml', _recipe_positions))
+        for path in CONFIGS.rglob(ending)
+        if (places := list(positions(path.read_text('utf-8'))))} == {}
 
 
 def test_no_config_has_hooks_that_a_child_would_lose():

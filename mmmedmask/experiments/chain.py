@@ -8,8 +8,8 @@ configs name each other's results outside of recipes, too.
 import copy
 import functools
 import json
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ _MISSPELLED = .85
 class ChainStage:
     """A stage with its config, which is not to be changed.
 
+    Options of the stage are those of a command line, lists by position.
     ``sources`` says where the config names a checkpoint of an earlier stage,
     and the name of that stage.
     """
@@ -60,6 +61,8 @@ def resolve_chain(recipe: schema.Recipe, row: schema.Row,
         where = f'row {row.name!r}, stage {name!r}'
         try:
             path = locate_config(stage.config, recipe.path)
+            stage = replace(stage, options=resolve_options(
+                load_stage_config(path, {}), stage.options))
             config = load_stage_config(path, stage.options)
             previous = chain[-1].name if recipe.ad_hoc and chain else None
             sources = _find_sources(config, makers, weights, previous,
@@ -112,33 +115,56 @@ def load_stage_config(path: Path, options: Mapping[str, Any]) -> Config:
                               json.dumps(options))
 
 
-def check_options(config: Config, options: Mapping[str, Any]) -> None:
-    """Refuse options that are probably misspelled.
+def resolve_options(config: Config,
+                    options: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the places of options in a config; refuse what fits nothing.
 
-    A key that the config does not have is allowed, for what it leaves to
-    defaults, unless one beside it is spelled almost alike.
+    ``param_scheduler.MultiStepLR.gamma`` becomes ``param_scheduler.1.gamma``
+    if that is the one element of the list whose type, without a scope, has
+    the name. A key that the config does not have is allowed, for what it
+    leaves to defaults, unless one beside it is spelled almost alike.
     """
     content = config.to_dict()
-    for option in options:
-        node: Any = content
-        for key in option.split('.'):
-            if isinstance(node, list | tuple):
-                if not key.isdigit() or int(key) >= len(node):
-                    raise ValueError(
-                        f'the option {option!r} has {key!r} where a list has '
-                        f'the places 0 to {len(node) - 1}')
-                node = node[int(key)]
-                continue
-            if not isinstance(node, Mapping):
-                break
-            if key not in node:
-                near = nearest_names(key, map(str, node), cutoff=_MISSPELLED)
-                if near:
-                    raise ValueError(f'the option {option!r} has the key '
-                                     f'{key!r}, which the config does not '
-                                     f'have; the nearest is {near[0]!r}')
-                break
+    resolved: dict[str, Any] = {}
+    for option, value in options.items():
+        place = '.'.join(_find_place(content, option))
+        if place in resolved:
+            raise ValueError(f'the option {option!r} is there twice, also as '
+                             'another name or position of the same element')
+        resolved[place] = value
+    return resolved
+
+
+def _find_place(node: Any, option: str) -> Iterator[str]:
+    for key in option.split('.'):
+        if isinstance(node, list | tuple):
+            key = _find_position(node, key, option)
+            node = node[int(key)]
+        elif isinstance(node, Mapping) and key in node:
             node = node[key]
+        else:
+            beside = map(str, node) if isinstance(node, Mapping) else ()
+            near = nearest_names(key, beside, cutoff=_MISSPELLED)
+            if near:
+                raise ValueError(f'the option {option!r} has the key {key!r}, '
+                                 'which the config does not have; the nearest '
+                                 f'is {near[0]!r}')
+            node = None
+        yield key
+
+
+def _find_position(elements: Sequence, key: str, option: str) -> str:
+    if key.isdigit() and int(key) < len(elements):
+        return key
+    types = [str(element.get('type', '')).rpartition('.')[2]
+             if isinstance(element, Mapping) else '' for element in elements]
+    if types.count(key) != 1:
+        raise ValueError(
+            f'the option {option!r} has {key!r} where a list has the places 0 '
+            f'to {len(types) - 1} and the types '
+            f'{", ".join(filter(None, types)) or "none"}: '
+            f'{"several of them fit" if key in types else "nothing fits"}')
+    return str(types.index(key))
 
 
 def _find_sources(config: Config, makers: Mapping[str, str],
@@ -233,6 +259,5 @@ def _load_with_options(path: Path, changed: int, options: str) -> Config:
     config = copy.deepcopy(_load_file(path, changed))
     chosen = json.loads(options)
     if chosen:
-        check_options(config, chosen)
-        override_settings(config, chosen)
+        override_settings(config, resolve_options(config, chosen))
     return config

@@ -42,7 +42,8 @@ class Stage:
     Attributes:
         checkpoint: ``'last'`` or ``'best'``: what is tested, and what later
             stages start from.
-        options: Dotted key to value, as ``--cfg-options`` takes them.
+        options: Dotted key to value, as ``--cfg-options`` takes them; an
+            element of a list has the name of its type or its position.
     """
 
     config: str

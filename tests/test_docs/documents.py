@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmmedmask.apis import load_config
-from mmmedmask.experiments.chain import check_options
+from mmmedmask.experiments.chain import resolve_options
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs'
@@ -208,7 +208,7 @@ class Commands:
         assert options, arguments
         for path in found[:2]:
             config = load_config(path)
-            check_options(config, options)
+            resolve_options(config, options)
             for key in options:
                 assert _has(config, key.rpartition('.')[0].split('.')), \
                     f'{path.name} has no place for {key}'
@@ -321,7 +321,7 @@ def load_written(code, page, folder):
 
 def check_new_keys(config, base):
     """Check that keys which a config adds to its base are not misspelled."""
-    check_options(base, dict.fromkeys(_new_keys(config, base)))
+    resolve_options(base, dict.fromkeys(_new_keys(config, base)))
 
 
 def _new_keys(config, base, where=()):

@@ -144,6 +144,42 @@ def test_other_settings_are_another_folder(tmp_path):
             True, False]
 
 
+def plan_with_steps(folder, **options):
+    """Plan a pre-training whose images go through four steps."""
+    path = write_recipe(folder, tiny_recipe(pretrain(**{
+        f'train_dataloader.dataset.pipeline.{key}': value
+        for key, value in options.items()})))
+    config = path.parent.parent / 'tiny_pretrain.py'
+    config.write_text(config.read_text().replace("type='Tiles',", """
+        type='Tiles', pipeline=[
+            dict(type='Load'), dict(type='mmmedmask.Crop', scale=8),
+            dict(type='Flip'), dict(type='mmcv.Flip')],"""))
+    recipe = read_recipe(path)
+    return plan_runs([(recipe, recipe.rows)], 'paper', folder, seeds=[0])
+
+
+def test_a_type_stands_for_the_position_in_a_list(tmp_path):
+    """A command line knows positions alone, and the run is the same."""
+    named, placed = (plan_with_steps(tmp_path, **{key: 4}).runs[0]
+                     for key in ('Crop.scale', '1.scale'))
+    assert named.digest == placed.digest
+    assert named.options == placed.options
+    assert 'train_dataloader.dataset.pipeline.1.scale=4' in named.settings
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'Crops.scale': 4}, "'Crops' where a list has the places 0 to 3 and the "
+     'types Load, Crop, Flip, Flip: nothing fits'),
+    ({'Flip.prob': 1}, 'types Load, Crop, Flip, Flip: several of them fit'),
+    ({'1.scale': 4, 'Crop.scale': 8}, 'is there twice')])
+def test_types_that_are_not_clear_are_refused(tmp_path, options, message):
+    key = list(options)[-1]
+    with pytest.raises(ValueError, match=(
+            r"tiny.yml: row 'ours', stage 'pretrain': the option "
+            f"'train_dataloader.dataset.pipeline.{key}' .*{message}")):
+        plan_with_steps(tmp_path, **options)
+
+
 def test_commands_are_complete(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = make_plan(tmp_path, data_root='else_where')
