@@ -104,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if status or failures:
             raise RuntimeError('\n'.join([
                 f'{len(failures)} of {len(plan.runs)} runs are not done; the '
-                'same command goes on:', *(f'- {one}' for one in failures)]))
+                'same command goes on:',
+                *(f'- {failure}' for failure in failures)]))
         table = cross_validation.write_folds_table(plan, recipe)
         if args.report is not None:
             write_report(plan, TOOLS, [work_dir / 'results.md',

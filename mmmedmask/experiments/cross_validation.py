@@ -102,12 +102,12 @@ def fold_rows(plan: Plan, recipe: schema.Recipe, row: schema.Row,
         runs = _read_all(cells, file, read)
         if not runs:
             continue
-        found = tabulate(runs)
+        rows = tabulate(runs)
         for key in HIDDEN:
             runs = _read_all(cells, hidden_file(file, key), read)
-            found = fold_table.add_hidden(found, key,
-                                          tabulate(runs) if runs else ())
-        return found
+            rows = fold_table.add_hidden(rows, key,
+                                         tabulate(runs) if runs else ())
+        return rows
     rows = [fold_table.FoldRow(axis.seed, f'fold {axis.fold}', None,
                                _results(cell)) for axis, cell in cells.items()]
     return rows + fold_table.spread_rows(rows)
@@ -133,7 +133,8 @@ def write_folds_table(plan: Plan, recipe: schema.Recipe) -> str:
         tables = [*_read_all({axis: cell for axis, cell in cells.items()
                               if axis.seed == seed}, PATIENTS_FILE,
                              read_patients).values()]
-        cases = [case for one in tables for case in one.case_ids]
+        cases = [case for patients in tables
+                 for case in patients.case_ids]
         if cases and len(set(cases)) == len(cases):
             folder = plan.folder if len(seeds) == 1 \
                 else plan.folder / f'seed_{seed}'
@@ -151,7 +152,7 @@ def _read_all(cells: Mapping[Axis, Cell], name: str, read: Callable) -> dict:
     files = {(axis.seed, axis.fold): sorted(
         cell.run.test_folder(cell.choice).glob(f'*/{name}'))
              for axis, cell in cells.items()}
-    return {axis: read(found[-1]) for axis, found in files.items()} \
+    return {axis: read(paths[-1]) for axis, paths in files.items()} \
         if all(files.values()) else {}
 
 

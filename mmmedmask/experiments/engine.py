@@ -51,10 +51,10 @@ def require_snakemake() -> None:
     if importlib.util.find_spec('snakemake') is None:
         raise EngineMissingError('Snakemake is not installed, which runs the '
                                  'jobs: pip install mmmedmask[experiments]')
-    found = importlib.metadata.version('snakemake')
-    if (9, 10) <= tuple(map(int, found.split('.')[:2])) < (9, 17):
+    version = importlib.metadata.version('snakemake')
+    if (9, 10) <= tuple(map(int, version.split('.')[:2])) < (9, 17):
         raise EngineMissingError(
-            f'Snakemake {found} starts more runs than there are cores and '
+            f'Snakemake {version} starts more runs than there are cores and '
             "GPUs: pip install 'snakemake>=9.17'")
 
 

@@ -83,11 +83,11 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
             places = {axis: (recipe.name, row.name, column.stage, axis)
                       for axis in axes}
             metric = row.metrics.get(column.name, column.metric)
-            found = {axis: _value(plan.cells[place], metric)
-                     for axis, place in places.items() if place in plan.cells}
+            scores = {axis: _value(plan.cells[place], metric)
+                      for axis, place in places.items() if place in plan.cells}
             values = {axis: value * column.factor for axis, value
-                      in found.items() if not isinstance(value, str)}
-            problems = {axis: value for axis, value in found.items()
+                      in scores.items() if not isinstance(value, str)}
+            problems = {axis: value for axis, value in scores.items()
                         if isinstance(value, str)}
             cells.append(CellResult(row, column, values, len(axes), problems,
                                     column.stage in row.stages))

@@ -50,13 +50,13 @@ def read_load_checks(folder: Path) -> list[dict]:
         file = logs / f'{logs.name}.log'
         text = file.read_text('utf-8', 'replace') if file.is_file() else ''
         for line in text.splitlines():
-            if found := _LOAD_CHECK.search(line):
-                what, matched, expected, percent = found.groups()
+            if match := _LOAD_CHECK.search(line):
+                what, matched, expected, percent = match.groups()
                 checks[what] = dict(what=what, matched=int(matched),
                                     expected=int(expected),
                                     percent=float(percent))
-            elif found := _SCRATCH.search(line):
-                checks[found[1]] = dict(what=found[1], scratch=True)
+            elif match := _SCRATCH.search(line):
+                checks[match[1]] = dict(what=match[1], scratch=True)
     return list(checks.values())
 
 

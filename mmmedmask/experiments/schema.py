@@ -209,15 +209,15 @@ def find_recipes() -> dict[str, Path]:
 
     A file whose name begins with ``_`` is a base of others, and no table.
     """
-    found: dict[str, Path] = {}
+    recipes: dict[str, Path] = {}
     for path in sorted(find_config_folder().rglob(f'{RECIPE_FOLDER}/*.yml')):
         if path.stem.startswith('_'):
             continue
-        if path.stem in found:
+        if path.stem in recipes:
             raise ValueError(f'two recipes have the name {path.stem!r}: '
-                             f'{found[path.stem]} and {path}')
-        found[path.stem] = path
-    return dict(sorted(found.items()))
+                             f'{recipes[path.stem]} and {path}')
+        recipes[path.stem] = path
+    return dict(sorted(recipes.items()))
 
 
 def locate_recipe(name: str | Path) -> Path:
@@ -225,12 +225,13 @@ def locate_recipe(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    found = find_recipes()
-    if str(name) in found:
-        return found[str(name)]
-    raise FileNotFoundError(f'{str(name)!r} is neither a file nor a '
-                            f'recipe.{_nearest(str(name), found)} The recipes '
-                            f'are {", ".join(found) or "none"}')
+    recipes = find_recipes()
+    if str(name) in recipes:
+        return recipes[str(name)]
+    raise FileNotFoundError(
+        f'{str(name)!r} is neither a file nor a recipe.'
+        f'{_nearest(str(name), recipes)} The recipes are '
+        f'{", ".join(recipes) or "none"}')
 
 
 class _Loader(yaml.SafeLoader):
