@@ -285,7 +285,7 @@ class RefreshRecorder(Losses):
 
     def before_train_epoch(self, runner):
         hook = the_hook(runner, self.kind)
-        if hook.last_refresh_epoch == runner.epoch:
+        if hook.store.epoch == runner.epoch:
             self.stores[runner.epoch] = self.values_of(hook).clone()
             self.naive[runner.epoch] = self.naive_of(runner)
 

@@ -135,11 +135,6 @@ class RefreshHook(Hook):
         """Get the state that a checkpoint's entry stands for, or why not."""
         return state, self.store.why_not(state)
 
-    @property
-    def last_refresh_epoch(self) -> int | None:
-        """Epoch before which the present values were made, or None."""
-        return None if self.store is None else self.store.epoch
-
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remember the values of a checkpoint until training begins."""
         self._loaded_state = checkpoint.get(self.state_key)
