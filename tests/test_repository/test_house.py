@@ -106,6 +106,15 @@ def test_tests_mirror_the_package():
         'test_configs.py', 'test_tools.py', *modules}
 
 
+def test_contributing_names_all_folders():
+    """And the configs' readers; other files at the top name themselves."""
+    table = (ROOT / 'CONTRIBUTING.md').read_text('utf-8')
+    places = [path.name for path in PACKAGE.iterdir()
+              if path.joinpath('__init__.py').is_file()
+              or path.match('config_*.py')]
+    assert [name for name in places if name not in table] == []
+
+
 def test_public_classes_occur_once():
     places = defaultdict(list)
     for name, tree in MODULES.items():
