@@ -55,7 +55,7 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
 
 def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis import AttentionInferencer, load_config
-    from mmmedmask.engine.attention.panel import (
+    from mmmedmask.engine.attention.attention_panel_hook import (
         check_model,
         draw_panel,
         load_panel,

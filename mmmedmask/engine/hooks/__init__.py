@@ -1,9 +1,9 @@
 """Hooks of the training and test loops."""
 
+from mmmedmask.engine.attention.attention_panel_hook import AttentionPanelHook
 from mmmedmask.engine.attention.coverage_hook import LesionCoverageHook
 from mmmedmask.engine.attention.crop_hook import ContrastiveCropHook
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
-from mmmedmask.engine.attention.panel import AttentionPanelHook
 from mmmedmask.engine.hooks.best_checkpoint import BestCheckpointHook
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook

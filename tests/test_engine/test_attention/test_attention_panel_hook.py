@@ -10,8 +10,8 @@ from mmpretrain.registry import MODELS
 import mmmedmask.models  # noqa: F401
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.image_io import ImageFileError, write_image
-from mmmedmask.engine.attention import panel as attention_panel
-from mmmedmask.engine.attention.panel import (
+from mmmedmask.engine.attention import attention_panel_hook
+from mmmedmask.engine.attention.attention_panel_hook import (
     draw_panel,
     follows_attention,
     load_panel,
@@ -133,13 +133,13 @@ def the_panel(root, by_attention, indices=(1, 2, 3)):
 def spy_on_columns(monkeypatch):
     """Record what is drawn."""
     calls = []
-    original = attention_panel.attention_columns
+    original = attention_panel_hook.attention_columns
 
     def spy(*args):
         calls.append(args)
         return original(*args)
 
-    monkeypatch.setattr(attention_panel, 'attention_columns', spy)
+    monkeypatch.setattr(attention_panel_hook, 'attention_columns', spy)
     return calls
 
 
