@@ -1,10 +1,11 @@
 """Format the text of a config once, however often it is written.
 
 MMEngine formats it with yapf for the log, for each of its files and for every
-checkpoint: seven times in a run of one epoch, up to two seconds each.
+checkpoint: seven times in a run of one epoch, up to two seconds each (no
+upstream issue).
 
-Delete when ``Config.pretty_text`` keeps its text
-(open-mmlab/mmengine, ``mmengine/config/config.py``).
+Delete when ``Config.pretty_text`` of ``mmengine/config/config.py`` keeps its
+text.
 """
 
 import functools

@@ -4,7 +4,7 @@ MMEngine's ``launcher='pytorch'`` (and ``slurm``, ``mpi``) works on
 accelerators only: ``init_dist`` calls ``torch.cuda.set_device`` whatever the
 backend, and ``Runner.wrap_model`` gives DistributedDataParallel the local
 rank as ``device_ids``, which it refuses for a model on the CPU. No config
-can avoid both.
+can avoid both (no upstream issue).
 
 It is not among the patches that ``import mmmedmask`` applies, because it
 imports the runner and changes it. :func:`mmmedmask.apis.build_runner` calls

@@ -4,6 +4,9 @@ Each function takes the arguments that mmcv's Python wrapper passes to its
 compiled extension (results are written into the given output tensors) and
 runs wherever torchvision does, CPU and CUDA. Half and bfloat16 are computed
 in float32 and rounded once at the end, as torchvision does under autocast.
+
+They fill the gap of mmcv#3325. Delete together with
+:mod:`mmmedmask.compat.mmcv_ops`.
 """
 
 import torch

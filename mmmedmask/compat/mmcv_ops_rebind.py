@@ -5,7 +5,8 @@ placeholder (``None``, or a function or class that raises) in their place
 when mmcv has none. If such a module is imported before mmmedmask, say by
 mmdet's own ``tools/train.py`` or by a script with sorted imports, the
 placeholder is what it keeps. mmcv itself keeps an alias of
-``MultiScaleDeformableAttention`` in the same way.
+``MultiScaleDeformableAttention`` in the same way. All that is a part of
+mmcv#3325 (mmcv without compiled ops).
 
 Delete together with :mod:`mmmedmask.compat.mmcv_ops`.
 """

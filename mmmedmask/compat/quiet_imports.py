@@ -2,8 +2,8 @@
 
 They tell a user of mmmedmask nothing: the packages look for data sets of a
 commercial service and print a debugging message, mmdet misses an op of its
-lane detector, mmcv an alias of an op. Only these texts go, whatever else is
-printed, logged or warned about stays.
+lane detector, mmcv an alias of an op (no upstream issue). Only these texts
+go, whatever else is printed, logged or warned about stays.
 
 Delete when ``print_log`` without a logger heeds its level, and when mmcv
 brings compiled ops.

@@ -3,8 +3,9 @@
 MMEngine tries ``torch.load(weights_only=True)`` and, when a file holds other
 objects, goes on with ``weights_only=False``, which runs whatever code the
 file asks for: by ``load_from``, by a resume and by every ``init_cfg`` of type
-``Pretrained``. All of these go through ``CheckpointLoader``, whose readers
-are replaced here by :func:`mmmedmask.engine.checkpoint.read_checkpoint`.
+``Pretrained`` (no upstream issue). All of these go through
+``CheckpointLoader``, whose readers are replaced here by
+:func:`mmmedmask.engine.checkpoint.read_checkpoint`.
 
 Delete when MMEngine refuses what ``weights_only=True`` refuses.
 """
