@@ -18,7 +18,7 @@ extras := $(addprefix requirements/, \
 	genes.txt encoders.txt experiments.txt demo.txt logging.txt mim.txt \
 	sam.txt export.txt radiology.txt storage.txt plots.txt)
 
-# The wheels are large; a slow line is no reason to give up.
+# The wheels are large; a slow line is not a reason to give up.
 export UV_HTTP_TIMEOUT ?= 300
 # One thread per process: the processes share the cores. Python keeps what it
 # compiles, where a variable forbids it as well: each process would do it again.

@@ -80,8 +80,8 @@ class SlideInferencer(ClassificationInferencer):
             return path
         if self.encoder is None:
             raise ValueError(
-                f'{path} is no file of features ({FEATURE_SUFFIXES}): slides '
-                'need SlideInferencer(encoder=...), see '
+                f'{path} is not a file of features ({FEATURE_SUFFIXES}): '
+                'slides need SlideInferencer(encoder=...), see '
                 'mmmedmask.apis.encoder_weights.build_tile_encoder')
         tasks, _ = list_slides([path], mpp=self.slide_mpp)
         result, = extract_slides(tasks, Path(folder), self.encoder,

@@ -95,8 +95,8 @@ def read_probe_sets(source: str | Path,
         split_folder: Folder of the csv files of the first layout.
 
     Raises:
-        FileNotFoundError: If the folder is none of these, or an image or a
-            mask is not there.
+        FileNotFoundError: If the folder has none of these layouts, or an image
+            or a mask is not there.
         ValueError: If the splits differ in their classes, or have an image
             in common; or a table has an unknown split, an empty path, label
             or group, or an image twice.

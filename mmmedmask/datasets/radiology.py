@@ -259,7 +259,7 @@ def _open_nifti(stream: BinaryIO) -> object:
         head = stream.read(HEADER_BYTES)
         stream.seek(0)
     if stored_kind(head) != 'NIfTI':
-        raise ValueError('it is no NIfTI volume in one file')
+        raise ValueError('it is not a NIfTI volume in one file')
     kind = (nibabel.Nifti2Image
             if head[4:8] == b'n+2\0' else nibabel.Nifti1Image)
     volume = kind.from_stream(stream)

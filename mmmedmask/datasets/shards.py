@@ -106,13 +106,13 @@ def index_shards(folder: Path, classes: Sequence[str] = (),
                 rows = [(offset, size, number, label) for offset, size, label
                         in _samples_of(path, len(classes))]
             except tarfile.TarError as error:
-                raise ValueError(f'{path} is no plain tar: {error}') \
+                raise ValueError(f'{path} is not a plain tar: {error}') \
                     from error
             out.write(np.array(rows, ENTRY).tobytes())
             shards.append(dict(name=path.name, bytes=path.stat().st_size,
                                samples=len(rows)))
             progress(f'{path.name}: {len(rows)} samples')
-    # Last, so that an index that is not complete is none.
+    # Last, so that there is no index that is not complete.
     write_json(folder / INDEX_FILE, dict(
         format=INDEX_FORMAT, samples=sum(s['samples'] for s in shards),
         classes=list(classes), shards=shards))

@@ -106,7 +106,7 @@ class BinarySegMetric(SampleMetric):
                 official=_count(*official)))
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
-        """Say what there is no image with a lesion, or none without, for."""
+        """Name the scores that lack an image with, or without, a lesion."""
         kinds = {bool(info.get('lesion_path') and read_lesion_mask(
             info['lesion_path']).any()) for info in infos}
         return {name: f'no image is {which} a lesion'

@@ -73,14 +73,14 @@ class SurvivalConcordance(SampleMetric):
                                      event=censored == 0, **result))
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
-        """Say that without a pair to compare there is no index."""
+        """Name the index, if no two patients can be compared."""
         months, censored = np.array(
             [(info['survival_months'], info['censorship']) for info in infos
              if info.get('survival_months') is not None
              and info.get('censorship') is not None],
             np.float64).reshape(-1, 2).T
         return {} if known_pairs(months, censored == 0).any() else {
-            'c_index': 'of no two patients it is known who died first '
+            'c_index': 'no two patients can be compared by who died first '
             f'({int((censored == 0).sum())} deaths)'}
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
@@ -101,8 +101,9 @@ class SurvivalConcordance(SampleMetric):
         """The index and its bounds; NaN, with a warning, without pairs."""
         value = concordance(table.risks, table.months, table.events)
         if value is None:
-            log_warning('The C index is NaN: of no two patients it is known '
-                        f'who died first ({int(table.events.sum())} deaths).')
+            log_warning('The C index is NaN: no two patients can be compared '
+                        'by who died first '
+                        f'({int(table.events.sum())} deaths).')
             return dict(c_index=np.nan)
         values = dict(c_index=value)
         if self.num_bootstrap:

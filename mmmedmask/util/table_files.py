@@ -351,7 +351,8 @@ def _as_utf8(path: Path, content: bytes) -> bytes:
     if not mark and b'\0' in content:
         raise ValueError(
             f'{path}, line {content[:content.index(0)].count(10) + 1} has a '
-            'zero byte: this is no text, or UTF-16 without a byte order mark')
+            'zero byte: this is not text, or it is UTF-16 without a byte '
+            'order mark')
     try:
         text = content.decode(codec)
     except UnicodeDecodeError as error:
@@ -529,7 +530,7 @@ def _split(path: Path, content: bytes, line: int) -> _Records:
                          'end with ' + ' or '.join(
                              repr(records.delimiter) for records in even))
     if not tried:
-        raise wrong or ValueError(f'{path}, line {line} is no header')
+        raise wrong or ValueError(f'{path}, line {line} is not a header')
     return even[0] if even else tried[0]
 
 

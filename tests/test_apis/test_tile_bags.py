@@ -115,7 +115,7 @@ def test_bad_folders_are_refused(folders, tmp_path):
             find_tiles(places, groups)
 
 
-def test_what_is_no_tile_is_left_out_and_logged(folders, monkeypatch):
+def test_what_is_not_a_tile_is_left_out_and_logged(folders, monkeypatch):
     before = find_tiles(folders)
     (folders[0] / '._aca0.png').write_bytes(b'of another system')
     (folders[0] / 'notes.txt').write_text('none')

@@ -122,7 +122,7 @@ def test_packing_is_repeatable_and_plain_webdataset(folder, shards, tmp_path):
     ({'1.png': png(), '1.cls': b'cat'}, "'cat' is not one of"),
     ({'1.png': png(), '1.cls': b'\xff'}, r"1\.cls: the label '\\\\xff'"),
     ({'1.cls': b'0', '1.png': png(), './1.CLS': b'1'}, r'second label 1\.CLS'),
-    (b'nothing', 'no plain tar')])
+    (b'nothing', 'not a plain tar')])
 def test_shards_that_make_no_index(tmp_path, members, words):
     path = tmp_path / 'a.tar'
     if isinstance(members, bytes):
@@ -145,7 +145,7 @@ def test_shards_that_were_cut_off(tmp_path, length):
         second = tar.getmembers()[1].offset
         end = tar.offset
     path.write_bytes(whole[:(second, second + 99, end + 512)[length - 1]])
-    with pytest.raises(ValueError, match='no plain tar'):
+    with pytest.raises(ValueError, match='not a plain tar'):
         index_shards(tmp_path)
 
 
@@ -156,7 +156,7 @@ def test_shards_that_were_put_together(tmp_path):
     (tmp_path / '0.tar').write_bytes(b''.join(content))
     with pytest.raises(ValueError, match='put together with cat'):
         index_shards(tmp_path)
-    # More zeros than a tar needs are no data.
+    # More zeros than a tar needs are not data.
     (tmp_path / '0.tar').write_bytes(content[0] + bytes(2**20))
     assert len(index_shards(tmp_path)) == 2
 

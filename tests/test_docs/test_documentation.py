@@ -190,7 +190,7 @@ def test_the_site_builds(tmp_path):
             name = name.parent
         assert (tmp_path / 'site' / name / 'index.html').is_file(), name
     first = (tmp_path / 'site' / 'index.html').read_text('utf-8')
-    # Links out of docs/ go to pages, or are none.
+    # Links out of docs/ go to pages, or are not links.
     for html in (tmp_path / 'site').rglob('*.html'):
         links = re.findall(r'href="([^"]+)"', html.read_text('utf-8'))
         assert not [link for link in links

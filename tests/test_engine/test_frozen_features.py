@@ -199,7 +199,7 @@ def test_maps_with_channels_last_are_turned():
     torch.testing.assert_close(last, expected)
 
 
-def test_what_is_no_map_is_refused():
+def test_what_is_not_a_map_is_refused():
     class Odd(nn.Module):
         def __init__(self):
             super().__init__()

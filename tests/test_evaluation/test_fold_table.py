@@ -41,7 +41,7 @@ def test_folds_spread_and_pool():
 
 
 def test_patient_of_several_folds_is_drawn_as_a_whole():
-    """The same patients in six folds are no more patients."""
+    """The same patients in six folds are not more patients."""
     runs = {(None, fold): predictions(0) for fold in range(6)}
     alone = fold_table.classification_rows({(None, 0): predictions(0)})
     rows = fold_table.classification_rows(runs)

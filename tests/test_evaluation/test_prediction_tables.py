@@ -76,7 +76,7 @@ def test_a_table_survives_its_csv(tmp_path, write, read, table, head):
                            ('-.1', r'in \[0, 1\]'))),
     (read_risks, 'case_id,survival_months,censorship,risk', 'a,1,0,nan\n',
      "t.csv, line 2: risk must be a number, got 'nan'")])
-def test_what_is_no_such_table(tmp_path, read, head, rows, message):
+def test_what_is_not_such_a_table(tmp_path, read, head, rows, message):
     (tmp_path / 't.csv').write_text(f'{head}\n{rows}')
     with pytest.raises(ValueError, match=message):
         read(tmp_path / 't.csv')

@@ -443,6 +443,6 @@ def test_broken_losses_of_views(kind, message):
         check_masking_contract(remade(tiny_model(), kind))
 
 
-def test_what_is_no_model_that_masks():
+def test_what_is_not_a_model_that_masks():
     with pytest.raises(ContractError, match='Linear has neither partition'):
         check_masking_contract(torch.nn.Linear(2, 2))

@@ -61,7 +61,7 @@ def test_pictures_grow_by_whole_factors(side, min_side, factor):
     ([[flat(0)], [flat(0, (8, 9))]], {}, r'\(8, 9, 3\)'),
     ([[flat(0)[..., 0]]], {}, r'\(H, W, 3\)'),
     ([[flat(0)]], dict(row_titles=['a', 'b']), '2 row titles for 1 rows')])
-def test_what_is_no_grid(columns, arguments, message):
+def test_what_is_not_a_grid(columns, arguments, message):
     with pytest.raises(ValueError, match=message):
         draw_grid([Column('', '', pictures) for pictures in columns],
                   **arguments)

@@ -49,7 +49,7 @@ def test_normalised_tile_comes_back():
     assert (pictures[..., 0] == pictures[..., 2]).all()
     expected = (tile[:, 0] / 65535 * 255).round().numpy()
     assert np.abs(expected - pictures[..., 0]).max() <= 1
-    # What is no number is black.
+    # What is not a number is black.
     assert not PictureUnits((100.0, ), (10.0, )).to_pictures(
         torch.full((1, 1, 2, 2), float('nan'))).any()
 

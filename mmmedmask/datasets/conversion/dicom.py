@@ -40,7 +40,8 @@ def dicom_source(root: Path) -> LabelledSource:
                 f'{root} must have at least two {noun} (sub-folders with '
                 f'.dcm files are classes, headers name the patients), found '
                 f'{sorted(names) or "none"} in {len(images)} DICOM files')
-    notices = [f'Files that are no DICOM of a class: {others}.'] * bool(others)
+    notices = [
+        f'Files that are not DICOM of a class: {others}.'] * bool(others)
 
     return LabelledSource(
         'DICOM', classes, NEAR_THRESHOLD,

@@ -79,7 +79,7 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
             raw.gene_names, kept, strict=True) if not is_kept]
         raw.values = raw.values[:, kept]
         raw.gene_names = list(itertools.compress(raw.gene_names, kept))
-        raw.notes.append(f'left out {len(left)} names that are no genes or '
+        raw.notes.append(f'left out {len(left)} names that are not genes or '
                          f'not in gene_list: {shown(left)}')
     return raw
 

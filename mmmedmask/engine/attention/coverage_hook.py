@@ -95,7 +95,7 @@ class LesionCoverageHook(Hook):
 
     Raises:
         ValueError: If an argument is out of range; in training, if there
-            is no pipeline, or a model without attention maps.
+            is no pipeline, or the model has no attention maps.
         ImageFileError: In training, if a lesion mask cannot be used.
     """
 

@@ -81,7 +81,7 @@ class KeyReport:
         left_out: Names in the source to the reason; ``anew`` those in the
             target's model that the source cannot fill.
         misfits: Tensors that do not fit, a sentence each.
-        unknown: Names in the source that are none of a masked autoencoder.
+        unknown: Names in the source that no masked autoencoder has.
     """
 
     carried: Mapping[str, str]
@@ -126,8 +126,8 @@ class KeyReport:
                          f'{listing(self.missing)}')
         if self.unknown:
             lines.append(
-                f'{len(self.unknown)} tensors of the source are none of a '
-                f'masked autoencoder: {listing(self.unknown)}; leave_out '
+                f'{len(self.unknown)} tensors of the source do not belong to '
+                f'a masked autoencoder: {listing(self.unknown)}; leave_out '
                 '(--leave-out) names those that are not needed')
         return '\n'.join(lines)
 

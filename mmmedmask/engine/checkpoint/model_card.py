@@ -24,7 +24,7 @@ def read_config_text(text: str) -> Config:
     try:
         nodes = ast.parse(text).body
     except SyntaxError as error:
-        raise ValueError('the config in the checkpoint is no Python (line '
+        raise ValueError('the config in the checkpoint is not Python (line '
                          f'{error.lineno}): name one with --config') from None
     for node in nodes:
         if isinstance(node, ast.Assign) and isinstance(

@@ -145,5 +145,5 @@ def _rename_vit(state_dict: Mapping[str, Tensor],
     unknown = sorted(set(state_dict) - set(names))
     if unknown:
         raise ValueError(f'timm has no names for {unknown[:4]} of this '
-                         'transformer, which is no plain one')
+                         'transformer, which is not a plain one')
     return {names[name]: value for name, value in state_dict.items()}

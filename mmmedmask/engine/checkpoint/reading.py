@@ -84,9 +84,9 @@ def read_checkpoint(path: str | Path,
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file holds other objects, is none of PyTorch or is
-            not whole, is not a dictionary, or the address has a scheme which
-            is not supported. The message says what the file is.
+        ValueError: If the file holds other objects, is not PyTorch's or not
+            whole, is not a dictionary, or the address has a scheme which is
+            not supported. The message says what the file is.
     """
     name = str(path)
     file = _download(name) if '://' in name else Path(name).expanduser()
@@ -94,7 +94,7 @@ def read_checkpoint(path: str | Path,
         raise FileNotFoundError(f'there is no checkpoint {name!r} (working '
                                 f'folder {str(Path.cwd())!r})')
     if problem := what_else(file):
-        raise ValueError(f'{name!r} is no checkpoint: {problem}')
+        raise ValueError(f'{name!r} is not a checkpoint: {problem}')
     if is_safetensors(file):
         return _read_safetensors(file, map_location)
     try:
@@ -111,8 +111,8 @@ def read_checkpoint(path: str | Path,
             raise ValueError(
                 f'{name!r} cannot be loaded with weights_only=True'
                 f'{objects}. {NOT_PLAIN_HINT}') from error
-        raise ValueError(f'{name!r} is no checkpoint that can be read, or is '
-                         f'damaged: {_first_line(error)}') from error
+        raise ValueError(f'{name!r} is not a checkpoint that can be read, or '
+                         f'is damaged: {_first_line(error)}') from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f'{name!r} holds a {type(checkpoint).__name__}, a '
                          'checkpoint is a dictionary')
@@ -180,8 +180,9 @@ def _read_safetensors(file: Path, map_location: str | torch.device) -> dict:
             tensors = {name: content.get_tensor(name).to(map_location)
                        for name in content.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f'{str(file)!r} is no checkpoint that can be read, '
-                         f'or is damaged: {_first_line(error)}') from error
+        raise ValueError(
+            f'{str(file)!r} is not a checkpoint that can be read, or is '
+            f'damaged: {_first_line(error)}') from error
     return {'state_dict': tensors, 'meta': meta}
 
 

@@ -72,7 +72,7 @@ class SafeCheckpointHook(CheckpointHook):
         ValueError: If an argument is invalid; before training, if the
             metric is not defined on the validation data, or the best
             checkpoint of a resumed run is not there; in training, if the
-            metric is none that validation reports.
+            validation does not report the metric.
     """
 
     def __init__(

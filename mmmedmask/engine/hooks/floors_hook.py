@@ -145,7 +145,7 @@ class LossFloorsHook(WatchingHook):
                 f'{MEANINGS[name]}', resumed=False)
 
     def after_train(self, runner: Runner) -> None:
-        """Say so if the model is no better than what is visible."""
+        """Warn if a fill of the visible colours is as good as the model."""
         super().after_train(runner)
         name = self._decisive()
         if self._resting or self._loss < self._floors[name]:

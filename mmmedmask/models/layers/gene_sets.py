@@ -41,9 +41,10 @@ def gene_set_places(
         file the log says how many, and which genes have names like theirs.
 
     Raises:
-        ValueError: If a set is empty, or a place outside or no integer; if
-            the list does not fit the vector; if a file is of another kind, or
-            a ``.gmt`` has no descriptions, see :func:`read_gene_sets`.
+        ValueError: If a set is empty, or a place is outside or not an
+            integer; if the list does not fit the vector; if a file is of
+            another kind, or a ``.gmt`` has no descriptions, see
+            :func:`read_gene_sets`.
     """
     if isinstance(gene_sets, int):
         check_integer('gene_sets', gene_sets, 1, num_genes)

@@ -238,7 +238,7 @@ class TestLayouts:
         loaded = read(path)
         assert 'TP53' in loaded.gene_ids
         assert 'OS' not in loaded.gene_ids
-        assert noted(loaded, 'are no genes')
+        assert noted(loaded, 'are not genes')
 
     @pytest.mark.parametrize('name', [
         '1-Mar', '02-Sep', 'Sep-02', '2. Sep', '1. Mrz', '2020-03-01',

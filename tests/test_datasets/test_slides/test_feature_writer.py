@@ -87,7 +87,7 @@ def test_truncated_files_have_to_be_made_again(tmp_path):
 
 @pytest.mark.parametrize('name', ['features', 'feats', None])
 def test_files_of_others_are_left_alone(tmp_path, name):
-    """CLAM's have our names, STAMP's do not, and one is no HDF5."""
+    """CLAM's have our names, STAMP's do not, and one is not HDF5."""
     path = tmp_path / 'a.h5'
     if name is None:
         path.write_text('notes of somebody')

@@ -249,7 +249,7 @@ def test_draws_follow_seed_epoch_and_sample_and_nothing_else():
 
 
 def test_crop_and_flip_are_independent():
-    """The boxes of mirrored samples are no others than the rest."""
+    """The boxes of mirrored samples are the same as of the rest."""
     transforms = [RandomResizedCrop(4), RandomFlip()]
     drawn = [run(transforms, 0, 0, index) for index in range(600)]
     for number in range(4):

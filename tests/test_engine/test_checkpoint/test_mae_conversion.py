@@ -242,7 +242,7 @@ def test_converted_weights_compute_what_maes_names_say(official):
     (lambda given: _without(given, 'blocks.0.'), {},
      '12 tensors are missing: backbone.layers.0.ln1.weight'),
     (lambda given: given | {'blocks.0.gamma_1': torch.zeros(DIMS)}, {},
-     '1 tensors of the source are none of a masked autoencoder: '
+     '1 tensors of the source do not belong to a masked autoencoder: '
      'blocks.0.gamma_1'),
     (dict, dict(leave_out=['cls_token']), 'missing: backbone.cls_token'),
     (lambda given: given | {'norm.bias': torch.full((DIMS, ), torch.nan)}, {},

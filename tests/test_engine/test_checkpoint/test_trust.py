@@ -171,7 +171,7 @@ SAFETENSORS = json.dumps({'a': {
     (lambda whole: b'\xef\xbb\xbf<html>', 'is a web page'),
     (lambda whole: pickle.dumps({'a': 1}), 'damaged: Unsupported operand'),
 ])
-def test_what_is_no_checkpoint_is_called_by_its_name(tmp_path, make, what):
+def test_what_is_not_a_checkpoint_is_called_by_its_name(tmp_path, make, what):
     path = tmp_path / 'weights.pth'
     torch.save({'state_dict': {'a': torch.ones(9)}}, path)
     path.write_bytes(make(path.read_bytes()))

@@ -347,7 +347,7 @@ def test_the_jitter_does_not_name_the_class(tmp_path):
     assert torch.equal(first[order.tolist()], second)
 
 
-def test_what_is_no_image_is_no_sample_and_no_class(discs, tmp_path):
+def test_what_is_not_an_image_gives_no_sample_and_no_class(discs, tmp_path):
     copied = shutil.copytree(discs, tmp_path / 'discs')
     train, _ = read_probe_sets(copied)
     split = train.paths[0].parents[1]

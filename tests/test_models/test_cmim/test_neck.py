@@ -177,7 +177,7 @@ def test_a_step_never_waits_for_the_gpu(separable):
                          [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize('patch_size', [1, 2, 4])
 def test_patch_convolution_is_the_convolution(patch_size, memory_format):
-    """Forward and backward, also where the map is no multiple of it."""
+    """Forward and backward, also where the map is not a multiple of it."""
     conv = PatchConv2d(5, 6, patch_size).double()
     plain = nn.Conv2d(5, 6, patch_size, patch_size).double()
     plain.load_state_dict(conv.state_dict())
