@@ -58,13 +58,13 @@ def load_config(path: str | Path,
             f'{Path.cwd()}){hint}')
     config = Config.fromfile(path, import_custom_modules=import_modules)
     in_vain = names_in_vain(path, runner_keys())
-    told = '. '.join(f'{name.place}: {name.reason}; {name.mend}'
-                     for name in in_vain)
+    advice = '. '.join(f'{name.place}: {name.reason}; {name.mend}'
+                       for name in in_vain)
     if any(name.overrides or name.key for name in in_vain):
-        raise ValueError(f'{path} has settings without effect. {told}')
+        raise ValueError(f'{path} has settings without effect. {advice}')
     if in_vain:
         from mmengine.logging import print_log
-        print_log(f'{path} has settings without effect. {told}', 'current',
+        print_log(f'{path} has settings without effect. {advice}', 'current',
                   30)
     if options:
         override_settings(config, options)
@@ -116,12 +116,12 @@ def model_index() -> dict[str, Path]:
     """
     root = find_config_folder().parent
     index = yaml.safe_load((root / MODEL_INDEX).read_text('utf-8'))
-    found = {}
+    configs = {}
     for metafile in index['Import']:
         content = yaml.safe_load((root / metafile).read_text('utf-8'))
-        found |= {model['Name']: root / model['Config']
-                  for model in content['Models']}
-    return dict(sorted(found.items()))
+        configs |= {model['Name']: root / model['Config']
+                    for model in content['Models']}
+    return dict(sorted(configs.items()))
 
 
 def find_hooks(config: Mapping) -> dict[str, dict]:

@@ -183,12 +183,12 @@ def _misspelled(source: ConfigNames, read_by_children: Set[str],
     """Look for misspelled keys in a file and in its bases."""
     if source.foreign:
         return []
-    found = [UnusedName(name, source.path, line, near) for name, line in
-             _unused(source, read_by_children, keys).items()
-             if (near := _resembles(name, keys))]
+    misspelled = [UnusedName(name, source.path, line, near) for name, line in
+                  _unused(source, read_by_children, keys).items()
+                  if (near := _resembles(name, keys))]
     below = read_by_children | source.read_from_bases
-    return found + [name for base in source.bases
-                    for name in _misspelled(base, below, keys)]
+    return misspelled + [name for base in source.bases
+                         for name in _misspelled(base, below, keys)]
 
 
 def _all_names(sources: list[ConfigNames]) -> set[str]:

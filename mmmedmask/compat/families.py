@@ -51,9 +51,9 @@ def find_family_clashes() -> dict[str, list[str]]:
     """
     clashes = {}
     for import_name, (fork, originals) in FAMILIES.items():
-        found = [name for name in originals if _is_installed(name)]
-        if found and _is_installed(fork):
-            clashes[import_name] = [fork, *found]
+        installed = [name for name in originals if _is_installed(name)]
+        if installed and _is_installed(fork):
+            clashes[import_name] = [fork, *installed]
     return clashes
 
 

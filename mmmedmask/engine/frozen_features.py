@@ -57,8 +57,8 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
             if init_cfg := getattr(module, 'init_cfg', None):
                 entries = init_cfg if isinstance(init_cfg, list) \
                     else [init_cfg]
-                kept = [one for one in entries
-                        if not one or one['type'] != 'Pretrained']
+                kept = [entry for entry in entries
+                        if not entry or entry['type'] != 'Pretrained']
                 module.init_cfg = kept or None
         with without_log():
             built.init_weights()
@@ -176,9 +176,9 @@ class FrozenFeatures:
         """
         self._maps.clear()
         self._run(images)
-        found, self._maps = self._maps, []
+        outputs, self._maps = self._maps, []
         return [self._as_map(value, grid, images.shape[-2:])
-                for value, grid in found]
+                for value, grid in outputs]
 
     def _as_map(self, value: Tensor, grid: Sequence[int] | None,
                 size: Sequence[int]) -> Tensor:

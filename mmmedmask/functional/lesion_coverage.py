@@ -39,8 +39,8 @@ def cell_shares(masks: Tensor, grid_size: tuple[int, int]) -> Tensor:
 
 def _overlaps(num_cells: int, num_pixels: int) -> Tensor:
     """What each pixel covers of each cell, whole numbers of 1 / num_pixels."""
-    one = torch.ones(1, dtype=torch.float64)
-    shares = overlap_matrix(one, 0 * one, num_cells, num_pixels)[0]
+    unit = torch.ones(1, dtype=torch.float64)
+    shares = overlap_matrix(unit, 0 * unit, num_cells, num_pixels)[0]
     return (num_pixels * shares).round()
 
 

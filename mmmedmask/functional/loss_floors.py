@@ -171,15 +171,15 @@ def thin_places(targets: MaskedTargets, count: int,
     parts = []
     for index in range(len(targets.values)):
         places = targets.weight[index].nonzero()[:, 0]
-        one = slice(index, index + 1)
-        weight = targets.weight[one, places]
+        sample = slice(index, index + 1)
+        weight = targets.weight[sample, places]
         if len(places) > count:
             kept = torch.randperm(len(places), generator=generator)[:count]
             places, whole = places[kept], weight.sum()
             weight = weight[:, kept] * (whole / weight[:, kept].sum())
         parts.append(MaskedTargets(
-            targets.values[one, places], weight,
-            *(None if value is None else value[one]
+            targets.values[sample, places], weight,
+            *(None if value is None else value[sample]
               for value in (targets.features, targets.guess))))
     return parts
 

@@ -66,13 +66,13 @@ def estimate_stains(images: Tensor) -> Tensor:
     ranks = torch.stack([(share * last).round().long()
                          for share in (OUTLIER_SHARE, 1 - OUTLIER_SHARE)], 1)
     extremes = angles.gather(1, ranks)  # (B, 2)
-    found = ((count >= MIN_TISSUE_PIXELS)
-             & (extremes[:, 1] - extremes[:, 0] >= MIN_ANGLE))
+    has_stains = ((count >= MIN_TISSUE_PIXELS)
+                  & (extremes[:, 1] - extremes[:, 0] >= MIN_ANGLE))
     turns = torch.stack([extremes.cos(), extremes.sin()], dim=2)  # (B, 2, 2)
     stains = turns @ axes.transpose(1, 2)
     swap = stains[:, 0, 0] < stains[:, 1, 0]
     stains = torch.where(swap[:, None, None], stains.flip(1), stains)
-    return torch.where(found[:, None, None], stains, reference)
+    return torch.where(has_stains[:, None, None], stains, reference)
 
 
 def change_stains(images: Tensor, factors: Tensor, shifts: Tensor) -> Tensor:

@@ -224,7 +224,8 @@ class _SeparableProduct(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        rows, columns = (one.transpose(1, 2) for one in ctx.saved_tensors)
+        rows, columns = (factor.transpose(1, 2)
+                         for factor in ctx.saved_tensors)
         return _separable_product(gradient, rows, columns), None, None
 
 

@@ -131,17 +131,17 @@ def _check_widths(config: Config, parts: Parts) -> Iterator[Finding]:
             continue
         widths = (dataset.get_data_info(place).get('dims')
                   for place in range(len(dataset)))
-        found = dict(in_dims=next(filter(None, widths), None),
+        sizes = dict(in_dims=next(filter(None, widths), None),
                      num_genes=len(dataset.gene_ids) or None)
         for path, part in _dicts(config.model, 'model'):
             # The heads take what the aggregator gives.
-            keys = found if path[-1] == 'aggregator' else ('num_genes', )
+            keys = sizes if path[-1] == 'aggregator' else ('num_genes', )
             for key in keys:
-                if key in part and found[key] not in (None, part[key]):
+                if key in part and sizes[key] not in (None, part[key]):
                     yield red('features' if key == 'in_dims' else 'genes',
                               f'the model takes {part[key]}, the '
-                              f'{name.split("_")[0]} data have {found[key]}',
-                              dotted((*path, key)), f'{key}={found[key]}')
+                              f'{name.split("_")[0]} data have {sizes[key]}',
+                              dotted((*path, key)), f'{key}={sizes[key]}')
 
 
 def _check_annotations(config: Config, parts: Parts) -> Iterator[Finding]:

@@ -74,8 +74,8 @@ def check_static(config: Config) -> list[Finding]:
     unused = unused_names(config.filename, runner_keys()) \
         if config.filename and Path(config.filename).is_file() else []
     return check_types(config) + [
-        (red if one.key else yellow)(
-            'variable', one.reason, one.place, one.mend) for one in unused]
+        (red if name.key else yellow)(
+            'variable', name.reason, name.place, name.mend) for name in unused]
 
 
 def check_config(config: Config,

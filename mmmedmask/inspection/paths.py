@@ -82,7 +82,8 @@ def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
                 for root in roots if root]
     yield from findings
     # What lies below a missing folder is missing too.
-    if len(roots) == 1 and all(one.status == 'green' for one in findings):
+    if len(roots) == 1 and all(
+            finding.status == 'green' for finding in findings):
         for keys, name in _files_below(node):
             if '://' not in name:
                 yield _judge_data(Path(roots[0], name), (*path, *keys),

@@ -140,9 +140,9 @@ def _context(path: tuple) -> str:
 @functools.cache
 def _registry(name: str, scope: str) -> Registry | None:
     """Return MMEngine's registry of a kind, or that of a host alone."""
-    found = getattr(mmengine_registry, name, None)
-    if found is not None or scope == 'mmengine':
-        return found
+    registry = getattr(mmengine_registry, name, None)
+    if registry is not None or scope == 'mmengine':
+        return registry
     try:
         module = __import__(f'{scope}.registry', fromlist=['registry'])
     except ImportError:
@@ -163,8 +163,8 @@ def find_type(name: str, context: str,
             continue
         with registry.switch_scope_and_registry(scope) as scoped, \
                 contextlib.suppress(ImportError, KeyError):
-            if (found := scoped.get(name)) is not None:
-                return found, kind
+            if (component := scoped.get(name)) is not None:
+                return component, kind
     return None, context
 
 

@@ -63,7 +63,7 @@ def check_aggregator_contract(aggregator: nn.Module) -> None:
                       _check_order, _check_attention, _check_genes,
                       _check_amp):
             check(evaluated, bags)
-    if any(one.requires_grad for one in aggregator.parameters()):
+    if any(parameter.requires_grad for parameter in aggregator.parameters()):
         _check_gradients(copy.deepcopy(aggregator).train(), bags)
 
 
@@ -149,9 +149,9 @@ def _check_order(aggregator: nn.Module, bags: _Bags) -> None:
     rows = torch.arange(len(COUNTS))[:, None]
     shuffled = bags._replace(
         patches=bags.patches[rows, order], coords=bags.coords[rows, order])
-    found, tokens = _run(aggregator, shuffled)
+    bag_tokens, tokens = _run(aggregator, shuffled)
     expected = _run(aggregator, bags)
-    _compare(found, expected[0],
+    _compare(bag_tokens, expected[0],
              'permutation_invariant, but the order of patches counts')
     _compare(tokens, expected[1][rows, order],
              'tokens do not follow the order of their patches')

@@ -34,18 +34,18 @@ def require(fulfilled: object, message: str) -> None:
         raise ContractError(message)
 
 
-def require_close(found: Tensor, expected: Tensor, what: str,
+def require_close(actual: Tensor, expected: Tensor, what: str,
                   tolerance: float = 0.0) -> None:
     """Raise a ContractError unless tensors agree.
 
     ``tolerance`` is relative to the largest number, if that is above 1.
     """
-    require(found.shape == expected.shape, f'{what}: shape '
-            f'{tuple(found.shape)} instead of {tuple(expected.shape)}')
-    if not found.numel():
+    require(actual.shape == expected.shape, f'{what}: shape '
+            f'{tuple(actual.shape)} instead of {tuple(expected.shape)}')
+    if not actual.numel():
         return
     scale = max(1.0, float(expected.abs().max()))
-    gap = float((found - expected).abs().max())
+    gap = float((actual - expected).abs().max())
     # Not the other way round: NaN is not a small gap.
     require(gap <= tolerance * scale, f'{what}: a difference of {gap:.2g}')
 

@@ -110,15 +110,15 @@ def note_holder(descriptor: int, holder: str) -> None:
 
 def _may_run(holder: str) -> bool:
     """Whether the process that a lock's file names may still run."""
-    found = _HOLDER.search(holder)
-    if not found:
+    match = _HOLDER.search(holder)
+    if not match:
         return False
     job = os.environ.get('SLURM_JOB_ID')
     if job and f'(Slurm job {job})' in holder:
         return False
-    if found[2] != socket.gethostname():
+    if match[2] != socket.gethostname():
         return True
-    return process_runs(int(found[1]))
+    return process_runs(int(match[1]))
 
 
 def process_runs(number: int) -> bool:

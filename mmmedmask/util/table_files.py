@@ -359,12 +359,12 @@ def _as_utf8(path: Path, content: bytes) -> bytes:
         begin = content[:error.start].decode(codec, 'ignore')
         rest = content[error.start:][:80].decode('cp1252', 'replace')
         line = re.split('\r\n|\r|\n', begin + rest)[_line_of(begin) - 1]
-        told = f'{codec}, as its mark says' if mark else (
+        encoding = f'{codec}, as its mark says' if mark else (
             'UTF-8, and the file has no byte order mark; as Windows-1252 '
             f'(cp1252) the line reads {line[:80]!r}: save it as "CSV UTF-8"')
         raise ValueError(
             f'{path}, line {_line_of(begin)}: byte '
-            f'{content[error.start]:#04x} is not {told}') from error
+            f'{content[error.start]:#04x} is not {encoding}') from error
     return content if codec == 'utf-8' else text.encode()
 
 
@@ -555,11 +555,11 @@ def _sheet_as_csv(path: Path, content: bytes) -> bytes:
             (_OPEN_FORMULA, 'is a formula without its value, open and save '
              'the file in a spreadsheet:'),
             (_MERGED, 'are merged: split them and fill each')):
-        found = next(filter(None, map(pattern.search, parts)), None)
-        if found:
+        match = next(filter(None, map(pattern.search, parts)), None)
+        if match:
             raise ValueError(
-                f'{path}, cell {found[1].decode()} {what} '
-                f'{(found[2] or b"").decode("utf-8", "replace")}'.strip())
+                f'{path}, cell {match[1].decode()} {what} '
+                f'{(match[2] or b"").decode("utf-8", "replace")}'.strip())
     filled = [name for name, sheet in sheets.items() if sheet.size]
     if len(filled) != 1:
         raise ValueError(f'{path} must have one sheet with cells, it has '

@@ -104,8 +104,9 @@ def measure(args: argparse.Namespace, folder: Path) -> list[bench.Figure]:
                         turns.ratios('reader', 'openslide')),
         bench.figure_of('encoder waits for tiles, one reader / none', [
             beside / alone
-            for alone, beside in zip(*(one[-args.rounds:] for one in waits),
-                                     strict=True)], GOAL_OVERLAP),
+            for alone, beside in zip(
+                *(seconds[-args.rounds:] for seconds in waits),
+                strict=True)], GOAL_OVERLAP),
         *(bench.figure_of(f'share of {"reading" if name == "rest" else name} '
                           f'in {whole}', [100 * value for value in values],
                           unit='%')

@@ -71,10 +71,10 @@ def build_layers(args: argparse.Namespace) -> dict:
             query_landmarks, key_landmarks = (
                 part.unflatten(2, runs).mean(dim=3) for part in (query, key))
             first, second, third = (
-                (one @ other.transpose(-1, -2)).softmax(dim=-1)
-                for one, other in ((query, key_landmarks),
-                                   (query_landmarks, key_landmarks),
-                                   (query_landmarks, key)))
+                (left @ right.transpose(-1, -2)).softmax(dim=-1)
+                for left, right in ((query, key_landmarks),
+                                    (query_landmarks, key_landmarks),
+                                    (query_landmarks, key)))
             inverse = pseudo_inverse(second)
             output = (first @ inverse) @ (third @ value)
             output = output + self.conv(value)
@@ -107,7 +107,7 @@ def measure_layers(args: argparse.Namespace) -> tuple[bench.Turns, float]:
         layer(leaf, slides).sum().backward()
 
     # The comparison warms up the forward passes.
-    one, other = map(forward, layers.values())
+    ours, theirs = map(forward, layers.values())
     for layer in layers.values():
         for _ in range(args.warmup):
             train(layer)
@@ -115,7 +115,7 @@ def measure_layers(args: argparse.Namespace) -> tuple[bench.Turns, float]:
         f'{name} {run.__name__}': lambda run=run, layer=layer: run(layer)
         for run in (forward, train) for name, layer in layers.items()},
         args.rounds, 0, bench.make_clock(args.device))
-    return turns, float((one - other).abs().max())
+    return turns, float((ours - theirs).abs().max())
 
 
 def compare_layers(args: argparse.Namespace) -> list[bench.Figure]:
@@ -217,8 +217,9 @@ def measure_step(args: argparse.Namespace, recompute: bool
         mpm_head=dict(type='mmmedmask.MPMHead'),
         contrast_head=dict(type='mmmedmask.TripletHead')).to(args.device)
     model.train()
-    optimizer = torch.optim.AdamW(
-        [one for one in model.parameters() if one.requires_grad], lr=1e-4)
+    optimizer = torch.optim.AdamW([
+        parameter for parameter in model.parameters()
+        if parameter.requires_grad], lr=1e-4)
     shape = (args.step_batch, args.step_length)
     flags = torch.ones(args.step_batch, dtype=torch.bool)
     inputs = dict(
@@ -228,8 +229,8 @@ def measure_step(args: argparse.Namespace, recompute: bool
         mask=torch.rand(shape).argsort(dim=1) < args.step_length // 2,
         genes=torch.randn(args.step_batch, args.genes), has_genes=flags,
         has_patches=flags)
-    inputs = {name: None if one is None else one.to(args.device)
-              for name, one in inputs.items()}
+    inputs = {name: None if value is None else value.to(args.device)
+              for name, value in inputs.items()}
     samples = [DataSample(metainfo=dict(case_id=str(place))).set_gt_label(
         place % 2) for place in range(args.step_batch)]
     kind = args.device.partition(':')[0]

@@ -161,11 +161,11 @@ def measure(args: argparse.Namespace) -> list[bench.Figure]:
                         'epochs of pre-training',
                         [share(*times) for _, _, *times in rounds],
                         GOAL_REFRESH_SHARE)]
-    for what, one, other in (
+    for what, over, under in (
             ('fine-tuning, all / visible tokens', 'full', 'masked'),
             ('pre-training step, MSMAE / MAE', 'msmae', 'mae')):
         figures.append(bench.figure_of(f'operations, {what}',
-                                       [flops[one] / flops[other]]))
+                                       [flops[over] / flops[under]]))
     for name in turns:
         figures += [
             bench.figure_of(f'operations, {name}', [flops[name] / 1e9],

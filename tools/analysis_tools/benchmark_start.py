@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                   GOAL, 's'),
         figure_of('import of torch', times['torch'], unit='s'),
         figure_of('start of train.py / import of torch', [
-            one / other for one, other in zip(
+            start / torch_import for start, torch_import in zip(
                 times['train'], times['torch'], strict=True)])],
         args, set_up(args, Path(CONFIG).stem))
 

@@ -70,12 +70,12 @@ class Turns(dict[str, list[Seconds]]):
 
     def values(self, name: str, clock: str = 'busy') -> list[float]:
         """Seconds of one step by one clock (``'busy'`` or ``'wall'``)."""
-        return [getattr(one, clock) for one in self[name]]
+        return [getattr(times, clock) for times in self[name]]
 
     def ratios(self, over: str, under: str, clock: str = 'busy'
                ) -> list[float]:
         """Quotients of two steps, round by round."""
-        return [one / other for one, other in zip(
+        return [upper / lower for upper, lower in zip(
             self.values(over, clock), self.values(under, clock), strict=True)]
 
 
@@ -184,8 +184,8 @@ def _differentiable(value: Any) -> Iterator[Any]:
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        for one in value:
-            yield from _differentiable(one)
+        for item in value:
+            yield from _differentiable(item)
     elif getattr(value, 'requires_grad', False) and value.grad_fn is not None:
         yield value
 
@@ -263,12 +263,13 @@ def speeds(what: str, seconds: Sequence[float], images: int,
     ``seconds`` are of each round, ``images`` and ``operations`` of a step,
     ``peak`` in 10^12 operations per second; 0 if it is not known.
     """
-    figures = [figure_of(f'{what}, speed', [images / one for one in seconds],
+    figures = [figure_of(f'{what}, speed',
+                         [images / duration for duration in seconds],
                          unit='images/s')]
     if peak:
         figures.append(figure_of(f'{what}, share of {peak:g} TFLOP/s',
-                                 [100 * operations / one / peak / 1e12
-                                  for one in seconds], unit='%'))
+                                 [100 * operations / duration / peak / 1e12
+                                  for duration in seconds], unit='%'))
     return figures
 
 
@@ -283,17 +284,17 @@ def table_of(figures: Sequence[Figure],
     rows = [['what', 'measured', '95 % interval', 'goal', 'verdict']]
     if before is not None:
         rows[0] += ['before', 'change']
-    for one in figures:
-        unit = f' {one.unit}' if one.unit else ''
-        interval = '' if one.low == one.high else (
-            f'{format_number(one.low)} to {format_number(one.high)}')
-        row = [one.what, format_number(one.value) + unit, interval,
-               str(one.goal or ''), one.verdict]
+    for figure in figures:
+        unit = f' {figure.unit}' if figure.unit else ''
+        interval = '' if figure.low == figure.high else (
+            f'{format_number(figure.low)} to {format_number(figure.high)}')
+        row = [figure.what, format_number(figure.value) + unit, interval,
+               str(figure.goal or ''), figure.verdict]
         if before is not None:
-            old = before.get(one.what)
+            old = before.get(figure.what)
             row += ['', ''] if old is None else [
                 format_number(old.value),
-                f'{100 * (one.value / old.value - 1):+.0f} %'
+                f'{100 * (figure.value / old.value - 1):+.0f} %'
                 if old.value else '']
         rows.append(row)
     return markdown(rows)
@@ -304,16 +305,16 @@ def write_figures(figures: Sequence[Figure], path: Path,
     """Write figures as JSON, with their verdicts."""
     from mmmedmask.util.atomic_files import write_json
     write_json(path, dict(machine=machine, figures=[
-        {**asdict(one), 'verdict': one.verdict} for one in figures]))
+        {**asdict(figure), 'verdict': figure.verdict} for figure in figures]))
 
 
 def read_figures(path: Path) -> list[Figure]:
     """Read what :func:`write_figures` wrote."""
     figures = []
-    for one in json.loads(path.read_text('utf-8'))['figures']:
-        del one['verdict']
-        goal = one.pop('goal')
-        figures.append(Figure(**one, goal=goal and Goal(**goal)))
+    for entry in json.loads(path.read_text('utf-8'))['figures']:
+        del entry['verdict']
+        goal = entry.pop('goal')
+        figures.append(Figure(**entry, goal=goal and Goal(**goal)))
     return figures
 
 

@@ -217,11 +217,11 @@ def estimate(runs: Sequence, resume: Path | None) -> list[Cost]:
                 measured[digest] = describe_error(error)
             if resume:
                 write_json(resume, {
-                    key: found for key, found in measured.items()
-                    if not isinstance(found, str)})
-        found = measured[digest]
+                    key: result for key, result in measured.items()
+                    if not isinstance(result, str)})
+        result = measured[digest]
         costs[place] = costs[place]._replace(
-            **{'reason' if isinstance(found, str) else 'gflop': found})
+            **{'reason' if isinstance(result, str) else 'gflop': result})
     return costs
 
 

@@ -263,7 +263,7 @@ def fit_line(cost: dict[float, bench.Figure]) -> tuple[float, ...]:
     """Fit a straight line and a power: offset, slope, r², exponent of x."""
     import numpy as np
     x = np.array(list(cost), float)
-    y = np.array([one.value for one in cost.values()])
+    y = np.array([point.value for point in cost.values()])
     slope, offset = np.polyfit(x, y, 1)
     spread = ((y - y.mean())**2).sum()
     rest = ((y - offset - slope * x)**2).sum()
@@ -283,7 +283,7 @@ def draw(curve: Curve, file: Path) -> None:
     panels = figure.subplots(1, len(curve.costs), squeeze=False)[0]
     for panel, (name, cost) in zip(panels, curve.costs.items(), strict=True):
         x = np.array(list(cost), float)
-        middle = np.array([one.value for one in cost.values()])
+        middle = np.array([point.value for point in cost.values()])
         offset, slope, share, _ = fit_line(cost)
         if curve.line and len(x) > 2:
             ends = np.array([x.min(), x.max()])
@@ -292,14 +292,14 @@ def draw(curve: Curve, file: Path) -> None:
                        label=f'straight line, r² {share:.3f}')
             panel.legend(fontsize=8, frameon=False)
         panel.errorbar(
-            x, middle, [middle - [one.low for one in cost.values()],
-                        [one.high for one in cost.values()] - middle],
+            x, middle, [middle - [point.low for point in cost.values()],
+                        [point.high for point in cost.values()] - middle],
             color=LINE_COLOR, marker='o', markersize=4, linewidth=1.8,
             capsize=2)
         panel.set_title(name, fontsize=10, loc='left')
         panel.set_xlabel(curve.x, fontsize=9)
         panel.tick_params(labelsize=8)
-        panel.set_ylim(0, 1.1 * max(one.high for one in cost.values()))
+        panel.set_ylim(0, 1.1 * max(point.high for point in cost.values()))
         panel.set_xlim(left=0)
         panel.grid(alpha=0.25)
         panel.spines[['top', 'right']].set_visible(False)
@@ -365,9 +365,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             draw(measured[name], args.out / f'{name}.png')
     write_csv(args.out / 'growth.csv', COLUMNS, [
         (name, of, f'{x:g}', *(
-            f'{value:.5g}' for value in (one.value, one.low, one.high)))
+            f'{value:.5g}' for value in (point.value, point.low, point.high)))
         for name, curve in measured.items()
-        for of, cost in curve.costs.items() for x, one in cost.items()])
+        for of, cost in curve.costs.items() for x, point in cost.items()])
     print(f'{machine}\n\n{table_of_curves(measured.values())}')
 
 

@@ -67,11 +67,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='run nothing, print the table of these files')
     args = parser.parse_args(argv)
     if args.show:
-        print(table_of([one for file in args.show
-                        for one in read_figures(file)]))
+        print(table_of([figure for file in args.show
+                        for figure in read_figures(file)]))
         return
     earlier = args.against or args.save
-    before = {one.what: one for one in read_figures(earlier)} \
+    before = {figure.what: figure for figure in read_figures(earlier)} \
         if earlier.is_file() else None
     figures, failed = {}, []
     for name, *options in BENCHMARKS:
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         measured = run_benchmark(name, *options)
         if measured is None:
             failed.append(name)
-        figures.update((one.what, one) for one in measured or ())
+        figures.update((figure.what, figure) for figure in measured or ())
         # As they come; those that were not run stay.
         write_figures([*{**(before or {}), **figures}.values()], args.save)
     print(table_of([*figures.values()], before))

@@ -29,12 +29,12 @@ VALUES = {'attention_share': ('on the lesion', 100),
 
 def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
     """Read the last row of a moment of every run below a folder."""
-    found = []
+    last_rows = []
     for path in sorted(folder.rglob('lesion_coverage.csv')):
         rows = [row for _, row in read_table(path, empty=True).rows()
                 if row['moment'] == moment]
-        found += rows[-1:]
-    return found
+        last_rows += rows[-1:]
+    return last_rows
 
 
 def mean_and_interval(values: Sequence[float]) -> str:

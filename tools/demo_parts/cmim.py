@@ -105,7 +105,7 @@ def draw_detections(runner: Runner, number: int) -> list[Column]:
     """Let a trained detector look at some test images."""
     dataset = runner.val_dataloader.dataset
     model = runner.model.eval()
-    images, truths, found = [], [], []
+    images, truths, detections = [], [], []
     for index in np.linspace(0, len(dataset) - 1, number).round():
         sample = dataset[int(index)]
         with torch.no_grad():
@@ -116,12 +116,13 @@ def draw_detections(runner: Runner, number: int) -> list[Column]:
         kept = kept[kept.scores >= SHOWN_SCORE].cpu()
         images.append(draw_instances(image, []))
         truths.append(draw_instances(image, list(truth.astype(bool))))
-        found.append(draw_instances(image, list(kept.masks.numpy()),
-                                    kept.scores.tolist()))
+        detections.append(draw_instances(image, list(kept.masks.numpy()),
+                                         kept.scores.tolist()))
     return [Column('Image', 'not seen in training', images),
             Column('Truth', 'the glands as they were drawn', truths),
             Column('Found',
-                   f'detections with a score of {SHOWN_SCORE} or more', found)]
+                   f'detections with a score of {SHOWN_SCORE} or more',
+                   detections)]
 
 
 def draw_overview(reconstructions: list[Column],
@@ -288,7 +289,7 @@ def describe_probe(tables: list[list[list[str]]], few: int, most: int,
         facts=[*scores, *differences[1:]], seconds=seconds)
 
 
-def describe_detection(runner: Runner, found: list[Column],
+def describe_detection(runner: Runner, columns: list[Column],
                        accuracy: dict[str, str], seconds: float) -> Section:
     losses = read_scalars(runner.log_dir, 'loss')
     numbers = [len(loader.dataset)
@@ -303,7 +304,7 @@ def describe_detection(runner: Runner, found: list[Column],
          'cut by the border, touch, and share their look with vessels, '
          'so a minute of training does not find them all.'],
         [Figure(
-             draw_grid(found),
+             draw_grid(columns),
              'Test images, each gland in a colour of its own; colours '
              'mean nothing. Numbers are scores.'),
          Figure(draw_curves({'Mask R-CNN loss': losses}, window=20),

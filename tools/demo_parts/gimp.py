@@ -83,7 +83,7 @@ def draw_slide(evidence, sample: dict, region: np.ndarray,
     planted = np.full(len(region), 0.5)
     planted[region] = 1.0
     planted[distractor] = 0.0
-    found = int(evidence.bag_scores.argmax())
+    predicted = int(evidence.bag_scores.argmax())
     size = tuple(int(length) + PATCH_SIZE for length in coords.max(axis=0))
     return draw_slide_heatmaps(
         None, [PatchMap('Planted', planted, 'minmax'),
@@ -91,8 +91,8 @@ def draw_slide(evidence, sample: dict, region: np.ndarray,
                PatchMap(f'{classes[1]}, patch by patch',
                         evidence.patch_scores[1], 'probability')],
         PatchPlaces(coords, PATCH_SIZE, size), heading=f'{info.case_id} is of '
-        f'{label}, the slide alone says {classes[found]} '
-        f'({evidence.bag_scores[found]:.0%})', max_side=MAP_SIDE)
+        f'{label}, the slide alone says {classes[predicted]} '
+        f'({evidence.bag_scores[predicted]:.0%})', max_side=MAP_SIDE)
 
 
 def run(stage: Stage) -> PartResult:
@@ -189,12 +189,12 @@ def describe_patients(runner: Runner, scores: Mapping[str, Mapping],
     rows = []
     for title, name in (('Genes alone', 'genes'), ('Slides alone', 'slides'),
                         ('Slides and genes', 'slides_and_genes')):
-        found = scores[name]
-        rows.append((f'{title}: right', f'{found["slide/accuracy"]:.0%} of '
+        values = scores[name]
+        rows.append((f'{title}: right', f'{values["slide/accuracy"]:.0%} of '
                      f'{number} patients that were not trained on (95 % '
-                     f'interval {found["slide/accuracy_low"]:.0%} to '
-                     f'{found["slide/accuracy_high"]:.0%}); AUC '
-                     f'{found["slide/auc"]:.2f}'))
+                     f'interval {values["slide/accuracy_low"]:.0%} to '
+                     f'{values["slide/accuracy_high"]:.0%}); AUC '
+                     f'{values["slide/auc"]:.2f}'))
     return Section(
         'Patients classified by slides and genes',
         ['The pre-trained network goes on into a classifier of whole '

@@ -135,16 +135,16 @@ def parse_version(text: str) -> tuple[int, ...]:
 
 def satisfies(version: str, condition: str) -> bool:
     """Compare a version with a condition such as ``'>=2.4'``."""
-    found = re.fullmatch(r'(>=|<=|==|<|>|!=)\s*([\w.]+)', condition.strip())
-    if not found:
+    match = re.fullmatch(r'(>=|<=|==|<|>|!=)\s*([\w.]+)', condition.strip())
+    if not match:
         return True
-    mine, other = parse_version(version), parse_version(found[2])
+    mine, other = parse_version(version), parse_version(match[2])
     length = max(len(mine), len(other))
     mine += (0, ) * (length - len(mine))
     other += (0, ) * (length - len(other))
     compare = {'>=': operator.ge, '<=': operator.le, '==': operator.eq,
                '!=': operator.ne, '<': operator.lt, '>': operator.gt}
-    return compare[found[1]](mine, other)
+    return compare[match[1]](mine, other)
 
 
 def gib(number: float) -> str:
@@ -318,10 +318,10 @@ def _requirements() -> Iterator[tuple[str, str]]:
 
 def _applies(marker: str) -> bool:
     """Decide a condition on the version of Python; others hold."""
-    found = re.search(r'python_version\s*(>=|<=|==|<|>)\s*["\']([\d.]+)',
+    match = re.search(r'python_version\s*(>=|<=|==|<|>)\s*["\']([\d.]+)',
                       marker)
     version = '.'.join(map(str, sys.version_info[:2]))
-    return not found or satisfies(version, found[1] + found[2])
+    return not match or satisfies(version, match[1] + match[2])
 
 
 def check_versions(args: argparse.Namespace) -> Iterator[Line]:
@@ -412,10 +412,10 @@ def check_scopes(args: argparse.Namespace) -> Iterator[Line]:
     for scope, needed in HOSTS.items():
         package = families().get(scope, (scope, ))[0]
         try:
-            found = importlib.util.find_spec(scope) is not None
+            is_installed = importlib.util.find_spec(scope) is not None
         except (ImportError, ValueError):
-            found = False
-        if not found:
+            is_installed = False
+        if not is_installed:
             yield (red if needed else yellow)(
                 'scope', f'{scope} is not installed: its configs cannot run',
                 f'pip install {package}')
@@ -583,10 +583,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     lines: list[Line] = []
     for name, check in CHECKS:
-        found = run_check(name, check, args)
-        for line in found:
+        check_lines = run_check(name, check, args)
+        for line in check_lines:
             print_line(line.status, line.check, line.message, mend=line.mend)
-        lines += found
+        lines += check_lines
     print_summary([line.status for line in lines])
     if args.json:
         Path(args.json).write_text(

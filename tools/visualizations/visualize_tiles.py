@@ -66,13 +66,13 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
         groups['label'] = [labels[name] for name in names]
     groups['folder'] = [str(Path(name).parent) for name in names]
     if args.slide:
-        found = [args.slide.search(name) for name in names]
-        lost = [name for name, match in zip(names, found, strict=True)
+        matches = [args.slide.search(name) for name in names]
+        lost = [name for name, match in zip(names, matches, strict=True)
                 if match is None or not match.re.groups]
         if lost:
             raise ValueError(f'--slide {args.slide.pattern!r} finds no group '
                              f'in {lost[0]}')
-        groups['slide'] = [match[1] for match in found]
+        groups['slide'] = [match[1] for match in matches]
     return names, groups
 
 

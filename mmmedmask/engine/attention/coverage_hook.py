@@ -183,17 +183,17 @@ class LesionCoverageHook(Hook):
 
     def _any_lesion(self) -> bool:
         """Read all masks once: now, not after hours of training."""
-        found = False
+        has_lesion = False
         for source in self._sources:
             info = source.info
             mask = read_lesion_mask(info['lesion_path'])
-            found |= bool(mask.any())
+            has_lesion |= bool(mask.any())
             size = image_size(info['img_path'])
             if size not in (None, mask.shape):
                 raise ValueError(
                     f'{info["lesion_path"]} has {mask.shape} pixels, (h, w),'
                     f' but its image {info["img_path"]} has {size}')
-        return found
+        return has_lesion
 
     def _compute_maps(self, runner: Runner) -> list[torch.Tensor | None]:
         """Run the images through the model, as AttentionMaskHook does."""

@@ -182,8 +182,8 @@ class RefreshHook(Hook):
         self.check_training(unwrap(runner.model), transforms)
         own = list(transforms_of(self))
         moving = moving_transforms(own) + [
-            type(one).__name__ for one in own
-            if isinstance(one, RandomFlip | RandomResizedCrop)]
+            type(transform).__name__ for transform in own
+            if isinstance(transform, RandomFlip | RandomResizedCrop)]
         if moving:
             raise ValueError(
                 'the pipeline for whole images must neither crop nor mirror '

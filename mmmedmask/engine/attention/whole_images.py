@@ -178,12 +178,13 @@ def collate_whole(
     Returns the rows that could be read, and lists of inputs and samples for a
     data preprocessor, which would pad other sizes; None without an image.
     """
-    found = {row: packed for row, packed in items if packed is not None}
-    if not found:
+    readable = {row: packed for row, packed in items if packed is not None}
+    if not readable:
         return [], None
-    _check_one_size({packed['inputs'].shape for packed in found.values()})
-    return list(found), {name: [packed[name] for packed in found.values()]
-                         for name in next(iter(found.values()))}
+    _check_one_size({packed['inputs'].shape for packed in readable.values()})
+    return list(readable), {
+        name: [packed[name] for packed in readable.values()]
+        for name in next(iter(readable.values()))}
 
 
 def _check_one_size(shapes: set[torch.Size]) -> None:

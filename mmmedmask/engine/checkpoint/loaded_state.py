@@ -23,7 +23,7 @@ _PROGRESS = ('last_step', '_global_step', '_last_value', 'verbose')
 def _all_of(schedules: Sequence | Mapping | None) -> list:
     """List schedulers, or their states, of one optimizer or of several."""
     if isinstance(schedules, Mapping):
-        return [one for part in schedules.values() for one in part]
+        return [scheduler for part in schedules.values() for scheduler in part]
     return list(schedules or [])
 
 
@@ -42,13 +42,13 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
     training = isinstance(runner._train_loop, BaseLoop)
     if training and not runner._resume:
         report = matching.compare_modules([model], tensors)
-        told = (f'{len(report.matched)} of {report.expected} tensors of the '
-                f'model are in {runner._load_from}, of its own '
-                f'{len(report.unused)} are not used')
+        summary = (f'{len(report.matched)} of {report.expected} tensors of '
+                   f'the model are in {runner._load_from}, of its own '
+                   f'{len(report.unused)} are not used')
         if not report.matched:
-            raise ValueError(f'{told}.\n{report.describe()}\n'
+            raise ValueError(f'{summary}.\n{report.describe()}\n'
                              f'{report.advise()}')
-        runner.logger.info(f'load_from: {told}.')
+        runner.logger.info(f'load_from: {summary}.')
         return
     try:
         missing, unused = model.load_state_dict(tensors, strict=False)
@@ -85,7 +85,8 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
             + (f'it has {unknown}, which {type(wrapper.optimizer).__name__} '
                'has not' if unknown else f'it has {counts[1]} parameters in '
                f'its groups, the config has {counts[0]}') + f'; {mend}')
-    scheduled = {one.param_name for one in _all_of(runner.param_schedulers)}
+    scheduled = {scheduler.param_name
+                 for scheduler in _all_of(runner.param_schedulers)}
     for name in own[0].keys() & theirs[0].keys() - scheduled - {'params'}:
         if own[0][name] != theirs[0][name] and not name.startswith('initial_'):
             runner.logger.warning(

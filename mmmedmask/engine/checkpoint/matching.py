@@ -169,7 +169,7 @@ def match_state_dicts(
         nearest={name: nearest_names(name, given, count=2, cutoff=.7)
                  for name in groups['missing'][:LISTED_NAMES]},
         elsewhere=elsewhere,
-        **{key: tuple(found) for key, found in groups.items()})
+        **{key: tuple(names) for key, names in groups.items()})
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:

@@ -20,7 +20,7 @@ def read_config_text(text: str) -> Config:
     MMEngine writes literals, lists and ``dict(...)``; the rest is left out.
     Text that is not Python is a ValueError.
     """
-    found = {}
+    settings = {}
     try:
         nodes = ast.parse(text).body
     except SyntaxError as error:
@@ -30,8 +30,8 @@ def read_config_text(text: str) -> Config:
         if isinstance(node, ast.Assign) and isinstance(
                 node.targets[0], ast.Name):
             with suppress(ValueError):
-                found[node.targets[0].id] = _literal(node.value)
-    return Config(found)
+                settings[node.targets[0].id] = _literal(node.value)
+    return Config(settings)
 
 
 def _literal(node: ast.expr) -> object:
@@ -42,7 +42,7 @@ def _literal(node: ast.expr) -> object:
         return {ast.literal_eval(key): _literal(value) for key, value
                 in zip(node.keys, node.values, strict=True)}
     if isinstance(node, ast.List | ast.Tuple):
-        return [_literal(one) for one in node.elts]
+        return [_literal(element) for element in node.elts]
     return ast.literal_eval(node)
 
 
@@ -51,7 +51,7 @@ def normalisation_of(config: Config) -> dict:
     units = (config.get('model') or {}).get('data_preprocessor') \
         or config.get('data_preprocessor') or {}
     return dict(
-        {key: [float(one) for one in units.get(key) or value]
+        {key: [float(number) for number in units.get(key) or value]
          for key, value in IMAGENET.items()},
         data_range=float(units.get('data_range') or 255))
 
@@ -82,13 +82,13 @@ def describe_run(checkpoint: Mapping, config: Config | None,
 
 def _datasets(config: Config) -> dict[str, str]:
     """Type and folder of the data of each split."""
-    found = {}
+    datasets = {}
     for split in ('train', 'val', 'test'):
         dataset = (config.get(f'{split}_dataloader') or {}).get('dataset')
         if dataset:
             folder = PurePath(str(dataset.get('data_root') or '')).name
-            found[split] = f'{dataset.get("type")} {folder}'.strip()
-    return found
+            datasets[split] = f'{dataset.get("type")} {folder}'.strip()
+    return datasets
 
 
 def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
@@ -109,7 +109,7 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
                    if value not in (None, {})})
     units = facts.get('normalisation')
     channels = facts.get('channels')
-    said = dict(
+    table = dict(
         Method=facts.get('method'),
         Config=facts['name'],
         Training=', '.join(f'{name} {facts[name]}' for name in (
@@ -125,7 +125,7 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
         Metrics=', '.join(f'{name} {value:g}' for name, value in
                           facts['metrics'].items()))
     rows = '\n'.join(f'| {name} | {value or "not known"} |'
-                     for name, value in said.items())
+                     for name, value in table.items())
     listed = '\n'.join(f'- `{name}`: {what}' for name, what in files.items())
     head = yaml.safe_dump(header, sort_keys=False, allow_unicode=True)
     return (

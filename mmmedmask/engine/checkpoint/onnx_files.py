@@ -62,8 +62,8 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
 
 @torch.no_grad()
 def _compare(network: nn.Module, session: object, images: Tensor) -> None:
-    found = session.run(None, {INPUT: images.numpy()})
-    for want, got in zip(network(images), found, strict=True):
+    outputs = session.run(None, {INPUT: images.numpy()})
+    for want, got in zip(network(images), outputs, strict=True):
         error = float((want - torch.from_numpy(got)).abs().max())
         if error > TOLERANCE * max(1., float(want.abs().max())):
             raise ValueError(

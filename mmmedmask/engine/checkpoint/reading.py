@@ -137,9 +137,9 @@ def what_else(file: Path) -> str | None:
     if text.startswith((b'<!doctype', b'<html', b'<?xml', b'<head')):
         return ('the file is a web page, perhaps a warning or a login in the '
                 'place of a download: open it in a browser')
-    for magic, said in _OTHERS.items():
+    for magic, kind in _OTHERS.items():
         if head.startswith(magic):
-            return f'the file is {said}'
+            return f'the file is {kind}'
     if head.startswith(_PICKLE) or head[257:262] == b'ustar' \
             or is_safetensors(file):
         return None
@@ -188,8 +188,8 @@ def _read_safetensors(file: Path, map_location: str | torch.device) -> dict:
 
 def _first_line(error: Exception) -> str:
     # What is wrong stands behind PyTorch's advice to trust the file.
-    found = re.search(r'WeightsUnpickler error:\s*(.+)', str(error))
-    return (found[1] if found else next(
+    match = re.search(r'WeightsUnpickler error:\s*(.+)', str(error))
+    return (match[1] if match else next(
         iter(str(error).splitlines()), type(error).__name__))[:200]
 
 

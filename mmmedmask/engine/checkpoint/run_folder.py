@@ -64,8 +64,8 @@ def write_pointer(folder: str | Path, checkpoint: str | Path,
 def list_states(folder: Path,
                 pattern: re.Pattern = _STATE) -> list[tuple[int, Path]]:
     """List the whole states in a folder, with their epoch or iteration."""
-    return [(int(found[2]), file) for file in sorted(folder.glob('*.pth'))
-            if (found := pattern.fullmatch(file.name))]
+    return [(int(match[2]), file) for file in sorted(folder.glob('*.pth'))
+            if (match := pattern.fullmatch(file.name))]
 
 
 def list_bests(folder: Path) -> list[tuple[int, Path]]:

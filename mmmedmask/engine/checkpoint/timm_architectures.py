@@ -43,7 +43,7 @@ def timm_architecture(tensors: Mapping[str, Tensor],
         raise ValueError(
             f'timm has no {family} with {blocks} blocks and {width} channels '
             f'behind the stem; it has {RESNET_WIDTH} channels and '
-            f'{[found for found, _ in RESNETS]} blocks')
+            f'{[counts for counts, _ in RESNETS]} blocks')
     stem = 'conv1.weight' if family == 'resnet' else 'stem.0.conv.weight'
     return (f'resnet{depth}{SUFFIXES[family]}',
             dict(in_chans=tensors[stem].shape[1]))

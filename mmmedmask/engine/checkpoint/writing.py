@@ -47,7 +47,7 @@ def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor],
     """Save the same as :func:`save_weights`; ``meta`` is text in a header."""
     tensors = _own(tensors)
     write_bytes(path, save(tensors, {
-        'format': 'pt', **{key: str(one) for key, one in meta.items()}}))
+        'format': 'pt', **{key: str(entry) for key, entry in meta.items()}}))
     return {'state_dict': tensors, 'meta': dict(meta)}
 
 

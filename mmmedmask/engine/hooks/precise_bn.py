@@ -39,7 +39,7 @@ def _measuring(layers: Collection[_BatchNorm]) -> Iterator[list[torch.Tensor]]:
     """Add up, in float64, each layer's means, variances and batches."""
     totals = [layer.running_mean.new_zeros(
         2 * layer.num_features + 1, dtype=torch.float64) for layer in layers]
-    saved = [(layer.momentum, [one.clone() for one in layer.buffers()])
+    saved = [(layer.momentum, [buffer.clone() for buffer in layer.buffers()])
              for layer in layers]
     handles = []
     for layer, total in zip(layers, totals, strict=True):

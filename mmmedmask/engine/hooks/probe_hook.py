@@ -167,7 +167,7 @@ class ProbeHook(WatchingHook):
                                  'has no labels of its own to probe on')
             data = str(train.root)
             options['split_folder'] = train.split_folder
-        found = []
+        sources = []
         for source in (data, self.dense):
             if self.optional and source is not None \
                     and not Path(source).exists():
@@ -177,8 +177,8 @@ class ProbeHook(WatchingHook):
                     'probed on it; default_hooks.probe of the config names '
                     'another')
                 source = None
-            found.append(source)
-        return build_probes(*found, **options)
+            sources.append(source)
+        return build_probes(*sources, **options)
 
     def look(self, runner, epoch: int, iteration: int) -> None:
         """Score the encoder, unless a run before this one has."""

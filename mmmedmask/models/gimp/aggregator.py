@@ -204,13 +204,13 @@ class NystromLayer(BaseModule):
         else:
             convolve_tokens_(value, self.value_conv.weight,
                              self.value_conv.runs([counts]))
-        for one, part in zip(tokens.split(TOKEN_CHUNK),
-                             value.split(TOKEN_CHUNK), strict=True):
-            query = F.linear(self.norm(one), weights[0]).unflatten(1, heads)
+        for chunk, part in zip(tokens.split(TOKEN_CHUNK),
+                               value.split(TOKEN_CHUNK), strict=True):
+            query = F.linear(self.norm(chunk), weights[0]).unflatten(1, heads)
             part += F.scaled_dot_product_attention(
                 query.transpose(0, 1)[None], landmarks[None],
                 summary[None])[0].transpose(0, 1)
-            one += self.drop(self.proj(part.flatten(1)))
+            chunk += self.drop(self.proj(part.flatten(1)))
 
     def class_token_rows(self, tokens: Tensor,
                          slides: Sequence[Sequence[int]]) -> list[Tensor]:

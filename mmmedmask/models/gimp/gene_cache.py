@@ -65,8 +65,8 @@ class GeneVectorCache:
         with torch.no_grad(), torch.autocast(genes.device.type, enabled=False):
             *rows, state = _numbers(genes, encoder)
             # Where each tensor lies, how often it changed, and its numbers.
-            encoder_key = ([(one.data_ptr(), one._version)
-                            for one in _tensors(encoder)], state)
+            encoder_key = ([(tensor.data_ptr(), tensor._version)
+                            for tensor in _tensors(encoder)], state)
             if encoder_key != self._encoder:
                 self.clear()
                 self._encoder = encoder_key
@@ -98,11 +98,11 @@ def _numbers(genes: Tensor, encoder: nn.Module) -> list[tuple[float, ...]]:
         1, genes.shape[1] + 1, dtype=torch.float64, device=genes.device)
     sums = [(genes * places.sin()).sum(dim=1),
             (genes * places.cos()).sum(dim=1)]
-    for one in _tensors(encoder):
-        if one.is_floating_point():
-            sums += [one.sum(dtype=torch.float64).view(1),
+    for tensor in _tensors(encoder):
+        if tensor.is_floating_point():
+            sums += [tensor.sum(dtype=torch.float64).view(1),
                      torch.linalg.vector_norm(
-                         one, dtype=torch.float64).view(1)]
+                         tensor, dtype=torch.float64).view(1)]
     values = torch.cat(sums).tolist()
     count = len(genes)
     rows = list(zip(values[:count], values[count:2 * count], strict=True))

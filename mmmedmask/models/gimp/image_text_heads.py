@@ -209,10 +209,10 @@ class MGCAHead(ImageTextHead):
         for index in whole.nonzero()[:, 0].tolist():
             seen = F.normalize(self.project_regions(regions[index]), dim=1)
             read = F.normalize(self.project_groups(groups[index]), dim=1)
-            for tokens, found in ((seen, self.to_groups(seen, read)),
-                                  (read, self.to_regions(read, seen))):
+            for tokens, attended in ((seen, self.to_groups(seen, read)),
+                                     (read, self.to_regions(read, seen))):
                 total = total + contrastive_losses.info_nce(
-                    tokens, found, self.local_temperature) / 2
+                    tokens, attended, self.local_temperature) / 2
         return total / count_of_ranks(whole.sum())
 
 

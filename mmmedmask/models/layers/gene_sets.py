@@ -176,14 +176,14 @@ def _check_descriptions(path: Path, lines: Sequence[Sequence[str]],
     """Raise a ValueError if the second cells are genes."""
     genes = [cell for line in lines for cell in line[2:] if cell]
     share = sum(_name(gene) in known for gene in genes) / max(len(genes), 1)
-    found = [line for line in lines if _name(line[1]) in known]
+    suspects = [line for line in lines if _name(line[1]) in known]
     # A description may be the name of a gene by chance.
-    if len(found) >= max(min(2, len(lines)), share * len(lines) / 2):
-        name, gene, *_ = found[0]
+    if len(suspects) >= max(min(2, len(lines)), share * len(lines) / 2):
+        name, gene, *_ = suspects[0]
         raise ValueError(
             f'{path}, set {name!r}: the second cell must be a description, '
             f'and {gene!r} is a gene of gene_list, as are those of '
-            f'{len(found)} of {len(lines)} sets. Put one, such as "-", '
+            f'{len(suspects)} of {len(lines)} sets. Put one, such as "-", '
             'between the name and the genes of every set')
 
 
