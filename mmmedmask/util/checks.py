@@ -11,19 +11,22 @@ def check_range(name: str, value: float, low: float = -math.inf,
                 open_high: bool = False) -> float:
     """Check that a number is within an interval, and return it.
 
-    NaN, booleans and what is not a number fail. ``open_low`` and ``open_high``
-    say whether the ends themselves are outside.
+    NaN, infinity, booleans and what is not a number fail. ``open_low`` and
+    ``open_high`` say whether the ends themselves are outside.
 
     Example:
         >>> check_range('momentum', 0.9, 0, 1, open_high=True)
         0.9
     """
+    infinite = isinstance(value, Real) and value in (math.inf, -math.inf)
     if isinstance(value, Real) and not isinstance(value, bool):
         above = value > low if open_low else value >= low
         below = value < high if open_high else value <= high
-        if above and below:
+        if above and below and not infinite:
             return value
-    if high == math.inf:
+    if (low, high) == (-math.inf, math.inf):
+        valid, infinite = 'a finite number', False
+    elif high == math.inf:
         valid = 'positive' if open_low and low == 0 else \
             f'{"more than" if open_low else "at least"} {low}'
     elif low == -math.inf:
@@ -31,19 +34,29 @@ def check_range(name: str, value: float, low: float = -math.inf,
     else:
         valid = (f'in {"(" if open_low else "["}{low}, {high}'
                  f'{")" if open_high else "]"}')
+    if infinite and math.inf in (high, -low):
+        valid += ' and finite'
     raise ValueError(f'{name} must be {valid}, got {value!r}')
 
 
 def check_positive(name: str, value: float) -> float:
-    """Check that a number is finite and above 0; see :func:`check_range`.
+    """Check that a number is above 0; see :func:`check_range`.
 
     Example:
         >>> check_positive('temperature', 0.07)
         0.07
     """
-    if isinstance(value, Real) and math.isinf(value):
-        raise ValueError(f'{name} must be positive and finite, got {value!r}')
     return check_range(name, value, 0, open_low=True)
+
+
+def check_rate(name: str, value: float) -> float:
+    """Check that a number is in [0, 1), as the rate of a dropout is.
+
+    Example:
+        >>> check_rate('drop_rate', 0.25)
+        0.25
+    """
+    return check_range(name, value, 0, 1, open_high=True)
 
 
 def check_integer(name: str, value: int, low: int | float = 1,
@@ -59,6 +72,16 @@ def check_integer(name: str, value: int, low: int | float = 1,
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ValueError(f'{name} must be an integer, got {value!r}')
     return check_range(name, value, low, high)
+
+
+def check_seed(value: int | None) -> int | None:
+    """Check that a seed is an integer of at least 0, or None.
+
+    Example:
+        >>> check_seed(0)
+        0
+    """
+    return None if value is None else check_integer('seed', value, 0)
 
 
 def check_multiple(name: str, value: int | Sequence[int], factor: int,
@@ -90,12 +113,29 @@ def check_ascending(name: str, pair: Sequence[float], low: float = -math.inf,
         >>> check_ascending('scale', (0.2, 1.0), 0, 1, open_low=True)
         (0.2, 1.0)
     """
-    if len(pair) != 2 or pair[0] > pair[1]:
+    if not isinstance(pair, Sequence) or isinstance(pair, str) \
+            or len(pair) != 2 or pair[0] > pair[1]:
         raise ValueError(f'{name} must be two ascending numbers, (low, high), '
                          f'got {pair!r}')
     for value in pair:
         check_range(f'each of {name} {pair!r}', value, low, high, open_low)
     return pair
+
+
+def check_indices(name: str, indices: Sequence[int]) -> Sequence[int]:
+    """Check that there are integers of at least 0, one or more.
+
+    Example:
+        >>> check_indices('channels', [2, 0])
+        [2, 0]
+    """
+    if not isinstance(indices, Sequence) or isinstance(indices, str) \
+            or not indices:
+        raise ValueError(f'{name} must be a list of integers, not an empty '
+                         f'one, got {indices!r}')
+    for index in indices:
+        check_integer(f'each of {name}', index, 0)
+    return indices
 
 
 def check_shape(name: str, array: Any, shape: Sequence[int | str],

@@ -26,7 +26,10 @@ def test_a_number_inside_is_returned(value, bounds):
     (0, dict(low=0, high=1, open_low=True), 'in (0, 1]'),
     (1, dict(low=0, high=1, open_high=True), 'in [0, 1)'),
     (math.nan, dict(low=0), 'at least 0'), (True, dict(low=0), 'at least 0'),
-    ('1', dict(low=0), 'at least 0'), (None, dict(low=0), 'at least 0')])
+    ('1', dict(low=0), 'at least 0'), (None, dict(low=0), 'at least 0'),
+    (math.inf, {}, 'a finite number'), (math.nan, {}, 'a finite number'),
+    (math.inf, dict(low=0), 'at least 0 and finite'),
+    (-math.inf, dict(high=0), 'at most 0 and finite')])
 def test_a_number_outside_is_named(value, bounds, valid):
     message = f'x must be {valid}, got {value!r}'
     with pytest.raises(ValueError, match=f'^{re.escape(message)}$'):
@@ -51,6 +54,31 @@ def test_integers():
         checks.check_integer('x', 5, high=4)
 
 
+def test_seeds():
+    assert checks.check_seed(0) == 0
+    assert checks.check_seed(None) is None
+    for value in (-1, 'a', 1.5, math.nan):
+        with pytest.raises(ValueError, match='seed must be'):
+            checks.check_seed(value)
+
+
+def test_rates():
+    assert checks.check_rate('x', 0) == 0
+    for value in (1, -.1, math.nan, 'a'):
+        with pytest.raises(ValueError, match=r'x must be in \[0, 1\), got'):
+            checks.check_rate('x', value)
+
+
+def test_indices():
+    assert checks.check_indices('x', (2, 0)) == (2, 0)
+    for value in ('ab', [], 3, None):
+        with pytest.raises(ValueError, match='x must be a list of integers'):
+            checks.check_indices('x', value)
+    for value in ([-1], ['a'], [.5]):
+        with pytest.raises(ValueError, match='each of x must be'):
+            checks.check_indices('x', value)
+
+
 def test_multiples():
     assert checks.check_multiple('x', 8, 4) == 8
     assert checks.check_multiple('x', (4, 8), 4) == (4, 8)
@@ -66,9 +94,9 @@ def test_multiples():
 
 def test_ascending_pairs():
     assert checks.check_ascending('x', (.5, .5), 0, 1) == (.5, .5)
-    for pair in ((2, 1), (1, 2, 3)):
+    for pair in ((2, 1), (1, 2, 3), 4, 'ab'):
         with pytest.raises(ValueError, match=r'ascending numbers, \(low, high'
-                           rf'\), got {re.escape(str(pair))}'):
+                           rf'\), got {re.escape(repr(pair))}'):
             checks.check_ascending('x', pair)
     for pair in ((0, 1), (math.nan, 1)):
         with pytest.raises(ValueError, match=r'each of x \(.*, 1\) must be '
