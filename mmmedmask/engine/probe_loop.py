@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from mmengine.runner import BaseLoop
 
 from mmmedmask.engine.preserved_state import unwrap
-from mmmedmask.engine.probing import build_probes, score_encoder
+from mmmedmask.engine.probing import (
+    build_probes,
+    check_probe_options,
+    score_encoder,
+)
 from mmmedmask.registry import LOOPS
 
 
@@ -21,8 +25,9 @@ class ProbeLoop(BaseLoop):
     Args are as of :func:`build_probes`.
 
     Raises:
-        ValueError: If there is neither ``data`` nor ``dense``, or a loader
-            or evaluator that nothing would use.
+        ValueError: If there is neither ``data`` nor ``dense``, an option
+            that they cannot use, or a loader or evaluator that nothing would
+            use.
     """
 
     def __init__(self, runner, dataloader: dict, evaluator: dict,
@@ -38,6 +43,7 @@ class ProbeLoop(BaseLoop):
             raise ValueError(
                 'ProbeLoop reads its own images: set test_dataloader=dict() '
                 f'and test_evaluator=dict(), got {dataloader} and {evaluator}')
+        check_probe_options(colors, size, few, max_images, dense_size, seed)
         # The logger asks for the length.
         super().__init__(runner, dataloader=[])
         self._probes = dict(

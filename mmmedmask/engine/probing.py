@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
 from mmmedmask.datasets.probe_sets import (
+    COLORS,
     ProbeSet,
     channel_statistics,
     load_image,
@@ -29,7 +30,7 @@ from mmmedmask.engine.frozen_features import (
 from mmmedmask.evaluation.probes import ProbeScore, probe_images, probe_pixels
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.models.layers.feature_norm import FeatureNorm
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_choice, check_integer
 
 REFERENCE_IMAGES = 100
 """Training images whose colours others are brought to, at most."""
@@ -347,6 +348,22 @@ class DenseProbe:
 Probe = ImageProbe | DenseProbe | BagProbe
 
 
+def check_probe_options(colors: Sequence[str], size: int | None,
+                        few: Sequence[int | None], max_images: int | None,
+                        dense_size: int | None, seed: int) -> None:
+    """Raise a ValueError unless :func:`build_probes` can use its numbers."""
+    for color in colors:
+        check_choice('colors', color, COLORS)
+    if isinstance(few, str) or not isinstance(few, Sequence) or not few:
+        raise ValueError('few must list at least one number of images, or '
+                         f'None for all, got {few!r}')
+    numbers = dict(size=size, dense_size=dense_size, max_images=max_images)
+    for name, value in [*numbers.items(), *(('few', value) for value in few)]:
+        if value is not None:
+            check_integer(name, value)
+    check_integer('seed', seed, 0)
+
+
 def build_probes(
         data: str | None, dense: str | None, colors: Sequence[str] = ('rgb', ),
         size: int | None = None, few: Sequence[int | None] = (1, 5, 20, None),
@@ -369,13 +386,11 @@ def build_probes(
             :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
 
     Raises:
-        ValueError: If a size or a number is not a positive integer, ``data``
-            has masks but no classes, or ``dense`` no masks.
+        ValueError: If an option cannot be used, see
+            :func:`check_probe_options`, ``data`` has masks but no classes,
+            or ``dense`` no masks.
     """
-    numbers = dict(size=size, dense_size=dense_size, max_images=max_images)
-    for name, value in [*numbers.items(), *(('few', value) for value in few)]:
-        if value is not None:
-            check_integer(name, value)
+    check_probe_options(colors, size, few, max_images, dense_size, seed)
     probes = {}
     if data is not None:
         train, test = (part.thin(max_images) for part in read_probe_sets(

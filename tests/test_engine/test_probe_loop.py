@@ -39,6 +39,8 @@ def test_scores_are_those_of_the_probes(tmp_path):
 test_what_nothing_would_use_is_refused = refuses(
     lambda **options: ProbeLoop(runner=None, **options), [
     (dict(dataloader={}, evaluator={}), 'neither'),
+    (dict(dataloader={}, evaluator={}, data='x', size=-1), 'size .* got -1'),
+    (dict(dataloader={}, evaluator={}, data='x', colors=['sepia']), 'sepia'),
     (dict(dataloader=dict(batch_size=2), evaluator={}, data='x'),
      'batch_size'),
     (dict(dataloader={}, evaluator=dict(type='Accuracy'), data='x'),

@@ -18,6 +18,7 @@ from mmmedmask.engine.attention.mask_hook import find_mask_hook, whole_pipeline
 from mmmedmask.engine.hooks.panel_hook import PanelHook, choose_positions
 from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.registry import HOOKS
+from mmmedmask.util.checks import check_indices
 from mmmedmask.visualization.attention_pictures import attention_columns
 from mmmedmask.visualization.grid import draw_grid
 from mmmedmask.visualization.pictures import PictureUnits
@@ -73,6 +74,8 @@ class AttentionPanelHook(PanelHook):
                  min_side: int = 150) -> None:
         super().__init__(interval, num_samples, channels, window, min_side)
         self.indices = indices
+        if indices is not None:
+            check_indices('indices', indices)
         self.pipeline = None if pipeline is None else Compose(pipeline)
         self._panel: AttentionPanel | None = None
 

@@ -83,8 +83,10 @@ class SafeCheckpointHook(CheckpointHook):
             rule: str | list[str] | None = None,
             greater_keys: list[str] | None = None,
             less_keys: list[str] | None = None, save_begin: int = 0) -> None:
-        check_integer('interval', interval, -1)
-        check_integer('max_keep_ckpts', max_keep_ckpts, -1)
+        for name, number in (('interval', interval),
+                             ('max_keep_ckpts', max_keep_ckpts)):
+            if check_integer(name, number, -1) == 0:
+                raise ValueError(f'{name} must be -1 or positive, got 0')
         check_integer('save_begin', save_begin, 0)
         if out_dir is not None and '://' in str(out_dir):
             raise ValueError(

@@ -14,7 +14,7 @@ from mmmedmask.engine.preserved_state import (
     preserve_random_state,
     unwrap,
 )
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_ascending, check_indices, check_integer
 from mmmedmask.visualization.pictures import PictureUnits
 
 LOSS_INFO = 'loss_over_floor'
@@ -52,7 +52,11 @@ class PanelHook(WatchingHook):
         super().__init__(interval, by_epoch)
         self.num_samples = check_integer('num_samples', num_samples)
         self.channels = channels
+        if channels is not None:
+            check_indices('channels', channels)
         self.window = window
+        if window is not None:
+            check_ascending('window', window)
         self.min_side = check_integer('min_side', min_side)
 
     def check_model(self, model: nn.Module) -> None:

@@ -11,7 +11,6 @@ from PIL import Image
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
-from mmmedmask.datasets.probe_sets import COLORS
 from mmmedmask.engine.frozen_features import encoder_of, untrained_encoder
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
@@ -20,12 +19,12 @@ from mmmedmask.engine.probing import (
     BagProbe,
     Probe,
     build_probes,
+    check_probe_options,
     score_encoder,
 )
 from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path, write_csv
-from mmmedmask.util.checks import check_choice
 from mmmedmask.util.table_files import read_table
 from mmmedmask.visualization.curves import draw_curves
 
@@ -97,8 +96,7 @@ class ProbeHook(WatchingHook):
                  optional: bool = False) -> None:
         super().__init__(interval)
         self.optional = optional
-        for color in colors:
-            check_choice('colors', color, COLORS)
+        check_probe_options(colors, size, few, max_images, dense_size, seed)
         self.data = data
         self.dense = dense
         self.bags = bags

@@ -7,7 +7,7 @@ from mmengine.dataset import DefaultSampler
 
 from mmmedmask.engine.samplers.seeded_batches import epoch_generator
 from mmmedmask.registry import DATA_SAMPLERS
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_seed
 
 
 @DATA_SAMPLERS.register_module()
@@ -39,7 +39,7 @@ class BlockShuffleSampler(DefaultSampler):
 
     def __init__(self, dataset: Sized, block_size: int = 256,
                  mixed_blocks: int = 64, seed: int | None = None) -> None:
-        super().__init__(dataset, shuffle=True, seed=seed)
+        super().__init__(dataset, shuffle=True, seed=check_seed(seed))
         self.block_size = check_integer('block_size', block_size)
         self.mixed_blocks = check_integer('mixed_blocks', mixed_blocks)
         self.start = 0
