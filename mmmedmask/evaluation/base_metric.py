@@ -7,6 +7,8 @@ from pathlib import Path
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import MMLogger, print_log
 
+from mmmedmask.util.checks import check_choice
+
 
 class SampleMetric(BaseMetric):
     """Score predictions on single samples, and write them into files.
@@ -21,6 +23,7 @@ class SampleMetric(BaseMetric):
 
     def __init__(self, out_dir: str | None = None, collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
+        check_choice('collect_device', collect_device, ('cpu', 'gpu'))
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.out_dir = out_dir
         self._size: int | None = None

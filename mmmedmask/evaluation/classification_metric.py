@@ -59,7 +59,7 @@ classification_scores.classification_scores`.
             raise ModuleNotFoundError(f'{type(self).__name__} needs '
                                       'scikit-learn: pip install scikit-learn')
         super().__init__(out_dir, collect_device, prefix)
-        self.seed = seed
+        self.seed = check_integer('seed', seed, 0)
         self.kappa = kappa
         self.calibration_bins = calibration_bins
         self.noun = noun

@@ -61,7 +61,7 @@ class SurvivalConcordance(SampleMetric):
                  prefix: str | None = None) -> None:
         super().__init__(out_dir, collect_device, prefix)
         self.num_bootstrap = check_integer('num_bootstrap', num_bootstrap, 0)
-        self.seed = seed
+        self.seed = check_integer('seed', seed, 0)
 
     def process(self, data_batch, data_samples: Sequence[Mapping]) -> None:
         needed = ('pred_risk', 'survival_months', 'censorship')

@@ -5,7 +5,12 @@ from collections.abc import Sequence
 from mmcv.transforms import BaseTransform
 
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.util.checks import check_shape
+from mmmedmask.util.checks import (
+    check_ascending,
+    check_choice,
+    check_range,
+    check_shape,
+)
 
 Strength = float | Sequence[float]
 
@@ -32,6 +37,14 @@ class ColorJitter(BaseTransform):
     def __init__(self, brightness: Strength = 0., contrast: Strength = 0.,
                  saturation: Strength = 0., hue: Strength = 0.,
                  backend: str = 'pillow') -> None:
+        for name, strength in (('brightness', brightness),
+                               ('contrast', contrast),
+                               ('saturation', saturation), ('hue', hue)):
+            if isinstance(strength, Sequence):
+                check_ascending(name, strength, -.5 if name == 'hue' else 0)
+            else:
+                check_range(name, strength, 0)
+        check_choice('backend', backend, ('pillow', 'cv2'))
         # By its name: the import of all of mmpretrain's data sets can wait.
         self.jitter_bgr = TRANSFORMS.build(
             dict(type='mmpretrain.ColorJitter', brightness=brightness,

@@ -6,6 +6,7 @@ import torch
 from mmcv.transforms import BaseTransform
 
 from mmmedmask.functional.randomness import per_sample_uniform, stream_seed
+from mmmedmask.util.checks import check_seed
 
 
 class ShownTransform(BaseTransform):
@@ -31,7 +32,7 @@ class SeededTransform(ShownTransform):
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        self.seed = seed
+        self.seed = check_seed(seed)
         # Epoch and seed of the run.
         self._state = torch.zeros(2, dtype=torch.int64)
 

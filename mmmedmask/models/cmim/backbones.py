@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from mmmedmask.functional.masking import resize_mask
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice
+from mmmedmask.util.checks import check_choice, check_indices
 
 MASK_POSITIONS = ('conv1', 'maxpool')
 
@@ -225,6 +225,8 @@ class CMIMConvNeXt(MaskedBackbone, ConvNeXt):
     def __init__(self, *args, out_indices: Sequence[int] = (0, 1, 2, 3),
                  gap_before_final_norm: bool = False, **kwargs) -> None:
         check_choice('gap_before_final_norm', gap_before_final_norm, [False])
+        for index in check_indices('out_indices', out_indices):
+            check_choice('each of out_indices', index, range(4))
         super().__init__(*args, out_indices=list(out_indices),
                          gap_before_final_norm=False, **kwargs)
 

@@ -13,7 +13,12 @@ from mmmedmask.functional.affine import receptive_field_shift
 from mmmedmask.functional.patchify import sincos_position_embedding, unpatchify
 from mmmedmask.functional.warp import WARP_IMPLEMENTATIONS, warp_features
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_integer, check_multiple
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_multiple,
+    check_range,
+)
 
 FEATURE_ALIGNMENTS = ('rf', 'cell')
 # Hidden width of a block over its own, as in MAE.
@@ -71,7 +76,8 @@ class CMIMNeck(BaseModule):
             raise ValueError('levels must be rising numbers of '
                              f'{list(numbers)}, at least one, got {levels}')
         self.strides = tuple(strides)
-        self.offsets = tuple(offsets)
+        self.offsets = tuple(
+            check_range('each of offsets', offset) for offset in offsets)
         self.embed_dims = embed_dims
         self.out_stride = check_integer('out_stride', out_stride)
         self.feat_align = check_choice('feat_align', feat_align,

@@ -8,6 +8,12 @@ from torch import Tensor, nn
 
 from mmmedmask.models.detection.windowed_vit import WindowedLayers
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import (
+    check_integer,
+    check_range,
+    check_rate,
+    check_size,
+)
 
 
 class FusedBEiTAttention(BEiTAttention):
@@ -70,6 +76,12 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
                  out_type: str = 'featmap', frozen_stages: int = -1,
                  window_size: int | None = None, num_global_layers: int = 4,
                  init_cfg: dict | list[dict] | None = None) -> None:
+        check_size('img_size', img_size)
+        check_integer('patch_size', patch_size)
+        check_integer('in_channels', in_channels)
+        check_rate('drop_path_rate', drop_path_rate)
+        check_range('layer_scale_init_value', layer_scale_init_value, 0)
+        check_integer('frozen_stages', frozen_stages, -1)
         super().__init__(
             arch=arch, img_size=img_size, patch_size=patch_size,
             in_channels=in_channels, drop_path_rate=drop_path_rate,

@@ -34,6 +34,7 @@ from mmmedmask.util.checks import (
     check_choice,
     check_integer,
     check_multiple,
+    check_rate,
     check_shape,
 )
 
@@ -136,7 +137,7 @@ class NystromLayer(BaseModule):
             num_heads, conv_kernel, class_token_in_conv,
             conv_start) if conv_kernel else None
         self.proj = nn.Linear(embed_dims, embed_dims)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = nn.Dropout(check_rate('drop_rate', drop_rate))
 
     def project(self, tokens: Tensor, count: int = 3) -> list[Tensor]:
         """Queries, keys and values, the first ``count``: (T, H, C)."""
@@ -321,7 +322,7 @@ class NystromAggregator(BaseModule):
         check_integer('num_layers', num_layers)
         check_choice('mask_token', mask_token, MASK_TOKENS)
         self.in_dims = check_integer('in_dims', in_dims)
-        self.embed_dims = embed_dims
+        self.embed_dims = check_integer('embed_dims', embed_dims)
         self.with_cp = with_cp
         parts = {'norm': FeatureNorm(in_dims)} if norm_features else {}
         # By names, so that the layer's is the same without the first.

@@ -9,7 +9,7 @@ from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import (
     check_choice,
     check_integer,
-    check_range,
+    check_rate,
     check_shape,
 )
 
@@ -26,7 +26,7 @@ class GeneEncoder(BaseModule):
         self.num_genes = check_integer('num_genes', num_genes)
         self.embed_dims = check_integer('embed_dims', embed_dims)
         for name, value in rates.items():
-            check_range(name, value, 0, 1, open_high=True)
+            check_rate(name, value)
 
     def check_genes(self, genes: Tensor) -> None:
         """Raise a ValueError unless genes have the shape (B, num_genes)."""

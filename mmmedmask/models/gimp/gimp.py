@@ -21,7 +21,7 @@ from mmmedmask.models.slide_omic.classifier import (
     build_preprocessor,
 )
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice
+from mmmedmask.util.checks import check_choice, check_seed
 
 MODES = ('loss', 'tensor')
 
@@ -76,7 +76,7 @@ class GiMP(BaseModel):
         self._check_parts()
         if freeze_gene_encoder and self.gene_encoder is not None:
             self.gene_encoder.requires_grad_(False).eval()
-        self.seed = seed
+        self.seed = check_seed(seed)
         self.gene_cache = gene_cache.GeneVectorCache()
 
     def _contrast_dims(self, head: dict | nn.Module | None) -> dict:

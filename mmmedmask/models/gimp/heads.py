@@ -227,6 +227,11 @@ class InfoNCEHead(BaseModule):
         self.gene_dims = gene_dims
         self.loss_weight = check_range('loss_weight', loss_weight, 0)
         self.temperature = check_positive('temperature', temperature)
+        for name, dims in (('proj_dims', proj_dims),
+                           ('image_dims', image_dims),
+                           ('gene_dims', gene_dims)):
+            if dims is not None:
+                check_integer(name, dims)
         self.project = nn.ModuleList()
         if proj_dims is not None:
             for name, dims in (('image_dims', image_dims),

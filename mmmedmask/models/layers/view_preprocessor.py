@@ -17,7 +17,12 @@ from mmmedmask.models.layers.color import (
     augment_colors_torchvision,
 )
 from mmmedmask.models.layers.data_samples import draw_for_samples
-from mmmedmask.util.checks import check_choice, check_positive, check_size
+from mmmedmask.util.checks import (
+    check_choice,
+    check_positive,
+    check_seed,
+    check_size,
+)
 
 _TYPE_RANGES = {torch.uint8: 255.0, torch.int32: 65535.0}
 
@@ -81,7 +86,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         self._stored_range = data_range or 255.0
         self.color_impl = check_choice('color_impl', color_impl,
                                        COLOR_IMPLEMENTATIONS)
-        self.seed = seed
+        self.seed = check_seed(seed)
         for name, values in (('mean', mean), ('std', std)):
             self.register_buffer(name, torch.tensor(
                 values, dtype=torch.float32).view(1, -1, 1, 1), False)

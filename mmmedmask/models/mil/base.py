@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from mmmedmask.functional import bags
 from mmmedmask.models.layers.feature_norm import FeatureNorm
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_rate
 
 
 class AttentionScores(nn.Module):
@@ -79,7 +79,8 @@ class BagAggregator(BaseModule):
             in_dims) if norm_features else nn.Identity()
         layers = [] if embed_dims is None else [
             nn.Linear(in_dims, embed_dims), nn.ReLU()]
-        self.embed = nn.Sequential(*layers, nn.Dropout(drop_rate))
+        self.embed = nn.Sequential(
+            *layers, nn.Dropout(check_rate('drop_rate', drop_rate)))
 
     def forward(self, patches: Tensor, valid: Tensor | None = None,
                 mask: Tensor | None = None,

@@ -18,7 +18,7 @@ from mmmedmask.functional.attention_masking import (
 )
 from mmmedmask.functional.masking import blank_patches
 from mmmedmask.models.layers.data_samples import draw_for_samples
-from mmmedmask.util.checks import check_choice
+from mmmedmask.util.checks import check_choice, check_seed
 
 MASKINGS = ('attention', 'inverse_attention', 'random')
 WEIGHT_NORMS = ('per_head', 'mean_heads')
@@ -55,7 +55,7 @@ class AttentionMasking:
         self.masking = check_choice('masking', masking, MASKINGS)
         self.weight_norm = check_choice('weight_norm', weight_norm,
                                         WEIGHT_NORMS)
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def attention_maps(self, inputs: Tensor) -> Tensor:
         """What the class token looks at in whole images, Eq. 4 and 5.

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.necks import MAEPretrainDecoder
-from mmpretrain.models.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmmedmask.functional import patchify
 from mmmedmask.functional.attention_masking import TokenPartition
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_multiple, check_size
 
 
 @MODELS.register_module()
@@ -37,8 +36,12 @@ class MSMAEDecoder(MAEPretrainDecoder):
                  num_layers: int = 8, num_heads: int = 16,
                  norm_cfg: dict | None = None,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
+        img_size = check_size('img_size', img_size)
+        patch_size = check_size('patch_size', patch_size)
+        check_integer('in_channels', in_channels)
+        check_integer('encoder_dims', encoder_dims)
         check_integer('num_layers', num_layers)
+        check_multiple('embed_dims', embed_dims, num_heads, 'num_heads')
         rows, columns = patchify.patch_grid_size(img_size, patch_size)
         super().__init__(
             num_patches=rows * columns, embed_dim=encoder_dims,

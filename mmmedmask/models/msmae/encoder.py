@@ -6,11 +6,12 @@ from math import isqrt
 import torch
 import torch.nn.functional as F
 from mmpretrain.models.backbones import VisionTransformer
-from mmpretrain.models.utils import resize_pos_embed, to_2tuple
+from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmmedmask.functional import patchify
 from mmmedmask.registry import MODELS
+from mmmedmask.util.checks import check_integer, check_rate, check_size
 
 
 @MODELS.register_module()
@@ -46,20 +47,27 @@ class MSMAEViT(VisionTransformer):
                  final_norm: bool = True, out_type: str = 'raw',
                  frozen_stages: int = -1, fixed_pos_embed: bool = True,
                  init_cfg: dict | list[dict] | None = None) -> None:
-        img_size, patch_size = to_2tuple(img_size), to_2tuple(patch_size)
+        img_size = check_size('img_size', img_size)
+        patch_size = check_size('patch_size', patch_size)
+        check_integer('in_channels', in_channels)
+        check_rate('drop_rate', drop_rate)
+        check_rate('drop_path_rate', drop_path_rate)
+        check_integer('frozen_stages', frozen_stages, -1)
         patchify.patch_grid_size(img_size, patch_size)
         # mmpretrain writes into the list.
         if not isinstance(out_indices, int):
             out_indices = list(out_indices)
+            if not out_indices:
+                raise ValueError('out_indices must name a layer, got none')
         super().__init__(
-            arch=arch, img_size=tuple(img_size), patch_size=tuple(patch_size),
+            arch=arch, img_size=img_size, patch_size=patch_size,
             in_channels=in_channels, out_indices=out_indices,
             drop_rate=drop_rate, drop_path_rate=drop_path_rate,
             norm_cfg=norm_cfg or dict(type='LN', eps=1e-6),
             final_norm=final_norm, out_type=out_type,
             frozen_stages=frozen_stages, init_cfg=init_cfg)
         self.in_channels = in_channels
-        self.patch_size = tuple(patch_size)
+        self.patch_size = patch_size
         self.fixed_pos_embed = fixed_pos_embed
         if fixed_pos_embed:
             self.pos_embed.requires_grad = False

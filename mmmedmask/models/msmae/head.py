@@ -5,14 +5,18 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from mmpretrain.models.utils import to_2tuple
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
 from mmmedmask.functional import patchify
 from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_range
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_range,
+    check_size,
+)
 
 
 @MODELS.register_module()
@@ -41,11 +45,14 @@ class MSMAEHead(BaseModule):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg)
         check_range('cls_weight', cls_weight, 0)
+        check_integer('embed_dims', embed_dims)
+        if num_classes is not None:
+            check_integer('num_classes', num_classes, 0)
         if cls_weight > 0 and (num_classes is None or num_classes < 2):
             raise ValueError(
                 f'cls_weight {cls_weight} needs num_classes of at least 2, '
                 f'got {num_classes}; cls_weight=0 needs no labels')
-        self.patch_size = tuple(to_2tuple(patch_size))
+        self.patch_size = check_size('patch_size', patch_size)
         self.norm_pix = check_choice('norm_pix', norm_pix, patchify.NORM_PIX)
         self.cls_weight = cls_weight
         self.num_classes = num_classes

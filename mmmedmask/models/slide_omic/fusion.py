@@ -9,7 +9,12 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_choice, check_integer, check_range
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_range,
+    check_rate,
+)
 
 MISSING_CHOICES = ('learned', 'zeros')
 GATE_CHOICES = ('linear', 'bilinear', 'none')
@@ -182,6 +187,7 @@ class KroneckerFusion(Fusion):
         super().__init__(image_dims, gene_dims, out_dims, **options)
         check_integer('reduced_dims', reduced_dims)
         check_choice('gate', gate, GATE_CHOICES)
+        check_rate('drop_rate', drop_rate)
         self.skip = skip
         self.image = GatedVector(image_dims, gene_dims, reduced_dims, gate,
                                  drop_rate)

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from mmmedmask.functional.survival import cox_partial_likelihood
 from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
-from mmmedmask.util.checks import check_integer, check_range, check_shape
+from mmmedmask.util.checks import (
+    check_integer,
+    check_range,
+    check_rate,
+    check_shape,
+)
 
 
 class ClassificationHead(BaseModule):
@@ -121,7 +126,8 @@ def linear_or_mlp(in_dims: int, hidden_dims: int | None, out_dims: int,
     hidden = [] if hidden_dims is None else [
         nn.Linear(in_dims, check_integer('hidden_dims', hidden_dims)),
         nn.GELU()]
-    return nn.Sequential(*hidden, nn.Dropout(drop_rate),
+    return nn.Sequential(*hidden,
+                         nn.Dropout(check_rate('drop_rate', drop_rate)),
                          nn.Linear(hidden_dims or in_dims, out_dims))
 
 
@@ -164,7 +170,7 @@ class ClasswiseSlideOmicHead(ClassificationHead):
     def __init__(self, in_dims: int, num_classes: int, drop_rate: float = 0.0,
                  **options) -> None:
         super().__init__(in_dims, num_classes, **options)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = nn.Dropout(check_rate('drop_rate', drop_rate))
         self.fc = nn.Linear(in_dims, num_classes)
 
     def forward(self, vector: Tensor) -> Tensor:
