@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,9 +11,11 @@ from matplotlib.figure import Figure
 
 from mmmedmask.util.checks import check_choice, check_positive
 from mmmedmask.util.extras import import_extra
-from mmmedmask.visualization.pictures import draw_figure
+from mmmedmask.visualization.pictures import draw_figure, legend_beside
 
 MAX_CLASSES = 10
+# Characters that fit above a panel.
+TITLE_WIDTH = 38
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def frequent_classes(values: Sequence[str]
 
 def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
                     classes: Sequence[str]) -> np.ndarray:
-    """Draw maps in rows of one length, with one legend, RGB (H, W, 3).
+    """Draw maps in rows of one length, their legend beside, RGB (H, W, 3).
 
     There are at most 10 ``classes``, for colours that can be told apart.
     """
@@ -93,7 +96,7 @@ def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
         raise ValueError(f'at most {MAX_CLASSES} classes can be told apart, '
                          f'got {len(classes)}')
     columns = widths.pop()
-    figure = Figure((3.2 * columns, 3.2 * len(rows) + 0.5), dpi=120)
+    figure = Figure((3.2 * columns, 3.2 * len(rows)), dpi=120)
     axes = figure.subplots(len(rows), columns, squeeze=False)
     colors = colormaps['tab10'].colors
     for row, line in zip(rows, axes, strict=True):
@@ -103,13 +106,11 @@ def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
             axis.scatter(*panel.points[order].T,
                          c=[colors[label] for label in panel.labels[order]],
                          s=14, linewidths=0.3, edgecolors='white')
-            axis.set_title(panel.title, fontsize=10, loc='left')
+            axis.set_title(fill(panel.title, TITLE_WIDTH), fontsize=10,
+                           loc='left')
             axis.set_xticks([])
             axis.set_yticks([])
-    handles = [
-        figure.axes[0].scatter([], [], color=colors[place], s=24, label=name)
-        for place, name in enumerate(classes)]
-    figure.tight_layout(rect=(0, 0.5 / figure.get_figheight(), 1, 1))
-    figure.legend(handles=handles, loc='lower center',
-                  ncols=min(len(classes), 5), frameon=False, fontsize=9)
+    legend_beside(figure, {
+        name: figure.axes[0].scatter([], [], color=colors[place], s=24)
+        for place, name in enumerate(classes)})
     return draw_figure(figure)

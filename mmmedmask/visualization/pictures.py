@@ -1,6 +1,6 @@
 """From normalised tensors to pictures that a screen can show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.figure import Figure
 
 SHOWN_AS_THEY_ARE = (1, 3)
@@ -92,6 +93,21 @@ class PictureUnits:
         if shown.shape[1] == 1:
             shown = shown.expand(-1, 3, -1, -1)
         return shown.permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def legend_beside(figure: 'Figure', handles: Mapping[str, 'Artist'],
+                  fontsize: float = 9) -> None:
+    """Put a legend at the right of a figure, and widen the figure for it.
+
+    The axes keep their width, however long the labels of ``handles`` are.
+    """
+    if handles:
+        figure.set_layout_engine('constrained')
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc='outside right upper',
+            frameon=False, fontsize=fontsize)
+        figure.set_figwidth(figure.get_figwidth() +
+                            legend.get_window_extent().width / figure.dpi)
 
 
 def draw_figure(figure: 'Figure') -> np.ndarray:

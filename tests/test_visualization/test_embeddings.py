@@ -154,6 +154,30 @@ def test_picture_has_the_colours_of_its_classes():
             has_orange)
 
 
+@pytest.mark.parametrize('columns', [1, 2])
+def test_no_name_is_cut_off_or_lies_over_another(monkeypatch, columns):
+    """The legend and all titles lie within the picture, beside one another."""
+    figures = []
+    monkeypatch.setattr(embeddings, 'draw_figure', figures.append)
+    title = 'best_probe_gray_knn_epoch_800_of_the_third_run: CLS_pat'
+    panel = embeddings.EmbeddingPanel(
+        title, np.random.default_rng(0).normal(size=(9, 2)), np.zeros(9, int))
+    for number in range(1, 11):
+        names = [f'_{place}_adenocarcinoma, moderately differentiated'
+                 for place in range(number)]
+        embeddings.draw_embeddings([[panel] * columns], names)
+        figure = figures.pop()
+        figure.draw_without_rendering()
+        legend, = figure.legends
+        assert [text.get_text() for text in legend.get_texts()] == names
+        boxes = [legend.get_window_extent(), *(
+            axis.get_tightbbox() for axis in figure.axes)]
+        for place, box in enumerate(boxes):
+            assert figure.bbox.contains(*box.min)
+            assert figure.bbox.contains(*box.max)
+            assert not box.count_overlaps(boxes[:place])
+
+
 def test_bad_maps():
     with pytest.raises(ValueError, match=r'got \(4, 3\)'):
         embeddings.project_tsne(np.zeros((4, 3)))
