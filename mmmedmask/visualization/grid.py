@@ -15,6 +15,7 @@ GAP = 8
 HEADING_SIZE = 17
 TITLE_SIZE = 15
 SUBTITLE_SIZE = 12
+SHORTEST_NAME = 12
 LINE_SPACING = 1.35
 
 
@@ -44,7 +45,9 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
     Args:
         columns: All have the same number of pictures, all of one size.
         min_side: Small pictures are enlarged to about so many pixels.
-        row_titles: Lines above the rows, one per row; none if empty.
+        row_titles: Texts above the rows, one per row; none if empty. Of
+            ``'FILE: CLASS'`` the middle of the file's name is left out
+            where there is no room for it.
     """
     num_rows = _check(columns, row_titles)
     cells = [[enlarge(picture, min_side) for picture in column.pictures]
@@ -58,12 +61,16 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
     subtitle_height = max(map(len, subtitles)) * _line_height(SUBTITLE_SIZE)
     top = MARGIN + (_line_height(HEADING_SIZE) + GAP if heading else 0)
     body = top + title_height + subtitle_height + GAP // 2
-    row_title_height = _line_height(SUBTITLE_SIZE) if row_titles else 0
-    row_height = cell_height + row_title_height + GAP
     width = 2 * MARGIN + len(columns) * (cell_width + GAP) - GAP
-    height = body + num_rows * row_height - GAP + MARGIN
     if heading:
         width = max(width, 2 * MARGIN + _text_width(heading, HEADING_SIZE))
+    row_lines = [_wrap(_shorten(title, SUBTITLE_SIZE, width - 2 * MARGIN),
+                       SUBTITLE_SIZE, width - 2 * MARGIN)
+                 for title in row_titles]
+    row_title_height = max(map(len, row_lines), default=0) * _line_height(
+        SUBTITLE_SIZE)
+    row_height = cell_height + row_title_height + GAP
+    height = body + num_rows * row_height - GAP + MARGIN
 
     sheet = Image.new('RGB', (width, height), 'white')
     pen = ImageDraw.Draw(sheet)
@@ -77,9 +84,10 @@ def draw_grid(columns: Sequence[Column], heading: str = '',
         for row, cell in enumerate(cells_of_column):
             place = body + row * row_height + row_title_height
             sheet.paste(Image.fromarray(cell), (left, place))
-    for row, row_title in enumerate(row_titles):
-        _write(pen, (MARGIN, body + row * row_height), [row_title],
-               SUBTITLE_SIZE, INK)
+    for row, lines in enumerate(row_lines):
+        place = body + row * row_height + row_title_height - len(
+            lines) * _line_height(SUBTITLE_SIZE)
+        _write(pen, (MARGIN, place), lines, SUBTITLE_SIZE, INK)
     return np.asarray(sheet)
 
 
@@ -108,15 +116,34 @@ def _text_width(text: str, size: int) -> int:
 
 
 def _wrap(text: str, size: int, width: int) -> list[str]:
-    """Break a text into lines that fit, between words."""
+    """Break a text into lines that fit, inside of a word only if need be."""
     lines = []
     for word in text.split():
         longer = f'{lines[-1]} {word}' if lines else word
         if lines and _text_width(longer, size) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
+            continue
+        # A word alone may reach into the gap.
+        while _text_width(word, size) > width + GAP // 2 and len(word) > 1:
+            end = len(word) - 1
+            while end > 1 and _text_width(word[:end], size) > width:
+                end -= 1
+            # Behind a sign, if there is one.
+            end = max(word.rfind(sign, 0, end) for sign in '_-./') + 1 or end
+            lines.append(word[:end])
+            word = word[end:]
+        lines.append(word)
     return lines
+
+
+def _shorten(text: str, size: int, width: int) -> str:
+    """Leave out the middle of a name before a colon, down to some letters."""
+    name, colon, rest = text.partition(': ')
+    kept = len(name)
+    while kept > SHORTEST_NAME and _text_width(text, size) > width:
+        kept -= 1
+        text = f'{name[:kept // 2]}…{name[-(kept + 1) // 2:]}{colon}{rest}'
+    return text
 
 
 def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int],

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from mmmedmask.visualization import Column, draw_grid
-from mmmedmask.visualization.grid import MARGIN, enlarge, stack
+from mmmedmask.visualization.grid import (
+    GAP,
+    MARGIN,
+    _shorten,
+    enlarge,
+    stack,
+)
 
 
 def flat(color, size=(8, 8)):
@@ -45,6 +51,38 @@ def test_titles_are_written_and_fit():
     # Nothing is cut off at the frame.
     assert ink.min() >= MARGIN - 2
     assert (ink.max(axis=0) <= np.array(titled.shape[:2]) - MARGIN + 2).all()
+
+
+def ink(*titles, row_titles=()):
+    """Where a grid has ink of titles: rows and columns of pixels (N, 2)."""
+    return np.argwhere((draw_grid(
+        [Column(title, '', [flat(255, (128, 128))]) for title in titles],
+        row_titles=row_titles) < 200).all(axis=2))
+
+
+def test_a_long_word_stays_above_its_picture():
+    for word in ('Adenocarcinoma_moderately_differentiated', 60 * 'M'):
+        titled = ink('', word, '')
+        assert titled[:, 1].min() >= MARGIN + 128
+        assert titled[:, 1].max() < MARGIN + 2 * (128 + GAP)
+        # In several lines, with all of its letters.
+        assert len(titled) > 1.8 * len(ink('', word[:len(word) // 2], ''))
+
+
+def test_a_row_title_loses_the_middle_of_the_file_before_its_class():
+    name = 'TCGA-3C-AAAU-01Z-00-DX1.2F52DB63-7476-4E85-B7C6_x1234_y5678.png'
+    kind = 'adenocarcinoma, moderately differentiated'
+    shown = _shorten(f'{name}: {kind}', 12, 400)
+    head, tail = shown.removesuffix(f': {kind}').split('…')
+    assert len(head) > 5
+    assert name.startswith(head)
+    assert name.endswith(tail)
+    assert _shorten('a.png: b', 12, 400) == 'a.png: b'
+    # A class that does not fit with a short name takes several lines.
+    for columns in (1, 3):
+        below = ink(*columns * [''], row_titles=[f'{name}: {kind}'])
+        assert below[:, 1].max() < MARGIN + columns * (128 + GAP)
+        assert np.ptp(below[:, 0]) > (40 if columns == 1 else 8)
 
 
 @pytest.mark.parametrize(('side', 'min_side', 'factor'), [
