@@ -87,9 +87,14 @@ def test_what_the_panel_tool_refuses(cmim, tmp_path):
     for name, message in (('absent.pth', 'absent.pth'),
                           ('incomplete.pth', 'neck.norm.weight')):
         printed = call('visualizations/visualize_reconstruction.py', cmim[0],
-                       tmp_path / name, '--out', tmp_path / 'a', status=1)
+                       tmp_path / name, '--out', tmp_path / 'a.png', status=1)
         assert message in printed
         assert 'Traceback' not in printed
+    # Before the model is read.
+    for tool in ('reconstruction', 'attention', 'embeddings'):
+        assert "must end with .png" in call(
+            f'visualizations/visualize_{tool}.py', cmim[0], 'absent.pth',
+            '--out', tmp_path / 'panel', status=2)
 
 
 def browse(config, folder, number):

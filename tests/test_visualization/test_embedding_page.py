@@ -199,6 +199,11 @@ def test_layouts_keep_groups_apart(method):
         project(vectors, 'pca')
 
 
+def read_page(file):
+    text = file.read_text(encoding='utf-8')
+    return json.loads(re.search(r'const data = (.*);\n', text)[1])
+
+
 def test_tool(tmp_path):
     from shipped_configs import read
     torch.manual_seed(0)
@@ -218,12 +223,16 @@ def test_tool(tmp_path):
     (tmp_path / 'labels.csv').write_text('\n'.join(rows[:-2]) + '\n')
     tool = ('visualizations/visualize_tiles.py', tmp_path / 'config.py',
             'none', tmp_path / 'tiles', '--out', tmp_path / 'new/map.png')
-    call(*tool, '--html', tmp_path / 'new/map.html', '--labels',
-         tmp_path / 'labels.csv', '--slide', '([^/_]+)_', '--color', 'slide',
-         '--neighbours', 3)
+    with open(tmp_path / 'labels.csv', 'a') as stream:
+        stream.write('a/absent.png,x\n')
+    printed = call(
+        *tool, '--html', tmp_path / 'new/map.html', '--labels',
+        tmp_path / 'labels.csv', '--slide', '([^/_]+)_', '--color', 'slide',
+        '--neighbours', 3)
+    assert f'1 of 13 paths in {tmp_path}/labels.csv are no tiles of' in printed
+    assert 'such as a/absent.png' in printed
     assert Image.open(tmp_path / 'new/map.png').size[0] > 200
-    text = (tmp_path / 'new/map.html').read_text(encoding='utf-8')
-    data = json.loads(re.search(r'const data = (.*);\n', text)[1])
+    data = read_page(tmp_path / 'new/map.html')
     assert len(data['names']) == 12
     assert {group['name']: group['classes'] for group in data['groups']} == {
         'slide': ['s0', 's1', 's2'], 'label': ['x', 'y'], 'folder': ['a', 'b']}
@@ -232,3 +241,22 @@ def test_tool(tmp_path):
         (['--slide', 'z(.)'], "'z(.)' finds no group in a/s0_0.png")):
         printed = call(*tool, *arguments, status=1)
         assert message in printed
+    # Few tiles in one folder: slides tell them apart, and the folder's name.
+    call(*tool[:3], tmp_path / 'tiles/a', '--out', tmp_path / 'flat.png',
+         '--html', tmp_path / 'flat.html', '--slide', '([^/_]+)_')
+    data = read_page(tmp_path / 'flat.html')
+    assert [(group['name'], group['classes']) for group in data['groups']] == [
+        ('slide', ['s0', 's1', 's2']), ('folder', ['a'])]
+    assert (len(data['names']), data['k']) == (7, 6)
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--max-tiles', '-3'], 'must be at least 5, got -3'),
+    (['--max-tiles', '0'], 'must be at least 5, got 0'),
+    (['--neighbours', '0'], 'must be at least 1, got 0'),
+    (['--html', 'map'], "must end with .html or .htm, got 'map'"),
+    (['--out', 'map.csv'], "must end with .png or .jpg")])
+def test_what_the_tool_refuses_at_once(arguments, message):
+    assert message in call(
+        'visualizations/visualize_tiles.py', 'config.py', 'none', 'tiles',
+        '--out', 'map.png', *arguments, status=2)

@@ -130,13 +130,14 @@ def test_command(run, tmp_path):
     (['none'], "at least one checkpoint besides 'none'"),
     (['CHECKPOINT', '--split', 'val'],
      "no val_dataloader, it has those of ['test']"),
-    (['CHECKPOINT', '--titles', 'a', 'b'], '1 checkpoints need as many'),
-    (['CHECKPOINT', '--export', 'a.txt'], "end with .npz or .csv, got 'a.t")])
+    (['CHECKPOINT', '--titles', 'a', 'b'], '1 checkpoints need as many')])
 def test_what_the_command_refuses(run, arguments, message):
     arguments = [str(run[1]) if one == 'CHECKPOINT' else one
                  for one in arguments]
     assert message in command(
         run[0], *arguments, '--out', 'never.png', status=1)
+    assert "end with .npz or .csv, got 'a.txt'" in command(
+        run[0], 'none', '--out', 'never.png', '--export', 'a.txt', status=2)
 
 
 def test_picture_has_the_colours_of_its_classes():

@@ -142,7 +142,7 @@ def browse(args: argparse.Namespace) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = picture_tool.make_parser(
         __doc__, '--num-samples', '--seed', '--channels', '--window',
-        checkpoint=False, out='folder for the PNG files, one per sample')
+        checkpoint=False, folder='folder for the PNG files, one per sample')
     parser.set_defaults(num_samples=8)
     args = parser.parse_args(argv)
     picture_tool.draw_or_exit('browse_dataset.py', browse, args)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmmedmask.util.command_line import add_config_options
 
+PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp')
 SPLITS = ('train', 'val', 'test')
 #: Options that several commands have, by their names.
 SHARED_OPTIONS = {
@@ -34,20 +35,42 @@ SHARED_OPTIONS = {
 }
 
 
+def file_ending(*endings: str) -> Callable[[str], Path]:
+    """Make the type of an option: a file with one of these endings."""
+    def parse(text: str) -> Path:
+        if Path(text).suffix.lower() not in endings:
+            raise argparse.ArgumentTypeError(
+                f'must end with {" or ".join(endings)}, got {text!r}')
+        return Path(text)
+    return parse
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """Make the type of an option: an integer from ``low`` on."""
+    def integer(text: str) -> int:
+        if int(text) < low:
+            raise argparse.ArgumentTypeError(
+                f'must be at least {low}, got {text}')
+        return int(text)
+    return integer
+
+
 def make_parser(document: str, *options: str, checkpoint: bool = True,
-                **texts: str) -> argparse.ArgumentParser:
+                config: str = 'config file', folder: str = ''
+                ) -> argparse.ArgumentParser:
     """Make a parser of CONFIG, CHECKPOINT, --cfg-options and shared options.
 
-    ``texts`` are the help of ``config`` and of ``out``, a required option.
+    ``--out`` is a picture, or the folder that ``folder`` describes.
     """
     parser = argparse.ArgumentParser(
         description=document,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help=texts.get('config', 'config file'))
+    parser.add_argument('config', help=config)
     if checkpoint:
         parser.add_argument('checkpoint', help='one of its checkpoints')
-    parser.add_argument('--out', required=True, type=Path,
-                        help=texts.get('out', 'PNG file to write'))
+    parser.add_argument('--out', required=True,
+                        type=Path if folder else file_ending(*PICTURES),
+                        help=folder or 'PNG file to write')
     for name in options:
         parser.add_argument(name, **SHARED_OPTIONS[name])
     add_config_options(parser, 'override settings, e.g. another folder with '

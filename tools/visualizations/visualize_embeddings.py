@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import draw_or_exit, make_parser, save_picture
+from picture_tool import draw_or_exit, file_ending, make_parser, save_picture
 
 UNTRAINED = 'none'
 TITLES = {'patient': 'CLS_pat', 'image': 'CLS_img', 'genes': 'CLS_ge'}
@@ -31,7 +31,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         help='one row of the picture each (default: patient)')
     parser.add_argument(
         '--titles', nargs='+', help='one per checkpoint (default: names)')
-    parser.add_argument('--export', type=Path,
+    parser.add_argument('--export', type=file_ending('.npz', '.csv'),
                         help='.npz or .csv file for the vectors; with several '
                         'checkpoints each has its number in the name')
     parser.add_argument('--perplexity', type=float, default=30.0)
@@ -66,9 +66,6 @@ def draw(args: argparse.Namespace) -> list[str]:
     if len(titles) != len(args.checkpoints):
         raise ValueError(f'{len(args.checkpoints)} checkpoints need as many '
                          f'--titles, got {len(titles)}')
-    if args.export and args.export.suffix not in ('.npz', '.csv'):
-        raise ValueError('--export must end with .npz or .csv, got '
-                         f'{str(args.export)!r}')
     config = apis.load_config(args.config, args.cfg_options)
     models = patient_vectors.build_models(config, args.checkpoints, UNTRAINED,
                                           args.device)

@@ -19,7 +19,7 @@ import picture_tool
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = picture_tool.make_parser(__doc__, '--split', '--device',
                                       config='config of the model',
-                                      out='folder for the files')
+                                      folder='folder for the files')
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--features', type=Path, nargs='+', metavar='FILE',
                         help='files of features with coordinates, a bag each')

@@ -13,7 +13,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import draw_or_exit, make_parser, save_picture
+from picture_tool import (
+    at_least,
+    draw_or_exit,
+    file_ending,
+    make_parser,
+    save_picture,
+)
 
 UNTRAINED = 'none'
 THUMBNAIL = 48
@@ -23,7 +29,8 @@ CHUNK = 512
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, '--seed', '--device')
     parser.add_argument('tiles', help='folder of tiles, at any depth')
-    parser.add_argument('--html', type=Path, help='web page to write')
+    parser.add_argument('--html', type=file_ending('.html', '.htm'),
+                        help='web page to write')
     parser.add_argument('--labels', type=Path, metavar='CSV',
                         help='table with the columns path (relative to TILES) '
                         'and label: tiles are coloured by label, and those '
@@ -33,13 +40,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='what of a path relative to TILES names the slide, in a group')
     parser.add_argument('--color', choices=('label', 'folder', 'slide'),
                         help='of the picture; the page has all (default: the '
-                        'first of label, folder and slide that there is)')
+                        'first of label, slide and folder with two classes)')
     parser.add_argument('--method', choices=('tsne', 'umap'), default='tsne',
                         help='umap needs the extra plots (default: tsne)')
-    parser.add_argument('--max-tiles', type=int, default=10_000, help='drawn '
-                        'at random if there are more (default: %(default)s)')
-    parser.add_argument('--neighbours', type=int, default=8)
-    parser.add_argument('--batch-size', type=int, default=32)
+    parser.add_argument('--max-tiles', type=at_least(5), default=10_000,
+                        help='drawn at random if there are more (default: '
+                        '%(default)s)')
+    parser.add_argument('--neighbours', type=at_least(1), default=8)
+    parser.add_argument('--batch-size', type=at_least(1), default=32)
     return parser.parse_args(argv)
 
 
@@ -56,15 +64,18 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
     if args.labels:
         labels = {row['path']: row['label'] for _, row in read_table(
             args.labels, ('path', 'label')).rows()}
+        absent = labels.keys() - set(names)
         names = [name for name in names if name in labels]
         if not names:
             raise ValueError(f'{args.labels} lists no tile of {args.tiles}')
+        if absent:
+            print(f'{len(absent)} of {len(labels)} paths in {args.labels} are '
+                  f'no tiles of {args.tiles}, such as {min(absent)}')
     if len(names) > args.max_tiles:
         chosen = np.random.default_rng(args.seed).permutation(len(names))
         names = [names[place] for place in sorted(chosen[:args.max_tiles])]
     if args.labels:
         groups['label'] = [labels[name] for name in names]
-    groups['folder'] = [str(Path(name).parent) for name in names]
     if args.slide:
         matches = [args.slide.search(name) for name in names]
         lost = [name for name, match in zip(names, matches, strict=True)
@@ -73,6 +84,9 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
             raise ValueError(f'--slide {args.slide.pattern!r} finds no group '
                              f'in {lost[0]}')
         groups['slide'] = [match[1] for match in matches]
+    top = Path(args.tiles).resolve().name
+    groups['folder'] = [str(parent) if parent.name else top for parent in
+                        (Path(name).parent for name in names)]
     return names, groups
 
 
@@ -85,7 +99,9 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis.inferencers import picture_of
     from mmmedmask.visualization import embedding_page, embeddings
     names, groups = list_tiles(args)
-    color = args.color or next(iter(groups))
+    color = args.color or next(
+        (group for group, values in groups.items() if len(set(values)) > 1),
+        next(iter(groups)))
     if color not in groups:
         raise ValueError('--color label needs --labels CSV' if color == 'label'
                          else '--color slide needs --slide REGEX')
@@ -113,7 +129,8 @@ def draw(args: argparse.Namespace) -> list[Path]:
         args.html.parent.mkdir(parents=True, exist_ok=True)
         embedding_page.write_embedding_page(
             args.html, f'{Path(args.tiles).name}: {title}', points,
-            embedding_page.nearest_neighbours(vectors, args.neighbours),
+            embedding_page.nearest_neighbours(
+                vectors, min(args.neighbours, len(names) - 1)),
             thumbnails, names, {color: groups[color], **groups})
         files.append(args.html)
     return files
