@@ -45,6 +45,8 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
                 mark_points: bool = False) -> np.ndarray:
     """Draw curves side by side, each with its own axis, RGB (H, W, 3).
 
+    An axis begins at 0 unless something is below.
+
     Args:
         curves: Title to pairs of step and value.
         window: Above 1, a running mean over so many values is drawn, too.
@@ -77,7 +79,8 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         axis.set_title(title, fontsize=10, loc='left')
         axis.set_xlabel(x_label, fontsize=9)
         axis.tick_params(labelsize=8)
-        axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
+        if axis.dataLim.ymin >= 0:
+            axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
         axis.grid(alpha=0.25)
         axis.spines[['top', 'right']].set_visible(False)
     figure.tight_layout()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from mmmedmask.visualization import curves
 from mmmedmask.visualization.curves import draw_curves, read_scalars, smooth
 
 
@@ -56,9 +57,34 @@ def test_references_and_marks_are_drawn():
     assert (one_point != draw_curves({'hits': rising[:1]})).any()
 
 
+@pytest.fixture
+def drawn_axes(monkeypatch):
+    """Axes of the figures that are drawn."""
+    axes = []
+    monkeypatch.setattr(
+        curves, 'draw_figure', lambda figure: axes.extend(figure.axes))
+    return axes
+
+
+@pytest.mark.parametrize(('values', 'reference', 'window', 'low', 'high'), [
+    ([-1, -2, -3], None, 1, -3, -1), ([1, -2, -3], None, 1, -3, 1),
+    # The running mean stays above 0.
+    ([9, -1, 9, 9], None, 4, -1, 9), ([1, 2], -4, 1, -4, 2),
+    ([2, 3], 1, 1, 0, 3), ([float('nan'), 3], None, 1, 0, 3)])
+def test_no_value_is_hidden(drawn_axes, values, reference, window, low, high):
+    references = {} if reference is None else {'a': reference}
+    draw_curves({'a': list(enumerate(values))}, window=window,
+                references=references)
+    bottom, top = drawn_axes[0].get_ylim()
+    assert bottom <= low
+    assert top >= high
+    if low == 0:
+        assert bottom == 0
+
+
 def test_what_cannot_be_drawn():
     with pytest.raises(ValueError, match=r"\['miss'\] need a curve each"):
         draw_curves({'hits': [(0, 1)]}, references={'miss': 0.5})
-    for curves in ({}, {'loss': []}):
+    for nothing in ({}, {'loss': []}):
         with pytest.raises(ValueError, match='nothing to draw'):
-            draw_curves(curves)
+            draw_curves(nothing)
