@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 
 from mmmedmask.util.checks import check_integer
-from mmmedmask.visualization.pictures import draw_figure
+from mmmedmask.visualization.pictures import draw_figure, legend_beside
 
 LINE_COLOR = '#7a3b8f'
 FAINT_COLOR = '#c9b3d3'
 REFERENCE_COLOR = '#555555'
+REFERENCE_STYLES = ('--', ':', '-.')
 
 
 def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
@@ -40,9 +42,8 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
 def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
                 x_label: str = 'iteration', window: int = 1,
                 size: tuple[float, float] = (4.6, 2.6),
-                references: Mapping[str, float] | None = None,
-                reference_name: str = 'chance',
-                mark_points: bool = False) -> np.ndarray:
+                references: Mapping[str, Mapping[str, float]] | None = None,
+                mark_points: bool = False, y_label: str = '') -> np.ndarray:
     """Draw curves side by side, each with its own axis, RGB (H, W, 3).
 
     An axis begins at 0 unless something is below.
@@ -51,9 +52,10 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
         curves: Title to pairs of step and value.
         window: Above 1, a running mean over so many values is drawn, too.
         size: Width and height of one curve in inches at 120 dots.
-        references: Title to a value to compare with, a dashed line.
-        reference_name: What these lines are called in the legend.
+        references: Title to names and values to compare with, lines of
+            which the first is dashed; a legend beside the curves names them.
         mark_points: Whether to mark each pair by a dot, for short curves.
+        y_label: What all values are, with their unit.
     """
     references = references or {}
     if not set(references) <= set(curves):
@@ -63,8 +65,14 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
     if empty or not curves:
         raise ValueError(f'nothing to draw, empty curves: {empty}')
     from matplotlib.figure import Figure
-    figure = Figure((size[0] * len(curves), size[1]), dpi=120)
+    figure = Figure((size[0] * len(curves), size[1]), dpi=120,
+                    layout='constrained')
     axes = figure.subplots(1, len(curves), squeeze=False)[0]
+    axes[0].set_ylabel(y_label, fontsize=9)
+    styles = dict(zip(dict.fromkeys(
+        name for values in references.values() for name in values),
+                      cycle(REFERENCE_STYLES)))
+    lines = {}
     for axis, (title, curve) in zip(axes, curves.items(), strict=True):
         steps, values = np.array(curve, dtype=float).T
         if window > 1:
@@ -72,10 +80,9 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
             values = smooth(values, window)
         axis.plot(steps, values, color=LINE_COLOR, linewidth=1.8,
                   marker='o' if mark_points else None, markersize=4)
-        if title in references:
-            axis.axhline(references[title], color=REFERENCE_COLOR,
-                         linewidth=1.2, linestyle='--', label=reference_name)
-            axis.legend(fontsize=8, frameon=False)
+        for name, value in references.get(title, {}).items():
+            lines[name] = axis.axhline(value, color=REFERENCE_COLOR,
+                                       linewidth=1.2, linestyle=styles[name])
         axis.set_title(title, fontsize=10, loc='left')
         axis.set_xlabel(x_label, fontsize=9)
         axis.tick_params(labelsize=8)
@@ -83,5 +90,5 @@ def draw_curves(curves: Mapping[str, Sequence[tuple[int, float]]],
             axis.set_ylim(0, 1.05 * axis.get_ylim()[1])
         axis.grid(alpha=0.25)
         axis.spines[['top', 'right']].set_visible(False)
-    figure.tight_layout()
+    legend_beside(figure, lines, 8)
     return draw_figure(figure)

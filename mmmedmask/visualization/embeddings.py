@@ -96,7 +96,8 @@ def draw_embeddings(rows: Sequence[Sequence[EmbeddingPanel]],
         raise ValueError(f'at most {MAX_CLASSES} classes can be told apart, '
                          f'got {len(classes)}')
     columns = widths.pop()
-    figure = Figure((3.2 * columns, 3.2 * len(rows)), dpi=120)
+    figure = Figure((3.2 * columns, 3.2 * len(rows)), dpi=120,
+                    layout='constrained')
     axes = figure.subplots(len(rows), columns, squeeze=False)
     colors = colormaps['tab10'].colors
     for row, line in zip(rows, axes, strict=True):

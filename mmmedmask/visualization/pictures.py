@@ -99,10 +99,10 @@ def legend_beside(figure: 'Figure', handles: Mapping[str, 'Artist'],
                   fontsize: float = 9) -> None:
     """Put a legend at the right of a figure, and widen the figure for it.
 
-    The axes keep their width, however long the labels of ``handles`` are.
+    The axes keep their width, however long the labels of ``handles`` are. The
+    figure has the layout ``'constrained'``.
     """
     if handles:
-        figure.set_layout_engine('constrained')
         legend = figure.legend(
             handles.values(), handles.keys(), loc='outside right upper',
             frameon=False, fontsize=fontsize)

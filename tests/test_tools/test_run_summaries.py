@@ -3,6 +3,8 @@
 import json
 
 from commands import call
+from commands import load as load_tool
+from matplotlib.figure import Figure
 from mmengine.runner import Runner
 from shipped_configs import load, without_tests
 
@@ -63,6 +65,28 @@ def test_curves_of_probes_while_training(tmp_path):
         'gray/knn,cmim,2,1,80.00']
     assert "no finished run of third below" in call(
         name, tmp_path / 'runs', '--recipe', 'third', *asked, status=1)
+
+
+def test_legend_of_probe_curves_lies_beside_them(tmp_path, monkeypatch):
+    """It covers no interval, and names what has one colour in all panels."""
+    figures = []
+    monkeypatch.setattr(Figure, 'savefig',
+                        lambda figure, file: figures.append(figure))
+    seeds = {0: {0: 50., 1: 60.}, 2: {0: 55., 1: 75.}}
+    load_tool('analysis_tools/plot_probe_curves.py').draw(
+        {'a': {'one': seeds, 'two': seeds}, 'b': {'two': seeds}},
+        {'a': [50.], 'b': [60.]}, {'a': [52.], 'b': [58.]}, 1000, tmp_path)
+    figure, = figures
+    figure.draw_without_rendering()
+    legend, = figure.legends
+    assert not legend.get_window_extent().count_overlaps(
+        [panel.get_tightbbox() for panel in figure.axes])
+    assert [text.get_text() for text in legend.get_texts()] == [
+        'one', 'two', 'random weights', 'colour alone']
+    first, second = figure.axes
+    assert first.containers[1][0].get_color() == second.containers[
+        0][0].get_color() != first.containers[0][0].get_color()
+    assert first.get_ylabel() == 'score in points of 100'
 
 
 def test_exchanged_patches_of_a_run(tmp_path, drawn_data):

@@ -46,7 +46,8 @@ def test_references_and_marks_are_drawn():
     rising = [(step, step / 10) for step in range(1, 9)]
     plain = draw_curves({'hits': rising})
     marked = draw_curves({'hits': rising}, mark_points=True)
-    with_chance = draw_curves({'hits': rising}, references={'hits': 0.5})
+    with_chance = draw_curves({'hits': rising},
+                              references={'hits': {'chance': .5}})
     assert (marked != plain).any()
     # A dashed line from end to end, in gray, in the middle of the range.
     gray = (np.abs(with_chance.astype(int) - 0x55) < 8).all(axis=2)
@@ -58,12 +59,11 @@ def test_references_and_marks_are_drawn():
 
 
 @pytest.fixture
-def drawn_axes(monkeypatch):
-    """Axes of the figures that are drawn."""
-    axes = []
-    monkeypatch.setattr(
-        curves, 'draw_figure', lambda figure: axes.extend(figure.axes))
-    return axes
+def figures(monkeypatch):
+    """Figures that are drawn."""
+    drawn = []
+    monkeypatch.setattr(curves, 'draw_figure', drawn.append)
+    return drawn
 
 
 @pytest.mark.parametrize(('values', 'reference', 'window', 'low', 'high'), [
@@ -71,20 +71,40 @@ def drawn_axes(monkeypatch):
     # The running mean stays above 0.
     ([9, -1, 9, 9], None, 4, -1, 9), ([1, 2], -4, 1, -4, 2),
     ([2, 3], 1, 1, 0, 3), ([float('nan'), 3], None, 1, 0, 3)])
-def test_no_value_is_hidden(drawn_axes, values, reference, window, low, high):
-    references = {} if reference is None else {'a': reference}
+def test_no_value_is_hidden(figures, values, reference, window, low, high):
+    references = {} if reference is None else {'a': {'floor': reference}}
     draw_curves({'a': list(enumerate(values))}, window=window,
                 references=references)
-    bottom, top = drawn_axes[0].get_ylim()
+    bottom, top = figures[0].axes[0].get_ylim()
     assert bottom <= low
     assert top >= high
     if low == 0:
         assert bottom == 0
 
 
+def test_each_reference_has_a_name(figures):
+    """A name has one style on all axes, and one line in the legend."""
+    rising = [(0, 10), (1, 90)]
+    draw_curves({'a': rising, 'b': rising}, y_label='points', references={
+        'a': {'colour': 70, 'chance': 50}, 'b': {'chance': 25}})
+    figure, = figures
+    legend, = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        'colour', 'chance']
+    first, second = figure.axes
+    styles = [[line.get_linestyle() for line in axis.lines[1:]]
+              for axis in (first, second)]
+    assert styles == [['--', ':'], [':']]
+    assert [line.get_linestyle() for line in legend.get_lines()] == styles[0]
+    assert first.get_ylabel() == 'points'
+    figure.draw_without_rendering()
+    assert not legend.get_window_extent().count_overlaps(
+        [axis.get_tightbbox() for axis in figure.axes])
+
+
 def test_what_cannot_be_drawn():
     with pytest.raises(ValueError, match=r"\['miss'\] need a curve each"):
-        draw_curves({'hits': [(0, 1)]}, references={'miss': 0.5})
+        draw_curves({'hits': [(0, 1)]}, references={'miss': {'chance': .5}})
     for nothing in ({}, {'loss': []}):
         with pytest.raises(ValueError, match='nothing to draw'):
             draw_curves(nothing)

@@ -1,8 +1,8 @@
 """Scores as dots: a panel per column, a line for each floor."""
 
-import numpy as np
 import pytest
 
+from mmmedmask.visualization import score_dots
 from mmmedmask.visualization.score_dots import draw_score_dots
 
 SCORES = {'accuracy': {'method': [70., 72., 71.], 'random': [50., 52., 51.],
@@ -10,21 +10,28 @@ SCORES = {'accuracy': {'method': [70., 72., 71.], 'random': [50., 52., 51.],
           'area under the curve': {'method': [90., 91., 89.]}}
 
 
-def floor_lines(references):
-    """Columns of the picture that change with the floors."""
-    without, picture = (draw_score_dots(SCORES, names)
-                        for names in ((), references))
-    return np.flatnonzero((picture != without).any(axis=(0, 2)))
-
-
-def test_each_floor_has_a_line():
-    one, two = floor_lines(['random']), floor_lines(['random', 'colour'])
-    # A line is one pixel wide, or two; the area has no score of both.
-    assert 1 <= len(one) <= 3
-    assert set(one) < set(two)
-    assert len(two) <= 6
-    # The colour's 60 is to the right of the 51 of random weights.
-    assert max(two) > max(one) + 10
+def test_each_floor_has_a_line_and_a_name(monkeypatch):
+    figures = []
+    monkeypatch.setattr(score_dots, 'draw_figure', figures.append)
+    draw_score_dots(SCORES)
+    draw_score_dots(SCORES, ['random', 'colour', 'absent'])
+    plain, figure = figures
+    assert not plain.legends
+    legend, = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        'random', 'colour']
+    # Behind the interval, the mean and the dots of each row; the area has no
+    # score of both.
+    accuracy, area = (
+        panel.lines[3 * len(rows):] for panel, rows in
+        zip(figure.axes, SCORES.values(), strict=True))
+    assert not area
+    assert [line.get_xdata()[0] for line in accuracy] == [51, 60]
+    for line, shown in zip(accuracy, legend.get_lines(), strict=True):
+        assert line.get_linestyle() == shown.get_linestyle()
+    figure.draw_without_rendering()
+    assert not legend.get_window_extent().count_overlaps(
+        [panel.get_tightbbox() for panel in figure.axes])
 
 
 def test_columns_without_a_score_are_left_out():

@@ -64,30 +64,36 @@ def draw(curves: Curves, random: Mapping, plain: Mapping, end: int,
     from matplotlib.figure import Figure
 
     from mmmedmask.evaluation.paired_tests import interval_of_mean
-    figure = Figure((4.2 * len(curves), 3.4), dpi=110)
+    from mmmedmask.visualization.pictures import legend_beside
+    figure = Figure((4.2 * len(curves), 3.4), dpi=110, layout='constrained')
+    names = list(dict.fromkeys(
+        row for rows in curves.values() for row in rows))
+    handles = {}
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for panel, (probe, rows) in zip(panels, curves.items(), strict=True):
-        for shift, (row, epochs) in enumerate(rows.items()):
+        for row, epochs in rows.items():
+            place = names.index(row)
             values = [interval_of_mean(list(epochs[epoch].values()))
                       for epoch in sorted(epochs)]
             # Beside one another, so that no interval hides another.
-            tiles = [epoch * end / max(epochs) + .01 * end * shift
+            tiles = [epoch * end / max(epochs) + .01 * end * place
                      for epoch in sorted(epochs)]
-            panel.errorbar(
+            handles[row] = panel.errorbar(
                 tiles, [mean for mean, _, _ in values],
                 [[mean - low for mean, low, _ in values],
                  [high - mean for mean, _, high in values]],
-                marker='o', markersize=3, capsize=2, linewidth=1.2,
-                label=row)
+                color=f'C{place}', marker='o', markersize=3, capsize=2,
+                linewidth=1.2)
         for style, name, scores in (('--', 'random weights', random),
                                     (':', 'colour alone', plain)):
-            panel.axhline(statistics.fmean(scores[probe]), color='gray',
-                          linewidth=.8, linestyle=style, label=name)
+            handles[name] = panel.axhline(
+                statistics.fmean(scores[probe]), color='gray', linewidth=.8,
+                linestyle=style)
         panel.set_title(probe, fontsize=9)
         panel.set_xlabel('tiles seen', fontsize=9)
         panel.tick_params(labelsize=8)
-        panel.legend(fontsize=7, frameon=False)
-    figure.tight_layout()
+    panels[0].set_ylabel('score in points of 100', fontsize=9)
+    legend_beside(figure, handles, 8)
     figure.savefig(file)
 
 

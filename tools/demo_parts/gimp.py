@@ -170,8 +170,8 @@ def describe_pretraining(runner: Runner, seconds: float) -> Section:
          'close for patients of one class, far for those of two (triplets).'],
         [Figure(
              draw_curves(curves, window=4,
-                         references={'error of masked patches': floor},
-                         reference_name='mean patch'),
+                         references={'error of masked patches': {
+                             'mean patch': floor}}),
              'Neighbouring patches are alike, so that masked ones can be '
              'filled in to some degree; the dashed line is the error of '
              'filling in the mean of all patches. Triplets without a '

@@ -331,6 +331,6 @@ def draw_coverage(table: CoverageTable) -> np.ndarray:
         curve = table.curve(name)
         if curve:
             curves[title] = curve
-            chances[title] = table.curve(chance)[-1][1]
+            chances[title] = {'chance': table.curve(chance)[-1][1]}
     return draw_curves(
         curves, x_label='epoch', references=chances, mark_points=True)

@@ -17,6 +17,7 @@ from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
 from mmmedmask.engine.probing import (
     BagProbe,
+    ImageProbe,
     Probe,
     build_probes,
     check_probe_options,
@@ -277,12 +278,16 @@ def read_probe_scores(file: Path, epoch: int) -> list[dict]:
 
 
 def draw_probes(rows: Sequence[Mapping]):
-    """Draw scores over epochs, RGB (H, W, 3), random weights dashed."""
+    """Draw scores over epochs with their floors as lines, RGB (H, W, 3)."""
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         curves.setdefault(row['probe'], []).append(
             (row['epoch'], 100 * row['value']))
-    random = {row['probe']: 100 * row['random'] for row in rows}
+    floors = {row['probe']: {
+        'random weights': 100 * row['random'],
+        (BagProbe if row['probe'].startswith('bags/') else
+         ImageProbe).floor_name: 100 * row['plain'],
+        'chance': 100 * row['chance']} for row in rows}
     return draw_curves(curves, x_label='epoch', size=(3.2, 2.6),
-                       references=random, reference_name='random weights',
-                       mark_points=True)
+                       references=floors, mark_points=True,
+                       y_label='score in points of 100')

@@ -36,7 +36,7 @@ from mmmedmask.datasets.coco_instances import encode_mask
 from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
 from mmmedmask.engine import probing
 from mmmedmask.engine.frozen_features import FrozenFeatures
-from mmmedmask.engine.hooks import BestCheckpointHook
+from mmmedmask.engine.hooks import BestCheckpointHook, probe_hook
 from mmmedmask.engine.hooks.probe_hook import (
     BAG_PIPELINE,
     ProbeHook,
@@ -125,7 +125,7 @@ def probe(discs, squares, **options):
 
 
 def test_scores_floors_table_picture_and_best(tiny_classification, discs,
-                                              squares, tmp_path):
+                                              squares, tmp_path, monkeypatch):
     run(tiny_classification, tmp_path,
         [probe(discs, squares, colors=['rgb', 'gray'])],
         **{'default_hooks.checkpoint.save_best': 'probe/rgb/knn',
@@ -145,6 +145,18 @@ def test_scores_floors_table_picture_and_best(tiny_classification, discs,
     # The brightness of a pixel tells something of its mask.
     assert float(by_name['pixels/dense_all']["plain"]) > 0.6
     assert Image.open(tmp_path / 'probe.png').size[0] > 1000
+    with monkeypatch.context() as patched:
+        drawn = {}
+        patched.setattr(probe_hook, 'draw_curves', lambda curves, **settings:
+                        drawn.update(settings))
+        probe_hook.draw_probes(probe_hook.read_probe_scores(
+            tmp_path / 'probe.csv', 3))
+        assert list(drawn['references']) == names
+        for name, floors in drawn['references'].items():
+            assert floors == pytest.approx({
+                label: 100 * float(by_name[name][column]) for label, column in
+                (('random weights', 'random'), ('colour', 'plain'),
+                 ('chance', 'chance'))})
     assert list(tmp_path.glob('best_probe_rgb_knn_epoch_[23].pth'))
 
 
