@@ -1,6 +1,7 @@
 """Make a table of what runs gave: the paper's values, ours, differences."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,6 +18,7 @@ from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import Recipe, Row, TableColumn
 from mmmedmask.util.atomic_files import atomic_path, write_csv, write_text
+from mmmedmask.util.coco_scores import defined_score
 
 #: What is said about each scale, wherever one of its numbers is.
 SCALE_NOTES = {
@@ -288,8 +290,8 @@ def _value(cell: Cell, metric: str) -> float | str:
         return 'failed' if _has_failed(run) else 'missing'
     if metric not in results:
         return f'no metric {metric!r} among {", ".join(sorted(results))}'
-    value = results[metric]
-    return f'{metric} is {value}' if isinstance(value, str) else value
+    value = defined_score(metric, results[metric])
+    return value if math.isfinite(value) else f'{metric} is {value}'
 
 
 def _has_failed(run: Run) -> bool:

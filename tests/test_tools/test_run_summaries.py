@@ -30,6 +30,15 @@ def test_summary_of_detection_runs(tmp_path):
     output = call(tool, tmp_path / 'a', tmp_path / 'b')
     assert '| a | 2 | 12.0 ± 2.8 | 20.0 ± 0.0 |' in output
     assert '| b | 1 | 50.0 | 20.0 | 30.0 | 40.0 |' in output
+    # pycocotools says -1 where nothing is to be found; others say NaN.
+    small = f'{boxes}_s'
+    for number, value in enumerate((.2, -1., float('nan'), .4)):
+        write_run(tmp_path / f'c/seed{number}', [boxes, small], [.5, value])
+    write_run(tmp_path / 'd/seed0', [boxes, small], [.5, -1])
+    output = call(tool, tmp_path / 'c', tmp_path / 'd', '--metrics', boxes,
+                  small)
+    assert '| c | 4 | 50.0 ± 0.0 | 30.0 ± 14.1 (2) |' in output
+    assert '| d | 1 | 50.0 | – |' in output
     # Any scalars that are logged together, such as those of SETR.
     write_run(tmp_path / 'setr/seed0', ['lesion/iou', 'lesion/dice'],
               [.1, .2], [.35, .45])

@@ -1,17 +1,23 @@
 """Markdown tables of scores, for the commands of this folder."""
 
+import math
 import statistics
 from collections.abc import Sequence
 
 
 def mean_and_spread(values: Sequence[float | None]) -> str:
-    """Mean and sample deviation in points; a dash if one is not defined."""
-    if None in values:
+    """Mean and sample deviation in points of what is defined, else a dash.
+
+    None and NaN are not; where others are, their number stands behind.
+    """
+    points = [100 * value for value in values
+              if value is not None and not math.isnan(value)]
+    if not points:
         return '–'
-    points = [100 * value for value in values]
-    if len(points) == 1:
-        return f'{points[0]:.1f}'
-    return f'{statistics.mean(points):.1f} ± {statistics.stdev(points):.1f}'
+    cell = f'{statistics.mean(points):.1f}'
+    if len(points) > 1:
+        cell += f' ± {statistics.stdev(points):.1f}'
+    return cell if len(points) == len(values) else f'{cell} ({len(points)})'
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

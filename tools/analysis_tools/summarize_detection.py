@@ -6,7 +6,8 @@
 
 Reads the last evaluation of every run from MMEngine's scalars.json and prints
 a Markdown table: mean, sample standard deviation and number of runs, in AP
-points, or in points of 100 of any other scalars that a run logs together.
+points, or in points of 100 of any other scalars that a run logs together. A
+score that some runs lack (pycocotools: -1) has its own number of runs behind.
 """
 
 import argparse
@@ -22,9 +23,11 @@ METRICS = {'coco/bbox_mAP': 'AP box', 'coco/bbox_mAP_75': 'AP75 box',
 
 def last_evaluation(path: Path, metrics: Mapping[str, str]) -> dict | None:
     """Find the last line of a scalars.json that holds all metrics, if any."""
+    from mmmedmask.util.coco_scores import defined_score
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     evaluations = [line for line in lines if metrics.keys() <= line.keys()]
-    return evaluations[-1] if evaluations else None
+    return {key: defined_score(key, evaluations[-1][key])
+            for key in metrics} if evaluations else None
 
 
 def collect(folder: Path, metrics: Mapping[str, str]) -> list[dict]:
