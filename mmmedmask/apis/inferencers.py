@@ -202,16 +202,17 @@ class Inferencer:
 def describe(image: Path | np.ndarray, number: int) -> dict:
     """Describe a file or an RGB array (H, W, C) as a data set does.
 
+    It has all that our configs pack, though nothing is known of a group.
     ``img`` is BGR as mmcv reads it.
 
     Example:
         >>> describe(Path('a.png'), 3)
-        {'sample_idx': 3, 'img_path': 'a.png'}
+        {'sample_idx': 3, 'group': None, 'img_path': 'a.png'}
     """
+    known = dict(sample_idx=number, group=None)
     if isinstance(image, Path):
-        return dict(sample_idx=number, img_path=str(image))
-    return dict(sample_idx=number, img=image[..., ::-1]
-                if image.shape[2] == 3 else image)
+        return known | dict(img_path=str(image))
+    return known | dict(img=image[..., ::-1] if image.shape[2] == 3 else image)
 
 
 class ClassificationInferencer(Inferencer):

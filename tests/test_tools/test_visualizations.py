@@ -151,6 +151,15 @@ def test_attention_panel_of_any_files(msmae, tmp_path):
     assert count(out, OUTLINE_COLOR) == count(out, HATCH_COLOR) == 0
 
 
+def test_attention_panel_of_a_classifier_on_any_file(msmae, tmp_path):
+    """Its validation packs the group, which no file has."""
+    model = write_model(write_shrunk('vit-base-p16_msmae_1xb256-100e_busi',
+                                     tmp_path)[0])
+    draw_attention(model, tmp_path / 'panel.png', '--images', next(
+        msmae[0].parent.glob('data/*/images/train_*')))
+    assert count(tmp_path / 'panel.png', MASK_COLOR) > 100
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--images', 'absent.png'], 'absent.png'), (['--indices', '4'], '0 to 3'),
     (['--num-samples', '0'], 'at least 1, got 0'),

@@ -37,13 +37,14 @@ class Files(list):
 
 def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     """Find where the images to show are described, and their numbers."""
+    from mmmedmask.apis.inferencers import describe
     from mmmedmask.engine.attention.whole_images import (
         ImageSource,
         list_sources,
     )
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     if args.images:
-        files = Files(dict(img_path=path, sample_idx=place)
+        files = Files(describe(Path(path), place)
                       for place, path in enumerate(args.images))
         positions = list(range(len(files)))
         return [ImageSource(files, place) for place in positions], positions

@@ -1,0 +1,77 @@
+"""How inferencers load an image, of every shipped config; no model is built."""
+
+import numpy as np
+import pytest
+from mmengine.registry import DefaultScope
+from PIL import Image
+from shipped_configs import CONFIGS, read
+
+from mmmedmask.apis.inferencers import Inferencer, describe, list_inputs
+from mmmedmask.datasets.image_io import write_image
+from mmmedmask.util.nested import nested_dicts
+
+
+def inferencer_of(config):
+    """An inferencer that lacks its model."""
+    infer = object.__new__(Inferencer)
+    infer.config = config
+    infer.scope = config.get('default_scope') or 'mmengine'
+    return infer
+
+
+@pytest.fixture(scope='module')
+def configs():
+    """Those with images, by name; alike ones once."""
+    found = {}
+    for path in sorted(set(CONFIGS.rglob('*.py'))
+                       - set(CONFIGS.glob('_base_/**/*.py'))):
+        config = read(path)
+        if config.get('test_dataloader') and 'backbone' in config.model:
+            loaders = [config.get(f'{split}_dataloader')
+                       for split in ('test', 'val', 'train')]
+            steps = [node['pipeline'] for node in nested_dicts(loaders)
+                     if 'pipeline' in node]
+            found.setdefault(repr((config.get('default_scope'), steps)), path)
+    assert len(found) > 10
+    return {path.stem: read(path) for path in found.values()}
+
+
+def loader_of(config):
+    """Arguments of the transform that loads a config's images."""
+    return next(node for node in nested_dicts(
+        [config.get('test_dataloader'), config.get('train_dataloader')])
+        if node.get('type') in (
+            'mmmedmask.LoadTile', 'mmmedmask.LoadImageFromFile'))
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """An array for each number of channels and type, and its file."""
+    folder = tmp_path_factory.mktemp('pictures')
+
+    def get(loader):
+        channels, dtype = loader.get('in_channels', 3), loader.get(
+            'dtype', 'uint8')
+        pixels = np.random.default_rng(0).integers(
+            0, 256, (61, 83, channels)).astype(dtype)
+        file = folder / f'{channels}_{dtype}.tif'
+        if not file.exists():
+            write_image(file, pixels)
+        return pixels, file
+
+    return get
+
+
+def test_a_file_an_array_and_a_picture_are_loaded_alike(configs, pictures):
+    for name, config in configs.items():
+        pixels, file = pictures(loader_of(config))
+        given = [file, pixels]
+        if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):
+            given.append(Image.fromarray(pixels.squeeze()))
+        infer = inferencer_of(config)
+        pipeline = infer.pipeline()
+        with DefaultScope.overwrite_default_scope(infer.scope):
+            found = [pipeline(describe(image, number)) for number, image
+                     in enumerate(list_inputs([*given, pixels]))]
+        for sample in found:
+            assert np.array_equal(sample['inputs'], found[0]['inputs']), name
