@@ -23,6 +23,8 @@ from mmmedmask.util.checks import check_integer
 from mmmedmask.util.nested import nested_dicts
 
 LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
+#: Where transforms say to which size they bring an image.
+SIZES = ('size', 'scale')
 
 #: Modes of PIL's pictures that are taken as they are, and in RGB.
 AS_STORED = ('L', 'I;16', 'F')
@@ -134,18 +136,35 @@ class Inferencer:
                 f'{" and ".join(missing)}, {type(model).__name__} has none')
 
     def pipeline(self) -> Callable[[dict], dict]:
-        """Transforms that load a whole image, resize and pack it."""
-        for node in (*find_hooks(self.config).values(),
-                     *self._loader_nodes()):
-            if node.get('pipeline'):
-                with DefaultScope.overwrite_default_scope(self.scope):
-                    return Compose(node['pipeline'])
-        raise ValueError('the config does not say how to load images: none '
-                         f'of {", ".join(LOADERS)} has a pipeline')
+        """Transforms that load a whole image, resize and pack it.
 
-    def _loader_nodes(self) -> Iterator[dict]:
-        """All dicts within the config's loaders."""
-        return nested_dicts([self.config.get(name) for name in LOADERS])
+        Those of test or validation, else of a hook that looks at whole
+        images, else those that :func:`keep_whole` leaves of training's.
+        """
+        *tested, trained = LOADERS
+        steps = self._steps(*self._loader_nodes(*tested),
+                            *find_hooks(self.config).values())
+        if steps is None and self.scope not in ('mmdet', 'mmseg'):
+            steps = self._steps(*self._loader_nodes(trained))
+            steps = steps and keep_whole(steps)
+        return self._compose(steps)
+
+    def _loader_nodes(self, *loaders: str) -> Iterator[dict]:
+        """All dicts within loaders of the config."""
+        return nested_dicts([self.config.get(name) for name in loaders])
+
+    def _steps(self, *nodes: dict) -> list[dict] | None:
+        """The first pipeline of some dicts."""
+        return next((node['pipeline'] for node in nodes
+                     if node.get('pipeline')), None)
+
+    def _compose(self, steps: list[dict] | None) -> Callable[[dict], dict]:
+        if steps is None:
+            raise ValueError('the config does not say how to load images: '
+                             f'none of {", ".join(LOADERS)} has a pipeline '
+                             'for whole ones')
+        with DefaultScope.overwrite_default_scope(self.scope):
+            return Compose(steps)
 
     def batches(self, inputs: Any, batch_size: int, progress: bool
                 ) -> Iterator[tuple[list, dict]]:
@@ -199,6 +218,33 @@ class Inferencer:
         return prepared['inputs'] if isinstance(prepared, dict) else prepared
 
 
+def keep_whole(steps: Sequence[dict]) -> list[dict]:
+    """Keep of a pipeline of training what loads, and the size of the images.
+
+    Nothing of what crops, mirrors, colours or masks is left.
+
+    Example:
+        >>> [step['type'] for step in keep_whole([
+        ...     dict(type='mmmedmask.LoadTile'),
+        ...     dict(type='mmmedmask.RandomResizedCrop', scale=64),
+        ...     dict(type='mmmedmask.RandomFlip'), dict(type='PackInputs')])]
+        ['mmmedmask.LoadTile', 'mmmedmask.ResizeImage', 'mmmedmask.PackTile']
+    """
+    resized = []
+    for step in nested_dicts(steps[1:]):
+        # The scale of some is a range of shares.
+        sizes = [step[name] for name in SIZES if np.issubdtype(
+            np.asarray(step.get(name)).dtype, np.integer)]
+        if sizes:
+            # Pairs of the other libraries are (w, h).
+            ours = step['type'].startswith('mmmedmask.')
+            resized = [dict(
+                type='mmmedmask.ResizeImage', scale=sizes[0]
+                if ours or isinstance(sizes[0], int) else sizes[0][::-1])]
+            break
+    return [steps[0], *resized, dict(type='mmmedmask.PackTile')]
+
+
 def describe(image: Path | np.ndarray, number: int) -> dict:
     """Describe a file or an RGB array (H, W, C) as a data set does.
 
@@ -249,7 +295,7 @@ class ClassificationInferencer(Inferencer):
     def classes(self) -> Sequence[str]:
         """Names of the classes, () if neither model nor config has them."""
         known = getattr(self.model, '_dataset_meta', {}).get('classes')
-        for node in self._loader_nodes():
+        for node in self._loader_nodes(*LOADERS):
             known = known or (node.get('metainfo') or {}).get('classes')
         return tuple(known or ())
 
@@ -322,6 +368,10 @@ class ReconstructionInferencer(Inferencer):
     """
 
     needs = ('reconstruct', 'head')
+
+    def pipeline(self) -> Callable[[dict], dict]:
+        """Transforms of training, which may make the views."""
+        return self._compose(self._steps(*self._loader_nodes(*LOADERS[::-1])))
 
     def infer(self, batch: dict, units: Any = None) -> list[dict]:
         """Reconstruct a batch; ``PictureUnits`` say what pictures show."""

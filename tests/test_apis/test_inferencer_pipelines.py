@@ -1,12 +1,20 @@
-"""How inferencers load an image, of every shipped config; no model is built."""
+"""How inferencers load an image, with every shipped config and no model."""
 
 import numpy as np
 import pytest
+from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import DefaultScope
 from PIL import Image
 from shipped_configs import CONFIGS, read
 
-from mmmedmask.apis.inferencers import Inferencer, describe, list_inputs
+from mmmedmask.apis.inferencers import (
+    Inferencer,
+    ReconstructionInferencer,
+    describe,
+    keep_whole,
+    list_inputs,
+)
 from mmmedmask.datasets.image_io import write_image
 from mmmedmask.util.nested import nested_dicts
 
@@ -26,13 +34,14 @@ def configs():
     for path in sorted(set(CONFIGS.rglob('*.py'))
                        - set(CONFIGS.glob('_base_/**/*.py'))):
         config = read(path)
-        if config.get('test_dataloader') and 'backbone' in config.model:
+        if 'backbone' in config.model:
             loaders = [config.get(f'{split}_dataloader')
                        for split in ('test', 'val', 'train')]
+            loaders.append(config.get('default_hooks'))
             steps = [node['pipeline'] for node in nested_dicts(loaders)
                      if 'pipeline' in node]
             found.setdefault(repr((config.get('default_scope'), steps)), path)
-    assert len(found) > 10
+    assert len(found) > 40
     return {path.stem: read(path) for path in found.values()}
 
 
@@ -75,3 +84,43 @@ def test_a_file_an_array_and_a_picture_are_loaded_alike(configs, pictures):
                      in enumerate(list_inputs([*given, pixels]))]
         for sample in found:
             assert np.array_equal(sample['inputs'], found[0]['inputs']), name
+
+
+def test_validation_goes_before_a_hook(pictures):
+    """The hook's resizing is bilinear."""
+    config = read('vit-mini-p8_scratch_1xb64-6e_ham10000')
+    steps = config.test_dataloader.dataset.pipeline
+    assert steps != config.default_hooks.lesion_coverage.pipeline
+    assert repr(inferencer_of(config).pipeline()) == repr(Compose(steps))
+
+
+def test_the_size_of_training_stays():
+    for steps, size in (
+            ([dict(type='RandomResizedCrop', scale=(30, 20))], (20, 30)),
+            ([dict(type='mmmedmask.RandomFlip'),
+              dict(type='mmmedmask.RandomResizedCrop', scale=(30, 20))],
+             (30, 20)),
+            ([dict(type='MultiView', transforms=[[dict(
+                type='Crops', scale=(.2, 1.), size=24)]])], 24)):
+        _, resize, _ = keep_whole([dict(type='mmmedmask.LoadTile'), *steps,
+                                   dict(type='PackInputs')])
+        assert resize == dict(type='mmmedmask.ResizeImage', scale=size)
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet'])
+def test_a_config_that_loads_no_whole_images_is_refused(scope):
+    loader = dict(dataset=dict(pipeline=[dict(type='LoadImageFromFile')]))
+    config = Config(dict(default_scope=scope, **(
+        dict(train_dataloader=loader) if scope == 'mmdet' else {})))
+    with pytest.raises(ValueError, match='how to load images'):
+        inferencer_of(config).pipeline()
+
+
+def test_views_that_loaders_make_are_reconstructed(pictures):
+    infer = inferencer_of(read(
+        'cmim_loader-views_resnet18_8xb32-coslr-800e_nct'))
+    _, file = pictures({})
+    assert infer.pipeline()(describe(file, 0))['inputs'].shape == (3, 61, 83)
+    infer.__class__ = ReconstructionInferencer
+    assert infer.pipeline()(describe(file, 0))['inputs'].shape == (
+        2, 3, 224, 224)
