@@ -4,6 +4,7 @@ Each inferencer is built from a model's name or config and a checkpoint, and
 called with a file, a folder, an array, a picture of PIL, or a list of these.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -166,21 +167,26 @@ class Inferencer:
         with DefaultScope.overwrite_default_scope(self.scope):
             return Compose(steps)
 
-    def batches(self, inputs: Any, batch_size: int, progress: bool
-                ) -> Iterator[tuple[list, dict]]:
-        """Load the images of a call.
+    def batches(self, images: Sequence, batch_size: int, progress: bool
+                ) -> Iterator[tuple[list[int], dict]]:
+        """Load images, as :func:`list_inputs` gives them.
 
-        Yields what was given, and lists of ``inputs`` and ``data_samples`` for
-        the data preprocessor.
+        Yields the places of some that are of one size when loaded: padding
+        would make each depend on the others. Beside them, lists of
+        ``inputs`` and ``data_samples`` for the data preprocessor.
         """
-        images, pipeline = list_inputs(inputs), self.pipeline()
+        pipeline = self.pipeline()
         check_integer('batch_size', batch_size)
         starts = range(0, len(images), batch_size)
         for start in track(starts, type(self).__name__, disable=not progress):
-            part = images[start:start + batch_size]
-            yield part, pseudo_collate([
-                pipeline(describe(image, number))
-                for number, image in enumerate(part, start)])
+            samples, alike = {}, {}
+            for place, image in enumerate(
+                    images[start:start + batch_size], start):
+                sample = samples[place] = pipeline(describe(image, place))
+                alike.setdefault(sample['inputs'].shape, []).append(place)
+            for places in alike.values():
+                yield places, pseudo_collate(
+                    [samples[place] for place in places])
 
     def __call__(self, inputs: Any, batch_size: int = 8,
                  progress: bool = False) -> list[dict]:
@@ -188,18 +194,19 @@ class Inferencer:
 
         A forward pass takes ``batch_size`` images; ``progress`` shows a bar.
         """
-        results = []
+        images = list_inputs(inputs)
+        results = [{'input': str(image) if isinstance(image, Path) else None}
+                   for image in images]
         with DefaultScope.overwrite_default_scope(self.scope), \
                 torch.inference_mode():
-            for images, batch in self.batches(inputs, batch_size, progress):
-                results += [
-                    {'input': str(image) if isinstance(image, Path) else None,
-                     **result} for image, result in zip(
-                         images, self.infer(batch), strict=True)]
+            for places, batch in self.batches(images, batch_size, progress):
+                for place, result in zip(places, self.infer(batch),
+                                         strict=True):
+                    results[place] |= result
         return results
 
     def infer(self, batch: dict) -> list[dict]:
-        """Run the model on lists of ``inputs`` and ``data_samples``."""
+        """Run the model on ``inputs`` of one size and ``data_samples``."""
         raise NotImplementedError
 
     def visualize(self, inputs: Any, results: Sequence[dict]
@@ -311,7 +318,8 @@ class EmbeddingInferencer(Inferencer):
 
     The results are dicts of ``embedding``, an array (D, ), and ``maps``, a
     list of arrays (D, h, w), one per stage of a CNN or the last block of a
-    transformer. The embedding is the mean of the maps.
+    transformer. The embedding is the mean of the maps, which show the image
+    alone where a detector pads it.
 
     Example:
         >>> infer = EmbeddingInferencer('cmim_resnet18_8xb32-coslr-800e_nct')
@@ -335,8 +343,10 @@ class EmbeddingInferencer(Inferencer):
             self.model.backbone, [0.0] * channels, [1.0] * channels)
 
     def infer(self, batch: dict) -> list[dict]:
-        maps = [level.cpu() for level in
-                self.features.maps(self._prepared(batch))]
+        images = self._prepared(batch)
+        maps = [without_padding(level, batch['inputs'][0].shape[-2:],
+                                images.shape[-2:]).cpu()
+                for level in self.features.maps(images)]
         vectors = torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
         return [{'embedding': vector.numpy(),
                  'maps': [level[number].numpy() for level in maps]}
@@ -439,6 +449,22 @@ class AttentionInferencer(Inferencer):
             Column('Image', '', picture),
             Column('Attention', 'yellow is the maximum', overlay_map(
                 picture, torch.tensor(result['attention'])[None]))])
+
+
+def without_padding(level: torch.Tensor, size: Sequence[int],
+                    padded: Sequence[int]) -> torch.Tensor:
+    """Cut what images have of their map (B, D, h, w).
+
+    They are of a size (H, W), and were padded below and on the right.
+
+    Example:
+        >>> without_padding(torch.zeros(1, 8, 4, 4), (64, 70), (96, 96)).shape
+        torch.Size([1, 8, 3, 3])
+    """
+    height, width = (
+        math.ceil(cells * side / whole) for cells, side, whole in zip(
+            level.shape[-2:], size, padded, strict=True))
+    return level[..., :height, :width]
 
 
 def picture_of(image: Path | np.ndarray) -> np.ndarray:

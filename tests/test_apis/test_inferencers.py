@@ -13,6 +13,7 @@ from shipped_configs import load
 from mmmedmask import apis
 from mmmedmask.apis.encoder_weights import build_tile_encoder
 from mmmedmask.apis.inferencers import (
+    describe,
     list_inputs,
     main_directions,
     picture_of,
@@ -21,6 +22,8 @@ from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.shrinking.shrink import shrink_config
 
 CLASSIFIER = 'vit-base-p16_msmae_1xb256-100e_brain-tumor-mri'
+DETECTOR = 'mask-rcnn_cmim-resnet18-fpn_8xb2-1x_crag'
+SUPERVISED = 'supervised_resnet18_8xb32-steplr-100e_nct'
 
 
 @pytest.fixture(scope='module')
@@ -160,6 +163,47 @@ def test_embeddings(shrunk, files):
     assert len(results[0]['maps']) == 4
     picture, = infer.visualize(files / '1.png', results)
     assert picture.ndim == 3
+
+
+@pytest.mark.parametrize(('kind', 'name'), [
+    (apis.ClassificationInferencer, SUPERVISED),
+    (apis.ClassificationInferencer, CLASSIFIER),
+    (apis.EmbeddingInferencer, SUPERVISED),
+    (apis.EmbeddingInferencer, 'cmim_resnet18_8xb32-coslr-800e_nct'),
+    (apis.EmbeddingInferencer, DETECTOR),
+    (apis.EmbeddingInferencer, 'setr-pup_msmae-vit-base-p16_1xb8-200e_busi'),
+    (apis.ReconstructionInferencer, 'cmim_resnet18_8xb32-coslr-800e_nct'),
+    (apis.AttentionInferencer,
+     'msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri')])
+def test_no_image_depends_on_the_others_of_a_call(kind, name, shrunk, files):
+    """They are of three sizes. Views are drawn by a place, which stays."""
+    model = shrunk(name)
+    if name == SUPERVISED:
+        steps = model._config.test_dataloader.dataset.pipeline
+        steps[:] = [step for step in steps if 'Resize' not in step.type]
+    infer = kind(model)
+    together = infer(files)
+    for place in range(3):
+        file = files / f'{place}.png'
+        apart = infer([file] * 3)[place]
+        assert apart['input'] == together[place]['input'] == str(file)
+        for key in set(apart) - {'input', 'class'}:
+            value, found = apart[key], together[place][key]
+            for one, other in zip(value, found, strict=True) if isinstance(
+                    value, list) else [(value, found)]:
+                np.testing.assert_allclose(
+                    one, other, rtol=1e-3, atol=1e-5, err_msg=key)
+
+
+def test_maps_of_a_detector_show_the_image_without_its_padding(shrunk, files):
+    infer = apis.EmbeddingInferencer(shrunk(DETECTOR))
+    result, = infer(files / '0.png')
+    sides = infer.pipeline()(describe(files / '0.png', 0))['inputs'].shape[1:]
+    assert any(side % 32 for side in sides)
+    for level, stride in zip(result['maps'], (4, 8, 16, 32), strict=True):
+        assert level.shape[1:] == tuple(-(-side // stride) for side in sides)
+    np.testing.assert_allclose(result['embedding'], np.concatenate(
+        [level.mean(axis=(1, 2)) for level in result['maps']]), rtol=1e-4)
 
 
 def test_main_directions_separate_halves():
