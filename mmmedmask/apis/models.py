@@ -81,7 +81,10 @@ def build_model(config: Config) -> nn.Module:
     settings.setdefault('data_preprocessor', config.get('data_preprocessor'))
     if settings.data_preprocessor is None:
         del settings['data_preprocessor']
-    for part in nested_dicts(settings):
+    # A teacher asks for its file; that is read by init_weights alone.
+    parts = {name: part for name, part in settings.items()
+             if name != 'target_generator'}
+    for part in nested_dicts(parts):
         start = part.get('init_cfg')
         if isinstance(start, dict) and start.get('type') == 'Pretrained':
             part['init_cfg'] = None
