@@ -183,6 +183,10 @@ class Inferencer:
             for place, image in enumerate(
                     images[start:start + batch_size], start):
                 sample = samples[place] = pipeline(describe(image, place))
+                if not isinstance(sample['inputs'], torch.Tensor):
+                    raise ValueError(
+                        'the pipeline makes several views of an image, and '
+                        'an inferencer takes one: pack the image itself')
                 alike.setdefault(sample['inputs'].shape, []).append(place)
             for places in alike.values():
                 yield places, pseudo_collate(
@@ -221,8 +225,13 @@ class Inferencer:
 
     def _prepared(self, batch: dict) -> torch.Tensor:
         """Normalised images (B, C, H, W) on the device of the model."""
-        prepared = self.model.data_preprocessor(batch, False)['inputs']
-        return prepared['inputs'] if isinstance(prepared, dict) else prepared
+        from mmpretrain.models import SelfSupDataPreprocessor
+        preprocessor = self.model.data_preprocessor
+        if not isinstance(preprocessor, SelfSupDataPreprocessor):
+            return preprocessor(batch, False)['inputs']
+        # It takes a list for views, and BEiT's wants two: for its tokenizer.
+        return SelfSupDataPreprocessor.forward(preprocessor, dict(
+            batch, inputs=torch.stack(batch['inputs'])))['inputs']
 
 
 def keep_whole(steps: Sequence[dict]) -> list[dict]:

@@ -1,14 +1,18 @@
 """How inferencers load an image, with every shipped config and no model."""
 
+from argparse import Namespace
+
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
-from mmengine.dataset import Compose
-from mmengine.registry import DefaultScope
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 from shipped_configs import CONFIGS, read
 
 from mmmedmask.apis.inferencers import (
+    EmbeddingInferencer,
     Inferencer,
     ReconstructionInferencer,
     describe,
@@ -40,7 +44,10 @@ def configs():
             loaders.append(config.get('default_hooks'))
             steps = [node['pipeline'] for node in nested_dicts(loaders)
                      if 'pipeline' in node]
-            found.setdefault(repr((config.get('default_scope'), steps)), path)
+            found.setdefault(repr((
+                config.get('default_scope'), steps,
+                config.get('data_preprocessor'),
+                config.model.get('data_preprocessor'))), path)
     assert len(found) > 40
     return {path.stem: read(path) for path in found.values()}
 
@@ -124,3 +131,37 @@ def test_views_that_loaders_make_are_reconstructed(pictures):
     infer.__class__ = ReconstructionInferencer
     assert infer.pipeline()(describe(file, 0))['inputs'].shape == (
         2, 3, 224, 224)
+
+
+def test_every_preprocessor_normalises_images(configs, pictures):
+    """Those of mmpretrain's pre-training take a list for several views."""
+    for name, config in configs.items():
+        _, file = pictures(loader_of(config))
+        infer = inferencer_of(config)
+        infer.__class__ = EmbeddingInferencer
+        pipeline = infer.pipeline()
+        with DefaultScope.overwrite_default_scope(infer.scope):
+            infer.model = Namespace(data_preprocessor=MODELS.build(
+                dict(type='ClsDataPreprocessor') | dict(
+                    config.model.get('data_preprocessor')
+                    or config.data_preprocessor)))
+            samples = [pipeline(describe(file, place)) for place in range(2)]
+            one, two = (infer._prepared(pseudo_collate(samples[:count]))
+                        for count in (1, 2))
+        assert two.dtype == torch.float32, name
+        assert two.shape[:2] == (2, samples[0]['inputs'].shape[0]), name
+        assert torch.equal(two, one.expand_as(two)), name
+        mean = infer.model.data_preprocessor.mean
+        assert mean is None or abs(two.mean()) < 3, name
+
+
+def test_several_views_of_an_image_are_refused(pictures):
+    _, file = pictures({})
+    steps = [dict(type='mmmedmask.LoadTile'),
+             dict(type='MultiView', num_views=2, transforms=[[]]),
+             dict(type='PackInputs', meta_keys=())]
+    infer = inferencer_of(Config(dict(
+        default_scope='mmpretrain',
+        test_dataloader=dict(dataset=dict(pipeline=steps)))))
+    with pytest.raises(ValueError, match='several views'):
+        next(infer.batches([file], 1, False))
