@@ -6,6 +6,7 @@ called with a file, a folder, an array, a picture of PIL, or a list of these.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,9 @@ class Inferencer:
         [{'input': None, 'largest': 9}]
     """
 
-    #: Methods that the model must have.
+    #: What the model must have, and what may show one that has it not.
     needs: tuple[str, ...] = ()
+    instead = ''
     list_models = staticmethod(list_models)
 
     def __init__(self, model: str | Path | Config | nn.Module,
@@ -130,11 +132,14 @@ class Inferencer:
         self.model = model.to(device).eval()
         self.config: Config = model._config
         self.scope = self.config.get('default_scope') or 'mmengine'
-        missing = [name for name in self.needs if not hasattr(model, name)]
+        missing = [name for name in self.needs if reduce(
+            lambda node, part: getattr(node, part, None),
+            name.split('.'), model) is None]
         if missing:
             raise ValueError(
                 f'{type(self).__name__} needs a model with '
-                f'{" and ".join(missing)}, {type(model).__name__} has none')
+                f'{" and ".join(missing)}, {type(model).__name__} has none'
+                f'{self.instead}')
 
     def pipeline(self) -> Callable[[dict], dict]:
         """Transforms that load a whole image, resize and pack it.
@@ -386,7 +391,9 @@ class ReconstructionInferencer(Inferencer):
         ((224, 224, 3), (7, 7))
     """
 
-    needs = ('reconstruct', 'head')
+    needs = ('reconstruct', 'head.to_pixels')
+    instead = ('; tools/visualizations/visualize_attention.py draws what '
+               'MSMAE fills in')
 
     def pipeline(self) -> Callable[[dict], dict]:
         """Transforms of training, which may make the views."""

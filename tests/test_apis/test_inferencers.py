@@ -227,13 +227,15 @@ def test_reconstructions(shrunk, files):
         assert shapes == {(*result['weight'].shape, 3)}
         assert set(np.unique(result['weight'])) <= {0, 1}
     assert len(infer.visualize(files, results)) == 3
-    with pytest.raises(ValueError, match='reconstruct'):
+    with pytest.raises(ValueError, match='reconstruct and head.to_pixels'):
         apis.ReconstructionInferencer(shrunk(CLASSIFIER))
 
 
 def test_attention(shrunk, files):
     model = shrunk('msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri')
     infer = apis.AttentionInferencer(model)
+    with pytest.raises(ValueError, match=r'visualize_attention\.py'):
+        apis.ReconstructionInferencer(model)
     results = infer(files, progress=True)
     for result in results:
         assert result['attention'].ndim == 2

@@ -143,6 +143,16 @@ def test_attention_panel_of_a_checkpoint(msmae, tmp_path):
     assert count(out, HATCH_COLOR) > 100
 
 
+def test_a_reconstruction_of_msmae_is_the_panel_of_its_attention(
+        msmae, tmp_path):
+    for name in ('attention', 'reconstruction'):
+        call(f'visualizations/visualize_{name}.py', *msmae, '--out',
+             tmp_path / f'{name}.png', '--num-samples', 2)
+    one, other = (np.asarray(Image.open(file))
+                  for file in sorted(tmp_path.iterdir()))
+    assert np.array_equal(one, other)
+
+
 def test_attention_panel_of_any_files(msmae, tmp_path):
     out = tmp_path / 'panel.png'
     draw_attention(msmae, out, '--random-masking', '--images',

@@ -2,6 +2,8 @@
 
     cd tools/visualizations
     python visualize_reconstruction.py CONFIG CHECKPOINT --out panel.png
+
+MSMAE's is the panel of visualize_attention.py.
 """
 
 import argparse
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import picture_tool
+import visualize_attention
 
 
 def draw(args: argparse.Namespace) -> list[Path]:
@@ -19,6 +22,8 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
     config = load_config(args.config, args.cfg_options)
+    if config.model.type == 'mmmedmask.MSMAE':
+        return visualize_attention.draw(args)
     infer = ReconstructionInferencer(config, args.checkpoint, args.device)
     preprocessor = infer.model.data_preprocessor
     preprocessor.seed = args.seed
@@ -37,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = picture_tool.make_parser(
         __doc__, '--num-samples', '--indices', '--seed', '--channels',
         '--window', '--device', config='config of the pre-training run')
+    parser.set_defaults(split='train', images=None, random_masking=False)
     picture_tool.draw_or_exit('visualize_reconstruction.py', draw,
                               parser.parse_args(argv))
 
