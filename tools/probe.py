@@ -24,6 +24,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from mmmedmask.util.command_line import DEVICE
+
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 
 
@@ -83,7 +85,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--file-statistics', action='store_true',
         help='keep the BatchNorm statistics of the checkpoints, instead of '
         'measuring them again on images of each probe')
-    parser.add_argument('--device', default='cpu', help='e.g. cuda:0')
+    parser.add_argument('--device', **DEVICE)
     parser.add_argument('--out', metavar='CSV', help='file for all scores')
     args = parser.parse_args(argv)
     if not args.encoders:

@@ -68,6 +68,33 @@ def add_config_options(
                         metavar='KEY=VALUE', help=help)
 
 
+class DeviceError(argparse.ArgumentTypeError, ValueError):
+    """There is no such device; parsers say it as it stands."""
+
+
+def check_device(name: str) -> str:
+    """Return the name of a device, if there is one.
+
+    Example:
+        >>> check_device('cpu')
+        'cpu'
+    """
+    if name != 'cpu':
+        import torch
+        try:
+            torch.empty(1, device=name)
+        # Builds of PyTorch for CPUs alone assert that they are not.
+        except (RuntimeError, AssertionError) as error:
+            raise DeviceError(f'there is no device {name!r}: '
+                              f'{str(error).splitlines()[0]}') from None
+    return name
+
+
+#: Arguments of ``--device``, which has to be there.
+DEVICE = dict(type=check_device, default='cpu',
+              help='e.g. cuda:0 (default: %(default)s)')
+
+
 def add_launcher(parser: argparse.ArgumentParser) -> None:
     """Add ``--launcher`` and ``--local_rank``, as in all of OpenMMLab."""
     parser.add_argument(

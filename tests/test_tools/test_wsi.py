@@ -116,10 +116,14 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
 
 
 def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):
+    command = ('wsi/tiles_to_bags.py', *tile_folders, '--out',
+               tmp_path / 'out', '--encoder', 'resnet18-block3',
+               '--random-weights', 0, '--bag-size', 2)
+    printed = call(*command, '--device', 'cuda:99', status=1)
+    assert printed.splitlines()[-1].startswith(
+        "tiles_to_bags.py: there is no device 'cuda:99'")
     (tile_folders[0] / '0.png').write_bytes(b'no picture')
-    printed = call('wsi/tiles_to_bags.py', *tile_folders, '--out',
-                   tmp_path / 'out', '--encoder', 'resnet18-block3',
-                   '--random-weights', 0, '--bag-size', 2, status=1)
+    printed = call(*command, status=1)
     assert printed.splitlines()[-1].startswith(
         f'tiles_to_bags.py: Cannot read image {tile_folders[0]}')
 

@@ -4,6 +4,7 @@ import argparse
 import os
 
 import pytest
+from commands import call
 
 from mmmedmask.util import command_line
 
@@ -40,6 +41,24 @@ def test_config_options_that_cannot_be_read_are_an_error(
     assert caught.value.code == 2
     assert (f'tool: error: argument --cfg-options: {reason}'
             in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize('tool', [
+    'visualizations/visualize_attention.py',
+    'visualizations/visualize_tiles.py', 'analysis_tools/exchange_patches.py',
+    'analysis_tools/benchmark_msmae.py', 'probe.py'])
+def test_a_device_that_is_not_there_is_named(tool, monkeypatch):
+    def refuse(*size, device):
+        raise AssertionError('Torch not compiled with CUDA enabled')
+
+    monkeypatch.setattr('torch.empty', refuse)
+    printed = call(tool, '--device', 'cuda:0', status=2)
+    assert ("error: argument --device: there is no device 'cuda:0': Torch not "
+            'compiled with CUDA' in printed)
+    assert 'Traceback' not in printed
+    with pytest.raises(ValueError, match='cuda:0'):
+        command_line.check_device('cuda:0')
+    assert command_line.check_device('cpu') == 'cpu'
 
 
 def test_the_local_rank_of_the_environment_wins(parser, monkeypatch):

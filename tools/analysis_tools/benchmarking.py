@@ -32,6 +32,8 @@ from typing import Any, NamedTuple
 
 from markdown_tables import markdown
 
+from mmmedmask.util.command_line import DEVICE
+
 PAIRS = 9
 REST = 'rest'
 
@@ -387,7 +389,7 @@ def make_parser(description: str, peak: bool = False,
     ``peak`` adds --peak-tflops, for :func:`speeds`; ``parts`` --parts.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--device', **DEVICE)
     parser.add_argument('--threads', type=int, default=1,
                         help='CPU threads; idle ones wait busily beside other '
                         'programs, so that their time counts (default: 1)')

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from markdown_tables import markdown
 
-from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.command_line import DEVICE, add_config_options
 
 COLUMNS = ('run', 'place', 'change', 'auc', 'untouched_auc')
 
@@ -34,7 +34,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--block', type=int, default=16,
                         help='patches exchanged together')
     parser.add_argument('--places', type=int, default=13)
-    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--device', **DEVICE)
     add_config_options(parser, 'override settings of all configs')
     return parser.parse_args(argv)
 

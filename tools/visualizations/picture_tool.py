@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.command_line import DEVICE, add_config_options
 
 PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp')
 SPLITS = ('train', 'val', 'test')
@@ -31,7 +31,7 @@ SHARED_OPTIONS = {
         type=float, nargs=2, metavar=('BLACK', 'WHITE'),
         help='stored values shown black and white; needed for images that '
         'have not 8 bits, if the model does not know their range'),
-    '--device': dict(default='cpu', help='e.g. cuda:0'),
+    '--device': DEVICE,
 }
 
 

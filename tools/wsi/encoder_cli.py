@@ -2,6 +2,8 @@
 
 import argparse
 
+from mmmedmask.util.command_line import check_device
+
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that :func:`build_encoder` reads."""
@@ -35,6 +37,8 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
 def build_encoder(args: argparse.Namespace):
     """Build the encoder that the arguments ask for, on its device."""
     from mmmedmask.apis.encoder_weights import build_tile_encoder
+    # Only now: who submits jobs need not have their GPUs.
+    check_device(args.device)
     encoder = build_tile_encoder(args.encoder, args.weights, args.config,
                                  args.random_weights, args.input_size)
     return encoder.to(args.device)
