@@ -221,8 +221,11 @@ class Inferencer:
     def visualize(self, inputs: Any, results: Sequence[dict]
                   ) -> list[np.ndarray]:
         """Draw each image and what the call found: uint8 RGB pictures."""
-        return [self.draw(image, result) for image, result in zip(
-            list_inputs(inputs), results, strict=True)]
+        images = list_inputs(inputs)
+        if len(images) != len(results):
+            raise ValueError(f'{len(images)} images go with as many results '
+                             f'of the call, got {len(results)}')
+        return list(map(self.draw, images, results))
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         """Draw one image and its result: uint8 RGB."""

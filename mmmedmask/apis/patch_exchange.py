@@ -50,11 +50,13 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
     The block comes from the same place of the other's file. Coordinates stay
     the patient's own. Each patient's giver is drawn, and all patients of
     other classes give about as often. A ValueError if a number or a patient's
-    bag is too small, or all patients are of one class.
+    bag is too small, all patients are of one class, or the model is no
+    classifier of bags.
 
     Args:
-        samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives;
-            patients of at least two classes, each with ``block`` patches.
+        samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives,
+            or a data set; patients of at least two classes, each with
+            ``block`` patches.
         block: Patches that are exchanged together, at least 1.
         places: Places to try, at equal distances over each file, P >= 2.
         seed: Draws who gives patches to whom.
@@ -71,6 +73,11 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
     """
     check_integer('block', block)
     check_integer('places', places, 2)
+    if not (hasattr(model, 'aggregator') and hasattr(model, 'predict')):
+        raise ValueError('patches are exchanged for a classifier of bags, '
+                         'such as mmmedmask.SlideOmicClassifier, which '
+                         f'{type(model).__name__} is not')
+    samples = [samples[place] for place in range(len(samples))]
     labels = np.array([int(sample['data_samples'].gt_label)
                        for sample in samples])
     if len(set(labels.tolist())) < 2:

@@ -142,6 +142,8 @@ def test_classes_equal_mmpretrains(shrunk, files):
     swapped, = infer(np.asarray(Image.open(files / '0.png'))[..., ::-1])
     assert abs(swapped['scores'] - results[0]['scores']).max() > 1e-4
     pictures = infer.visualize(files, results)
+    with pytest.raises(ValueError, match='3 images .* got 2'):
+        infer.visualize(files, results[:2])
     assert len(pictures) == 3
     assert all(picture.dtype == np.uint8 for picture in pictures)
 

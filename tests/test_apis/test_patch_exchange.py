@@ -16,6 +16,7 @@ class ReadsPlaces(nn.Module):
     def __init__(self, rows):
         super().__init__()
         self.rows = rows
+        self.aggregator = nn.Identity()
         self.data_preprocessor = SlideOmicDataPreprocessor()
 
     def predict(self, inputs):
@@ -76,8 +77,9 @@ def test_a_model_in_training_mode_answers_as_one_at_rest():
     (dict(block=0), 'block must be at least 1, got 0'),
     (dict(places=1), 'places must be at least 2, got 1'),
     (dict(block=41), 'block = 41 patches, one has 40'),
-    (dict(samples=patients()[::2]), r'two classes are needed, got labels')])
+    (dict(samples=patients()[::2]), r'two classes are needed, got labels'),
+    (dict(model=nn.Identity()), 'classifier of bags, .* Identity is not')])
 def test_bad_input_is_refused_by_value(change, message):
     with pytest.raises(ValueError, match=message):
-        exchange_patches(ReadsPlaces(slice(0, 8)),
-                         **dict(samples=patients()) | change)
+        exchange_patches(**dict(model=ReadsPlaces(slice(0, 8)),
+                                samples=patients()) | change)

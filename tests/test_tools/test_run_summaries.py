@@ -112,6 +112,8 @@ def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
     assert [line.split(',')[:2] for line in lines[1:]] == [
         ['abmil', '0.0'], ['abmil', '0.5'], ['abmil', '1.0']]
     assert picture.stat().st_size > 0
+    assert 'has no test_dataloader' in call(
+        tool, cfg.work_dir, '--out', picture, '--split', 'test', status=1)
     (tmp_path / 'empty').mkdir()
     assert 'has no config' in call(tool, tmp_path / 'empty', '--out', picture,
                                    status=1)

@@ -57,6 +57,15 @@ def msmae(tmp_path_factory):
                                     tmp_path_factory.mktemp('msmae'))[0])
 
 
+def test_browse_refuses_bags(tmp_path):
+    name = 'gimp_groupmsa-nystrom_1xb16-coslr-100e-pretrain_tcga-nsclc'
+    printed = call('visualizations/browse_dataset.py', write_shrunk(
+        name, tmp_path)[0], '--out', tmp_path / 'browse', status=1)
+    assert printed.strip().endswith(
+        'browse_dataset.py: shown are images, and this config has bags of '
+        'patches or genes')
+
+
 def draw_attention(model, out, *arguments, status=0):
     return call('visualizations/visualize_attention.py', *model, '--out', out,
                 *arguments, status=status)

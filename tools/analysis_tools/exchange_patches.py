@@ -68,10 +68,11 @@ def measure(args: argparse.Namespace) -> dict:
         config = load_config(path, args.cfg_options)
         init_default_scope(config.get('default_scope') or 'mmengine')
         model = get_model(config, str(checkpoint), args.device)
-        dataset = DATASETS.build(config[f'{args.split}_dataloader'].dataset)
-        samples = [dataset[place] for place in range(len(dataset))]
+        loader = config.get(f'{args.split}_dataloader')
+        if loader is None:
+            raise ValueError(f'{path} has no {args.split}_dataloader')
         curves[name] = exchange_patches(
-            model, samples, args.block, args.places)
+            model, DATASETS.build(loader.dataset), args.block, args.places)
     return curves
 
 

@@ -111,23 +111,23 @@ def browse(args: argparse.Namespace) -> list[str]:
     is_masked = hasattr(preprocessor, 'mask_ratio')
     if is_masked:
         preprocessor.seed = args.seed
-    units = PictureUnits.from_preprocessor(
-        preprocessor, args.channels, args.window)
     collate = FUNCTIONS.get((config.train_dataloader.get(
         'collate_fn') or dict(type='pseudo_collate'))['type'])
     np.random.seed(args.seed)  # Transforms of the host libraries use it.
     files = []
     for index in choose_positions(len(dataset), args.num_samples):
         sample = dataset[index]
+        if isinstance(sample['inputs'], dict):
+            raise ValueError('shown are images, and this config has bags of '
+                             'patches or genes')
+        units = PictureUnits.from_preprocessor(
+            preprocessor, args.channels, args.window)
         batch = preprocessor(collate([sample]), True)
         if is_masked:
             picture = draw_views(sample, batch['inputs'], units)
         elif 'gt_instances' in sample['data_samples']:
             picture = draw_targets(batch['inputs'][0],
                                    batch['data_samples'][0], units)
-        elif isinstance(batch['inputs'], dict):
-            raise ValueError('shown are images, and this config has bags of '
-                             'patches or genes')
         else:
             views = batch['inputs'] if isinstance(
                 batch['inputs'], list) else [batch['inputs']]
