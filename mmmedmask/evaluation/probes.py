@@ -21,6 +21,8 @@ STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0)
 """Inverse regularisation strengths that the logistic probe chooses from."""
 FOLDS = 3
 """Folds inside the training split on which the strength is chosen."""
+TIE = 8
+"""Similarities closer than so many roundings are equal."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def knn_scores(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
     """Let the nearest training images vote, as DINO does.
 
     A neighbour's vote is ``exp(cosine similarity / temperature)`` (Wu et
-    al., CVPR 2018; Caron et al., ICCV 2021).
+    al., CVPR 2018; Caron et al., ICCV 2021). Those as far as the last one
+    share the places that are left: the order of the images changes nothing.
 
     Args:
         train: Features of the training images, (N, D).
@@ -84,6 +87,15 @@ def knn_scores(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray,
     weights = np.exp((close - close.max(axis=1, keepdims=True)) / temperature)
     votes = np.zeros((len(test), num_classes))
     np.add.at(votes, (rows, train_labels[nearest]), weights)
+    tie = TIE * np.finfo(similarity.dtype).eps
+    last = close.min(axis=1, keepdims=True)
+    for row in np.flatnonzero(
+            (similarity >= last - tie).sum(axis=1) > count):
+        above = similarity[row] > last[row] + tie
+        tied = ~above & (similarity[row] >= last[row] - tie)
+        shares = above + tied * (count - above.sum()) / tied.sum()
+        votes[row] = np.bincount(train_labels, shares * np.exp(
+            (similarity[row] - close[row].max()) / temperature), num_classes)
     return votes / votes.sum(axis=1, keepdims=True)
 
 

@@ -37,6 +37,39 @@ def test_neighbours_vote_as_a_loop_says(neighbors):
     np.testing.assert_allclose(scores, naive, atol=1e-12)
 
 
+def naive_shares(train, labels, test, classes, neighbors):
+    """Walk down the distances; the last places are shared."""
+    rows = []
+    for similar in np.round(cosine_similarity(test, train), 6):
+        votes, left = np.zeros(classes), neighbors
+        for value in sorted(set(similar), reverse=True):
+            tied = labels[similar == value]
+            places = min(left, len(tied))
+            for label in tied:
+                votes[label] += np.exp(value / 0.07) * places / len(tied)
+            left -= places
+        rows.append(votes / votes.sum())
+    return np.array(rows)
+
+
+@pytest.mark.parametrize('kind', [np.float32, np.float64])
+@pytest.mark.parametrize('distinct', [1, 7, 40])
+def test_neighbours_as_far_as_the_last_share_its_places(kind, distinct):
+    """Equal images have similarities that differ by roundings."""
+    generator = np.random.default_rng(0)
+    train, _ = planted(distinct, 0, 1, dims=385)
+    train = np.tile(train, (-(-101 // distinct), 1)).astype(kind)
+    labels = generator.integers(0, 3, len(train))
+    test = np.concatenate([planted(9, 1, 1, dims=385)[0], train[:2]]).astype(
+        kind)
+    scores = probes.knn_scores(train, labels, test, 3, 20)
+    np.testing.assert_allclose(
+        scores, naive_shares(train, labels, test, 3, 20), atol=1e-4)
+    order = generator.permutation(len(train))
+    np.testing.assert_allclose(scores, probes.knn_scores(
+        train[order], labels[order], test, 3, 20), atol=1e-5)
+
+
 def test_planted_classes_are_seen_and_noise_is_chance():
     test, test_labels = planted(600, 1, 3)
     seen = probes.probe_images(*planted(300, 0, 3), test, test_labels, 3)
