@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from mmengine.config import Config
@@ -11,11 +10,8 @@ from torch import Tensor, nn
 
 from mmmedmask.config_files import load_config
 from mmmedmask.engine.checkpoint import model_card, writing
-from mmmedmask.engine.checkpoint.naming import (
-    NAMINGS,
-    backbone_family,
-    rename_backbone,
-)
+from mmmedmask.engine.checkpoint.foreign_networks import compare_networks
+from mmmedmask.engine.checkpoint.naming import NAMINGS, rename_backbone
 from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
@@ -33,6 +29,9 @@ FORMATS = ('.safetensors', '.pth', '.onnx')
 
 HF = 'hf'
 """The naming of a folder that timm loads: ``local-dir:FOLDER``."""
+
+FOREIGN = ('torchvision', 'timm', HF)
+"""Namings whose networks are compared."""
 
 # Side of an image where no config says it.
 _SIDE = 224
@@ -65,8 +64,11 @@ def export_backbone(
     The files hold tensors and plain data alone. ``.safetensors`` and ``.pth``
     hold the tensors, ``.onnx`` the network, for batches of any number of
     images of any size: for a vision transformer, of any number of patches.
-    Transformers with windows or relative positions keep their size. Gives
-    ``state_dict`` and ``meta`` of what was written.
+    Transformers with windows or relative positions keep their size. Where
+    there is a config, tensors with the names of timm or torchvision are
+    loaded into the network there and its features compared; ``compared`` in
+    ``meta`` and the card say which it is, or why not. Gives ``state_dict``
+    and ``meta`` of what was written.
 
     Args:
         source: A checkpoint of a runner, or a file with a bare dictionary of
@@ -85,7 +87,8 @@ def export_backbone(
         ModuleNotFoundError: If an ONNX file lacks the extra ``export``.
         ValueError: If nothing has the prefix, values are not finite, the
             weights do not fit the config, the naming does not know the
-            architecture, or a config is needed and there is none.
+            architecture, its network computes something else, or a config is
+            needed and there is none.
 
     Example:
         >>> torch.save({'backbone.conv1.weight': torch.zeros(2)}, 'run.pth')
@@ -116,24 +119,36 @@ def export_backbone(
     text = meta.get('cfg')
     settings = load_config(config) if config is not None else \
         model_card.read_config_text(text) if isinstance(text, str) else None
-    if normalize_prefix(prefix) == 'backbone.' and settings is not None and (
-            settings.get('model') or {}).get('backbone'):
-        # A backbone that is not registered here cannot be compared.
-        with suppress(KeyError, ImportError):
-            _loaded(backbone, settings)
-    renamed = rename_backbone(backbone, 'timm' if naming == HF else naming)
+    foreign = naming in FOREIGN and files[0].suffix != '.onnx'
+    network, unknown = None, 'there is no config of the run'
+    if (foreign or normalize_prefix(prefix) == 'backbone.') and (
+            (settings or {}).get('model') or {}).get('backbone'):
+        try:
+            network = _loaded(backbone, settings)
+        except (KeyError, ImportError):
+            unknown = 'its backbone is not registered here'
+    library = 'timm' if naming == HF else naming
+    renamed = rename_backbone(backbone, library)
+    compared = None
+    if foreign:
+        compared = f'not compared with {library}: {unknown}' \
+            if network is None else _compared(library, backbone, renamed,
+                                              network, settings)
+    timm_config = _timm_config(backbone, settings, network) \
+        if naming == HF else None
     if target_prefix is None:
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
     start = normalize_prefix(target_prefix)
     renamed = {f'{start}{name}': tensor for name, tensor in renamed.items()}
     origin = writing.describe_source(
-        source, source_prefix=prefix, naming=naming,
+        source, source_prefix=prefix, naming=naming, compared=compared,
         config_sha256=hashlib.sha256(text.encode()).hexdigest()
         if isinstance(text, str) else None,
         **{key: meta.get(key) for key in (
             'experiment_name', 'epoch', 'iter', 'seed', 'mmengine_version')})
     facts = model_card.describe_run(checkpoint, settings, licence)
-    described = {files[0].name: f'the tensors, as {naming} names them'}
+    described = {files[0].name: f'the tensors, as {library} names them' +
+                 (f'; {compared}' if compared else '')}
     if files[0].suffix == '.onnx':
         names = _write_network(files[0], backbone, settings)
         described = {files[0].name: 'normalised images (B, C, H, W) to '
@@ -144,11 +159,11 @@ def export_backbone(
     else:
         written = writing.save_safetensors(files[0], renamed, origin)
     if naming == HF:
-        write_json(files[1], _timm_config(backbone, settings))
+        write_json(files[1], timm_config)
         described[files[1].name] = 'the architecture and its normalisation'
     write_text(files[-1], model_card.write_card(
         facts, described, _usage(files[0], naming),
-        'timm' if naming in ('timm', HF) else 'pytorch'))
+        'timm' if library == 'timm' else 'pytorch'))
     return written
 
 
@@ -210,22 +225,34 @@ def _write_network(path: Path, backbone: Mapping[str, Tensor],
                       step)
 
 
-def _timm_config(backbone: Mapping[str, Tensor],
-                 settings: Config | None) -> dict:
-    heads = None
-    if backbone_family(backbone) == 'vit':
-        heads = _loaded(backbone, settings).layers[0].attn.num_heads
-    architecture, arguments = timm_architecture(backbone, heads)
+def _compared(library: str, backbone: Mapping[str, Tensor],
+              renamed: Mapping[str, Tensor], network: nn.Module,
+              settings: Config) -> str:
+    try:
+        call = compare_networks(library, backbone, renamed, network)
+    except ModuleNotFoundError as error:
+        return f'not compared: {error}'
+    except ValueError as error:
+        raise ValueError(
+            f'{library} cannot have this backbone: {error}. Its options are '
+            f"{settings['model']['backbone']}; naming 'openmmlab' takes all"
+        ) from None
+    return f'compared with {call}: all stages are the same'
+
+
+def _timm_config(backbone: Mapping[str, Tensor], settings: Config | None,
+                 network: nn.Module | None) -> dict:
+    architecture, arguments = timm_architecture(backbone, network)
     units = model_card.normalisation_of(Config() if settings is None
                                         else settings)
-    side = arguments.get('img_size', _SIDE)
+    size = arguments.get('img_size', (_SIDE, _SIDE))
     # timm divides images by their largest value first.
     mean, std = ([value / units['data_range'] for value in units[name]]
                  for name in ('mean', 'std'))
     return dict(
         architecture=architecture, num_classes=0, model_args=arguments,
         pretrained_cfg=dict(
-            input_size=[arguments['in_chans'], side, side],
+            input_size=[arguments['in_chans'], *size],
             fixed_input_size='img_size' in arguments, interpolation='bicubic',
             crop_pct=1.0, mean=mean, std=std, num_classes=0))
 

@@ -11,7 +11,9 @@ import torchvision
 import yaml
 from commands import TOOLS, call, load, run
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmpretrain.models.utils import to_2tuple
 from torch import nn
 
 from mmmedmask.apis.backbone_export import export_backbone
@@ -343,8 +345,13 @@ def test_a_config_is_read_without_running_it():
 @pytest.mark.parametrize(('kind', 'arguments', 'name'), [
     ('ResNet', dict(depth=18), 'resnet18'),
     ('mmmedmask.CMIMResNet', dict(depth=18, in_channels=3), 'resnet18'),
+    ('ResNetV1c', dict(depth=18), 'resnet18'),
     ('ResNetV1d', dict(depth=18), 'resnet18d'),
     ('ConvNeXt', dict(arch=TINY_CONVNEXT), 'convnext_tiny'),
+    ('ConvNeXt', dict(arch=TINY_CONVNEXT, linear_pw_conv=False),
+     'convnext_tiny'),
+    ('VisionTransformer', dict(arch=TINY_VIT, img_size=(32, 48),
+                               qkv_bias=False), 'vit_base_patch16_224'),
     ('VisionTransformer', dict(arch=TINY_VIT, img_size=64, patch_size=8,
                                final_norm=True), 'vit_base_patch16_224'),
     ('VisionTransformer', dict(
@@ -363,9 +370,9 @@ def test_timm_loads_the_folder(tmp_path, kind, arguments, name):
     assert config['architecture'] == name
     assert config['mean'] == pytest.approx((.1, .2, .3))
     assert config['std'] == pytest.approx((.01, .02, .04))
-    side = arguments.get('img_size', 224)
-    assert tuple(config['input_size']) == (3, side, side)
-    x = torch.randn(2, 3, side, side)
+    size = to_2tuple(arguments.get('img_size', 224))
+    assert tuple(config['input_size']) == (3, *size)
+    x = torch.randn(2, 3, *size)
     with torch.no_grad():
         expected = ours(x)[-1]
         got = theirs(x)
@@ -375,15 +382,62 @@ def test_timm_loads_the_folder(tmp_path, kind, arguments, name):
     torch.testing.assert_close(got, expected)
 
 
+RESNET, VISION = ('ResNet', dict(depth=50)), ('VisionTransformer', dict(
+    arch=TINY_VIT, img_size=32))
+
+
 @pytest.mark.parametrize(('kind', 'arguments', 'said'), [
-    ('ResNet', dict(depth=18, base_channels=16, stem_channels=16),
+    (RESNET, dict(depth=18, base_channels=16, stem_channels=16),
      r'no resnet with \(2, 2, 2, 2\) blocks and 16 channels'),
-    ('VisionTransformer', dict(arch='deit-tiny', img_size=(64, 96)),
-     'square images, got 24 patches')])
-def test_what_timm_does_not_have_is_refused(tmp_path, kind, arguments, said):
+    (RESNET, dict(style='caffe'), r'by \S+ of \S+ in layer2.*caffe'),
+    (RESNET, dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2)),
+     r'layer4 the shape \(2, 2048, 2, 3\), the network \(2, 2048, 4, 6\)'),
+    (RESNET, dict(norm_cfg=dict(type='BN', eps=1e-3)), 'in layer1'),
+    (RESNET, dict(depth=18, avg_down=True), 'Missing key.*downsample'),
+    (('ConvNeXt', dict(arch=TINY_CONVNEXT)), dict(stem_patch_size=2),
+     r'size mismatch for stem\.0|torchvision has no ConvNeXt with \[1, 1'),
+    (VISION, dict(norm_cfg=dict(type='LN', eps=1e-5)), r'in layers\.0'),
+    (VISION, dict(layer_cfgs=dict(act_cfg=dict(type='ReLU'))), 'ReLU'),
+    (VISION, dict(patch_cfg=dict(stride=8)), 'mismatch for pos_embed')])
+def test_what_others_do_not_have_is_refused(tmp_path, kind, arguments, said):
+    """Some is loaded there without a word, and computes something else."""
+    pytest.importorskip('timm', reason='timm is not installed')
+    _, source = _run_of(tmp_path, kind[0], **{**kind[1], **arguments})
+    for naming in ('hf', 'torchvision')[:1 + (kind != VISION)]:
+        with pytest.raises(ValueError, match=f'(?s){said}'):
+            export_backbone(source, tmp_path / 'target', naming)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize(('kind', 'arguments'), [
+    ('mmdet.ResNet', dict(depth=18, norm_cfg=dict(type='SyncBN'))),
+    ('SparseResNet', dict(depth=18, norm_cfg=dict(type='SparseBatchNorm2d'))),
+    ('mmmedmask.CMIMSparseResNet', dict(depth=18, in_channels=3)),
+    ('mmmedmask.CMIMConvNeXt', dict(arch='tiny')),
+    ('MAEViT', dict(arch=TINY_VIT, img_size=32)),
+    ('MoCoV3ViT', dict(arch=TINY_VIT, img_size=32, patch_size=16)),
+    ('mmmedmask.MSMAEViT', dict(arch=TINY_VIT, img_size=32, final_norm=False,
+                                in_channels=3, out_type='featmap'))])
+def test_card_and_file_say_what_was_compared(tmp_path, monkeypatch, kind,
+                                             arguments):
+    pytest.importorskip('timm', reason='timm is not installed')
+    init_default_scope('mmpretrain')
     _, source = _run_of(tmp_path, kind, **arguments)
-    with pytest.raises(ValueError, match=said):
-        export_backbone(source, tmp_path / 'folder', 'hf')
+
+    def export(naming):
+        meta = export_backbone(source, tmp_path / 'a', naming)['meta']
+        card = (tmp_path / 'a.safetensors.md').read_text('utf-8')
+        assert meta['compared'] in card
+        return meta['compared']
+
+    assert 'timm.create_model(' in export('timm')
+    if 'ViT' not in kind:
+        assert 'compared with torchvision.models.' in export('torchvision')
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    assert 'not compared: a comparison with timm needs' in export('timm')
+    torch.save(read_checkpoint(source)['state_dict'], source)
+    assert export('timm') == (
+        'not compared with timm: there is no config of the run')
 
 
 @pytest.mark.parametrize(('kind', 'arguments'), [
@@ -452,6 +506,7 @@ def test_command_lines(tmp_path):
     printed = run(sys.executable, TOOLS / export, source, target, '--naming',
                   'torchvision')
     assert '120 tensors' in printed
+    assert 'not compared with torchvision' in printed
     assert 'conv1.weight' in torch.load(
         target, weights_only=True)['state_dict']
     assert '--force overwrites it' in call(export, source, target, status=1)

@@ -1,12 +1,11 @@
 """How timm calls the architecture of a backbone, for a folder that it loads.
 
-Everything but the number of heads is read from names and shapes.
+Names and shapes tell it, but for heads and image of a vision transformer.
 """
 
 from collections.abc import Mapping
-from math import isqrt
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmedmask.engine.checkpoint.naming import backbone_family
 
@@ -14,39 +13,45 @@ from mmmedmask.engine.checkpoint.naming import backbone_family
 RESNETS = {((2, 2, 2, 2), False): 18, ((3, 4, 6, 3), False): 34,
            ((3, 4, 6, 3), True): 50, ((3, 4, 23, 3), True): 101,
            ((3, 8, 36, 3), True): 152}
-SUFFIXES = dict(resnet='', resnetv1c='c', resnetv1d='d')
+#: Its name behind the depth, and arguments: it has no resnet18c.
+VARIANTS = dict(
+    resnet=('', {}), resnetv1d=('d', {}),
+    resnetv1c=('', dict(stem_type='deep', stem_width=32)))
 #: Channels behind the stem of timm's ResNets.
 RESNET_WIDTH = 64
 
 
 def timm_architecture(tensors: Mapping[str, Tensor],
-                      num_heads: int | None = None) -> tuple[str, dict]:
+                      network: nn.Module | None = None) -> tuple[str, dict]:
     """What ``timm.create_model`` takes for a backbone of mmpretrain's names.
 
-    A name, and arguments by which it differs. None in timm is a ValueError.
+    A name, and arguments by which it differs. None in timm is a ValueError,
+    and a vision transformer without the ``network`` of the tensors.
     """
     family = backbone_family(tensors)
     if family == 'vit':
-        return _vision_transformer(tensors, num_heads)
+        return _vision_transformer(tensors, network)
     if family == 'convnext':
         return 'convnext_tiny', dict(
             depths=[_count_parts(tensors, f'stages.{stage}.')
                     for stage in range(4)],
             dims=[len(tensors[f'stages.{stage}.0.norm.weight'])
                   for stage in range(4)],
-            in_chans=tensors['downsample_layers.0.0.weight'].shape[1])
+            in_chans=tensors['downsample_layers.0.0.weight'].shape[1],
+            conv_mlp=tensors['stages.0.0.pointwise_conv1.weight'].ndim == 4)
     blocks = tuple(_count_parts(tensors, f'layer{stage}.')
                    for stage in range(1, 5))
     depth = RESNETS.get((blocks, 'layer1.0.conv3.weight' in tensors))
     width = tensors['layer1.0.conv1.weight'].shape[1]
     if depth is None or width != RESNET_WIDTH:
         raise ValueError(
-            f'timm has no {family} with {blocks} blocks and {width} channels '
-            f'behind the stem; it has {RESNET_WIDTH} channels and '
-            f'{[counts for counts, _ in RESNETS]} blocks')
+            f'timm and torchvision have no {family} with {blocks} blocks and '
+            f'{width} channels behind the stem; they have {RESNET_WIDTH} '
+            f'channels and {[counts for counts, _ in RESNETS]} blocks')
     stem = 'conv1.weight' if family == 'resnet' else 'stem.0.conv.weight'
-    return (f'resnet{depth}{SUFFIXES[family]}',
-            dict(in_chans=tensors[stem].shape[1]))
+    suffix, arguments = VARIANTS[family]
+    return (f'resnet{depth}{suffix}',
+            dict(in_chans=tensors[stem].shape[1], **arguments))
 
 
 def _count_parts(tensors: Mapping[str, Tensor], prefix: str) -> int:
@@ -56,25 +61,24 @@ def _count_parts(tensors: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _vision_transformer(tensors: Mapping[str, Tensor],
-                        num_heads: int | None) -> tuple[str, dict]:
-    if num_heads is None:
-        raise ValueError('the heads of a vision transformer are not in its '
-                         'tensors: its config is needed')
+                        network: nn.Module | None) -> tuple[str, dict]:
+    if network is None:
+        raise ValueError(
+            'the heads of a vision transformer are not in its tensors, and '
+            'the checkpoint has no config: name one with config=, --config '
+            'on the command line')
     weight = tensors['patch_embed.projection.weight']
     has_token = 'cls_token' in tensors
-    places = tensors['pos_embed'].shape[1] - has_token
-    side, dims = isqrt(places), weight.shape[0]
-    if side**2 != places or weight.shape[2] != weight.shape[3]:
-        raise ValueError(f'timm takes square images, got {places} patches of '
-                         f'{tuple(weight.shape[2:])} pixels')
     norms = [name for name in ('ln1', 'ln2') if f'{name}.weight' in tensors]
     if len(norms) > 1:
         raise ValueError('timm has a norm behind the last layer or one behind '
                          'the mean of the patches, this transformer has both')
     return 'vit_base_patch16_224', dict(
-        img_size=side * weight.shape[2], patch_size=weight.shape[2],
-        in_chans=weight.shape[1], embed_dim=dims,
-        depth=_count_parts(tensors, 'layers.'), num_heads=num_heads,
-        mlp_ratio=len(tensors['layers.0.ffn.layers.0.0.weight']) / dims,
+        img_size=tuple(network.img_size), patch_size=tuple(weight.shape[2:]),
+        in_chans=weight.shape[1], embed_dim=weight.shape[0],
+        depth=_count_parts(tensors, 'layers.'),
+        num_heads=network.layers[0].attn.num_heads,
+        mlp_ratio=len(tensors['layers.0.ffn.layers.0.0.weight'])
+        / weight.shape[0], qkv_bias='layers.0.attn.qkv.bias' in tensors,
         class_token=has_token, global_pool='token' if has_token
         and norms != ['ln2'] else 'avg', final_norm=bool(norms))
