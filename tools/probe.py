@@ -58,7 +58,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--encoder', action=_Encoder, dest='encoders', metavar='ENCODER',
         help="instead of a config: a classifier of torchvision, "
-        "'resnet18', or 'timm:NAME'")
+        "'resnet18', 'timm:NAME', or 'timm:local-dir:FOLDER' for a folder of "
+        "timm's with its units")
     parser.add_argument(
         '--data', metavar='FOLDER_OR_CSV',
         help='labelled images, train and test; a csv has the columns path, '

@@ -5,6 +5,8 @@ random ones have to be asked for.
 """
 
 import hashlib
+import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 import torchvision
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
@@ -30,6 +33,7 @@ from mmmedmask.util.checks import check_choice
 from mmmedmask.util.silence import without_log
 
 TIMM_PREFIX = 'timm:'
+LOCAL_FOLDER = f'{TIMM_PREFIX}{tile_encoders.LOCAL_DIR}'
 CONFIG_ENCODER = 'cmim'
 TORCHVISION_DEFAULT = 'IMAGENET1K_V1'
 # What autocast is told.
@@ -46,8 +50,10 @@ def build_tile_encoder(
     Args:
         name: ``'resnet50-block3'`` and other names of torchvision, see
             :func:`~mmmedmask.models.layers.tile_encoders.torchvision_network`;
-            ``'timm:NAME'``; or ``'cmim'`` for the backbone of a
-            pre-training or classification config of ours.
+            ``'timm:NAME'``; ``'timm:local-dir:FOLDER'`` for a folder of
+            timm's, such as our exports, with its units and weights; or
+            ``'cmim'`` for the backbone of a pre-training or classification
+            config of ours.
         weights: A file, whose tensors may have a prefix and may be more than
             are needed; for torchvision also a name of its own weights, of
             which ``'IMAGENET1K_V1'`` is the default and is downloaded.
@@ -91,6 +97,8 @@ def build_tile_encoder(
     encoder = tile_encoders.TileEncoder(
         network.to(memory_format=torch.channels_last), name, **units)
     encoder.weights_id = identity
+    if weights is not None and Path(weights).is_file():
+        _compare_units(Path(weights).with_name('config.json'), encoder)
     return encoder.requires_grad_(False)
 
 
@@ -158,6 +166,9 @@ def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
     own = _torchvision_weights(name)
     if weights is None and TORCHVISION_DEFAULT in own:
         weights = TORCHVISION_DEFAULT
+    if weights is None and name.startswith(LOCAL_FOLDER):
+        weights = str(Path(name.removeprefix(LOCAL_FOLDER))
+                      / 'model.safetensors')
     if weights in own:
         tensors = _download(name.removesuffix(tile_encoders.BLOCK3_SUFFIX),
                             own[weights])
@@ -195,6 +206,26 @@ def _download(base: str, weights: object) -> dict[str, Tensor]:
                          f'{weights.url} ({error}): download the file '
                          'elsewhere and give it with --weights FILE, or ask '
                          'for random ones with --random-weights') from error
+
+
+def _compare_units(file: Path, encoder: tile_encoders.TileEncoder) -> None:
+    """Warn if a config of timm beside weights says other units."""
+    try:
+        said = json.loads(file.read_text('utf-8'))
+        said = said.get('pretrained_cfg', said)
+        same = all(np.allclose(
+            np.multiply(255, said[name]), getattr(encoder, name).flatten(),
+            rtol=1e-3, atol=1e-2) for name in ('mean', 'std'))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        # Beside weights may lie any file of this name.
+        return
+    if not same:
+        print_log(
+            f'{file} says a mean of {said["mean"]} and a deviation of '
+            f'{said["std"]} for the weights beside it, and the encoder '
+            f'{encoder.name!r} takes others: name it '
+            f"'{LOCAL_FOLDER}{file.parent}'", logger='current',
+            level=logging.WARNING)
 
 
 def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],

@@ -1,5 +1,6 @@
 """Encoders of tiles: right sizes, right weights, or an error that helps."""
 
+import json
 import re
 import sys
 import types
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from torch import nn
 
 from mmmedmask.apis import encoder_weights as tile_encoders
@@ -186,6 +188,55 @@ def test_odd_networks_and_precisions_are_refused():
         encode_tiles(encoder, draw_tiles(), 'float8')
     assert not encoder.train().network.training
     assert encode_tiles(encoder, draw_tiles(), 'bfloat16').dtype == np.float32
+
+
+def test_a_folder_of_timm_brings_its_units_and_weights(tmp_path, monkeypatch):
+    timm = pytest.importorskip('timm', reason='timm is not installed')
+    (tmp_path / 'config.json').write_text(json.dumps(dict(
+        architecture='vit_tiny_patch16_224', num_classes=0,
+        model_args=dict(img_size=32, depth=1), pretrained_cfg=dict(
+            input_size=[3, 32, 32], fixed_input_size=True, num_classes=0,
+            mean=[.7, .5, .6], std=[.1, .2, .3]))))
+    name = f'timm:local-dir:{tmp_path}'
+    with pytest.raises(FileNotFoundError, match=r'model\.safetensors'):
+        build_tile_encoder(name)
+    theirs = timm.create_model(name.removeprefix('timm:'), num_classes=0)
+    save_file(theirs.state_dict(), tmp_path / 'model.safetensors')
+    encoder = build_tile_encoder(name)
+    assert encoder.input_size == 32
+    assert encoder.weights_id.startswith('sha256:')
+    tiles = draw_tiles(side=32)
+    pictures = torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(value).view(3, 1, 1)
+                 for value in ((.7, .5, .6), (.1, .2, .3)))
+    with torch.no_grad():
+        wanted = theirs.eval()((pictures - mean) / std)
+    torch.testing.assert_close(
+        torch.from_numpy(encode_tiles(encoder, tiles)), wanted)
+    (tmp_path / 'config.json').write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="cannot build 'local-dir:"):
+        build_tile_encoder(name)
+
+
+def test_other_units_beside_weights_are_told(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(tile_encoders, 'print_log',
+                        lambda line, **_: lines.append(line))
+    weights = str(tmp_path / 'model.safetensors')
+    save_file(torchvision.models.resnet18().state_dict(), weights)
+    imagenet = dict(mean=[.485, .456, .406], std=[.229, .224, .225])
+    for text in (None, '[1]', '{"a": 1}', '{"mean": null}',
+                 json.dumps(imagenet), json.dumps(dict(
+                     pretrained_cfg=imagenet))):
+        if text is not None:
+            (tmp_path / 'config.json').write_text(text)
+        build_tile_encoder('resnet18', weights)
+    assert lines == []
+    (tmp_path / 'config.json').write_text(json.dumps(dict(
+        pretrained_cfg=imagenet | dict(mean=[.7, .5, .6]))))
+    build_tile_encoder('resnet18', weights)
+    assert '[0.7, 0.5, 0.6]' in lines[0]
+    assert f"'timm:local-dir:{tmp_path}'" in lines[0]
 
 
 def test_timm_is_optional(monkeypatch):

@@ -12,12 +12,13 @@ def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
         '--encoder', default='resnet50-block3',
         help="a classifier of torchvision (resnet18, ...), a ResNet cut "
         "after its third block (default: %(default)s, 1024 features, as CLAM "
-        "and GiMP), 'timm:NAME', or 'cmim' for the backbone of our own "
-        'checkpoints')
+        "and GiMP), 'timm:NAME', 'timm:local-dir:FOLDER' (an export with "
+        "--naming hf), or 'cmim' for the backbone of our own checkpoints")
     group.add_argument(
         '--weights', metavar='FILE',
         help='file with its weights, or the name of weights of torchvision '
-        '(default for its networks: IMAGENET1K_V1, which is downloaded)')
+        '(default for its networks: IMAGENET1K_V1, which is downloaded; for '
+        'a folder its own)')
     group.add_argument(
         '--config', help="the config of the run, for the encoder 'cmim'")
     group.add_argument(

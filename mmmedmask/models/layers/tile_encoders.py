@@ -20,6 +20,7 @@ from mmmedmask.util.nearest import did_you_mean
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 BLOCK3_SUFFIX = '-block3'
+LOCAL_DIR = 'local-dir:'
 _BLOCK3_LAYERS = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2',
                   'layer3')
 _NUM_CLASSES = 1000
@@ -131,17 +132,26 @@ def _cut_after_block3(network: nn.Module, name: str) -> nn.Module:
 def timm_network(name: str) -> tuple[nn.Module, dict]:
     """Build a network of timm, with random weights, without its classifier.
 
-    What belongs to it is ``mean`` and ``std`` in 8-bit units, and
+    ``'local-dir:FOLDER'`` is that of a folder with a ``config.json``. What
+    belongs to a network is ``mean`` and ``std`` in 8-bit units, and
     ``input_size``, None if it takes every size.
     """
     timm = import_extra('timm', 'encoders', f"the encoder 'timm:{name}'")
-    if not timm.is_model(name):
+    if not name.startswith(LOCAL_DIR) and not timm.is_model(name):
         raise ValueError(f'timm has no network {name!r}.'
                          f'{did_you_mean(name, timm.list_models(), count=3)}')
-    network = timm.create_model(name, pretrained=False, num_classes=0)
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=0)
+    except (KeyError, RuntimeError) as error:
+        raise ValueError(f'timm cannot build {name!r}: {error!r}') from None
     settings = dict(network.pretrained_cfg)
-    size = settings.get('input_size', (3, None, None))[-1]
+    height, size = settings.get('input_size', (3, None, None))[1:]
+    if not settings.get('fixed_input_size'):
+        size = None
+    elif height != size:
+        raise ValueError(f'{name!r} takes images of {height} x {size} pixels, '
+                         'and tiles are squares')
     return network, {
         'mean': tuple(255 * value for value in settings['mean']),
         'std': tuple(255 * value for value in settings['std']),
-        'input_size': size if settings.get('fixed_input_size') else None}
+        'input_size': size}
