@@ -27,6 +27,7 @@ from collections.abc import Sequence
 from mmmedmask.util.command_line import DEVICE
 
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
+FEW = (1, 5, 20)
 
 
 class _Arm(argparse.Action):
@@ -66,11 +67,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         'split (train or test), label and perhaps group')
     parser.add_argument('--dense', metavar='FOLDER_OR_CSV',
                         help='images with masks; a csv has a column mask')
-    parser.add_argument('--few', type=int, nargs='+', default=[1, 5, 20],
+    parser.add_argument('--few', type=int, nargs='+',
                         help='numbers of images with masks to fit on, besides '
-                        'all (default: 1 5 20)')
+                        'all (default: those of 1 5 20 that there are)')
     parser.add_argument(
-        '--colors', nargs='+', choices=COLORS, default=['rgb'],
+        '--colors', nargs='+', choices=COLORS,
         help='versions of the whole images to probe (default: rgb)')
     parser.add_argument(
         '--size', type=int, help='side in pixels that images are resized to')
@@ -93,6 +94,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error('give --config or --encoder')
     if args.data is None and args.dense is None:
         parser.error('give --data or --dense, or both')
+    for option, source in (('colors', 'data'), ('size', 'data'),
+                           ('few', 'dense'), ('dense_size', 'dense')):
+        if getattr(args, option) is not None and getattr(args, source) is None:
+            parser.error(f'--{option.replace("_", "-")} is an option of '
+                         f'--{source}, which is missing')
     names = [name for name, _, _ in args.arm]
     if len(set(names)) < len(names) or not all(map(str.strip, names)) or any(
             name.split()[0] in ('random', 'color') for name in names):
@@ -106,6 +112,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error(f'--arm {name} stands before all of {args.encoders}: '
                          'it is of the --config or --encoder before it')
         arms[name] = encoder or args.encoders[0], checkpoints
+    unused = [encoder for encoder in args.encoders
+              if encoder not in [used for used, _ in arms.values()]]
+    if unused:
+        parser.error('no --arm stands behind '
+                     f'--{" and --".join(map(" ".join, unused))}')
     args.arm = arms
     return args
 
@@ -119,9 +130,16 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         the colour by probe.
     """
     from mmmedmask.engine.probing import build_probes, score_encoder
-    probes = build_probes(args.data, args.dense, args.colors, args.size,
-                          (*args.few, None), args.max_images,
-                          args.split_folder, args.dense_size)
+    probes = build_probes(args.data, args.dense, args.colors or ['rgb'],
+                          args.size, (*(args.few or FEW), None),
+                          args.max_images, args.split_folder, args.dense_size)
+    color = {f'{prefix}/{score.name}': score
+             for prefix, probe in probes.items()
+             for score in probe.plain_floor()}
+    for count in args.few or ():
+        if f'pixels/dense_{count}' not in color:
+            raise ValueError(f'--few {count}: fewer training images than '
+                             'these have pixels of both labels')
     counts = {}
     for encoder, checkpoints in args.arm.values():
         counts[encoder] = max(counts.get(encoder, 0), len(checkpoints))
@@ -136,9 +154,6 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         arm: [score_encoder(*_build(encoder, source, args.device), probes,
                             not args.file_statistics) for source in places]
         for arm, (encoder, places) in sources.items()}
-    color = {f'{prefix}/{score.name}': score
-             for prefix, probe in probes.items()
-             for score in probe.plain_floor()}
     return scores, {arm: random[encoder]
                     for arm, (encoder, _) in args.arm.items()}, color
 

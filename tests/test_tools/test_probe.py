@@ -86,11 +86,47 @@ def test_table_of_arms_random_weights_colour_and_chance(
     (['--arm', 'random', 'x.pth'], 'begin with random or color'),
     (['--arm', 'color', 'x.pth'], 'begin with random or color'),
     (['--arm', ' ', 'x.pth'], 'none may be empty'),
-    (['--config', 'c.py', '--arm', 'a'], '--arm a has no checkpoint')])
+    (['--config', 'c.py', '--arm', 'a'], '--arm a has no checkpoint'),
+    (['--arm', 'a', 'x.pth', '--config', 'c.py'],
+     'no --arm stands behind --config c.py'),
+    (['--config', 'c.py', '--arm', 'a', 'x.pth', '--encoder', 'vgg11'],
+     'no --arm stands behind --encoder resnet18 and --encoder vgg11'),
+    (['--arm', 'a', 'x.pth', '--few', '1'], '--few is an option of --dense'),
+    (['--arm', 'a', 'x.pth', '--dense-size', '8'],
+     '--dense-size is an option of --dense')])
 def test_wrong_arguments_are_named(arguments, message):
     printed = call('probe.py', '--encoder', 'resnet18', '--data', 'x',
                    *arguments, status=2)
     assert message in printed
+
+
+@pytest.mark.parametrize('option', ['--colors=gray', '--size=8'])
+def test_options_of_whole_images_need_them(option):
+    printed = call('probe.py', '--encoder', 'resnet18', '--dense', 'x',
+                   '--arm', 'a', 'x.pth', option, status=2)
+    assert f'{option.partition("=")[0]} is an option of --data' in printed
+
+
+def test_more_images_than_there_are_is_an_error(tmp_path):
+    lines = ['path,split,mask']
+    for number in range(6):
+        image = np.random.default_rng(number).integers(
+            0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(image).save(tmp_path / f'{number}.png')
+        Image.fromarray((image[..., 0] > 128).astype(np.uint8) * 255).save(
+            tmp_path / f'mask{number}.png')
+        lines.append(f'{number}.png,{"train" if number < 4 else "test"},'
+                     f'mask{number}.png')
+    (tmp_path / 'a.csv').write_text('\n'.join(lines))
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / 'a.pth')
+    words = ('probe.py', '--encoder', 'resnet18', '--arm', 'a',
+             tmp_path / 'a.pth', '--dense', tmp_path / 'a.csv')
+    printed = call(*words, '--few', '2', '7', status=1)
+    assert '--few 7: fewer training images' in printed
+    # Of those by default the ones that there are.
+    printed = call(*words)
+    assert 'pixels/dense_1 |' in printed
+    assert 'dense_5' not in printed
 
 
 def shifted(source, target):
