@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from mmengine.registry import MODELS
 from mmpretrain.models.backbones.convnext import ConvNeXtBlock
 from mmpretrain.models.backbones.sparse_convnext import SparseConvNeXtBlock
-from mmpretrain.models.utils import LayerNorm2d, sparse_modules
+from mmpretrain.models.utils import LayerNorm2d, sparse_modules, to_2tuple
 from torch import Tensor, nn
 
 from mmmedmask.engine.hooks.precise_bn import (
@@ -105,7 +105,8 @@ class FrozenFeatures:
 
     Raises:
         ValueError: If the encoder has no stages, or later, if a stage gives
-            neither a map nor patch tokens, or images have other channels.
+            neither a map nor patch tokens, or images have other channels or
+            a size that the encoder does not take.
     """
 
     def __init__(self, encoder: nn.Module, mean: Sequence[float],
@@ -141,7 +142,16 @@ class FrozenFeatures:
         self.encoder.eval()
 
     def _run(self, images: Tensor) -> None:
-        self.encoder(self.normalize(images), **self._options)
+        try:
+            self.encoder(self.normalize(images), **self._options)
+        except (AssertionError, RuntimeError) as error:
+            size = _image_size(self.encoder)
+            if size is None or size == tuple(images.shape[-2:]):
+                raise
+            raise ValueError(
+                f'the encoder is for images of {size} pixels and fails at '
+                f'{tuple(images.shape[-2:])} ({error}): give --size {size[0]} '
+                f'(for images with masks --dense-size {size[0]})') from error
 
     def _keep(self, module: nn.Module, inputs: tuple, output) -> None:
         grid = None
@@ -266,6 +276,16 @@ def make_dense(encoder: nn.Module) -> None:
     for module in encoder.modules():
         if type(module) in DENSE_KINDS:
             module.__class__ = DENSE_KINDS[type(module)]
+
+
+def _image_size(encoder: nn.Module) -> tuple[int, int] | None:
+    """Size (h, w) of the images that a transformer is made for."""
+    embedding = getattr(encoder, 'patch_embed', None)
+    for module, name in ((encoder, 'img_size'), (encoder, 'image_size'),
+                         (embedding, 'img_size')):
+        if size := getattr(module, name, None):
+            return to_2tuple(size)
+    return None
 
 
 def _patch_size(encoder: nn.Module) -> tuple[int, int] | None:

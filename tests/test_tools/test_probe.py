@@ -129,6 +129,14 @@ def test_more_images_than_there_are_is_an_error(tmp_path):
     assert 'dense_5' not in printed
 
 
+def test_the_size_that_an_encoder_takes_is_named(stripes, tmp_path):
+    """At its random weights, before a checkpoint is read."""
+    printed = call('probe.py', '--encoder', 'vit_b_32', '--data', stripes,
+                   '--arm', 'a', tmp_path / 'none.pth', status=1)
+    assert 'images of (224, 224) pixels and fails at (48, 48)' in printed
+    assert 'give --size 224' in printed
+
+
 def shifted(source, target):
     """Write a checkpoint whose running means are others."""
     weights = torch.load(source)['state_dict']
