@@ -3,6 +3,7 @@
 Every file names the upstream issue and says when it can be deleted.
 """
 
+from mmmedmask.compat.binary_tta import average_probabilities
 from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_scopes import register_config_scopes
 from mmmedmask.compat.config_text import format_configs_once
@@ -42,6 +43,7 @@ def apply_patches() -> None:
     after_import('mmengine.runner.runner', accept_missing_hooks)
     after_import('mmdet.datasets.api_wrappers.coco_api',
                  load_empty_detections)
+    after_import('mmseg.models.segmentors.seg_tta', average_probabilities)
     defer_mmdet()
     defer_zero_optimizer()
     provide_mmcv_ops()

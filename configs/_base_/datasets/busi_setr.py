@@ -59,3 +59,15 @@ val_evaluator = dict(
     official_size=image_size[::-1],
     data_root=data_root)
 test_evaluator = val_evaluator
+
+# tools/test.py --tta: the mean of each image and its mirror image.
+flips = [dict(type='RandomFlip', prob=prob, direction='horizontal')
+         for prob in (0., 1.)]
+pack_turned = dict(pack, meta_keys=(*meta_keys, 'flip', 'flip_direction'))
+tta_model = dict(type='SegTTAModel')
+tta_pipeline = [
+    load_image,
+    dict(
+        type='TestTimeAug',
+        transforms=[[resize], flips, [load_mask], [pack_turned]])
+]

@@ -5,6 +5,7 @@ import math
 import mmpretrain.models  # noqa: F401
 import pytest
 import torch
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.models import VisionTransformer
 from refusals import refuses
@@ -307,6 +308,48 @@ def test_prediction_has_the_size_of_the_file(name, tmp_path, drawn_data):
         assert 0 <= probability.min() <= probability.max() <= 1
         torch.testing.assert_close(
             result.pred_sem_seg.data, (probability > .5).float())
+
+
+def test_augmented_testing_is_the_mean_of_plain_ones(tmp_path, drawn_data):
+    """Of the image alone it is plain testing, to the last bit."""
+    from mmseg.registry import DATASETS
+    cfg = shrink_config(load(MAIN), tmp_path, drawn_data)
+    init_default_scope('mmseg')
+    plain = MODELS.build(cfg.model).eval()
+    model = MODELS.build(dict(cfg.tta_model, module=plain))
+    pipeline = cfg.val_dataloader.dataset.pipeline
+    steps = cfg.tta_pipeline[-1].transforms
+    steps[0] = [pipeline[1]]  # the resizing, which is shrunk
+
+    def predict(model, pipeline):
+        data = DATASETS.build(dict(
+            cfg.val_dataloader.dataset, pipeline=pipeline))
+        sample, = model.test_step(pseudo_collate([data[1]]))
+        return sample
+
+    def predict_plainly():
+        return predict(plain, pipeline)
+
+    # As that of a trained model: pixels on both sides.
+    middle = predict_plainly().seg_logits.data.median().item()
+    plain.decode_head.threshold = middle
+    wanted = predict_plainly()
+    assert wanted.pred_sem_seg.data.unique().tolist() == [0, 1]
+    both = list(steps[1])
+    steps[1] = both[:1]
+    same = predict(model, cfg.tta_pipeline)
+    for key in ('seg_logits', 'pred_sem_seg', 'gt_sem_seg'):
+        assert torch.equal(same.get(key).data, wanted.get(key).data), key
+    steps[1] = both[1:]
+    turned = predict(model, cfg.tta_pipeline)
+    assert not torch.equal(turned.seg_logits.data, wanted.seg_logits.data)
+    steps[1] = both
+    mean = predict(model, cfg.tta_pipeline)
+    torch.testing.assert_close(mean.seg_logits.data, (
+        wanted.seg_logits.data + turned.seg_logits.data) / 2)
+    assert torch.equal(mean.pred_sem_seg.data,
+                       (mean.seg_logits.data > middle).float())
+    assert torch.equal(mean.gt_sem_seg.data, wanted.gt_sem_seg.data)
 
 
 # ------------------------------------------------------------- the weights
