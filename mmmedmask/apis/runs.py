@@ -333,6 +333,13 @@ def enable_test_time_augmentation(config: Config) -> None:
         >>> config.model.type, config.model.module.type
         ('AverageClsScoreTTA', 'ImageClassifier')
     """
+    tta_type = (config.get('tta_model') or {}).get('type', 'DetTTAModel')
+    if config.get('default_scope') == 'mmdet' and 'DetTTAModel' in tta_type \
+            and any(part and part.get('mask_head') for part in (
+                config.model, config.model.get('roi_head'))):
+        raise ValueError(
+            "mmdet's test-time augmentation merges boxes and no masks, and "
+            f'this {config.model.type} has a mask_head: test it without')
     missing = [
         key for key in ('tta_model', 'tta_pipeline') if not config.get(key)]
     if missing:

@@ -264,6 +264,18 @@ def test_test_time_augmentation(tested):
     assert dataset.pipeline == [dict(type='TestTimeAug')]
 
 
+@pytest.mark.parametrize('place', ['model', 'roi_head'])
+@pytest.mark.parametrize('tta_model', [None, dict(type='mmdet.DetTTAModel')])
+def test_no_test_time_augmentation_of_instance_masks(tested, place,
+                                                     tta_model):
+    """mmdet would fail in an assertion, after everything is built."""
+    head = dict(mask_head=dict(type='FCNMaskHead'))
+    tested.model.update(head if place == 'model' else dict(roi_head=head))
+    tested.tta_model = tta_model
+    with pytest.raises(ValueError, match='no masks, and this MaskRCNN has'):
+        apis.enable_test_time_augmentation(tested)
+
+
 def test_missing_host_library_is_named():
     with pytest.raises(ModuleNotFoundError, match='pip install mmabsent'):
         apis.build_runner(Config(dict(default_scope='mmabsent')))
