@@ -3,6 +3,7 @@
 Every file names the upstream issue and says when it can be deleted.
 """
 
+from mmmedmask.compat.binary_accuracy import compare_with_threshold
 from mmmedmask.compat.binary_tta import average_probabilities
 from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_scopes import register_config_scopes
@@ -44,6 +45,8 @@ def apply_patches() -> None:
     after_import('mmdet.datasets.api_wrappers.coco_api',
                  load_empty_detections)
     after_import('mmseg.models.segmentors.seg_tta', average_probabilities)
+    after_import('mmseg.models.decode_heads.decode_head',
+                 compare_with_threshold)
     defer_mmdet()
     defer_zero_optimizer()
     provide_mmcv_ops()
