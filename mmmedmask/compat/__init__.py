@@ -5,6 +5,8 @@ Every file names the upstream issue and says when it can be deleted.
 
 from mmmedmask.compat.binary_accuracy import compare_with_threshold
 from mmmedmask.compat.binary_tta import average_probabilities
+from mmmedmask.compat.coco_classes import order_categories
+from mmmedmask.compat.coco_filter import count_filtered_images
 from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_scopes import register_config_scopes
 from mmmedmask.compat.config_text import format_configs_once
@@ -44,6 +46,8 @@ def apply_patches() -> None:
     after_import('mmengine.runner.runner', accept_missing_hooks)
     after_import('mmdet.datasets.api_wrappers.coco_api',
                  load_empty_detections)
+    after_import('mmdet.datasets.api_wrappers.coco_api', order_categories)
+    after_import('mmdet.datasets.coco', count_filtered_images)
     after_import('mmseg.models.segmentors.seg_tta', average_probabilities)
     after_import('mmseg.models.decode_heads.decode_head',
                  compare_with_threshold)

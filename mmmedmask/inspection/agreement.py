@@ -81,7 +81,8 @@ def _read_coco(file: Path) -> dict[str, Any] | None:
 
 
 def _check_categories(config: Config, parts: Parts) -> Iterator[Finding]:
-    """Compare the classes of COCO data sets with the names in their files."""
+    """Compare classes of COCO data sets with their files and each other."""
+    first = None
     for name, dataset in _datasets(config):
         file = _annotation_file(dataset)
         content = _read_coco(file) if file else None
@@ -89,10 +90,17 @@ def _check_categories(config: Config, parts: Parts) -> Iterator[Finding]:
         if content is None or wanted is None:
             continue
         there = [category['name'] for category in content['categories']]
-        for class_name in [wanted] if isinstance(wanted, str) else wanted:
+        wanted = [wanted] if isinstance(wanted, str) else list(wanted)
+        first = first or (name, wanted)
+        if wanted != first[1] and sorted(wanted) == sorted(first[1]):
+            yield red('classes', f'{name} has the classes {wanted}, '
+                      f'{first[0]} has {first[1]}: a label means two things',
+                      f'{name}.dataset.metainfo.classes',
+                      f'classes={tuple(first[1])}')
+        for class_name in wanted:
             if class_name not in there:
-                yield red('classes', f'{file} has no category {class_name!r}, '
-                          'so its instances are not read',
+                yield red('classes',
+                          f'{file} has no category {class_name!r}',
                           f'{name}.dataset.metainfo.classes',
                           suggest(class_name, there))
 

@@ -115,6 +115,26 @@ def test_categories_of_a_coco_file(glands):
     assert "did you mean 'gland'?" in found
 
 
+def test_one_order_of_classes_in_all_data_sets(glands, tmp_path):
+    file = tmp_path / 'two.json'
+    content = json.loads((glands / 'annotations/test.json').read_text())
+    content['categories'].append(dict(id=2, name='lumen'))
+    file.write_text(json.dumps(content))
+    cfg = on_glands(glands)
+    cfg.model.roi_head.bbox_head.num_classes = 2
+    cfg.model.roi_head.mask_head.num_classes = 2
+    for name in ('train', 'val', 'test'):
+        cfg[f'{name}_dataloader'].dataset.update(
+            ann_file=str(file), metainfo=dict(classes=('lumen', 'gland')))
+        if name != 'train':
+            cfg[f'{name}_evaluator'].ann_file = str(file)
+    assert agreement(cfg) == []
+    cfg.val_dataloader.dataset.metainfo.classes = ('gland', 'lumen')
+    found, = agreement(cfg)
+    assert "['gland', 'lumen'], train_dataloader has ['lumen', 'gl" in found
+    assert "-> classes=('lumen', 'gland')" in found
+
+
 def test_the_metric_reads_the_file_of_its_data(glands, tmp_path):
     cfg = on_glands(glands)
     same = tmp_path / 'copy.json'

@@ -1,0 +1,39 @@
+"""Number the classes of COCO files as a config's ``classes`` does.
+
+mmdet's ``COCO.get_cat_ids`` gives ids in the order of the file, and its data
+sets and metrics number classes by them: ``classes`` in another order swapped
+their names, and a name that the file lacks was left out without a word, up
+to an error about concatenation or an index (no upstream issue).
+
+Delete when ``CocoDataset`` numbers labels by ``metainfo['classes']``, and
+refuses names that its file lacks.
+"""
+
+import functools
+
+from mmmedmask.util.nearest import did_you_mean
+
+
+def order_categories() -> None:
+    """Let mmdet's ``COCO.get_cat_ids`` keep the order of the names."""
+    from mmdet.datasets.api_wrappers.coco_api import COCO
+    find = COCO.get_cat_ids
+    if hasattr(find, '__wrapped__'):
+        return
+
+    @functools.wraps(find)
+    def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
+        names = [cat_names] if isinstance(cat_names, str) else list(cat_names)
+        valid = [category['name'] for category in self.cats.values()]
+        for name in names:
+            if name not in valid:
+                raise ValueError(
+                    f'the COCO file has no category {name!r}, but {valid}; '
+                    'metainfo.classes of the data set names those to read.'
+                    f'{did_you_mean(name, valid)}')
+        ids = find(self, names, sup_names, cat_ids)
+        # Without names it is the file's.
+        return sorted(ids, key=lambda number: names and names.index(
+            self.cats[number]['name']))
+
+    COCO.get_cat_ids = get_cat_ids
