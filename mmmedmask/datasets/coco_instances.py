@@ -209,16 +209,53 @@ def encode_mask(mask: np.ndarray) -> dict:
 
 
 def decode_masks(
-        content: dict) -> Iterator[tuple[dict, list[dict], list[np.ndarray]]]:
+        content: dict, file: str | Path
+) -> Iterator[tuple[dict, list[dict], list[np.ndarray]]]:
     """Decode the masks of a parsed COCO file, image by image.
 
     Yields an entry of ``images``, its annotations, and masks, boolean (H, W).
+
+    Raises:
+        ValueError: If an annotation has no mask of its image's size, or no
+            image. It names the ``file`` and the annotation.
     """
     by_image = {image['id']: [] for image in content['images']}
     for annotation in content['annotations']:
+        if annotation['image_id'] not in by_image:
+            raise ValueError(f'{file}: annotation {annotation["id"]} is of '
+                             f'image {annotation["image_id"]}, which is not '
+                             'in the file')
         by_image[annotation['image_id']].append(annotation)
     for image in content['images']:
-        annotations = by_image[image['id']]
-        yield image, annotations, [
-            rle_tools.decode(annotation['segmentation']).astype(bool)
-            for annotation in annotations]
+        masks = []
+        for annotation in by_image[image['id']]:
+            try:
+                masks.append(_decode(annotation.get('segmentation'),
+                                     image['height'], image['width']))
+            # pycocotools fails in many ways.
+            except Exception as error:
+                raise ValueError(f'{file}: annotation {annotation["id"]} has '
+                                 f'no mask: {error}') from error
+        yield image, by_image[image['id']], masks
+
+
+def _decode(segmentation: list | dict | None, height: int,
+            width: int) -> np.ndarray:
+    """Decode polygons or run lengths, compressed or not, as bool (H, W)."""
+    if not segmentation:
+        raise ValueError('its segmentation is empty')
+    if isinstance(segmentation, list):
+        if any(len(polygon) < 6 for polygon in segmentation):
+            raise ValueError('a polygon has three corners at least')
+        return rle_tools.decode(rle_tools.merge(rle_tools.frPyObjects(
+            segmentation, height, width))).astype(bool)
+    if list(segmentation['size']) != [height, width]:
+        raise ValueError(f'its size (h, w) is {segmentation["size"]}, that of '
+                         f'its image {[height, width]}')
+    counts = segmentation['counts']
+    if isinstance(counts, list):
+        # pycocotools would write behind the end of the mask.
+        if min(counts) < 0 or sum(counts) != height * width:
+            raise ValueError('its run lengths do not cover the image')
+        segmentation = rle_tools.frPyObjects(segmentation, height, width)
+    return rle_tools.decode(segmentation).astype(bool)

@@ -223,7 +223,7 @@ def _read_coco(file: Path, source: Path) -> ProbeSet:
     first = content['images'][0]['file_name']
     folder = source if (source / first).is_file() else source / 'images'
     paths, masks = [], []
-    for image, _, instances in decode_masks(content):
+    for image, _, instances in decode_masks(content, file):
         paths.append(folder / image['file_name'])
         empty = np.zeros((image['height'], image['width']), bool)
         masks.append(np.logical_or.reduce([empty, *instances]))

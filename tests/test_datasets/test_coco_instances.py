@@ -18,6 +18,7 @@ from mmmedmask.datasets.coco_instances import (
     InstanceOptions,
     count_components,
     decode_masks,
+    encode_mask,
     is_binary_mask,
     mask_to_labels,
     split_instances,
@@ -114,6 +115,40 @@ def test_is_binary_mask(values, expected):
     assert is_binary_mask(np.array([values], np.uint8)) is expected
 
 
+POLYGONS = [[2, 1, 6, 1, 6, 5, 2, 5], [0, 0, 2, 0, 2, 2, 0, 2]]
+
+
+@pytest.mark.parametrize('segmentation', [
+    POLYGONS, dict(size=[6, 9], counts=[0, 2, 4, 2, 5, 4, 2, 4, 2, 4, 2, 4, 19]
+                   ), None])
+def test_every_way_to_write_a_mask(segmentation):
+    """Two squares, as polygons and as run lengths, column by column."""
+    expected = np.zeros((6, 9), bool)
+    expected[:2, :2] = expected[1:5, 2:6] = True
+    if segmentation is None:
+        segmentation = encode_mask(expected)
+    (_, _, (mask, )), = decode_masks(dict(
+        images=[dict(id=1, height=6, width=9)], annotations=[
+            dict(id=7, image_id=1, segmentation=segmentation)]), 'a.json')
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(('change', 'message'), [
+    (dict(segmentation=[]), 'segmentation is empty'),
+    (dict(segmentation=[[1, 1, 4, 4]]), 'three corners'),
+    (dict(segmentation=dict(size=[9, 6], counts=[54])), r'\[9, 6\]'),
+    (dict(segmentation=dict(size=[6, 9], counts=[10, 99])), 'do not cover'),
+    (dict(segmentation=dict(encode_mask(np.ones((9, 9))), size=[6, 9])),
+     'RLE'),
+    (dict(segmentation='a'), 'no mask'), (dict(image_id=3), 'of image 3')])
+def test_annotations_without_a_mask(change, message):
+    with pytest.raises(ValueError, match=rf'a\.json: annotation 7.*{message}'):
+        list(decode_masks(dict(
+            images=[dict(id=1, height=6, width=9)], annotations=[dict(
+                dict(id=7, image_id=1, segmentation=POLYGONS), **change)]),
+            'a.json'))
+
+
 def test_count_components_against_scipy():
     rng = np.random.default_rng(0)
     for density in (0.1, 0.3, 0.5):
@@ -133,7 +168,7 @@ def test_ids_continue_over_images(tmp_path, labels):
     assert [one['image_id'] for one in content['annotations']] == (
         6 * [1] + 6 * [2])
     assert [(image['file_name'], len(masks))
-            for image, _, masks in decode_masks(content)] == [
+            for image, _, masks in decode_masks(content, 'a')] == [
                 ('a.png', 6), ('b.png', 6), ('empty.png', 0)]
 
 

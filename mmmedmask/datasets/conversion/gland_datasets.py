@@ -205,7 +205,12 @@ class GlandConversion(Conversion):
         """Read images, masks and, where there are any, annotations."""
         report, records = CheckReport(), []
         for split, pairs in self.splits.items():
-            written = _written_masks(out / f'{split}.json')
+            written, path = None, out / f'{split}.json'
+            try:
+                written = _written_masks(path)
+            except ValueError as error:
+                report.add_problem(
+                    'annotation_mismatch', str(path), detail=str(error))
             for pair in pairs:
                 image, labels = read_pair(pair, report)
                 if image is not None:
@@ -258,7 +263,7 @@ def _written_masks(path: Path) -> dict[str, tuple] | None:
         return None
     content = json.loads(path.read_text(encoding='utf-8'))
     return {image['file_name']: (image, *rest)
-            for image, *rest in decode_masks(content)}
+            for image, *rest in decode_masks(content, path)}
 
 
 def _check_labels(pair: ImageWithMask, labels: np.ndarray,
