@@ -34,7 +34,7 @@ class InstanceOptions:
     Attributes:
         mask_kind: ``'instances'`` if pixels are instance numbers, ``'binary'``
             if they say object or not; ``'auto'`` takes a mask of nothing but
-            0 and 255 as binary.
+            0 and 255, or the largest number of its type, as binary.
         split_components: Whether each of several places with one number
             becomes an instance.
         min_area: Instances with fewer pixels are left out (and counted).
@@ -56,9 +56,9 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
     four channels. See :func:`gray_channel`.
 
     Raises:
-        ValueError: If the values are not integers, or the colour channels
-            differ; or if there are many numbers in scattered pixels, as
-            compression with loss and interpolation leave them.
+        ValueError: If the values are not integers, or below 0, or the colour
+            channels differ; or if there are many numbers in scattered pixels,
+            as compression with loss and interpolation leave them.
     """
     if mask.dtype.kind not in 'ui' and mask.dtype != bool:
         raise ValueError(f'a mask holds integers, this one holds {mask.dtype}')
@@ -73,6 +73,9 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
         raise ValueError(f'the mask {error} (instance numbers, or 0 and '
                          '255)') from error
     values = np.unique(labels[labels != 0])
+    if values.size and values[0] < 0:
+        raise ValueError(f'the mask holds {values[0]}: numbers of instances '
+                         'are at least 1, 0 is background')
     fragments = 0 if len(values) <= 2 else sum(
         int((np.bincount(count_components(labels == value)[1].ravel())[1:]
              < _FRAGMENT_AREA).sum()) for value in values)
@@ -85,8 +88,29 @@ def mask_to_labels(mask: np.ndarray) -> np.ndarray:
 
 
 def is_binary_mask(labels: np.ndarray) -> bool:
-    """Say whether a mask (H, W) holds 255, and else 0 alone; 1 is a number."""
-    return set(np.unique(labels).tolist()) in ({255}, {0, 255})
+    """Say whether a mask (H, W) holds one number, which means object.
+
+    It is 255 or the largest of the type; 1 is a number. Beside it is 0 alone.
+    """
+    return _numbers(labels) in ({255}, {_largest(labels)})
+
+
+def has_void(labels: np.ndarray) -> bool:
+    """Say whether the largest number of a type of masks may mean void.
+
+    It stands beside others, of which none is as large but for one.
+    """
+    numbers, largest = _numbers(labels), _largest(labels)
+    return (labels.dtype.kind == 'u' and len(numbers) > 1
+            and largest in numbers and largest - 1 not in numbers)
+
+
+def _numbers(labels: np.ndarray) -> set[int]:
+    return set(np.unique(labels).tolist()) - {0}
+
+
+def _largest(labels: np.ndarray) -> int:
+    return 1 if labels.dtype == bool else np.iinfo(labels.dtype).max
 
 
 def split_instances(labels: np.ndarray,
@@ -117,16 +141,29 @@ def count_components(mask: np.ndarray) -> tuple[int, np.ndarray]:
 
 @dataclass
 class SplitTotals:
-    """What went into one annotation file; lists name the images."""
+    """What went into one annotation file; lists name the images.
+
+    ``numbers`` are those of all masks, without 0.
+    """
 
     images: int = 0
     instances: int = 0
     empty_images: list[str] = field(default_factory=list)
     binary_masks: list[str] = field(default_factory=list)
-    zero_one_masks: int = 0
+    void_masks: int = 0
+    numbers: set[int] = field(default_factory=set)
     too_small: int = 0
     tiny: int = 0
     in_several_parts: int = 0
+
+    @property
+    def doubt(self) -> str:
+        """Say that masks may be binary that were not taken so, or nothing."""
+        if len(self.numbers) > 1 or not self.in_several_parts \
+                or self.images < 2:
+            return ''
+        return (f'no mask holds a number but {min(self.numbers)}. If they '
+                'only say gland or not, use --mask-kind binary.')
 
     def remarks(self) -> list[str]:
         """Say what was decided on the way, a sentence each."""
@@ -135,10 +172,8 @@ class SplitTotals:
             lines.append(f'WARNING: {len(self.binary_masks)} of {self.images} '
                          'masks are binary. Their instances are connected '
                          'parts: glands that touch became one.')
-        if (self.in_several_parts and self.images > 1
-                and self.zero_one_masks == self.images):
-            lines.append('WARNING: no mask holds a number above 1. If they '
-                         'only say gland or not, use --mask-kind binary.')
+        if self.doubt:
+            lines.append(f'WARNING: {self.doubt}')
         for number, remark in (
                 (self.in_several_parts, 'instances consist of several parts '
                  '(--split-components separates them)'),
@@ -146,6 +181,9 @@ class SplitTotals:
                  'probably specks (--min-area leaves them out)'),
                 (self.too_small, 'instances left out, smaller than '
                  '--min-area'),
+                (self.void_masks, 'masks hold the largest number of their '
+                 'type beside others: an instance, or pixels without a label?'
+                 ' The latter have to be 0'),
                 (len(self.empty_images), 'images without instances: '
                  + ', '.join(self.empty_images[:5]))):
             if number:
@@ -176,7 +214,8 @@ class CocoInstanceWriter:
         totals.images += 1
         if self.options.mask_kind == 'auto' and is_binary_mask(labels):
             totals.binary_masks.append(file_name)
-        totals.zero_one_masks += bool((labels <= 1).all())
+        totals.numbers |= _numbers(labels)
+        totals.void_masks += has_void(labels)
         before = totals.instances
         for instance in split_instances(labels, self.options):
             self._add_instance(image_id, instance)

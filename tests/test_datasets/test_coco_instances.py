@@ -19,6 +19,7 @@ from mmmedmask.datasets.coco_instances import (
     count_components,
     decode_masks,
     encode_mask,
+    has_void,
     is_binary_mask,
     mask_to_labels,
     split_instances,
@@ -113,6 +114,43 @@ def test_mask_kinds(values, kind, number, binary):
     ([0, 1, 255], False), ([1, 255], False), ([0, 2], False)])
 def test_is_binary_mask(values, expected):
     assert is_binary_mask(np.array([values], np.uint8)) is expected
+
+
+@pytest.mark.parametrize(('dtype', 'number', 'binary'), [
+    (np.uint8, 255, True), (np.uint16, 255, True), (np.uint16, 65535, True),
+    (np.int32, 2**31 - 1, True), (bool, 1, True), (np.uint16, 257, False),
+    (np.uint8, 128, False), (np.uint8, 1, False)])
+def test_one_number_in_all_masks(dtype, number, binary):
+    """The largest of a type says object; of others nobody can know."""
+    labels = np.zeros((6, 9), dtype)
+    labels[1:3, 1:3] = labels[4:6, 5:9] = number
+    writer = CocoInstanceWriter('gland')
+    for name in ('a.png', 'b.png'):
+        writer.add(name, labels)
+    totals = writer.totals
+    assert totals.instances == (4 if binary else 2)
+    assert len(totals.binary_masks) == 2 * binary
+    warned = [line for line in totals.remarks() if 'no mask holds' in line]
+    assert len(warned) == (not binary)
+    assert all(f'a number but {number}. If' in line for line in warned)
+    # Another number: they are counted.
+    if not binary:
+        writer.add('c.png', labels // number * 2)
+        assert not any('no mask holds' in line for line in totals.remarks())
+
+
+@pytest.mark.parametrize(('dtype', 'numbers', 'void'), [
+    (np.uint8, (1, 255), True), (np.uint16, (1, 65535), True),
+    (np.uint8, (254, 255), False), (np.uint16, (1, 255), False),
+    (np.uint8, (255, 255), False), (np.int16, (1, 32767), False)])
+def test_void(dtype, numbers, void):
+    labels = np.zeros((6, 9), dtype)
+    labels[1:3], labels[4:6] = numbers
+    writer = CocoInstanceWriter('gland')
+    writer.add('a.png', labels)
+    assert has_void(labels) is void
+    assert any('pixels without a label' in line
+               for line in writer.totals.remarks()) == void
 
 
 POLYGONS = [[2, 1, 6, 1, 6, 5, 2, 5], [0, 0, 2, 0, 2, 2, 0, 2]]
@@ -218,6 +256,7 @@ test_masks_that_are_none = refuses(mask_to_labels, [
     (np.array([[[255, 0, 0]]], np.uint8), '3 channels that differ'),
     (jpeg(np.kron(np.eye(3), np.ones((20, 27)))), 'compressed with loss'),
     (np.array([[0.5]]), 'float64'),
+    (np.array([[-1, 0, 2]], np.int16), 'holds -1: .* at least 1'),
     (np.zeros((1, 2, 3, 4), np.uint8), r'\(1, 2, 3, 4\)')])
 
 

@@ -162,7 +162,7 @@ def test_options_reach_the_annotations(tmp_path):
             assert words in printed
     # Masks of zeros and ones are suspected to be binary.
     save_glas(tmp_path, image, mask > 0, ('train_1', ))
-    assert 'WARNING: no mask holds a number above 1' in convert(
+    assert 'WARNING: no mask holds a number but 1.' in convert(
         'glas', tmp_path)
     assert 'WARNING' not in convert('glas', tmp_path, '--mask-kind', 'binary')
 

@@ -52,6 +52,12 @@ ADVICE = {
     'binary_mask':
     'These masks are binary: instances were made from connected parts, and '
     'glands that touch became one. Official masks number the instances.',
+    'one_number':
+    'All masks of this part hold one and the same number, in several places '
+    'of some: they may be binary.',
+    'void':
+    'The largest number of the type beside others: if it means pixels '
+    'without a label, and no instance, make them 0.',
     'several_parts':
     'In these images an instance number occurs in several places (a gland '
     'cut by the border, or a slip). --split-components makes one instance '

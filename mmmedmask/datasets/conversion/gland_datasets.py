@@ -22,6 +22,7 @@ from mmmedmask.datasets.coco_instances import (
     SplitTotals,
     count_components,
     decode_masks,
+    has_void,
     is_binary_mask,
     mask_to_labels,
     split_instances,
@@ -211,6 +212,7 @@ class GlandConversion(Conversion):
             except ValueError as error:
                 report.add_problem(
                     'annotation_mismatch', str(path), detail=str(error))
+            writer = CocoInstanceWriter(CATEGORY, self.options)
             for pair in pairs:
                 image, labels = read_pair(pair, report)
                 if image is not None:
@@ -218,10 +220,14 @@ class GlandConversion(Conversion):
                                                pair.image.read_bytes(), image))
                 if labels is None:
                     continue
+                writer.add(pair.file_name, labels)
                 _check_labels(pair, labels, self.options, report)
                 if written is not None:
                     _check_annotations(
                         pair, labels, written, self.options, report)
+            if writer.totals.doubt:
+                report.add_notice(
+                    'one_number', split, detail=writer.totals.doubt)
             report.checked.append(
                 f'{split}: {len(pairs)} images with masks'
                 + ('' if written is None else ', and their annotations'))
@@ -268,10 +274,12 @@ def _written_masks(path: Path) -> dict[str, tuple] | None:
 
 def _check_labels(pair: ImageWithMask, labels: np.ndarray,
                   options: InstanceOptions, report: CheckReport) -> None:
-    """Report empty and binary masks, tiny and scattered instances."""
+    """Report empty and binary masks, void, tiny and scattered instances."""
     if not labels.any():
         report.add_problem('empty_mask', str(pair.mask))
         return
+    if has_void(labels):
+        report.add_notice('void', str(pair.mask), detail=f'{labels.max()}')
     areas = [int(mask.sum()) for mask in split_instances(labels, options)]
     tiny = [area for area in areas if options.min_area <= area < TINY_AREA]
     if tiny:

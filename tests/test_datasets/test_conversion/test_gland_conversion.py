@@ -203,6 +203,24 @@ def test_check_notices(glas):
     assert report.problems == []
 
 
+def test_masks_of_one_number_and_void(glas):
+    """What a conversion warns of, the check says, too."""
+    labels = np.zeros((96, 96))
+    labels[:20, :20] = labels[50:70, 50:70] = 128
+    for name in ('train_2', 'train_10'):
+        save(glas / RELEASE / f'{name}_anno.bmp', labels)
+    labels[30:40, 70:90] = 255
+    save(glas / RELEASE / 'testA_1_anno.bmp', labels)
+    remarks = '\n'.join(prepare('glas', glas).write(glas / 'annotations'))
+    assert remarks.count('WARNING: no mask holds a number but 128') == 1
+    assert remarks.count('NOTICE: 1 masks hold the largest number') == 1
+    found = {finding.kind: finding for finding in run_check(glas).notices}
+    assert found['one_number'].files == ['train']
+    assert '--mask-kind binary' in found['one_number'].detail
+    assert found['void'].files[0].endswith('testA_1_anno.bmp')
+    assert found['void'].detail == '255'
+
+
 def test_check_counts_shared_patients(glas):
     assert [(finding.files, finding.detail)
             for finding in run_check(glas).notices
