@@ -19,7 +19,7 @@ default_hooks = dict(
     logger=dict(interval=20),
     checkpoint=dict(
         by_epoch=False, interval=checkpoint_interval, max_keep_ckpts=1),
-    visualization=dict(type='DetVisualizationHook'),
+    visualization=dict(type='mmmedmask.PredictionPicturesHook'),
     load_check=dict(type='mmmedmask.LoadCheckHook', modules=['backbone']),
     precise_bn=dict(
         type='mmmedmask.PreciseBNHook', num_batches=precise_bn_batches),

@@ -325,6 +325,7 @@ class ClassificationInferencer(Inferencer):
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         from mmmedmask.visualization import Column, draw_grid
+        from mmmedmask.visualization.pictures import picture_of
         name = result['class'] or f'class {result["label"]}'
         return draw_grid([Column(f'{name} {result["score"]:.2f}', '',
                                  [picture_of(image)])])
@@ -372,6 +373,7 @@ class EmbeddingInferencer(Inferencer):
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         """Draw an image, and its finest map's main directions as RGB."""
         from mmmedmask.visualization import Column, draw_grid
+        from mmmedmask.visualization.pictures import picture_of
         picture = picture_of(image)
         return draw_grid([
             Column('Image', '', [picture]),
@@ -484,26 +486,6 @@ def without_padding(level: torch.Tensor, size: Sequence[int],
         math.ceil(cells * side / whole) for cells, side, whole in zip(
             level.shape[-2:], size, padded, strict=True))
     return level[..., :height, :width]
-
-
-def picture_of(image: Path | np.ndarray) -> np.ndarray:
-    """Give a file or an array (H, W, C) as RGB that a screen can show, uint8.
-
-    Values of more than 8 bits are spread from the least to the largest.
-
-    Example:
-        >>> picture_of(np.full((2, 2, 1), 7, 'uint8')).shape
-        (2, 2, 3)
-    """
-    from mmmedmask.datasets.image_io import read_image
-    pixels = read_image(image) if isinstance(image, Path) else image
-    if pixels.dtype != np.uint8:
-        low, high = float(pixels.min()), float(pixels.max())
-        pixels = ((pixels - low) * (255 / max(high - low, 1e-9))).round(
-        ).astype(np.uint8)
-    # Gray may have alpha.
-    return np.ascontiguousarray(
-        pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]])
 
 
 def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:

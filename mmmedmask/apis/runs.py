@@ -27,6 +27,8 @@ from mmmedmask.util.file_locks import LockedError, lock_file
 #: Host library to the distribution that brings it.
 HOSTS = {'mmpretrain': 'onedl-mmpretrain', 'mmdet': 'onedl-mmdetection',
          'mmseg': 'onedl-mmsegmentation'}
+#: For predictions of those whose own hook reads files in another way than us.
+PICTURES = 'mmmedmask.PredictionPicturesHook'
 #: Host library to its hook and visualizer for predictions.
 DRAWING = {'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
            'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer'),
@@ -303,7 +305,8 @@ def draw_predictions(config: Config, folder: str) -> None:
     if config.default_hooks.get('visualization') is None:
         config.default_hooks.visualization = dict(type=hook_type)
     hook = config.default_hooks.visualization
-    if str(hook.type).rpartition('.')[2] != hook_type:
+    if hook.type != PICTURES \
+            and str(hook.type).rpartition('.')[2] != hook_type:
         raise ValueError(
             f"default_hooks['visualization'] is a {hook.type}: only the "
             f"host's {hook_type} can be told where to draw")
@@ -313,11 +316,9 @@ def draw_predictions(config: Config, folder: str) -> None:
     folder = str(Path(folder).resolve())
     if scope == 'mmpretrain':
         hook.update(enable=True, interval=1, out_dir=folder)
-    elif scope == 'mmdet':
-        hook.update(draw=True, test_out_dir=folder)
     else:
-        hook.update(draw=True)
-        config.visualizer.save_dir = folder
+        hook.pop('backend_args', None)
+        hook.update(type=PICTURES, draw=True, test_out_dir=folder)
 
 
 def enable_test_time_augmentation(config: Config) -> None:

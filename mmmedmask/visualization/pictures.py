@@ -1,7 +1,8 @@
-"""From normalised tensors to pictures that a screen can show."""
+"""From files and normalised tensors to pictures that a screen can show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -108,6 +109,26 @@ def legend_beside(figure: 'Figure', handles: Mapping[str, 'Artist'],
             frameon=False, fontsize=fontsize)
         figure.set_figwidth(figure.get_figwidth() +
                             legend.get_window_extent().width / figure.dpi)
+
+
+def picture_of(image: Path | np.ndarray) -> np.ndarray:
+    """Give a file or an array (H, W, C) as RGB that a screen can show, uint8.
+
+    Values of more than 8 bits are spread from the least to the largest.
+
+    Example:
+        >>> picture_of(np.full((2, 2, 1), 7, 'uint8')).shape
+        (2, 2, 3)
+    """
+    from mmmedmask.datasets.image_io import read_image
+    pixels = read_image(image) if isinstance(image, Path) else image
+    if pixels.dtype != np.uint8:
+        low, high = float(pixels.min()), float(pixels.max())
+        pixels = ((pixels - low) * (255 / max(high - low, 1e-9))).round(
+        ).astype(np.uint8)
+    # Gray may have alpha.
+    return np.ascontiguousarray(
+        pixels[..., :3] if pixels.shape[2] > 2 else pixels[..., [0, 0, 0]])
 
 
 def draw_figure(figure: 'Figure') -> np.ndarray:

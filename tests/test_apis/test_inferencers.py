@@ -16,10 +16,10 @@ from mmmedmask.apis.inferencers import (
     describe,
     list_inputs,
     main_directions,
-    picture_of,
 )
 from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.shrinking.shrink import shrink_config
+from mmmedmask.visualization.pictures import picture_of
 
 CLASSIFIER = 'vit-base-p16_msmae_1xb256-100e_brain-tumor-mri'
 DETECTOR = 'mask-rcnn_cmim-resnet18-fpn_8xb2-1x_crag'

@@ -12,6 +12,7 @@ from processes import run_forked
 
 from mmmedmask import apis, config_files
 from mmmedmask.apis import runs
+from mmmedmask.registry import HOOKS
 
 
 @pytest.fixture
@@ -233,14 +234,21 @@ def test_predictions_are_dumped(tested, scope, dump):
 def test_predictions_are_drawn(tested, tmp_path, scope):
     tested.default_scope = scope
     tested.visualizer = dict(type='Visualizer')
-    apis.draw_predictions(tested, str(tmp_path))
     hook_type, visualizer_type = runs.DRAWING[scope]
-    hook = tested.default_hooks.visualization
-    assert hook.type == hook_type
-    assert hook.get('draw') or hook.get('enable')
-    assert tested.visualizer.type == visualizer_type
-    assert str(tmp_path) in (hook.get('out_dir'), hook.get('test_out_dir'),
-                             tested.visualizer.get('save_dir'))
+    if scope == 'mmdet':
+        tested.default_hooks = dict(visualization=dict(
+            type=f'mmdet.{hook_type}', score_thr=.7, backend_args=None))
+    for _ in range(2):
+        apis.draw_predictions(tested, str(tmp_path))
+        hook = tested.default_hooks.visualization
+        if scope == 'mmpretrain':
+            assert hook == dict(type=hook_type, enable=True, interval=1,
+                                out_dir=str(tmp_path))
+        else:
+            assert HOOKS.build(hook).draw
+            assert hook.test_out_dir == str(tmp_path)
+            assert hook.get('score_thr') == (.7 if scope == 'mmdet' else None)
+        assert tested.visualizer.type == visualizer_type
 
 
 def test_drawing_refuses_what_it_does_not_know(tested, tmp_path):

@@ -14,11 +14,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
-from mmmedmask.apis.inferencers import list_inputs, picture_of
+from mmmedmask.apis.inferencers import list_inputs
 from mmmedmask.datasets import LabelledImages, TileFolder
 from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.radiology import AXES, Window
 from mmmedmask.datasets.transforms import LoadTile
+from mmmedmask.visualization.pictures import picture_of
 
 
 def write_dicom(path, values, rle=False, BitsStored=None,  # noqa: N803

@@ -13,6 +13,7 @@ from mmmedmask.engine.hooks.load_check import LoadCheckHook
 from mmmedmask.engine.hooks.movement_hook import MovementHook
 from mmmedmask.engine.hooks.nan_guard import NaNGuardHook
 from mmmedmask.engine.hooks.precise_bn import PreciseBNHook
+from mmmedmask.engine.hooks.prediction_pictures import PredictionPicturesHook
 from mmmedmask.engine.hooks.probe_hook import ProbeHook
 from mmmedmask.engine.hooks.reconstruction_panel import ReconstructionPanelHook
 from mmmedmask.engine.hooks.seeded_draws import SeededDrawsHook
@@ -24,7 +25,7 @@ from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 __all__ = ['AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
            'ContrastiveCropHook', 'CrossFittedGenesHook', 'GeneStatsHook',
            'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
-           'MovementHook', 'NaNGuardHook', 'PreciseBNHook', 'ProbeHook',
-           'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
-           'SharedStatisticsHook', 'SkippedFilesHook', 'TransformEpochHook',
-           'TripletMonitorHook']
+           'MovementHook', 'NaNGuardHook', 'PreciseBNHook',
+           'PredictionPicturesHook', 'ProbeHook', 'ReconstructionPanelHook',
+           'SafeCheckpointHook', 'SeededDrawsHook', 'SharedStatisticsHook',
+           'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook']

@@ -14,5 +14,6 @@ test_dataloader = dict(
         pipeline=[_base_.load_image, _base_.load_masks, _base_.pack_test]))
 train_dataloader = val_dataloader = val_evaluator = None
 test_cfg = dict(type='TestLoop')
-default_hooks = dict(visualization=dict(type='DetVisualizationHook'))
+default_hooks = dict(
+    visualization=dict(type='mmmedmask.PredictionPicturesHook'))
 visualizer = dict(type='DetLocalVisualizer')

@@ -1,0 +1,83 @@
+"""Pictures of predictions, on whatever files our loaders read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmedmask.registry import HOOKS
+from mmmedmask.util.checks import check_integer
+from mmmedmask.visualization.pictures import picture_of
+
+
+@HOOKS.register_module()
+class PredictionPicturesHook(Hook):
+    """Let the visualizer draw detections and segmentations.
+
+    It takes the place of mmdet's ``DetVisualizationHook`` and of mmseg's
+    ``SegVisualizationHook``, with their arguments. Those read the files with
+    OpenCV, which shows some TIFF as black, and knows no DICOM.
+
+    Args:
+        draw: Whether to draw at all.
+        interval: Of a validation, so many iterations are one picture; of a
+            test all images are drawn.
+        score_thr: Least score of what is drawn; None is the visualizer's.
+        show: Whether to open a window for each picture.
+        wait_time: Seconds that it stays; 0 until a key is pressed.
+        test_out_dir: Folder for the pictures of a test, below that of the run
+            if it is relative. They are called as the images, with ``.png``
+            behind what OpenCV cannot write. None hands them to the
+            visualizer's backends.
+    """
+
+    def __init__(self, draw: bool = False, interval: int = 50,
+                 score_thr: float | None = None, show: bool = False,
+                 wait_time: float = 0,
+                 test_out_dir: str | None = None) -> None:
+        self.draw = draw
+        self.interval = check_integer('interval', interval)
+        self.options = dict(show=show, wait_time=wait_time)
+        if score_thr is not None:
+            self.options['pred_score_thr'] = score_thr
+        self.test_out_dir = test_out_dir
+        self._drawn = 0
+        self._names: set[str] = set()
+
+    def after_val_iter(self, runner: Runner, batch_idx: int,
+                       data_batch: Mapping[str, Any],
+                       outputs: Sequence[Any]) -> None:
+        """Draw the first of a batch, every ``interval`` iterations."""
+        step = runner.iter + batch_idx
+        if self.draw and step % self.interval == 0:
+            self._draw(runner, 'val_img', outputs[0], step)
+
+    def after_test_iter(self, runner: Runner, batch_idx: int,
+                        data_batch: Mapping[str, Any],
+                        outputs: Sequence[Any]) -> None:
+        """Draw all of a batch."""
+        for sample in outputs if self.draw else ():
+            self._drawn += 1
+            self._draw(runner, 'test_img', sample, self._drawn,
+                       self.test_out_dir and self._file(runner, sample))
+
+    def _file(self, runner: Runner, sample: Any) -> str:
+        """Name a file that no other image of the test has."""
+        folder = Path(runner.work_dir, runner.timestamp, self.test_out_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        name = Path(sample.img_path).name
+        if not cv2.haveImageWriter(name):
+            name = f'{name}.png'
+        if name in self._names:
+            name = f'{self._drawn}_{name}'
+        self._names.add(name)
+        return str(folder / name)
+
+    def _draw(self, runner: Runner, name: str, sample: Any, step: int,
+              file: str | None = None) -> None:
+        runner.visualizer.add_datasample(
+            name, picture_of(Path(sample.img_path)), data_sample=sample,
+            step=step, out_file=file, **self.options)

@@ -1,0 +1,102 @@
+"""Predictions are drawn on what the loaders read, whatever its format."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from mmengine.structures import BaseDataElement, PixelData
+from PIL import Image
+
+from mmmedmask.datasets.image_io import read_image, write_image
+from mmmedmask.engine.hooks import PredictionPicturesHook
+from mmmedmask.visualization.pictures import picture_of
+
+IMAGE = np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8)
+
+
+class Notes:
+    """A visualizer that notes what it gets."""
+
+    def __init__(self):
+        self.calls = []
+
+    def add_datasample(self, *names, **options):
+        self.calls.append((names, options))
+
+
+def runner_with(tmp_path, visualizer):
+    return SimpleNamespace(work_dir=str(tmp_path), timestamp='now', iter=10,
+                           visualizer=visualizer)
+
+
+def save_tiff(path, compression=None, turned=1):
+    tifffile.imwrite(path, IMAGE, photometric='rgb', compression=compression,
+                     extratags=[(274, 3, 1, turned, True)])
+
+
+def save_volume(path):
+    nibabel = pytest.importorskip('nibabel')
+    nibabel.save(nibabel.Nifti1Image(
+        IMAGE.astype(np.int16), np.eye(4)), path)
+
+
+@pytest.mark.parametrize(('name', 'part', 'save', 'drawn'), [
+    ('a.tif', '', lambda path: save_tiff(path, 'jpeg2000'), 'a.tif'),
+    ('a.tif', '', lambda path: save_tiff(path, 'zstd'), 'a.tif'),
+    ('a.tif', '', lambda path: save_tiff(path, turned=6), 'a.tif'),
+    ('a.nii.gz', '#axial=1', save_volume, 'a.nii.gz#axial=1.png')])
+def test_a_picture_is_the_image_that_was_read(name, part, save, drawn,
+                                              tmp_path):
+    """OpenCV shows the first as black, and knows neither zstd nor NIfTI."""
+    pytest.importorskip('mmdet')
+    from mmdet.structures import DetDataSample
+    from mmdet.visualization import DetLocalVisualizer
+    file = tmp_path / name
+    save(file)
+    image = read_image(f'{file}{part}')
+    hook = PredictionPicturesHook(draw=True, test_out_dir='pictures')
+    hook.after_test_iter(
+        runner_with(tmp_path, DetLocalVisualizer(f'pictures_{drawn}')), 0, {},
+        [DetDataSample(metainfo=dict(img_path=f'{file}{part}'))])
+    result = np.asarray(Image.open(tmp_path / 'now/pictures' / drawn))
+    # Truth and prediction, of which there is none.
+    np.testing.assert_array_equal(result, np.hstack([picture_of(image)] * 2))
+
+
+def test_segmentation_is_drawn_into_the_folder(tmp_path):
+    from mmmedmask.visualization import SegmentationVisualizer
+    samples = []
+    for folder in ('a', 'b'):
+        path = tmp_path / folder / '1.png'
+        write_image(path, IMAGE)
+        samples.append(BaseDataElement(
+            metainfo=dict(img_path=str(path)), pred_sem_seg=PixelData(
+                data=torch.ones(1, 30, 50, dtype=torch.int64))))
+    hook = PredictionPicturesHook(draw=True, test_out_dir=str(tmp_path / 'c'))
+    hook.after_test_iter(runner_with(
+        tmp_path, SegmentationVisualizer('two pictures')), 0, {}, samples)
+    # None replaces another of its name.
+    assert {path.name for path in (tmp_path / 'c').iterdir()} == {
+        '1.png', '2_1.png'}
+
+
+def test_when_and_how_it_draws(tmp_path):
+    write_image(tmp_path / 'a.png', IMAGE)
+    outputs = [BaseDataElement(metainfo=dict(
+        img_path=str(tmp_path / 'a.png')))] * 2
+    for draw in (False, True):
+        notes = Notes()
+        runner = runner_with(tmp_path, notes)
+        hook = PredictionPicturesHook(draw, interval=4, score_thr=.7)
+        for batch in range(4):
+            hook.after_val_iter(runner, batch, {}, outputs)
+        hook.after_test_iter(runner, 0, {}, outputs)
+        assert [(names[0], options['step']) for names, options in
+                notes.calls] == draw * [
+                    ('val_img', 12), ('test_img', 1), ('test_img', 2)]
+        for names, options in notes.calls:
+            np.testing.assert_array_equal(names[1], IMAGE)
+            assert options['pred_score_thr'] == .7
+            assert options['out_file'] is None
