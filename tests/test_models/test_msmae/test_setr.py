@@ -310,6 +310,25 @@ def test_prediction_has_the_size_of_the_file(name, tmp_path, drawn_data):
             result.pred_sem_seg.data, (probability > .5).float())
 
 
+def test_a_file_is_predicted_from_python(tmp_path, drawn_data):
+    """As docs/how_to/use_from_python.md says; it is what a test predicts."""
+    from mmseg.apis import inference_model, init_model
+    from mmseg.registry import DATASETS
+    cfg = shrink_config(load(MAIN), tmp_path, drawn_data)
+    cfg.test_pipeline = cfg.val_dataloader.dataset.pipeline
+    init_default_scope('mmseg')
+    saved = MODELS.build(cfg.model).eval()
+    torch.save(dict(state_dict=saved.state_dict(), meta=dict(
+        dataset_meta=dict(classes=('background', 'lesion')))),
+        tmp_path / 'best.pth')
+    data = DATASETS.build(cfg.val_dataloader.dataset)
+    wanted, = saved.test_step(pseudo_collate([data[1]]))
+    model = init_model(cfg, str(tmp_path / 'best.pth'), device='cpu')
+    sample = inference_model(model, data.get_data_info(1)['img_path'])
+    assert torch.equal(sample.seg_logits.data, wanted.seg_logits.data)
+    assert torch.equal(sample.pred_sem_seg.data, wanted.pred_sem_seg.data)
+
+
 def test_augmented_testing_is_the_mean_of_plain_ones(tmp_path, drawn_data):
     """Of the image alone it is plain testing, to the last bit."""
     from mmseg.registry import DATASETS
