@@ -96,7 +96,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     import numpy as np
 
     from mmmedmask.apis import EmbeddingInferencer, load_config
-    from mmmedmask.apis.inferencers import picture_of
+    from mmmedmask.visualization.pictures import picture_of
     from mmmedmask.visualization import embedding_page, embeddings
     names, groups = list_tiles(args)
     color = args.color or next(
