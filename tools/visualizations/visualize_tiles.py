@@ -96,8 +96,8 @@ def draw(args: argparse.Namespace) -> list[Path]:
     import numpy as np
 
     from mmmedmask.apis import EmbeddingInferencer, load_config
-    from mmmedmask.visualization.pictures import picture_of
     from mmmedmask.visualization import embedding_page, embeddings
+    from mmmedmask.visualization.pictures import picture_of
     names, groups = list_tiles(args)
     color = args.color or next(
         (group for group, values in groups.items() if len(set(values)) > 1),
