@@ -211,18 +211,18 @@ def _download(base: str, weights: object) -> dict[str, Tensor]:
 def _compare_units(file: Path, encoder: tile_encoders.TileEncoder) -> None:
     """Warn if a config of timm beside weights says other units."""
     try:
-        said = json.loads(file.read_text('utf-8'))
-        said = said.get('pretrained_cfg', said)
+        units = json.loads(file.read_text('utf-8'))
+        units = units.get('pretrained_cfg', units)
         same = all(np.allclose(
-            np.multiply(255, said[name]), getattr(encoder, name).flatten(),
+            np.multiply(255, units[name]), getattr(encoder, name).flatten(),
             rtol=1e-3, atol=1e-2) for name in ('mean', 'std'))
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         # Beside weights may lie any file of this name.
         return
     if not same:
         print_log(
-            f'{file} says a mean of {said["mean"]} and a deviation of '
-            f'{said["std"]} for the weights beside it, and the encoder '
+            f'{file} says a mean of {units["mean"]} and a deviation of '
+            f'{units["std"]} for the weights beside it, and the encoder '
             f'{encoder.name!r} takes others: name it '
             f"'{LOCAL_FOLDER}{file.parent}'", logger='current',
             level=logging.WARNING)

@@ -61,24 +61,24 @@ def compare_networks(library: str, tensors: Mapping[str, Tensor],
         network.forward).parameters else {}
     stages = encoder_stages(network)
     wanted, outputs = _run(network, stages.values(), images, **options)
-    found, vectors = _run(theirs, _stages(theirs), images)
+    features, vectors = _run(theirs, _stages(theirs), images)
     names = list(stages)
     if outputs[-1].ndim == 2 and max(network.out_indices) == len(stages) - 1:
         names.append('the vector')
         wanted.append(outputs[-1])
-        found.append(vectors)
-    check_features(dict(zip(names, wanted, strict=True)), found, TOLERANCE,
+        features.append(vectors)
+    check_features(dict(zip(names, wanted, strict=True)), features, TOLERANCE,
                    call)
     return call
 
 
-def check_features(wanted: Mapping[str, Tensor], found: Sequence[Tensor],
+def check_features(wanted: Mapping[str, Tensor], features: Sequence[Tensor],
                    tolerance: float, whose: str) -> None:
     """Raise a ValueError that names the first feature that is another.
 
     The tolerance is beside the largest value, or 1 if that is smaller.
     """
-    for (name, want), got in zip(wanted.items(), found, strict=True):
+    for (name, want), got in zip(wanted.items(), features, strict=True):
         if want.shape != got.shape:
             raise ValueError(f'{whose} gives {name} the shape '
                              f'{tuple(got.shape)}, the network '
@@ -95,14 +95,14 @@ def check_features(wanted: Mapping[str, Tensor], found: Sequence[Tensor],
 def _run(network: nn.Module, stages: Sequence[nn.Module], images: Tensor,
          **options) -> tuple[list[Tensor], object]:
     """Give the outputs of stages, and that of the network."""
-    found = []
+    features = []
     hooks = [stage.register_forward_hook(
-        lambda module, inputs, output: found.append(output))
+        lambda module, inputs, output: features.append(output))
         for stage in stages]
     output = network(images, **options)
     for hook in hooks:
         hook.remove()
-    return found, output
+    return features, output
 
 
 def _from_timm(architecture: str, arguments: dict) -> tuple[nn.Module, str]:

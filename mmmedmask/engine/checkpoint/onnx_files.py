@@ -60,8 +60,8 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
             images = torch.rand(batch, channels, *shape)
             with torch.no_grad():
                 wanted = dict(zip(names, network(images), strict=True))
-            found = session.run(None, {INPUT: images.numpy()})
-            check_features(wanted, list(map(torch.from_numpy, found)),
+            features = session.run(None, {INPUT: images.numpy()})
+            check_features(wanted, list(map(torch.from_numpy, features)),
                            TOLERANCE, 'the ONNX graph')
     return names
 
