@@ -1,8 +1,9 @@
 """Checks of arguments: each returns the value, or names it in a ValueError."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 
@@ -186,3 +187,23 @@ def check_choice(name: str, value: object, choices: Collection) -> object:
         raise ValueError(f'{name} must be one of '
                          f'{tuple(choices)}, got {value!r}')
     return value
+
+
+def check_names_differ(files: Iterable[tuple[str, Path]],
+                       loss: str) -> dict[str, Path]:
+    """Check that no two files have one name, and give them by name.
+
+    ``loss`` says what would happen else. One file may be there twice.
+
+    Example:
+        >>> check_names_differ([('a', Path('x/a.h5')), ('b', Path('b.h5'))],
+        ...                    'pictures would overwrite each other').keys()
+        dict_keys(['a', 'b'])
+    """
+    by_name: dict[str, Path] = {}
+    for name, path in files:
+        other = by_name.setdefault(name, path)
+        if other.resolve() != path.resolve():
+            raise ValueError(
+                f'{other} and {path} are both called {name}: {loss}')
+    return by_name

@@ -187,6 +187,23 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     printed = call(*drawing[:3], '--case', 'q', '--out', tmp_path / 'case',
                    *options, status=1)
     assert "no case 'q' in the test set; it has ['p']" in printed
+    # Files of one name: the table tells the slides apart, or nothing does.
+    files = [tmp_path / patient / 'features.h5' for patient in ('p1', 'p2')]
+    for file in files:
+        file.parent.mkdir()
+        shutil.copy(drawing[4], file)
+    printed = call(*drawing[:4], *files, '--out', tmp_path / 'twice', status=1)
+    assert f'{files[0]} and {files[1]} are both called features' in printed
+    assert not (tmp_path / 'twice').exists()
+    (tmp_path / 'cohort.csv').write_text(
+        'case_id,slide_id,label,split,features_path\n'
+        'p,a,aca,test,p1/features.h5\np,z,aca,test,p2/features.h5\n')
+    printed = call(*drawing[:3], '--case', 'p', '--slide', folder, '--out',
+                   tmp_path / 'twice', *options)
+    assert f'a: 12 patches on {folder / "a.tif"}' in printed
+    for name in 'az':
+        drawn = json.loads((tmp_path / f'twice/{name}.geojson').read_text())
+        assert len(drawn['features']) == 12
 
 
 def test_attention_through_the_genes_of_a_case(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +122,13 @@ def test_choices():
     with pytest.raises(
             ValueError, match=r"x must be one of \('a', 'b'\), got 'c'"):
         checks.check_choice('x', 'c', ['a', 'b'])
+
+
+def test_names_of_files():
+    first, same, other = map(Path, ('x/a.h5', 'x/../x/a.h5', 'y/a.h5'))
+    assert checks.check_names_differ(
+        [('a', first), ('b', other), ('a', same)], 'why') == {
+        'a': first, 'b': other}
+    with pytest.raises(ValueError, match=r'^x/a\.h5 and y/a\.h5 are both '
+                       'called a: why$'):
+        checks.check_names_differ([('a', first), ('a', other)], 'why')

@@ -49,16 +49,20 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def bags_of_files(args):
-    """Give each file's slides (one) and inputs."""
+    """Give each file's slides (one) by name, and inputs."""
+    from mmmedmask.datasets.slides.feature_files import slide_name
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
-    for path in args.features:
+    from mmmedmask.util.checks import check_names_differ
+    for name, path in check_names_differ(
+            [(slide_name(path.name), path) for path in args.features],
+            'their pictures would overwrite each other').items():
         with SlideFeatures(path, mpp=args.slide_mpp) as features:
-            yield [features], dict(patches=features.read(),
-                                   coords=features.coords, genes=None)
+            yield {name: features}, dict(patches=features.read(),
+                                         coords=features.coords, genes=None)
 
 
 def bags_of_cases(args, config):
-    """Give each patient's slides and inputs, as the data set makes them."""
+    """Give each patient's slides by name, and inputs as of the data set."""
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
     dataset = picture_tool.build_dataset(config, args.split)
     places = {}
@@ -70,10 +74,12 @@ def bags_of_cases(args, config):
             raise ValueError(f'there is no case {case!r} in the {args.split} '
                              f'set; it has {sorted(places)[:5]} and others')
         for place in places[case]:
-            slides = [SlideFeatures(slide['path'], mpp=slide['mpp'])
-                      for slide in dataset.get_data_info(place)['slides']]
+            # The table names slides: their files may all be features.h5.
+            slides = {slide['slide_id']: SlideFeatures(
+                          slide['path'], mpp=slide['mpp'] or args.slide_mpp)
+                      for slide in dataset.get_data_info(place)['slides']}
             inputs = dataset[place]['inputs']
-            count = sum(slide.num_patches for slide in slides)
+            count = sum(slide.num_patches for slide in slides.values())
             taken = 0 if inputs['patches'] is None else len(inputs['patches'])
             if taken != count:
                 raise ValueError(f'the pipeline of the {args.split} set takes '
@@ -105,18 +111,17 @@ def draw(args: argparse.Namespace) -> list[Path]:
         evidence = find_evidence(inferencer.model, inputs, classes,
                                  not args.no_classes)
         start = 0
-        for file in files:
+        for name, file in files.items():
             rows = slice(start, start + file.num_patches)
             start += file.num_patches
             if file.num_patches:
-                written += draw_slide(args, file, evidence, rows, classes,
-                                      slides)
+                written += draw_slide(args, name, file, evidence, rows,
+                                      classes, slides.get(name))
     return written
 
 
-def draw_slide(args, features, evidence, rows: slice, classes,
-               slides) -> list[Path]:
-    from mmmedmask.datasets.slides.feature_files import slide_name
+def draw_slide(args, name: str, features, evidence, rows: slice, classes,
+               slide: Path | None) -> list[Path]:
     from mmmedmask.datasets.slides.slide_pictures import find_picture
     from mmmedmask.util.atomic_files import write_json
     from mmmedmask.visualization.slide_geojson import patch_features
@@ -126,8 +131,7 @@ def draw_slide(args, features, evidence, rows: slice, classes,
         draw_slide_heatmaps,
         percentile_ranks,
     )
-    name = slide_name(features.path.name)
-    picture = find_picture(features, slides.get(name), args.thumbnail,
+    picture = find_picture(features, slide, args.thumbnail,
                            args.patch_size, slide_mpp=args.slide_mpp)
     places = PatchPlaces(features.coords.numpy(), picture.side, picture.size,
                          picture.origin)

@@ -10,7 +10,11 @@ from mmmedmask.datasets.slides.feature_files import (
     SLIDE_SUFFIXES,
     slide_name,
 )
-from mmmedmask.util.checks import check_integer, check_positive
+from mmmedmask.util.checks import (
+    check_integer,
+    check_names_differ,
+    check_positive,
+)
 from mmmedmask.util.table_files import cell_number, read_table
 
 # A folder holds the levels of one DICOM slide as files of one kind.
@@ -42,8 +46,7 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
     if mpp is not None:
         check_positive('mpp', mpp)
     listed, pictures = ({}, set()) if csv is None else _read_csv(csv)
-    slides: dict[str, Path] = {}
-    notes, left_out = [], []
+    named, notes, left_out = [], [], []
     for place in inputs:
         if not place.exists():
             raise FileNotFoundError(f'{place} does not exist')
@@ -56,11 +59,8 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
             if place.is_dir() and path.suffix.lower() == _BY_NAME_ONLY:
                 left_out.append(str(path))
                 continue
-            name = slide_name(path.name)
-            other = slides.setdefault(name, path)
-            if other.resolve() != path.resolve():
-                raise ValueError(f'{other} and {path} are both called {name}: '
-                                 'features would overwrite each other')
+            named.append((slide_name(path.name), path))
+    slides = check_names_differ(named, 'features would overwrite each other')
     if left_out:
         notes.append(f'{len(left_out)} DICOM files of folders are left out, '
                      f'name one file of each slide: {shown(left_out)}')
