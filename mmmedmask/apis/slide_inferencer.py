@@ -34,7 +34,9 @@ class SlideInferencer(ClassificationInferencer):
         encoder: What turns tiles of slides into the features that the model
             was trained on; None takes files of features alone.
         tiling: Which tiles of a slide are encoded; None takes the defaults.
-        slide_mpp: Micrometres per pixel of slides whose files do not tell.
+        slide_mpp: Micrometres per pixel of slides whose files do not tell,
+            and of STAMP's features, which only then have coordinates in
+            pixels of the slide, as a data set's with the column ``mpp``.
 
     Example:
         >>> torch.save(torch.randn(5, 1024), 'slide.pt')
@@ -66,7 +68,8 @@ class SlideInferencer(ClassificationInferencer):
         for path in track(list_inputs(inputs), type(self).__name__,
                           disable=not progress):
             with tempfile.TemporaryDirectory() as folder, SlideFeatures(
-                    self._features(path, folder, batch_size)) as features:
+                    self._features(path, folder, batch_size),
+                    mpp=self.slide_mpp) as features:
                 results.append({'input': str(path),
                                 **self._classify(features)})
         return results
@@ -113,7 +116,7 @@ class SlideInferencer(ClassificationInferencer):
             PatchPlaces,
             draw_slide_heatmaps,
         )
-        with SlideFeatures(image) as features:
+        with SlideFeatures(image, mpp=self.slide_mpp) as features:
             picture = find_picture(features)
         places = PatchPlaces(result['coords'], picture.side, picture.size)
         maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)

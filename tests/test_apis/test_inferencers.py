@@ -9,6 +9,7 @@ from mmpretrain import ImageClassificationInferencer
 from mmpretrain import list_models as list_all
 from PIL import Image
 from shipped_configs import load
+from slide_omic_files import draw_bag
 
 from mmmedmask import apis
 from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -18,6 +19,8 @@ from mmmedmask.apis.inferencers import (
     main_directions,
 )
 from mmmedmask.apis.slide_inferencer import SlideInferencer
+from mmmedmask.datasets import SlideOmicDataset
+from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.visualization.pictures import picture_of
 
@@ -277,6 +280,35 @@ def test_slides(slide_model, tmp_path):
     assert picture.ndim == 3
     with pytest.raises(ValueError, match='encoder'):
         infer(__file__)
+
+
+@pytest.mark.parametrize('layout', FEATURE_LAYOUTS)
+def test_coordinates_are_those_of_the_data_set(slide_model, tmp_path, layout):
+    path = write_features(
+        tmp_path / 'a.h5', layout, *draw_bag(9, 256, patch_size=448),
+        patch_size=448, mpp=.25)
+    for mpp in (None, .25):
+        (tmp_path / 'cohort.csv').write_text(
+            'case_id,slide_id,label,split,mpp,features_path\n'
+            f'p,a,x,test,{mpp or ""},a.h5\n')
+        dataset = SlideOmicDataset(
+            'cohort.csv', str(tmp_path), 'test', modalities=['slides'],
+            metainfo=dict(classes=['x']), test_mode=True, pipeline=[
+                dict(type='mmmedmask.LoadSlideFeatures'),
+                dict(type='mmmedmask.PackSlideOmicInputs')])
+        infer = SlideInferencer(slide_model, slide_mpp=mpp)
+        result, = infer(path)
+        if layout in ('clam-pt', 'npy'):
+            assert result['coords'] is None
+            continue
+        np.testing.assert_array_equal(
+            result['coords'], dataset[0]['inputs']['coords'])
+        if mpp is None and layout == 'stamp-h5':
+            with pytest.raises(ValueError, match='the slide, slide_mpp$'):
+                infer.visualize(path, [result])
+        else:
+            picture, = infer.visualize(path, [result])
+            assert picture.ndim == 3
 
 
 def test_a_slide_itself(slide_model, tmp_path):

@@ -56,12 +56,12 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
                          'tells where its patches are')
     if features.coord_unit != 'level0':
         raise ValueError(f'{features.path} has coordinates in micrometres: '
-                         'give the resolution of the slide with --slide-mpp')
+                         'give the µm per pixel of the slide, slide_mpp')
     coords = coords.numpy()
     side = patch_size or features.patch_size or _distance(coords)
     if side is None:
         raise ValueError(f'{features.path} does not tell how large a patch '
-                         'is: give it with --patch-size')
+                         'is: give its patch_size')
     if slide is not None:
         with open_slide(slide) as reader:
             known_mpp(reader, slide_mpp)

@@ -76,7 +76,7 @@ def test_patches_of_several_pieces_of_tissue(tmp_path):
         assert features.layout == 'clam'
         assert find_picture(features).side == side
     # No two in a row or a column: nothing tells the side.
-    with pytest.raises(ValueError, match='give it with --patch-size'):
+    with pytest.raises(ValueError, match='give its patch_size'):
         find_picture(write_clam(path, [(1000, 2000), (5013, 2007)]))
 
 
@@ -199,7 +199,7 @@ def test_what_is_missing_is_said(make, tmp_path):
     Image.new('RGB', (40, 30)).save(tmp_path / 't.png')
     for layout, options, message in (
             ('npy', {}, 'has no coordinates'),
-            ('stamp-h5', {}, 'micrometres: .* --slide-mpp'),
+            ('stamp-h5', {}, 'micrometres: .* slide_mpp'),
             ('trident-h5', dict(slide=small),
              'outside of the slide of 128 x 128'),
             ('clam-h5', dict(thumbnail=tmp_path / 't.png'),
