@@ -18,6 +18,7 @@ from mmmedmask.datasets.slides.feature_files import (
     SlideFeatureError,
     open_feature_file,
 )
+from mmmedmask.functional.bags import SLIDE_PITCH
 from mmmedmask.util import atomic_files
 from mmmedmask.util.checks import check_positive
 
@@ -144,16 +145,24 @@ class SlideFeatures:
 
     @property
     def coords(self) -> torch.Tensor | None:
-        """Upper left corners (x, y) in ``coord_unit``, int64 (N, 2)."""
+        """Upper left corners (x, y) in ``coord_unit``, int64 (N, 2).
+
+        Raises:
+            SlideFeatureError: If one is outside of [0, 2^32).
+        """
         if self._coords is None and self.has_coords:
             stored = self._source().coords()
             if self._scale != 1:
                 stored = stored * self._scale
-            if stored.is_floating_point():
-                if not bool(torch.isfinite(stored).all()):
-                    raise SlideFeatureError(f'{self.path} has coordinates '
-                                            'that are NaN or infinite')
-                stored = stored.round()
+            # Of wide types, for which 2^32 is a number.
+            stored = stored.double().round() if stored.is_floating_point(
+                ) else stored.long()
+            # NaN is not in it either.
+            if not bool(((stored >= 0) & (stored < SLIDE_PITCH)).all()):
+                low, high = stored.min().item(), stored.max().item()
+                raise SlideFeatureError(
+                    f'{self.path} has coordinates from {low:.15g} to '
+                    f'{high:.15g}, which must be pixels in [0, 2^32)')
             self._coords = stored.to(torch.int64)
         return self._coords
 

@@ -80,8 +80,7 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
     if size is None:
         size = tuple(int(value) for value in coords.max(
             axis=0, initial=0) + side)
-    if len(coords) and (coords.min() < 0
-                        or (coords + side / 2 > np.array(size)).any()):
+    if (coords + side / 2 > np.array(size)).any():
         raise ValueError(f'{features.path} has patches up to '
                          f'{coords.max(axis=0)}, outside of the slide of '
                          f'{size[0]} x {size[1]} pixels ({source}): are they '

@@ -71,6 +71,30 @@ def test_coordinates_of_each_layout(tmp_path, layout):
         assert slide.patch_size == 448
 
 
+@pytest.mark.parametrize(('value', 'shown'), [
+    (-1, '-1 to 768'), (2**32, '0 to 4294967296'), (2.0**70, '0 to 1.18'),
+    (np.nan, 'nan to nan'), (np.uint64(2**64 - 2), '-2 to 768'),
+    (2**32 - 1, '')])
+def test_coordinates_are_pixels_of_a_slide(tmp_path, value, shown):
+    features, coords = draw_bag(16, 4)
+    coords = coords.astype(np.asarray(value).dtype)
+    coords[5, 1] = value
+    path = tmp_path / 'a.h5'
+    with h5py.File(path, 'w') as file:
+        file.update(features=features, coords=coords)
+    slide = SlideFeatures(path)
+    if shown:
+        with pytest.raises(SlideFeatureError, match=rf'a\.h5 .* from {shown}'
+                           r'.* must be pixels in \[0, 2\^32\)'):
+            len(slide.coords)
+    else:
+        assert slide.coords.max() == value
+    # Types of few bits.
+    torch.save(dict(features=torch.zeros(2, 4), coords=torch.ones(
+        2, 2, dtype=torch.int16)), tmp_path / 'b.pt')
+    assert SlideFeatures(tmp_path / 'b.pt').coords.tolist() == [[1, 1]] * 2
+
+
 def test_stamp_without_tile_size_asks_for_mpp(tmp_path):
     path = write_features(tmp_path / 'a.h5', 'stamp-h5', *draw_bag(4, 4))
     with h5py.File(path, 'a') as file:
