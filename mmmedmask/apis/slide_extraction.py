@@ -41,6 +41,7 @@ h5py = late_module('h5py', 'slides')
 # What of each end of a slide is read to know it again.
 _END_BYTES = 2**20
 DONE, PRESENT, EMPTY, FAILED = 'done', 'was there', 'empty', 'failed'
+SMALL = 'too small'
 
 
 @dataclass
@@ -48,10 +49,10 @@ class SlideResult:
     """What became of a slide; a line of the manifest.
 
     Its status is ``'done'``, ``'was there'`` (complete before this run),
-    ``'empty'`` (no tile has enough tissue) or ``'failed'``. Width, height and
-    ``slide_mpp`` (micrometres per pixel) are those of the finest level,
-    ``tile_mpp`` that of a tile; ``num_tiles`` is None if it failed; it took
-    seconds from its plan to its end.
+    ``'empty'`` (no tile has enough tissue), ``'too small'`` (no tile fits) or
+    ``'failed'``. Width, height and ``slide_mpp`` (micrometres per pixel) are
+    those of the finest level, ``tile_mpp`` that of a tile; ``num_tiles`` is
+    None if it failed; it took seconds from its plan to its end.
 
     Example:
         >>> result = SlideResult('a', 'failed', error='it has no resolution')
@@ -259,12 +260,17 @@ class ExtractionRun:
         writer, plan, begin = self._open[number]
         writer.finish()
         del self._open[number]
+        (width, height), side = plan.size, plan.geometry.side
+        status, error = DONE if len(plan.coords) else EMPTY, ''
+        if min(plan.size) < side:
+            status, error = SMALL, (
+                f'a tile is {side} x {side} pixels of the finest level, the '
+                f'slide {width} x {height}')
         self._finish(
-            task, DONE if len(plan.coords) else EMPTY,
-            num_tiles=len(plan.coords), width=plan.size[0],
-            height=plan.size[1], slide_mpp=round(plan.geometry.slide_mpp, 6),
+            task, status, num_tiles=len(plan.coords), width=width,
+            height=height, slide_mpp=round(plan.geometry.slide_mpp, 6),
             tile_mpp=round(plan.geometry.mpp, 6), level=plan.geometry.level,
-            seconds=round(time.monotonic() - begin, 2))
+            seconds=round(time.monotonic() - begin, 2), error=error)
 
     def fail(self, number: int, error: str) -> None:
         """Give a slide up."""

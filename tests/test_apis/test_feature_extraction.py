@@ -91,6 +91,17 @@ def test_features_and_coordinates_of_drawn_slides(
     assert rows['c']['tile_mpp'] == '4.0'
 
 
+def test_a_slide_smaller_than_a_tile(tmp_path, encoder):
+    """Tissue from edge to edge, 127 pixels high; a tile has 128."""
+    write_slide(tmp_path / 'a.tif', draw_slide((256, 127), [(0, 0, 256, 127)]),
+                mpp=1.0, levels=1)
+    result, = extract_slides(list_slides([tmp_path])[0], tmp_path / 'out',
+                             encoder, TILING)
+    assert (result.status, result.num_tiles) == ('too small', 0)
+    assert result.error == ('a tile is 128 x 128 pixels of the finest level, '
+                            'the slide 256 x 127')
+
+
 def test_a_second_run_does_what_is_left(slides, tmp_path, encoder,
                                         monkeypatch):
     tasks, _ = list_slides([slides])

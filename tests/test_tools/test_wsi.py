@@ -143,7 +143,11 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     (tmp_path / 'list.csv').write_text('slide_id,mpp\na,\nb,1.0\n')
     printed = call(*command, '--csv', tmp_path / 'list.csv')
     assert '1 empty, 1 was there' in printed
-    assert 'no tile has enough tissue: b' in printed
+    assert 'Empty, no tile has enough tissue: b' in printed
+    printed = call(*command, '--csv', tmp_path / 'list.csv', '--tile-size', 64,
+                   '--out', tmp_path / 'large')
+    assert 'b: too small, a tile is 256 x 256 pixels of the' in printed
+    assert 'Too small, no tile fits: b' in printed
     assert 'min_tissue must be in (0, 1], got 0.0' in call(
         *command, '--min-tissue', 0, status=1)
     (tmp_path / 'model.py').write_text(MODEL)

@@ -238,10 +238,12 @@ def summarize(args: argparse.Namespace, results: Sequence) -> str:
                           in sorted(counts.items()))
     tiles = sum(result.num_tiles or 0 for result in results)
     print(f'{len(results)} slides: {by_status}; {tiles} tiles in {args.out}')
-    if counts['empty']:
+    for status, reason in (('empty', 'no tile has enough tissue'),
+                           ('too small', 'no tile fits')):
         names = [result.slide_id for result in results
-                 if result.status == 'empty']
-        print(f'Empty, no tile has enough tissue: {", ".join(names)}')
+                 if result.status == status]
+        if names:
+            print(f'{status.capitalize()}, {reason}: {", ".join(names)}')
     failed = [f'{result.slide_id}: {result.error}' for result in results
               if result.status == 'failed']
     if not failed:
