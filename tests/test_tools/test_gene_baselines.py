@@ -98,6 +98,10 @@ model = dict(gene_encoder=dict(
     type='mmmedmask.GroupMSA', num_heads=2, num_fragments=5, num_groups=5))
 train_cfg = dict(max_epochs=1)
 """)
+    twins = root / 'mine.py', root / 'other' / 'mine.py'
+    assert f'{twins[0]} and {twins[1]} are both called mine' in call(
+        TOOL, root / 'config.py', '--folds', root / 'splits', '--encoders',
+        *twins, status=1)
     call(TOOL, root / 'config.py', '--folds', root / 'splits', '--encoders',
          root / 'mine.py', root / 'groups.py', '--seeds', 3, 0, '--clusters',
          4, '--out', root / 'out')

@@ -154,11 +154,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     from mmmedmask.experiments.fold_axis import find_folds
     from mmmedmask.util.atomic_files import write_csv, write_text
+    from mmmedmask.util.checks import check_names_differ
     out = args.out or Path(
         'work_dirs', f'{Path(args.config).stem}_gene_baselines')
     try:
-        encoders = {Path(path).stem: load_config(path)
-                    for path in args.encoders}
+        paths = map(Path, args.encoders)
+        encoders = {name: load_config(path) for name, path in
+                    check_names_differ([(path.stem, path) for path in paths],
+                                       'each needs a row of its own').items()}
         folds = {}
         for fold, path in find_folds(args.folds).items():
             folds[fold] = run_fold(load_config(args.config, args.cfg_options),
