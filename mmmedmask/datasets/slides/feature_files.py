@@ -10,6 +10,7 @@ torchmil; and any of them as (1, N, D).
 from __future__ import annotations
 
 import errno
+import json
 import math
 import zipfile
 from abc import ABC, abstractmethod
@@ -29,6 +30,9 @@ h5py = late_module('h5py', 'slides')
 # Names of the features in h5 files and dicts, and of the encoder.
 _FEATURE_KEYS = ('features', 'feats')
 _ENCODER_KEYS = ('encoder', 'extractor', 'model_name')
+SETTINGS_KEY = 'mmmedmask_settings'
+"""Attribute of our own h5 files: all that decides about them, as JSON."""
+
 _NPY_MAGIC = b'\x93NUMPY'
 _ZIP_MAGIC = b'PK\x03\x04'
 _PICKLE_MAGIC = b'\x80'
@@ -50,18 +54,21 @@ class FeatureFile(ABC):
 
     Coordinates are ``in_micrometres`` or in pixels, and ``patch_size``, the
     side of a patch, in the same unit. ``tile_um`` and ``tile_px`` are the
-    side in micrometres and in pixels at the resolution it was cut.
+    side in micrometres and in pixels at the resolution it was cut,
+    ``tile_mpp``. ``weights`` identify the encoder's, in our own files.
     """
 
     path: Path
     shape: tuple[int, int]
     layout: str
     encoder: str | None = None
+    weights: str | None = None
     has_coords: bool = False
     in_micrometres: bool = False
     patch_size: int | None = None
     tile_um: float | None = None
     tile_px: float | None = None
+    tile_mpp: float | None = None
 
     @abstractmethod
     def rows(self, start: int, stop: int) -> torch.Tensor:
@@ -148,9 +155,14 @@ class H5File(FeatureFile):
         if self._coords is not None:
             self._check_coords(self._coords.shape)
         self.encoder = _encoder(attributes)
+        self.weights = json.loads(
+            _text(attributes.get(SETTINGS_KEY, '{}'))).get('weights')
         self.in_micrometres = _text(attributes.get('unit')) == 'um'
         self.tile_um = as_number(attributes.get('tile_size_um'))
         self.tile_px = as_number(attributes.get('tile_size_px'))
+        self.tile_mpp = as_number(grid.get('mpp'))
+        if self.tile_um and self.tile_px:
+            self.tile_mpp = self.tile_um / self.tile_px
         side = as_number(
             grid.get('patch_size_level0', attributes.get('patch_size_level0')))
         self._set_side(_clam_side(grid) if side is None else side)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.datasets.slides.feature_files import (
+    SETTINGS_KEY,
+    SlideFeatureError,
+)
 from mmmedmask.util.atomic_files import reserve_space
 from mmmedmask.util.checks import check_shape
 from mmmedmask.util.extras import late_module
@@ -20,8 +23,6 @@ h5py = late_module('h5py', 'slides')
 
 CHUNK_ROWS = 32
 _LONGEST = 60
-# Attribute of the file with the settings of the run as JSON.
-_SETTINGS_KEY = 'mmmedmask_settings'
 _HDF5_START = b'\x89HDF\r\n\x1a\n'
 _FOREIGN = ('{} was not written by mmmedmask: choose another folder, or move '
             'it away')
@@ -81,7 +82,7 @@ class FeatureWriter:
             'coords', data=coords.astype(np.int32), chunks=(CHUNK_ROWS, 2),
             maxshape=(None, 2))
         stored.attrs.update(grid)
-        self._file.attrs[_SETTINGS_KEY] = json.dumps(settings, sort_keys=True)
+        self._file.attrs[SETTINGS_KEY] = json.dumps(settings, sort_keys=True)
 
     def write(self, start: int, features: np.ndarray) -> None:
         """Write finite features (n, D) of the tiles from ``start`` on."""
@@ -124,7 +125,7 @@ def differing_settings(path: Path, wanted: Mapping) -> str | None:
         return None
     try:
         with h5py.File(path, 'r') as file:
-            text = file.attrs.get(_SETTINGS_KEY)
+            text = file.attrs.get(SETTINGS_KEY)
             if text is not None:
                 # A last row that cannot be read is a truncated file too.
                 features = file['features']

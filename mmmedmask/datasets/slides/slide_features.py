@@ -41,6 +41,8 @@ class SlideFeatures:
         layout: ``'clam'``, ``'trident'``, ``'stamp'``, ``'h5'``, ``'pt'`` or
             ``'npy'``.
         encoder: Name of the encoder if the file tells it, else None.
+        weights: What identifies the encoder's weights, in files of ours.
+        tile_mpp: Micrometres per pixel of the tiles, if the file tells it.
         coord_unit: ``'level0'`` for pixels of the slide's finest level,
             ``'tile'`` for pixels at the resolution of the tiles (STAMP
             without ``mpp``), None without coordinates. Files that do not say
@@ -73,7 +75,8 @@ class SlideFeatures:
         file = self._open()
         self.num_patches, self.dims = file.shape
         self.layout = file.layout
-        self.encoder = file.encoder
+        self.encoder, self.weights = file.encoder, file.weights
+        self.tile_mpp = file.tile_mpp
         self.has_coords = file.has_coords
         self._scale, self.coord_unit, self.patch_size = _coordinates(file, mpp)
         if dims is not None and self.dims != dims:
@@ -167,6 +170,26 @@ class SlideFeatures:
         return self._coords
 
 
+def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
+    """Refuse features of different sizes, encoders or weights.
+
+    What the file of a slide does not tell fits all others.
+    """
+    for key in ('dims', 'encoder', 'weights'):
+        known = [slide for slide in slides if getattr(slide, key) is not None]
+        for slide in known:
+            if getattr(slide, key) != getattr(known[0], key):
+                raise ValueError(
+                    f'{known[0].path} holds features of '
+                    f'{_origin(known[0])}, {slide.path} of {_origin(slide)}: '
+                    'a model takes one encoder')
+
+
+def _origin(slide: SlideFeatures) -> str:
+    weights = f', weights {slide.weights!r}' if slide.weights else ''
+    return f'size {slide.dims} (encoder {slide.encoder!r}{weights})'
+
+
 class SlideBag:
     """All slides of a patient one behind the other, read a slice at a time.
 
@@ -177,13 +200,7 @@ class SlideBag:
     def __init__(self, slides: Sequence[SlideFeatures]) -> None:
         if not slides:
             raise ValueError('a bag needs at least one slide, got none')
-        for slide in slides:
-            if slide.dims != slides[0].dims:
-                raise ValueError(
-                    f'{slides[0].path} holds features of size '
-                    f'{slides[0].dims} (encoder {slides[0].encoder}), '
-                    f'{slide.path} of size {slide.dims} (encoder '
-                    f'{slide.encoder}): one bag takes one encoder')
+        check_same_encoder(slides)
         self.slides = tuple(slides)
         self.num_patches = sum(map(len, slides))
         self.dims = slides[0].dims

@@ -29,7 +29,10 @@ from mmmedmask.datasets.slides.cohort import (
     read_split,
 )
 from mmmedmask.datasets.slides.feature_files import FeatureFolder
-from mmmedmask.datasets.slides.slide_features import SlideFeatures
+from mmmedmask.datasets.slides.slide_features import (
+    SlideFeatures,
+    check_same_encoder,
+)
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.nearest import bare_name, did_you_mean
@@ -37,6 +40,8 @@ from mmmedmask.util.nearest import bare_name, did_you_mean
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
 _OF_FILES = ('dims', 'encoder', 'patch_size', 'coord_unit')
+# Tiles that are cut at one resolution differ by whole pixels.
+_SAME_MPP = 1.1
 # Keys of load_expression that name files, relative to the data root.
 _PATH_KEYS = ('sample_sheet', 'gene_list', 'case_list')
 
@@ -67,7 +72,8 @@ cohort.read_split`; None takes the column ``split``.
         feature_root: Folder with the features; None if the column
             ``features_path`` names every file.
         dims: Size of a feature that the model expects; None takes any, but
-            all slides must agree.
+            all slides must agree, also in encoder and weights where their
+            files tell them.
         cache_dir: Folder for copies of the features in fp16, made at their
             first use; None makes none.
         expression: Arguments of :func:`~mmmedmask.datasets.expression.table.\
@@ -339,7 +345,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                      folder: FeatureFolder | None) -> dict[str, list[dict]]:
         """Find the slides with patches of each case that has some."""
         slides: dict[str, list[dict]] = {}
-        absent, first = [], None
+        absent, opened = [], []
         empty: dict[str, str] = {}
         for case in cases:
             if not case.slides:
@@ -354,17 +360,19 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                         'slide_id': slide.slide_id, 'path': str(path),
                         'mpp': slide.mpp, 'num_patches': features.num_patches,
                         **{key: getattr(features, key) for key in _OF_FILES}}
-                first = first or facts
-                if facts['dims'] != first['dims']:
-                    raise ValueError(
-                        f'{facts["path"]} holds features of size '
-                        f'{facts["dims"]} (encoder {facts["encoder"]}), '
-                        f'{first["path"]} of size {first["dims"]} (encoder '
-                        f'{first["encoder"]}): a model takes one encoder')
+                opened.append(features)
                 if facts['num_patches']:
                     slides.setdefault(case.case_id, []).append(facts)
                 else:
                     empty[slide.slide_id] = case.case_id
+        check_same_encoder(opened)
+        sized = sorted((slide for slide in opened if slide.tile_mpp),
+                       key=lambda slide: slide.tile_mpp)
+        if sized and sized[-1].tile_mpp > _SAME_MPP * sized[0].tile_mpp:
+            self._note('tiles have different resolutions: '
+                       f'{sized[0].tile_mpp:.3g} µm per pixel in '
+                       f'{sized[0].path}, {sized[-1].tile_mpp:.3g} in '
+                       f'{sized[-1].path}', logging.WARNING)
         beside = [name for name, case in empty.items() if case in slides]
         if beside:
             self._note(f'{len(beside)} slides have no patch, left out beside '

@@ -16,7 +16,8 @@ from mmmedmask.datasets.slides.feature_writer import (
 )
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 
-SETTINGS = {'encoder': 'drawn', 'mpp': 0.5, 'sizes': (1, 2)}
+SETTINGS = {'encoder': 'drawn', 'weights': 'none', 'mpp': 0.5,
+            'sizes': (1, 2)}
 
 
 def make(path, number=70, dims=5, settings=SETTINGS):
@@ -40,7 +41,8 @@ def test_our_reader_finds_features_coords_encoder_and_patch_size(tmp_path):
         assert file['coords'].dtype == np.int32
     slide = SlideFeatures(path)
     assert (slide.layout, slide.encoder, slide.patch_size,
-            slide.coord_unit) == ('trident', 'drawn', 512, 'level0')
+            slide.coord_unit, slide.weights) == (
+                'trident', 'drawn', 512, 'level0', 'none')
     assert torch.equal(slide.read(), torch.from_numpy(features))
     assert torch.equal(slide.coords[:, 0], torch.arange(70) * 512)
     # Files from before the precision was a setting are float32.

@@ -1,5 +1,6 @@
 """The data set of slides and genes, and its pipeline."""
 
+import json
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -326,9 +327,38 @@ class TestMissing:
             cohort.build(dims=1024)
         write_features(cohort.root / 'features/s3.h5', 'trident-h5',
                        *draw_bag(9, 4), encoder='uni_v2')
-        with pytest.raises(ValueError, match=r'size 4 \(encoder uni_v2\), '
-                           r'.*s1.h5 of size 6 \(encoder None\)'):
+        with pytest.raises(ValueError, match=r'size 6 \(encoder None\), '
+                           r".*s3.h5 of size 4 \(encoder 'uni_v2'\)"):
             cohort.build(dims=None)
+
+    @pytest.mark.parametrize(('encoder', 'weights', 'message'), [
+        ('uni', 'a', r"s2.h5 .*\(encoder 'drawn'\), .*s4.h5 .*'uni', "
+         r"weights 'a'\): a model takes one encoder"),
+        ('drawn', 'b', "s3.h5 .* weights 'a'.*s4.h5 .* weights 'b'")])
+    def test_features_of_two_encoders(self, cohort, encoder, weights, message):
+        """Of one size, and of two patients; s1 tells nothing."""
+        for slide, name, text in (('s3', 'drawn', 'a'),
+                                  ('s4', encoder, weights)):
+            write_features(cohort.root / f'features/{slide}.h5', 'trident-h5',
+                           *draw_bag(9, DIMS), encoder=name)
+            with h5py.File(cohort.root / f'features/{slide}.h5', 'a') as file:
+                file.attrs['mmmedmask_settings'] = json.dumps({
+                    'weights': text})
+        with pytest.raises(ValueError, match=message):
+            cohort.build()
+        with pytest.raises(ValueError, match='a model takes one encoder'):
+            SlideBag([SlideFeatures(cohort.root / f'features/{slide}.h5')
+                      for slide in ('s3', 's4')])
+
+    def test_tiles_of_two_resolutions(self, cohort, log_lines):
+        for slide, mpp in (('s2', .5), ('s3', .504), ('s4', 2)):
+            cohort.build()
+            assert not logged(log_lines, 'different resolutions')
+            with h5py.File(cohort.root / f'features/{slide}.h5', 'a') as file:
+                file['coords'].attrs['mpp'] = mpp
+        cohort.build()
+        assert logged(log_lines, 'different resolutions: 0.5 µm per pixel in '
+                      f'{cohort.root}/features/s2.h5, 2 in ')
 
     def test_files_written_anew(self, cohort):
         dataset = cohort.build()
