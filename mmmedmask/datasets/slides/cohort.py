@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmmedmask.datasets.expression.gene_names import shown
+from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
 from mmmedmask.util.nearest import bare_name, nearest_names
@@ -74,7 +75,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
 
     Raises:
         ValueError: If a column or a required cell is missing, lines of a
-            patient contradict each other, or a slide occurs twice.
+            patient contradict each other, a slide occurs twice, or a TCGA
+            barcode of a sample stands for a patient that has several.
     """
     required = ('case_id', 'slide_id', label_column)
     table = read_table(path, required)
@@ -119,6 +121,14 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
                 raise ValueError(
                     f'{path}: {what} is {other!r} and {name!r}: they differ '
                     'by upper and lower case alone, spell one name in one way')
+    patients: dict[str, str] = {}
+    for name in cases:
+        other = patients.setdefault(tcga_case(name) or name, name)
+        if other != name:
+            raise ValueError(
+                f'{path}: the cases {other} and {name} are one patient, '
+                f'{tcga_case(name)}: write the patient in case_id, the '
+                'sample in rna_id')
     return [replace(case, slides=tuple(slides[case.case_id]))
             for case in cases.values()]
 

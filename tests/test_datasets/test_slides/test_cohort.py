@@ -78,7 +78,11 @@ class TestCohort:
           'q,t,x,./f/a.h5'],
          'line 3: features_path f/a.h5 is listed in line 2'),
         (['case_id,slide_id,label,rna_id', 'p,s,x,r', 'q,t,x,r'],
-         'line 3: rna_id r is listed in line 2')])
+         'line 3: rna_id r is listed in line 2'),
+        (['case_id,slide_id,label', 'TCGA-AA-0001-01A,s,x',
+          'TCGA-AA-0002-01A,t,x', 'TCGA-AA-0001-06A,u,x'],
+         'the cases TCGA-AA-0001-01A and TCGA-AA-0001-06A are one patient, '
+         'TCGA-AA-0001: write the patient in case_id')])
     def test_bad_lines(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
             read_cohort(write(tmp_path / 'a.csv', *lines))
