@@ -76,7 +76,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     Raises:
         ValueError: If a column or a required cell is missing, lines of a
             patient contradict each other, a slide occurs twice, or a TCGA
-            barcode of a sample stands for a patient that has several.
+            barcode of a sample stands for a patient that has several, or
+            one of another patient for a slide or the expression.
     """
     required = ('case_id', 'slide_id', label_column)
     table = read_table(path, required)
@@ -88,6 +89,12 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     seen: dict[tuple[str, str], str] = {}
     for where, line in table.rows(*kept):
         case = _read_case(where, line, label_column)
+        for name in ('slide_id', 'rna_id'):
+            patients = {tcga_case(case.case_id),
+                        tcga_case(line.get(name, ''))} - {None}
+            if len(patients) > 1:
+                raise ValueError(f'{where}: {name} {line[name]} is of another '
+                                 f'patient than case {case.case_id}')
         first = cases.setdefault(case.case_id, case)
         for name in ('label', *_PER_CASE):
             if getattr(first, name) != getattr(case, name):

@@ -82,7 +82,15 @@ class TestCohort:
         (['case_id,slide_id,label', 'TCGA-AA-0001-01A,s,x',
           'TCGA-AA-0002-01A,t,x', 'TCGA-AA-0001-06A,u,x'],
          'the cases TCGA-AA-0001-01A and TCGA-AA-0001-06A are one patient, '
-         'TCGA-AA-0001: write the patient in case_id')])
+         'TCGA-AA-0001: write the patient in case_id'),
+        (['case_id,slide_id,label',
+          'TCGA-AA-0001,TCGA-AA-0001-01Z-00-DX1.F6E9,x',
+          'TCGA-AA-0003,TCGA-AA-0002-01Z-00-DX1.F6E9,x'],
+         'line 3: slide_id TCGA-AA-0002-01Z-00-DX1.F6E9 is of another '
+         'patient than case TCGA-AA-0003'),
+        (['case_id,slide_id,label,rna_id', 'TCGA-AA-0001,,x,TCGA.AA.0001.06A',
+          'p,TCGA-AA-0002-01Z-00-DX1,x,', 'TCGA-AA-0003,s,x,tcga-aa-0004-01a'],
+         'line 4: rna_id tcga-aa-0004-01a is of another patient')])
     def test_bad_lines(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
             read_cohort(write(tmp_path / 'a.csv', *lines))
