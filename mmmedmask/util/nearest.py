@@ -2,7 +2,12 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
+
+_HYPHENS = re.compile('[\u2010-\u2015\u2212]')
+# Soft hyphens, characters of no width and byte order marks.
+_UNSEEN = re.compile('[\xad\u200b-\u200f\u2060\ufeff]')
 
 
 def nearest_names(name: str, valid: Iterable[str], count: int = 1,
@@ -23,6 +28,26 @@ def nearest_names(name: str, valid: Iterable[str], count: int = 1,
         name.lower(), by_lower, count, cutoff)]
 
 
+def composed(name: str) -> str:
+    """Write letters with accents as one character each (NFC).
+
+    Files from a Mac have them as two.
+    """
+    return unicodedata.normalize('NFC', name)
+
+
+def alike(name: str) -> str:
+    """What names have in common that look the same, or but for their case.
+
+    Example:
+        >>> alike('P   1-A') == alike('p 1-a')
+        True
+    """
+    text = unicodedata.normalize('NFKC', name).casefold()
+    text = _UNSEEN.sub('', _HYPHENS.sub('-', text))
+    return unicodedata.normalize('NFKC', ' '.join(text.split()))
+
+
 def bare_name(name: str) -> str:
     """What is left of a name without case, blanks and signs.
 
@@ -33,7 +58,7 @@ def bare_name(name: str) -> str:
         >>> bare_name('P 005') == bare_name('p-005')
         True
     """
-    return re.sub(r'[\W_]', '', name).casefold()
+    return re.sub(r'[\W_]', '', alike(name))
 
 
 def did_you_mean(name: str, valid: Iterable[str], count: int = 1,

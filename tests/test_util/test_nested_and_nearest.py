@@ -1,6 +1,13 @@
 """Walks of nested values, and the nearest of several names."""
 
-from mmmedmask.util.nearest import did_you_mean, nearest_names
+import pytest
+
+from mmmedmask.util.nearest import (
+    alike,
+    bare_name,
+    did_you_mean,
+    nearest_names,
+)
 from mmmedmask.util.nested import dotted, nested_dicts, walk_nested
 
 CONFIG = dict(model=dict(parts=[dict(type='A'), (dict(type='B'), 1)]), n=2)
@@ -25,3 +32,13 @@ def test_nearest_names():
     assert nearest_names('mask_ration', valid) == ['mask_ratio']
     assert did_you_mean('patch_sizes', valid) == ' Did you mean patch_size?'
     assert did_you_mean('colour', valid) == ''
+
+
+@pytest.mark.parametrize(('name', 'other', 'same'), [
+    ('M\xfcller', 'Mu\u0308ller', True), ('P 1', 'P\xa0 1', True),
+    ('A-1', 'a\u20111', True), ('A-1', 'A\u20131', True),
+    ('P1', 'P\u200b1', True), ('stra\xdfe', 'STRASSE', True),
+    ('P 1', 'P1', False), ('A-1', 'A_1', False), ('1', '10', False)])
+def test_names_that_look_alike(name, other, same):
+    assert (alike(name) == alike(other)) is same
+    assert not same or bare_name(name) == bare_name(other)

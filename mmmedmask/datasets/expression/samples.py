@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.datasets.expression.gene_names import shown
+from mmmedmask.util.nearest import composed
 
 _PRIMARY_TUMOUR = '01'
 _BARCODE = re.compile(
@@ -44,6 +45,8 @@ def match_samples(
     A ValueError if two patients get one sample: it would count twice, or be
     in two splits.
     """
+    sample_ids, patients = ([composed(name) for name in names]
+                            for names in (sample_ids, patients))
     rows = {sample: row for row, sample in enumerate(sample_ids)}
     of_sheet: dict[str, list[str]] = {}
     by_case: dict[str, list[str]] = {}
@@ -54,7 +57,7 @@ def match_samples(
                 known.setdefault(case, []).append(sample)
     row_of, several, others, absent = {}, [], [], []
     for case, name in wanted.items():
-        name = name or case
+        name = composed(name or case)
         if name in rows:
             row_of[case] = rows[name]
             continue

@@ -15,7 +15,12 @@ from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
-from mmmedmask.util.nearest import bare_name, nearest_names
+from mmmedmask.util.nearest import (
+    alike,
+    bare_name,
+    composed,
+    nearest_names,
+)
 from mmmedmask.util.table_files import (
     MISSING,
     Table,
@@ -87,7 +92,9 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     cases: dict[str, Case] = {}
     slides: dict[str, list[Slide]] = {}
     seen: dict[tuple[str, str], str] = {}
-    for where, line in table.rows(*kept):
+    for where, cells in table.rows(*kept):
+        line = {name: cell if name == 'features_path' else composed(cell)
+                for name, cell in cells.items()}
         case = _read_case(where, line, label_column)
         for name in ('slide_id', 'rna_id'):
             patients = {tcga_case(case.case_id),
@@ -119,15 +126,18 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     for what, names in (
             (label_column, [case.label for case in cases.values()]),
             ('case_id', cases),
+            ('site', [case.site or '' for case in cases.values()]),
+            ('rna_id', [case.rna_id or '' for case in cases.values()]),
             ('slide_id', [slide.slide_id for of_case in slides.values()
                           for slide in of_case])):
         spelled: dict[str, str] = {}
         for name in names:
-            other = spelled.setdefault(name.casefold(), name)
+            other = spelled.setdefault(alike(name), name)
             if other != name:
                 raise ValueError(
                     f'{path}: {what} is {other!r} and {name!r}: they differ '
-                    'by upper and lower case alone, spell one name in one way')
+                    'by upper and lower case, blanks or kinds of hyphens '
+                    'alone, spell one name in one way')
     patients: dict[str, str] = {}
     for name in cases:
         other = patients.setdefault(tcga_case(name) or name, name)
@@ -246,11 +256,12 @@ def read_split(path: str | Path,
 def _names(table: Table, split: str) -> list[str]:
     cells = table.text(table.names.index(split))
     if not {cell.lower() for cell in cells} & set(_TRUTHS):
-        return [name for name in cells if name]
+        return [composed(name) for name in cells if name]
     if table.names[0] in SPLITS:
         raise ValueError(
             f'{table.path} has True and False but no column with names')
     for row, cell in enumerate(cells):
         check_cell(table.where(row), split, cell.lower(), _TRUTHS)
-    return [name for name, cell in zip(table.text(0), cells, strict=True)
+    names = map(composed, table.text(0))
+    return [name for name, cell in zip(names, cells, strict=True)
             if cell.lower() == 'true']

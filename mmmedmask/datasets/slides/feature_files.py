@@ -23,7 +23,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmmedmask.util.extras import late_module
-from mmmedmask.util.nearest import bare_name
+from mmmedmask.util.nearest import bare_name, composed
 
 h5py = late_module('h5py', 'slides')
 
@@ -423,7 +423,7 @@ def slide_name(name: str) -> str:
     Names of TCGA slides contain dots: known endings go alone, as often as they
     occur: ``'a.b.svs.h5'`` gives ``'a.b'``. Nothing left is an error.
     """
-    short = name.strip()
+    short = composed(name.strip())
     endings = SLIDE_SUFFIXES + PICTURE_SUFFIXES + FEATURE_SUFFIXES
     while short.lower().endswith(endings):
         short = short[:short.rindex('.')]

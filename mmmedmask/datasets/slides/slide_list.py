@@ -15,6 +15,7 @@ from mmmedmask.util.checks import (
     check_names_differ,
     check_positive,
 )
+from mmmedmask.util.nearest import composed
 from mmmedmask.util.table_files import cell_number, read_table
 
 # A folder holds the levels of one DICOM slide as files of one kind.
@@ -54,7 +55,7 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
         if place.is_dir():
             files = sorted(path for path in place.rglob('*') if path.is_file()
                            and (path.suffix.lower() in SLIDE_SUFFIXES
-                                or path.name in pictures))
+                                or composed(path.name) in pictures))
         for path in files:
             if place.is_dir() and path.suffix.lower() == _BY_NAME_ONLY:
                 left_out.append(str(path))
@@ -115,7 +116,8 @@ def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str]]:
     table = read_table(path, ['slide_id'])
     table.log_unused(('slide_id', 'mpp'), ('mpp', ))
     listed: dict[str, float | None] = {}
-    pictures = {name for name in table.text(table.names.index('slide_id'))
+    pictures = {composed(name)
+                for name in table.text(table.names.index('slide_id'))
                 if name.lower().endswith(PICTURE_SUFFIXES)}
     for where, row in table.rows():
         if not row['slide_id']:

@@ -609,6 +609,11 @@ class TestUnits:
 
 
 class TestSamples:
+    def test_accents_of_a_mac(self):
+        rows, notes = match_samples(['a', 'Mu\u0308ller'], {
+            'M\xfcller': None, 'b': 'a'})
+        assert (rows, notes) == ({'M\xfcller': 1, 'b': 0}, [])
+
     def test_tcga_case(self):
         for name in ('TCGA-OR-A5L9-01A-11R-A29S-07', 'TCGA-OR-A5L9',
                      'TCGA.OR.A5L9.01A', 'tcga-or-a5l9-01a'):

@@ -515,6 +515,9 @@ class TestNames:
                 ('a', 'h5_files/a.h5'), ('b', 'pt_files/b.pt')):
             assert folder.find(slide) == tmp_path / name
         assert folder.find('d') is None
+        (tmp_path / 'Mu\u0308ller.h5').touch()
+        assert FeatureFolder(tmp_path).find('M\xfcller.svs') == (
+            tmp_path / 'Mu\u0308ller.h5')
         (tmp_path / 'a.npy').touch()
         with pytest.raises(ValueError, match='features_path'):
             FeatureFolder(tmp_path).find('a')

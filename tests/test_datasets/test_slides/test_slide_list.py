@@ -39,6 +39,17 @@ def test_slides_of_a_csv(slides, tmp_path):
             list_slides([slides], csv)
 
 
+def test_accents_of_a_mac(tmp_path):
+    for name in ('M\xfcller.png', 'O\u0308z.svs'):
+        (tmp_path / name.replace('\xfc', 'u\u0308')).touch()
+    csv = tmp_path / 'list.csv'
+    csv.write_text('slide_id\nM\xfcller.png\n\xd6z\n', 'utf-8')
+    tasks, notes = list_slides([tmp_path], csv)
+    assert [task.slide_id for task in tasks] == ['M\xfcller', '\xd6z']
+    assert all(task.path.is_file() for task in tasks)
+    assert not notes
+
+
 def test_slides_of_folders(slides, tmp_path):
     tasks, notes = list_slides([slides])
     assert [task.slide_id for task in tasks] == ['a', 'b', 'c']
