@@ -42,12 +42,15 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
             are named here, or in the csv with their ending.
         csv: Takes only the slides in its column ``slide_id``, with the
             resolution of its column ``mpp``, if it has one and it is filled.
+            Of a cohort's csv, with ``case_id``, lines without a slide are
+            left out.
         mpp: Resolution of slides for which the csv has none.
     """
     if mpp is not None:
         check_positive('mpp', mpp)
-    listed, pictures = ({}, set()) if csv is None else _read_csv(csv)
-    named, notes, left_out = [], [], []
+    listed, pictures, notes = ({}, set(), []) if csv is None \
+        else _read_csv(csv)
+    named, left_out = [], []
     for place in inputs:
         if not place.exists():
             raise FileNotFoundError(f'{place} does not exist')
@@ -111,15 +114,21 @@ def slide_bytes(path: Path | None) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str]]:
-    """Read the resolution of each slide, and names that end as pictures."""
+def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str],
+                                   list[str]]:
+    """Read the resolution of each slide, names that end as pictures, notes.
+    """
     table = read_table(path, ['slide_id'])
-    table.log_unused(('slide_id', 'mpp'), ('mpp', ))
+    table.log_unused(('slide_id', 'mpp', 'case_id'), ('mpp', ))
+    without = 0
     listed: dict[str, float | None] = {}
     pictures = {composed(name)
                 for name in table.text(table.names.index('slide_id'))
                 if name.lower().endswith(PICTURE_SUFFIXES)}
     for where, row in table.rows():
+        if not row['slide_id'] and row.get('case_id'):
+            without += 1
+            continue
         if not row['slide_id']:
             raise ValueError(f'{where}: slide_id must not be empty')
         name = slide_name(row['slide_id'])
@@ -129,4 +138,5 @@ def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str]]:
         if listed.setdefault(name, mpp) != mpp:
             raise ValueError(f'{where}: slide {name} has another mpp in a '
                              'line before')
-    return listed, pictures
+    notes = [f'{without} lines of {path.name} have no slide'] * bool(without)
+    return listed, pictures, notes

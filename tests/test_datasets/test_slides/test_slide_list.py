@@ -39,6 +39,15 @@ def test_slides_of_a_csv(slides, tmp_path):
             list_slides([slides], csv)
 
 
+def test_patients_without_a_slide(slides, tmp_path):
+    """In the csv of a cohort."""
+    csv = tmp_path / 'cohort.csv'
+    csv.write_text('case_id,slide_id,label,mpp\np1,a,x,.5\np2,,y,\n')
+    tasks, notes = list_slides([slides / 'deep'], csv)
+    assert tasks == [SlideTask('a', slides / 'deep/a.SVS', .5)]
+    assert notes == ['1 lines of cohort.csv have no slide']
+
+
 def test_accents_of_a_mac(tmp_path):
     for name in ('M\xfcller.png', 'O\u0308z.svs'):
         (tmp_path / name.replace('\xfc', 'u\u0308')).touch()
