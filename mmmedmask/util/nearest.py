@@ -51,14 +51,18 @@ def alike(name: str) -> str:
 def bare_name(name: str) -> str:
     """What is left of a name without case, blanks and signs.
 
-    Ids that differ by a letter or a digit are of two patients; those that
-    differ by the rest alone are meant as one.
+    Ids that differ by a letter or a number are of two patients; those that
+    differ by the rest alone are meant as one. Signs between two digits are
+    one sign: they may be a decimal point.
 
     Example:
         >>> bare_name('P 005') == bare_name('p-005')
         True
+        >>> bare_name('1.0') == bare_name('10')
+        False
     """
-    return re.sub(r'[\W_]', '', alike(name))
+    text = re.sub(r'[\W_]+', '.', alike(name))
+    return re.sub(r'(?<!\d)\.|\.(?!\d)', '', text)
 
 
 def did_you_mean(name: str, valid: Iterable[str], count: int = 1,

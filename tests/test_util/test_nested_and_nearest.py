@@ -42,3 +42,11 @@ def test_nearest_names():
 def test_names_that_look_alike(name, other, same):
     assert (alike(name) == alike(other)) is same
     assert not same or bare_name(name) == bare_name(other)
+
+
+@pytest.mark.parametrize(('name', 'other', 'same'), [
+    ('TCGA-02-0001', 'tcga.02.0001', True), ('P 005', 'p-005', True),
+    ('P_5.a', 'P5a', True), ('1.0', '10', False), ('1-12', '11-2', False),
+    ('P1.0', 'P10', False)])
+def test_names_but_for_signs(name, other, same):
+    assert (bare_name(name) == bare_name(other)) is same

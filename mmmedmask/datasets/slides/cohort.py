@@ -6,6 +6,7 @@ Splits are files as CLAM's ``splits_0.csv``: lists of names below ``train``,
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -191,7 +192,8 @@ def read_split(path: str | Path,
     else a patient's that is a slide of another one is an error.
 
     Gives the split of each patient that it names, and notes: on names that
-    are not in the cohort and patients that are in no split.
+    are not in the cohort, patients that are in no split, and columns of
+    whole numbers as 2.0, which pandas makes of those with empty cells.
     """
     path = Path(path)
     if not path.is_file():
@@ -210,6 +212,15 @@ def read_split(path: str | Path,
     ids = {case.case_id: case.case_id for case in cases}
     slides = {slide.slide_id: case.case_id for case in cases
               for slide in case.slides}
+    notes = []
+    for split, names in names_of.items():
+        whole = [name.removesuffix('.0') for name in names]
+        if all(re.fullmatch(r'\d+\.0', name) for name in names) \
+                and not {*ids, *slides}.isdisjoint(whole) \
+                and {*ids, *slides}.isdisjoint(names):
+            names_of[split] = whole
+            notes.append(f'{path.name} names cases as {names[0]} in {split}: '
+                         f'taken as {whole[0]}')
     if set().union(*names_of.values()) <= set(ids):
         # Our own files name patients: a slide may be called as one of them.
         slides = {}
@@ -242,7 +253,6 @@ def read_split(path: str | Path,
     if not split_of:
         raise ValueError(f'{path} names no case or slide of the cohort; it '
                          f'names {shown(unknown)}')
-    notes = []
     if unknown:
         notes.append(f'{len(unknown)} names of {path.name} are not in the '
                      f'cohort: {shown(unknown)}')

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 
+import pandas
 import pytest
 from slide_omic_files import there
 
@@ -158,6 +159,25 @@ class TestReadSplit:
     def test_bad_lines(self, tmp_path, lines, message):
         with pytest.raises(ValueError, match=message):
             read_split(write(tmp_path / 'a.csv', *lines), COHORT)
+
+    def test_whole_numbers_of_pandas(self, tmp_path):
+        """It writes 2.0 for 2 if columns differ in length."""
+        cohort = [Case(str(name), 'x') for name in (*range(1, 8), 10)]
+        path = tmp_path / 'a.csv'
+        pandas.DataFrame(dict(
+            train=pandas.Series([1, 3, 7]), val=pandas.Series([2, 4]),
+            test=pandas.Series([5, 10]))).to_csv(path)
+        assert '1,3,4.0,10.0' in path.read_text()
+        split, notes = read_split(path, cohort)
+        assert split == {'1': 'train', '3': 'train', '7': 'train',
+                         '2': 'val', '4': 'val', '5': 'test', '10': 'test'}
+        assert notes[0] == 'a.csv names cases as 2.0 in val: taken as 2'
+        # They are cases themselves, or the numbers are none.
+        write(path, 'train,val', '3,1.0', '4,')
+        assert read_split(path, [*cohort[2:4], Case('1.0', 'y')])[0] == {
+            '3': 'train', '4': 'train', '1.0': 'val'}
+        assert '1 names of a.csv are not in the cohort: 1.0' in read_split(
+            path, cohort[1:])[1]
 
     def test_slides_called_as_other_patients(self, tmp_path):
         cohort = [Case('1', 'x', (Slide('2'), Slide('9'))),
