@@ -123,6 +123,12 @@ load_expression`, such as ``dict(path='fpkm.tsv', unit='fpkm')``. Of TCGA's
             raise ValueError(
                 "case_agg='separate' needs 'slides' in modalities, got "
                 f'{tuple(modalities)}')
+        classes = (base.get('metainfo') or {}).get('classes') or ()
+        if not all(isinstance(name, str) for name in classes):
+            raise ValueError(
+                "metainfo['classes'] must be text, as in the csv: write "
+                f'{", ".join(repr(str(name)) for name in classes)}, got '
+                f'{classes!r}')
         self.split, self.split_file = split, split_file
         self.modalities = tuple(modalities)
         self.feature_root, self.dims = feature_root, dims

@@ -188,6 +188,7 @@ class TestList:
         (dict(missing_slides='skip'), "missing_slides .*'skip'"),
         (dict(missing_genes='skip'), "missing_genes .*'skip'"),
         (dict(case_agg='mean'), "case_agg .*'mean'"),
+        (dict(metainfo=dict(classes=[0, 1])), r"write '0', '1', got \[0, 1"),
         (dict(unlisted_labels='x'), "unlisted_labels .*'x'"),
         (dict(modalities='slides'), "modalities must be .*'slides'"),
         (dict(modalities=[]), r'modalities must be .*\[\]'),
