@@ -93,12 +93,22 @@ def gene_places(names: Sequence[str]) -> list[int]:
                key=len)
 
 
+def unlike_genes(names: Sequence[str]) -> list[str]:
+    """Find names that are not written as most genes of a table are.
+
+    Among Ensembl ids these are all others, among symbols dates and numbers.
+    """
+    if ensembl_share(names) > 0.5:
+        return [name for name in names
+                if not is_ensembl(name) and not is_summary(name)]
+    numbers = [name for name in names if name.isdigit()]
+    return [name for name in names if _SPREADSHEET.match(name)] + (
+        numbers if len(numbers) < len(names) / 2 else [])
+
+
 def check_no_dates(names: Sequence[str], source: str) -> None:
     """Refuse symbols that a spreadsheet has turned into dates or numbers."""
-    numbers = [name for name in names if name.isdigit()]
-    lost = [name for name in names if _SPREADSHEET.match(name)]
-    if len(numbers) < len(names) / 2:
-        lost += numbers
+    lost = unlike_genes(names)
     if lost:
         raise ValueError(
             f'{source}: {len(lost)} names of genes are dates or numbers, '

@@ -19,6 +19,7 @@ from mmmedmask.datasets.expression.gene_names import (
     is_ensembl,
     is_summary,
     shown,
+    unlike_genes,
 )
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.util.table_files import read_table
@@ -60,7 +61,7 @@ class RawExpression:
 
 def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
                 asked: Collection[str] = ()) -> RawExpression:
-    """Read a table: genes that are ``asked`` for, else all that look so."""
+    """Read all genes of a table; names that are ``asked`` for count, too."""
     table = _Matrix(path)
     if any(name.endswith(_GENE_SUFFIX) for name in table.names):
         if genes_in == 'rows':
@@ -72,15 +73,17 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
         raw = table.genes_in_rows(id_type)
     else:
         raw = table.genes_in_columns(asked)
-    kept = [_plain(name) in asked if asked else not is_clinical(name)
-            for name in raw.gene_names]
-    if not all(kept):
-        left = [name for name, is_kept in zip(
-            raw.gene_names, kept, strict=True) if not is_kept]
+    odd = set(filter(is_clinical, raw.gene_names))
+    if asked:
+        odd.update(unlike_genes(raw.gene_names))
+    left = [name for name in raw.gene_names
+            if name in odd and _plain(name) not in asked]
+    if left:
+        kept = ~np.isin(raw.gene_names, left)
         raw.values = raw.values[:, kept]
         raw.gene_names = list(itertools.compress(raw.gene_names, kept))
-        raw.notes.append(f'left out {len(left)} names that are not genes or '
-                         f'not in gene_list: {shown(left)}')
+        raw.notes.append(f'left out {len(left)} names that are not genes: '
+                         f'{shown(left)}')
     return raw
 
 
@@ -199,27 +202,28 @@ class _Matrix:
                      if name in self.lower), (*self.text, self.first)[0])
         others = _but(self.places, [case])
         names = self._named(others)
-        if asked:
-            genes = [place for place in others
-                     if _plain(self.names[place]) in asked]
-        elif ensembl_share(names) > 0.5:
-            genes = [place for place in others if is_ensembl(self.names[place])
-                     or is_summary(self.names[place])]
+        listed = {place for place in others
+                  if _plain(self.names[place]) in asked}
+        if ensembl_share(names) > 0.5:
+            genes = {place for place in others if is_ensembl(self.names[place])
+                     or is_summary(self.names[place])}
         else:
-            check_no_dates(names, str(self.path))
-            genes = [others[place] for place in gene_places(names)
-                     if self.lower[others[place]] not in _CASE_COLUMNS]
-            text = [place for place in genes if place in self.text]
-            self._refuse_spoiled(text)
-            genes = _but(genes, text)
+            if not asked:
+                check_no_dates(names, str(self.path))
+            genes = {others[place] for place in gene_places(names)
+                     if self.lower[others[place]] not in _CASE_COLUMNS}
+            text = genes & set(self.text) - listed
+            self._refuse_spoiled(sorted(text))
+            genes -= text
             numbers = _but(others, self.text)
-            if len(genes) < len(numbers) / 2:
+            if not asked and len(genes) < len(numbers) / 2:
                 odd = self._named(_but(numbers, genes))
                 raise ValueError(
                     f'{self.path}: {len(genes)} of {len(numbers)} columns '
                     'have the name of a gene (an Ensembl id, or a symbol '
                     f'such as TP53), not {shown(odd)}: list the genes to '
                     'take in gene_list')
+        genes = sorted(genes | listed)
         left = self._named(_but(others, genes))
         if left:
             self.notes.append(

@@ -240,8 +240,8 @@ def load_expression(
         missing_files: What to do where the sample sheet names files that
             are not there: ``'raise'``, or ``'report'`` in the notes.
         gene_list: Text file with a gene per line: for ``.pt`` and ``.npy``
-            the columns, else the genes to take, whatever they are called (of
-            folders of the GDC and ``.npz`` after they were converted).
+            the columns, else the genes to take, whatever they are called.
+            Unit and conversion are of all genes of the file.
         case_list: The same of the cases of a ``.pt`` or ``.npy`` matrix.
 
     Raises:
@@ -292,7 +292,7 @@ def load_expression(
                                 tuple(raw.patients))
     if convert is not None:
         table = table.convert(convert)
-    # Last, as CPM are of all genes. Matrices and arrays have no others.
+    # Last, as CPM are of all genes.
     return table if gene_list is None else _take_genes(table, gene_list)
 
 

@@ -608,6 +608,60 @@ class TestUnits:
             convert_unit(FPKM, 'fpkm', 'tpm', 'x')
 
 
+@pytest.fixture(scope='module')
+def count_files(tmp_path_factory):
+    root = tmp_path_factory.mktemp('files')
+    values, genes = full_size('counts'), draw_genes(12_000)
+    # Half of all reads are of genes that the lists lack.
+    values[:, 11_000:] *= 12
+    cases = SAMPLES[:3]
+    rows = write_matrix(root / 'rows.tsv', values, genes, cases)
+    load_expression(rows).save(root / 'x.npz')
+    write_htseq_folder(root / 'gdc', cases, genes, values, 'counts')
+    symbols = [f'G{place}' for place in range(12_000)]
+    write_matrix(root / 'columns.csv', values, genes, cases,
+                 across='genes', separator=',')
+    write_matrix(root / 'symbols.csv', np.c_[values, values[:, :2]],
+                 [*symbols, 'age', 'KPS'], cases, 'case_id', 'genes', ',')
+    return root, values, dict.fromkeys(
+        ('rows.tsv', 'columns.csv', 'x.npz', 'gdc'), genes) | {
+            'symbols.csv': symbols}
+
+
+class TestGeneList:
+    """A list chooses among genes, and changes none of their values."""
+
+    @pytest.mark.parametrize('listed', [None, 11_000, 300])
+    @pytest.mark.parametrize('convert', [None, 'cpm', 'log2_cpm'])
+    def test_values_are_those_of_all_genes(self, count_files, listed, convert):
+        root, values, names = count_files
+        expected = values.astype(np.float64)
+        if convert:
+            expected *= 1e6 / expected.sum(axis=1, keepdims=True)
+        if convert == 'log2_cpm':
+            expected = np.log2(expected + 1)
+        for name, genes in names.items():
+            path = None
+            if listed:
+                path = root / 'genes.txt'
+                path.write_text('\n'.join(genes[:listed]))
+            loaded = load_expression(root / name, convert=convert,
+                                     gene_list=path)
+            assert loaded.gene_ids == tuple(genes[:listed])
+            assert loaded.unit == (convert or 'counts')
+            assert np.allclose(loaded.values, expected[:, :listed], rtol=1e-5)
+
+    def test_names_that_only_the_list_calls_genes(self, count_files):
+        root, values, names = count_files
+        path = root / 'odd.txt'
+        path.write_text('KPS\nG5\n')
+        loaded = load_expression(root / 'symbols.csv', gene_list=path,
+                                 convert='cpm')
+        assert loaded.gene_ids == ('G5', 'KPS')
+        totals = values.sum(axis=1, dtype=np.float64) + values[:, 1]
+        assert np.allclose(loaded.values[:, 0], values[:, 5] / totals * 1e6)
+
+
 class TestSamples:
     def test_accents_of_a_mac(self):
         rows, notes = match_samples(['a', 'Mu\u0308ller'], {
