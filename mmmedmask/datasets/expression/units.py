@@ -7,7 +7,8 @@ import numpy as np
 from mmmedmask.util.checks import check_choice, check_positive
 
 LINEAR_UNITS = ('counts', 'cpm', 'fpkm', 'fpkm_uq', 'tpm')
-UNITS = (*LINEAR_UNITS, *(f'log2_{unit}' for unit in LINEAR_UNITS), 'zscore')
+_LOG_UNITS = tuple(f'log2_{unit}' for unit in LINEAR_UNITS)
+UNITS = (*LINEAR_UNITS, *_LOG_UNITS, 'zscore')
 """Units of expression; ``log2_tpm`` is log2(TPM + offset)."""
 
 # No table of a transcriptome ends below 2^5 in a linear unit, and 2^30 reads
@@ -17,9 +18,12 @@ _ENOUGH_GENES = 500
 # Sums and totals mean something only over about all genes.
 _ALL_GENES = 10_000
 _PER_MILLION = 1e6
-_NAME_HINTS = ((r'fpkm[-_. ]?uq', 'fpkm_uq'), (r'fpkm', 'fpkm'),
-               (r'tpm', 'tpm'), (r'cpm', 'cpm'), (r'z[-_ ]?scores?', 'zscore'),
-               (r'counts?', 'counts'))
+# Ends of words within brcaTPM and RNACounts.
+_CAMEL = re.compile(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})')
+_LOG = r'(log(?:\d+|e)?(?:p\d?)?|ln)'
+_UNIT = r'(fpkm ?uq|fpkm|tpm|cpm|z ?scores?|counts?)'
+_NAME_HINTS = re.compile(rf'\b(?:{_LOG}{_UNIT}?|{_UNIT}{_LOG}?)\b')
+_SPELLINGS = {'fpkmuq': 'fpkm_uq', 'zscores': 'zscore', 'count': 'counts'}
 
 
 class _ValueFacts:
@@ -60,20 +64,33 @@ class _ValueFacts:
 def unit_in_name(name: str) -> str | None:
     """Read the unit from a name such as ``'TCGA-LUAD.htseq_fpkm.tsv.gz'``.
 
-    It is linear or ``'zscore'``; None if the name tells none, or several.
+    It is one of :data:`UNITS`; ``'log2'`` if the name tells that alone;
+    ``'ln_tpm'`` or ``'log'`` of another or no base; None if it tells nothing,
+    or several units. Only whole words count.
     """
-    units = []
-    for pattern, unit in _NAME_HINTS:
-        name, count = re.subn(pattern, ' ', name, flags=re.IGNORECASE)
-        if count:
-            units.append(unit)
-    return units[0] if len(units) == 1 else None
+    words = re.sub(r'[\W_]+', ' ', _CAMEL.sub(' ', name)).lower()
+    parts = {part.replace(' ', '') for match in _NAME_HINTS.findall(words)
+             for part in match if part}
+    logs = {re.sub(r'log2(p\d?)?$', 'log2', part) for part in parts
+            if part.startswith('l')}
+    units = {_SPELLINGS.get(part, part) for part in parts
+             if not part.startswith('l')}
+    # Z-scores are of any unit.
+    if 'zscore' in units:
+        return 'zscore'
+    log = [logs.pop() if len(logs) == 1 else 'log'] if logs else []
+    return '_'.join([*log, *(units if len(units) == 1 else ())]) or None
 
 
 def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
     """Tell the unit of values (S, G) by them and a name, without doubt."""
     facts = _ValueFacts(values, source)
     hint = unit_in_name(name)
+    if hint is not None and re.match('(?!log2)l', hint):
+        raise ValueError(
+            f'{source}: the name says {hint}, but logarithms are read to '
+            'base 2: convert the values, or state by unit= what they are, '
+            f'one of {UNITS}')
     unit, why = None, 'FPKM and a part of TPM look alike'
     if facts.smallest < 0:
         if facts.floor_share > 0.01:
@@ -84,6 +101,8 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
                 f"unit='log2_tpm' (or another of {UNITS}) and "
                 f'log2_offset={2**facts.smallest:.3g}')
         unit, why = 'zscore', f'values are as low as {facts.smallest:.4g}'
+    elif hint in _LOG_UNITS and not facts.whole:
+        unit = hint
     elif facts.looks_logged and not facts.whole:
         why = 'they look like logarithms'
         linear = _ValueFacts(np.exp2(values.astype(np.float64)) - 1, source)
@@ -93,17 +112,20 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
             unit = 'log2_tpm'
     elif facts.whole and not facts.looks_logged:
         unit, why = 'counts', 'all values are whole numbers as counts are'
-    elif hint in LINEAR_UNITS and not facts.looks_logged:
+    elif facts.largest <= _LARGEST_LOG2:
+        why = (f'{facts.num_genes} genes are too few to tell small values '
+               'from logarithms')
+    elif hint in LINEAR_UNITS:
         unit = hint
     elif facts.num_genes >= _ALL_GENES and facts.sums_to_a_million(0.01):
-        unit = 'tpm'
+        unit, why = 'tpm', 'every sample sums to a million'
     if unit is None:
         raise ValueError(
             f'{source}: cannot tell the unit of values from '
             f'{facts.smallest:.4g} to {facts.largest:.4g}, with sums from '
             f'{facts.sums[0]:.4g} to {facts.sums[1]:.4g} ({why}): state it '
             f'by unit=, one of {UNITS}')
-    if unit in ('zscore', 'counts') and hint not in (None, unit):
+    if hint not in (None, unit, *unit.split('_', 1)):
         raise ValueError(f'{source}: the name says {hint}, but {why}; state '
                          f'the unit, one of {UNITS}')
     check_unit(values, unit, source)

@@ -522,7 +522,15 @@ class TestUnits:
         ('x.FPKM-UQ.txt.gz', 'fpkm_uq'), ('a.TPM.csv', 'tpm'),
         ('data_mrna_seq_v2_rsem_zscores.txt', 'zscore'),
         ('file.htseq.counts.gz', 'counts'), ('rna_clean.csv', None),
-        ('tpm_and_counts.csv', None), ('discounted.csv', 'counts')])
+        ('tpm_and_counts.csv', None), ('discounted.csv', None),
+        ('x_by_country.csv', None), ('brcaTPM.csv', 'tpm'),
+        ('RNACounts.csv', 'counts'), ('fpkmUQ.csv', 'fpkm_uq'),
+        ('brca_log2_tpm.tsv', 'log2_tpm'), ('tpm_log2.csv', 'log2_tpm'),
+        ('log2tpm_panel.csv', 'log2_tpm'), ('log2(FPKM-UQ+1)', 'log2_fpkm_uq'),
+        ('log2p1_cpm', 'log2_cpm'), ('logCPM.csv', 'log_cpm'),
+        ('ln_tpm.csv', 'ln_tpm'), ('log10_tpm.csv', 'log10_tpm'),
+        ('log1p.tpm.csv', 'log1p_tpm'), ('all_log2.csv', 'log2'),
+        ('catalog.csv', None), ('log2_tpm_zscores.txt', 'zscore')])
     def test_names(self, name, unit):
         assert unit_in_name(name) == unit
 
@@ -532,7 +540,9 @@ class TestUnits:
         (np.log2(full_size('tpm') + 1), '', 'log2_tpm'),
         (full_size('fpkm'), 'a_fpkm.tsv', 'fpkm'),
         (np.log2(full_size('fpkm') + 1), 'a.htseq_fpkm.tsv', 'log2_fpkm'),
-        (full_size('tpm')[:, :700], 'tpm.csv', 'tpm')])
+        (full_size('tpm')[:, :700], 'tpm.csv', 'tpm'),
+        (np.log2(full_size('tpm')[:, :9] + 1), 'log2TPM.csv', 'log2_tpm'),
+        (np.log2(full_size('tpm') + 1), 'all_log2.csv', 'log2_tpm')])
     def test_what_values_and_names_tell(self, values, name, unit):
         assert find_unit(values, 'x', name) == unit
 
@@ -541,7 +551,13 @@ class TestUnits:
         (np.log2(full_size('fpkm') + 1), '', 'cannot .*look like logarithms'),
         (full_size('tpm')[:, :700], '', 'cannot .*a part of TPM look alike'),
         (full_size('zscore'), 'tpm.csv', 'says tpm, but values are as low as'),
-        (full_size('counts'), 'fpkm.csv', 'name says fpkm, but all ')])
+        (full_size('counts'), 'fpkm.csv', 'name says fpkm, but all '),
+        (full_size('tpm'), 'all_log2.csv', 'says log2, but every sample sums'),
+        (full_size('tpm'), 'log2_tpm.csv', 'not log2_tpm: .*no'),
+        (np.log2(full_size('tpm')[:, :9] + 1), 'tpm.csv',
+         '9 genes are too few to tell'),
+        *((np.log(full_size('tpm') + 1), name, 'says l.*to base 2: convert')
+          for name in ('logCPM.csv', 'ln_tpm.csv', 'log10_tpm.csv'))])
     def test_what_is_not_told_is_refused(self, values, name, message):
         with pytest.raises(ValueError, match=message):
             find_unit(values, 'x', name)
@@ -650,6 +666,16 @@ class TestGeneList:
             assert loaded.gene_ids == tuple(genes[:listed])
             assert loaded.unit == (convert or 'counts')
             assert np.allclose(loaded.values, expected[:, :listed], rtol=1e-5)
+
+    @pytest.mark.parametrize('name', ['x_tpm.tsv', 'x_log2_tpm.tsv'])
+    def test_logarithms_stay_so(self, tmp_path, name):
+        values = np.log2(full_size('tpm')[:, :700] + 1)
+        path = write_matrix(tmp_path / name, values, draw_genes(700),
+                            SAMPLES[:3])
+        genes = tmp_path / 'genes.txt'
+        genes.write_text('\n'.join(draw_genes(700)[:50]))
+        for listed in (None, genes):
+            assert load_expression(path, gene_list=listed).unit == 'log2_tpm'
 
     def test_names_that_only_the_list_calls_genes(self, count_files):
         root, values, names = count_files
