@@ -1,8 +1,10 @@
 """Units of gene expression: tell them by values and names, and convert."""
 
+import logging
 import re
 
 import numpy as np
+from mmengine.logging import print_log
 
 from mmmedmask.util.checks import check_choice, check_positive
 
@@ -57,7 +59,7 @@ class _ValueFacts:
     @property
     def looks_logged(self) -> bool:
         """Whether so many genes have too small a range for linear units."""
-        return (self.num_genes >= _ENOUGH_GENES
+        return (self.num_genes >= _ENOUGH_GENES and not self.whole
                 and self.largest <= _LARGEST_LOG2)
 
 
@@ -103,14 +105,14 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
         unit, why = 'zscore', f'values are as low as {facts.smallest:.4g}'
     elif hint in _LOG_UNITS and not facts.whole:
         unit = hint
-    elif facts.looks_logged and not facts.whole:
+    elif facts.looks_logged:
         why = 'they look like logarithms'
         linear = _ValueFacts(np.exp2(values.astype(np.float64)) - 1, source)
         if hint in LINEAR_UNITS:
             unit = f'log2_{hint}'
         elif linear.sums_to_a_million(0.01):
             unit = 'log2_tpm'
-    elif facts.whole and not facts.looks_logged:
+    elif facts.whole:
         unit, why = 'counts', 'all values are whole numbers as counts are'
     elif facts.largest <= _LARGEST_LOG2:
         why = (f'{facts.num_genes} genes are too few to tell small values '
@@ -128,19 +130,26 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
     if hint not in (None, unit, *unit.split('_', 1)):
         raise ValueError(f'{source}: the name says {hint}, but {why}; state '
                          f'the unit, one of {UNITS}')
-    check_unit(values, unit, source)
+    check_unit(values, unit, source, stated=False)
     return unit
 
 
 def check_unit(values: np.ndarray, unit: str, source: str,
-               log2_offset: float = 1.0) -> None:
-    """Refuse values (S, G), NaN where missing, that cannot have a unit."""
+               log2_offset: float = 1.0, stated: bool = True) -> None:
+    """Refuse values (S, G), NaN where missing, that cannot have a unit.
+
+    Values that seldom have it are a warning if the user has ``stated`` it.
+    """
     check_choice('unit', unit, UNITS)
     check_positive('log2_offset', log2_offset)
     facts = _ValueFacts(values, source)
     wrong = _contradiction(facts, unit, log2_offset)
-    if wrong:
-        raise ValueError(f'{source}: values are not {unit}: {wrong}')
+    doubt = None if wrong else _doubt(facts, unit)
+    if wrong or (doubt and not stated):
+        raise ValueError(f'{source}: values are not {unit}: {wrong or doubt}')
+    if doubt:
+        print_log(f'{source}: are the values {unit}, as was stated? {doubt}',
+                  logger='current', level=logging.WARNING)
 
 
 def _contradiction(facts: _ValueFacts, unit: str,
@@ -149,19 +158,25 @@ def _contradiction(facts: _ValueFacts, unit: str,
     if unit == 'zscore':
         if facts.smallest >= 0:
             return f'none is negative, the smallest is {facts.smallest:.4g}'
+    elif unit in LINEAR_UNITS:
+        if facts.smallest < 0:
+            return f'some are negative, the smallest is {facts.smallest:.4g}'
+    elif facts.smallest < (lowest := np.log2(log2_offset)) - 1e-3:
+        return (f'the smallest is {facts.smallest:.4g}, but log2(0 + '
+                f'{log2_offset:g}) is {lowest:.4g}; log2_offset='
+                f'{2**facts.smallest:.3g} would fit')
+    elif facts.largest > _LARGEST_LOG2:
+        return (f'the largest is {facts.largest:.4g}, which is '
+                'not a logarithm')
+    elif facts.whole:
+        return 'all are whole numbers, which logarithms never are'
+    return None
+
+
+def _doubt(facts: _ValueFacts, unit: str) -> str | None:
+    """Say why values seldom have a unit, or None."""
+    if unit not in LINEAR_UNITS:
         return None
-    if unit.startswith('log2_'):
-        lowest = np.log2(log2_offset)
-        if facts.smallest < lowest - 1e-3:
-            return (f'the smallest is {facts.smallest:.4g}, but log2(0 + '
-                    f'{log2_offset:g}) is {lowest:.4g}; log2_offset='
-                    f'{2**facts.smallest:.3g} would fit')
-        if facts.largest > _LARGEST_LOG2:
-            return (f'the largest is {facts.largest:.4g}, which is '
-                    'not a logarithm')
-        return None
-    if facts.smallest < 0:
-        return f'some are negative, the smallest is {facts.smallest:.4g}'
     if facts.looks_logged:
         return (f'the largest of {facts.num_genes} genes is '
                 f'{facts.largest:.4g}, as if they were logarithms')
@@ -173,8 +188,7 @@ def _contradiction(facts: _ValueFacts, unit: str,
         return 'all are whole numbers, as counts are'
     if facts.num_genes < _ALL_GENES:
         return None
-    million = facts.sums_to_a_million(0.05)
-    if unit in ('tpm', 'cpm') and not million:
+    if unit in ('tpm', 'cpm') and not facts.sums_to_a_million(0.05):
         return (f'samples sum to {facts.sums[0]:.4g} to {facts.sums[1]:.4g}, '
                 'not to a million')
     if unit in ('fpkm', 'fpkm_uq') and facts.sums_to_a_million(0.001):

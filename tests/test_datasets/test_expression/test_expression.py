@@ -17,6 +17,7 @@ from slide_omic_files import (
     write_star_folder,
 )
 
+from mmmedmask.datasets.expression import units
 from mmmedmask.datasets.expression.gene_names import (
     GeneNames,
     canonical_genes,
@@ -291,14 +292,14 @@ class TestLayouts:
             load_expression(tmp_path)
 
     def test_star(self, tmp_path):
-        units = {'counts': COUNTS, 'fpkm': FPKM, 'fpkm_uq': FPKM * 1.5,
-                 'tpm': FPKM * 3}
+        values_of = {'counts': COUNTS, 'fpkm': FPKM, 'fpkm_uq': FPKM * 1.5,
+                     'tpm': FPKM * 3}
         names = [f'{gene}.2' for gene in GENES]
         names[5] += '_PAR_Y'
         symbols = [f'G{place}' for place in range(600)]
-        write_star_folder(tmp_path, SAMPLES, names, symbols, units)
+        write_star_folder(tmp_path, SAMPLES, names, symbols, values_of)
         kept = [place for place in range(600) if place != 5]
-        for unit, values in units.items():
+        for unit, values in values_of.items():
             loaded = load_expression(tmp_path, unit=unit)
             assert loaded.unit == unit
             assert np.allclose(loaded.values, values[:, kept], rtol=1e-6)
@@ -572,9 +573,6 @@ class TestUnits:
 
     @pytest.mark.parametrize(('unit', 'of', 'why'), [
         ('counts', 'zscore', 'some are negative'),
-        ('counts', 'tpm', 'sums to a million'),
-        ('tpm', 'fpkm', 'not to a million'), ('fpkm', 'tpm', 'as TPM does'),
-        ('fpkm', 'counts', 'whole numbers'),
         ('log2_tpm', 'tpm', 'not a logarithm'),
         ('log2_tpm', 'zscore', r'log2\(0 \+ 1\) is 0'),
         ('zscore', 'fpkm', 'none is negative')])
@@ -582,9 +580,33 @@ class TestUnits:
         with pytest.raises(ValueError, match=f'not {unit}: .*{why}'):
             check_unit(full_size(of), unit, 'x')
 
-    def test_logged_values_are_no_fpkm(self):
-        with pytest.raises(ValueError, match='as if they were logarithms'):
-            check_unit(np.log2(full_size('fpkm') + 1), 'fpkm', 'x')
+    @pytest.mark.parametrize(('unit', 'values', 'why'), [
+        ('counts', full_size('tpm'), 'sums to a million'),
+        ('tpm', full_size('fpkm'), 'not to a million'),
+        ('fpkm', full_size('tpm'), 'as TPM does'),
+        ('fpkm', full_size('counts'), 'whole numbers'),
+        ('fpkm', np.log2(full_size('fpkm') + 1), 'as if they were log')])
+    def test_doubts_warn_of_a_stated_unit(self, monkeypatch, unit, values,
+                                          why):
+        messages = []
+        monkeypatch.setattr(units, 'print_log',
+                            lambda message, **_: messages.append(message))
+        check_unit(values, unit, 'x')
+        assert re.match(f'x: are the values {unit}.*{why}', messages.pop())
+        with pytest.raises(ValueError, match=f'not {unit}: .*{why}'):
+            check_unit(values, unit, 'x', stated=False)
+        assert not messages
+
+    @pytest.mark.parametrize('num_genes', [9, 700])
+    def test_small_whole_numbers_are_counts(self, num_genes):
+        values = np.random.default_rng(0).integers(
+            0, 25, (4, num_genes)).astype(np.float32)
+        assert find_unit(values, 'x') == 'counts'
+        check_unit(values, 'counts', 'x', stated=False)
+        with pytest.raises(ValueError, match='whole numbers, which log'):
+            check_unit(values, 'log2_counts', 'x')
+        with pytest.raises(ValueError, match='name says log2_tpm, but all'):
+            find_unit(values, 'x', 'log2_tpm.csv')
 
     def test_infinite_and_none(self):
         values = full_size('fpkm')
