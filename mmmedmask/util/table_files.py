@@ -589,7 +589,9 @@ def _read_parquet(path: Path, content: bytes) -> Table:
         frame = pd.read_parquet(io.BytesIO(content))
     except (ValueError, OSError) as error:
         raise ValueError(f'Cannot read {path} as parquet: {error}') from error
-    if not isinstance(frame.index, pd.RangeIndex):
+    # pandas makes one without a name where a table has none.
+    if (not isinstance(frame.index, pd.RangeIndex)
+            or frame.index.name is not None):
         frame = frame.reset_index()
     names = [_plain(str(name)) for name in frame]
     for name, (_, cells) in zip(names, frame.items(), strict=True):

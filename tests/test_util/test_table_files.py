@@ -361,6 +361,12 @@ def test_xlsx_parquet_gz_and_zip(tmp_path):
     frame = pd.DataFrame({'x': [decimal.Decimal('1.5')]})
     frame.to_parquet(tmp_path / 'b.parquet')
     assert read_table(tmp_path / 'b.parquet').numbers([0]).item() == 1.5
+    # An index with a name is a column, though it counts.
+    frame.index.name = 'case_id'
+    frame.to_parquet(tmp_path / 'b.parquet')
+    table = read_table(tmp_path / 'b.parquet')
+    assert table.names == ('case_id', 'x')
+    assert table.text(0) == ['0']
     for cell, kind in ((b'p1', 'bytes'), (['p1'], 'ndarray')):
         pd.DataFrame({'x': [None, cell]}).to_parquet(tmp_path / 'b.parquet')
         with pytest.raises(ValueError, match=f'x holds {kind}, expected'):

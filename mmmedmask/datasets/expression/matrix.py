@@ -200,6 +200,12 @@ class _Matrix:
         """Read a table with a sample per row."""
         case = next((self.lower.index(name) for name in _SAMPLE_COLUMNS
                      if name in self.lower), (*self.text, self.first)[0])
+        name = self.names[case]
+        if (case not in self.text and self.lower[case] not in _SAMPLE_COLUMNS
+                and (_plain(name) in asked or gene_places([name]))
+                and (self.table.numbers([case]) % 1 > 0).any()):
+            raise ValueError(f'{self.path}: no column names the samples; the '
+                             f'first, {name}, has expression of a gene')
         others = _but(self.places, [case])
         names = self._named(others)
         listed = {place for place in others

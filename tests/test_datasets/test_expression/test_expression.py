@@ -154,6 +154,17 @@ class TestLayouts:
                            match=r"a needs pyarrow, .* 'mmmedmask\[genes\]'"):
             read(tmp_path / 'a')
 
+    def test_parquet_of_numbered_patients(self, tmp_path):
+        path = tmp_path / 'x'
+        frame = pd.DataFrame(FPKM[:, :3], columns=['TP53', 'EGFR', 'MYC'])
+        frame.to_parquet(path)
+        # No gene is taken for the names of samples.
+        with pytest.raises(ValueError, match='the first, TP53, has expr'):
+            read(path, genes_in='columns')
+        frame.index.name = 'case_id'
+        frame.to_parquet(path)
+        check(read(path), FPKM[:, :3], ['TP53', 'EGFR', 'MYC'], '0123')
+
     def test_symbols_and_own_sample_names_need_a_word(self, tmp_path):
         symbols = [f'GENE{number}' for number in range(600)]
         cases = ['p1', 'p2', 'p3', 'p4']
