@@ -1,11 +1,27 @@
 """The genes of a data set's patients as one matrix, scaled."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from mmmedmask.config_files import find_hooks
 from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
 from mmmedmask.models.slide_omic import GeneScale
+
+
+def fit_gene_scale(config: Mapping, dataset: SlideOmicDataset) -> GeneScale:
+    """Fit the scale of the genes, cut off where the config's hook does.
+
+    That is ``clip`` of its ``GeneStatsHook``, or the default without one.
+    """
+    clips = [hook['clip'] for hook in find_hooks(config).values()
+             if str(hook.get('type')).endswith('GeneStatsHook')
+             and 'clip' in hook]
+    scale = GeneScale()
+    scale.set(dataset.fit_gene_scale(*clips[:1]))
+    return scale
 
 
 def read_genes(dataset: SlideOmicDataset, scale: GeneScale

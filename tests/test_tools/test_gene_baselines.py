@@ -48,8 +48,18 @@ def cohort(tmp_path):
     return tmp_path, values, labels, folds
 
 
-def test_fits_on_training_patients_and_tests_on_others(cohort):
+def set_clip(root, clip):
+    """Have the config's hook cut scaled genes off."""
+    with (root / 'config.py').open('a') as file:
+        file.write("default_hooks = dict(logger=dict(), gene_stats=dict("
+                   f"type='mmmedmask.GeneStatsHook', clip={clip}))\n")
+
+
+@pytest.mark.parametrize('clip', [10, .5])
+def test_fits_on_training_patients_and_tests_on_others(cohort, clip):
     root, values, labels, folds = cohort
+    if clip != 10:
+        set_clip(root, clip)
     said = call(TOOL, root / 'config.py', '--folds', root / 'splits', '--out',
                 root / 'out')
     assert 'logistic_regression' in said
@@ -61,7 +71,7 @@ def test_fits_on_training_patients_and_tests_on_others(cohort):
                 for split in ('train', 'test')}
         train = logs[rows['train']]
         scaled = np.clip((logs - train.mean(axis=0)) / train.std(axis=0),
-                         -10, 10)
+                         -clip, clip)
         truth = np.array([label == 'b' for label in labels])
         model = LogisticRegression(C=.01, max_iter=2000).fit(
             scaled[rows['train']], truth[rows['train']])
@@ -137,3 +147,8 @@ def test_writes_clusters_that_group_msa_reads(cohort):
     assert sorted(model.places[model.places >= 0].tolist()) == list(range(15))
     assert 'must end with .gmt, got sets.csv' in call(
         *tool, '--out', 'sets.csv', status=1)
+    set_clip(root, .1)
+    call(*tool, '--sets', 4, '--out', root / 'clipped.gmt', '--cfg-options',
+         f'train_dataloader.dataset.split_file={root}/splits/splits_0.csv')
+    assert (root / 'clipped.gmt').read_text() != (
+        root / 'sets.gmt').read_text()

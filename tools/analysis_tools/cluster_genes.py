@@ -34,9 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mmmedmask.apis.gene_clusters import cluster_genes
     from mmmedmask.config_files import load_config
-    from mmmedmask.engine.gene_matrix import read_genes
+    from mmmedmask.engine.gene_matrix import fit_gene_scale, read_genes
     from mmmedmask.models.layers import write_gene_sets
-    from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
     from mmmedmask.util.atomic_files import write_text
     try:
@@ -44,9 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f'--out must end with .gmt, got {args.out}')
         config = load_config(args.config, args.cfg_options)
         dataset = DATASETS.build(config.train_dataloader.dataset)
-        scale = GeneScale()
-        scale.set(dataset.fit_gene_scale())
-        _, genes, _ = read_genes(dataset, scale)
+        _, genes, _ = read_genes(dataset, fit_gene_scale(config, dataset))
         sets = cluster_genes(genes.numpy(), args.sets, args.seed)
     except (OSError, ValueError) as error:
         raise SystemExit(f'cluster_genes.py: {error}') from None

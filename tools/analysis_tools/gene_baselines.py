@@ -114,10 +114,9 @@ def run_fold(config, split_file: Path, args, encoders: dict) -> dict:
     """Fit all rows on a fold, for all seeds, and predict its test patients."""
     import numpy as np
 
-    from mmmedmask.engine.gene_matrix import read_genes
+    from mmmedmask.engine.gene_matrix import fit_gene_scale, read_genes
     from mmmedmask.evaluation.patient_tables import PatientPredictions
     from mmmedmask.experiments.fold_axis import set_fold
-    from mmmedmask.models.slide_omic import GeneScale
     from mmmedmask.registry import DATASETS
     set_fold(config, split_file)
     train, test = (DATASETS.build(config[f'{name}_dataloader'].dataset)
@@ -126,8 +125,7 @@ def run_fold(config, split_file: Path, args, encoders: dict) -> dict:
         raise ValueError(
             f'training and test have other genes ({len(train.gene_ids)} and '
             f'{len(test.gene_ids)}): give both data sets one gene_list')
-    scale = GeneScale()
-    scale.set(train.fit_gene_scale())
+    scale = fit_gene_scale(config, train)
     _, genes, labels = read_genes(train, scale)
     names, test_genes, test_labels = read_genes(test, scale)
     classes = train.metainfo['classes']
