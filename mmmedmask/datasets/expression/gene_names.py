@@ -98,7 +98,7 @@ def unlike_genes(names: Sequence[str]) -> list[str]:
 
     Among Ensembl ids these are all others, among symbols dates and numbers.
     """
-    if ensembl_share(names) > 0.5:
+    if ensembl_share(names) >= 0.9:
         return [name for name in names
                 if not is_ensembl(name) and not is_summary(name)]
     numbers = [name for name in names if name.isdigit()]

@@ -721,6 +721,21 @@ class TestGeneList:
         assert np.allclose(loaded.values[:, 0], values[:, 5] / totals * 1e6)
 
 
+    def test_what_is_no_gene_beside_ensembl_ids(self, tmp_path):
+        """A few go, as spike-ins; half of a table is not left out."""
+        genes = tmp_path / 'genes.txt'
+        genes.write_text('\n'.join(GENES[:3]))
+        names = [*GENES[:-1], 'ERCC-00002']
+        path = write_matrix(tmp_path / 'x.tsv', FPKM, names, SAMPLES)
+        loaded = read(path, gene_list=genes)
+        check(loaded, FPKM[:, :3], GENES[:3])
+        assert noted(loaded, 'not genes: ERCC-00002')
+        names[350:] = [f'G{place}' for place in range(250)]
+        write_matrix(path, FPKM, names, SAMPLES, 'gene_id')
+        with pytest.raises(ValueError, match='use one kind of name'):
+            read(path, gene_list=genes)
+
+
 class TestSamples:
     def test_accents_of_a_mac(self):
         rows, notes = match_samples(['a', 'Mu\u0308ller'], {
