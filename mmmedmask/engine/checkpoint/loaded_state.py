@@ -5,8 +5,9 @@ scheduler with the length that it had: a longer run would end at its last rate.
 """
 
 import copy
+import dis
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from mmengine.model import BaseTTAModel
 from mmengine.optim import OptimWrapper, _ParamScheduler
@@ -15,9 +16,6 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.reading import get_state_dict, listing
 from mmmedmask.engine.preserved_state import unwrap
-
-#: What changes in a scheduler while it runs; all else says what it is.
-_PROGRESS = ('last_step', '_global_step', '_last_value', 'verbose')
 
 
 def _all_of(schedules: Sequence | Mapping | None) -> list:
@@ -118,8 +116,9 @@ def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
             so that it cannot be stepped again.
     """
     schedulers = _all_of(runner.param_schedulers)
-    there = [_kind(state) for state in _all_of(saved)]
-    here = [_kind(state) for state, _ in fresh]
+    progress = _progress(schedulers)
+    there = [_kind(state, progress) for state in _all_of(saved)]
+    here = [_kind(state, progress) for state, _ in fresh]
     if there == here:
         _warn_at_the_end(runner, schedulers)
         return
@@ -127,10 +126,10 @@ def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
                 if getattr(scheduler, 'need_val_args', False)]
     if by_value:
         raise ValueError(
-            f'the schedules of the config are not those of the checkpoint, '
-            f'and {by_value[0]} goes by values that were measured: start '
-            'anew with the checkpoint as load_from, or go on with the '
-            'schedules that it was trained with')
+            'the schedules of the config are not those of the checkpoint '
+            f'({_differences(there, here)}), and {by_value[0]} goes by values '
+            'that were measured: start anew with the checkpoint as load_from, '
+            'or go on with the schedules that it was trained with')
     before = _first_values(schedulers)
     _replay(runner, schedulers, fresh)
     after = _first_values(schedulers)
@@ -142,10 +141,19 @@ def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
         f'run had been of this length from the beginning. {changes}.')
 
 
-def _kind(state: Mapping) -> dict:
+def _progress(schedulers: Sequence[_ParamScheduler]) -> set[str]:
+    """Attributes that say how far schedulers got: those that steps set."""
+    steps = {vars(kind)['step'] for scheduler in schedulers
+             for kind in type(scheduler).__mro__ if 'step' in vars(kind)}
+    return {'verbose'} | {
+        line.argval for step in steps for line in dis.get_instructions(step)
+        if line.opname == 'STORE_ATTR'}
+
+
+def _kind(state: Mapping, progress: Container[str]) -> dict:
     """What a scheduler is, without how far it got."""
     return {key: list(value) if isinstance(value, tuple) else value
-            for key, value in state.items() if key not in _PROGRESS}
+            for key, value in state.items() if key not in progress}
 
 
 def _differences(saved: Sequence[Mapping], fresh: Sequence[Mapping]) -> str:

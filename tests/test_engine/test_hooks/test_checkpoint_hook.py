@@ -443,7 +443,12 @@ def test_a_schedule_that_ended_is_told(tmp_path):
 
 def test_schedules_by_measured_values_are_not_replayed(tmp_path):
     plateau = dict(type='ReduceOnPlateauLR', monitor='a/score')
-    train(tmp_path, param_scheduler=plateau, epochs=1)
+    interrupt(tmp_path, 'before_train_epoch', param_scheduler=plateau)
+    train(tmp_path, param_scheduler=plateau, resume=True)
+    with pytest.raises(ValueError, match=r'\(patience 10 there, 2 here\), '
+                       'and ReduceOnPlateauLR goes by values'):
+        train(tmp_path, param_scheduler=plateau | dict(patience=2),
+              resume=True)
     with pytest.raises(ValueError, match='ReduceOnPlateauLR goes by values'):
         train(tmp_path, param_scheduler=[plateau, dict(
             type='LinearLR', end=2)], resume=True)
