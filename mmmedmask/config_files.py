@@ -170,6 +170,56 @@ def planned_gpus(config: Config) -> tuple[int, int] | None:
     return (int(batch[1]), int(batch[2])) if batch else None
 
 
+def schedulers_of(config: Config) -> Sequence:
+    """Return the schedulers of a config, of which there may be one or none."""
+    schedulers = config.get('param_scheduler') or []
+    return [schedulers] if isinstance(schedulers, Mapping) else schedulers
+
+
+def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
+    """Count the samples that all GPUs take together in an iteration, and in
+    an update of the weights, which may accumulate several.
+    """
+    batch = gpus * config.train_dataloader.get('batch_size', 1)
+    counts = (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    return batch, batch * counts
+
+
+def training_length(config: Config) -> tuple[int, bool] | None:
+    """Read how long a config trains, and whether that is in epochs."""
+    loop = config.get('train_cfg')
+    if not loop:
+        return None
+    if 'max_iters' in loop:
+        return loop['max_iters'], False
+    return loop.get('max_epochs', 0), True
+
+
+def in_iterations(scheduler: Mapping, total: int) -> str | None:
+    """Write a schedule of epochs as a training of ``total`` iterations needs.
+
+    MMEngine takes such a training for one epoch, which is where a schedule
+    without an end stops. None if it is right as it is: it counts
+    iterations, says its end to be converted, or goes by measured values.
+
+    Example:
+        >>> in_iterations(dict(type='CosineAnnealingLR', begin=5), 900)
+        "dict(type='CosineAnnealingLR', begin=..., end=900, by_epoch=False)"
+    """
+    if 'type' not in scheduler or not scheduler.get('by_epoch', True) \
+            or 'ReduceOnPlateau' in str(scheduler['type']) \
+            or scheduler.get('convert_to_iter_based') and 'end' in scheduler:
+        return None
+    counts = ('begin', 'end', 'milestones', 'T_max', 'step_size', 'periods',
+              'total_steps')
+    settings = {key: '...' if key in counts and value else repr(value)
+                for key, value in scheduler.items()
+                if key not in ('by_epoch', 'convert_to_iter_based')}
+    settings.setdefault('end', str(total))
+    return 'dict(' + ', '.join(f'{key}={value}' for key, value in
+                               settings.items()) + ', by_epoch=False)'
+
+
 def _similar_configs(name: str) -> list[str]:
     """Paths of shipped configs whose name resembles ``name``."""
     try:

@@ -7,7 +7,7 @@ library. Configs are changed in place.
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from pathlib import Path
@@ -19,6 +19,11 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
+from mmmedmask.config_files import (
+    in_iterations,
+    schedulers_of,
+    training_length,
+)
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.checkpoint.run_folder import find_resumable
 from mmmedmask.registry import HOOKS
@@ -126,7 +131,9 @@ def check_warmup(config: Config) -> None:
     """Refuse a training that is over before a schedule begins.
 
     MMEngine would say that an end should be larger than a beginning; this
-    ValueError says which options make the warm-up shorter.
+    ValueError says which options make the warm-up shorter. Schedules of
+    epochs in a training of iterations are refused, too, see
+    :func:`~mmmedmask.config_files.in_iterations`.
 
     Example:
         >>> check_warmup(Config(dict(
@@ -136,13 +143,18 @@ def check_warmup(config: Config) -> None:
         Traceback (most recent call last):
         ValueError: training ends after 2 epochs, and param_scheduler.1 ...
     """
-    loop = config.get('train_cfg') or {}
-    by_epoch = 'max_iters' not in loop
-    total = loop.get('max_epochs' if by_epoch else 'max_iters', 0)
+    total, by_epoch = training_length(config) or (0, True)
     unit = 'epochs' if by_epoch else 'iterations'
-    schedulers = config.get('param_scheduler') or []
-    if isinstance(schedulers, Mapping):
-        schedulers = [schedulers]
+    schedulers = schedulers_of(config)
+    wrong = {number: line for number, scheduler in enumerate(schedulers)
+             if not by_epoch and (line := in_iterations(scheduler, total))}
+    if wrong:
+        raise ValueError(
+            f'training counts iterations, and param_scheduler.{min(wrong)} '
+            'counts epochs: it would take no step, or end after one pass '
+            'over the data. Write, with iterations in the place of ...:\n'
+            + '\n'.join(f'param_scheduler.{number}: {line}'
+                        for number, line in wrong.items()))
     for number, scheduler in enumerate(schedulers):
         begin = scheduler.get('begin', 0)
         counts_alike = scheduler.get('by_epoch', True) == by_epoch

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mmmedmask.config_files import find_hooks
+from mmmedmask.config_files import find_hooks, training_length
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.inspection.building import Parts
@@ -19,7 +19,6 @@ from mmmedmask.inspection.findings import (
     suggest,
     yellow,
 )
-from mmmedmask.inspection.schedules import training_length
 from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import dotted, nested_dicts, walk_nested

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import planned_gpus, runner_keys
+from mmmedmask.config_files import planned_gpus, runner_keys, samples_per_step
 from mmmedmask.config_variables import unused_names
 from mmmedmask.inspection import costs, measuring, schedules, trial
 from mmmedmask.inspection.agreement import check_agreement
@@ -102,7 +102,7 @@ def check_config(config: Config,
     planned = planned_gpus(config)
     gpus = options.gpus or (planned[0] if planned else 1)
     if config.get('train_dataloader') and config.get('optim_wrapper'):
-        batch, _ = schedules.samples_per_step(config, gpus)
+        batch, _ = samples_per_step(config, gpus)
         epoch = max(1, samples // batch) if samples else None
         report.findings += schedules.check_batch(config, options.gpus)
         report.findings += schedules.check_schedules(config, epoch)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmmedmask.config_files import samples_per_step, training_length
 from mmmedmask.datasets.nct_crc import NCT_SPLIT_SIZES
 from mmmedmask.inspection.findings import Finding, green, yellow
 from mmmedmask.inspection.known_data import TRAINING_SAMPLES
@@ -16,7 +17,6 @@ from mmmedmask.inspection.measuring import (
     StepMeasurement,
     scaled_memory,
 )
-from mmmedmask.inspection.schedules import samples_per_step, training_length
 
 
 @dataclass(frozen=True)

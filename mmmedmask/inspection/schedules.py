@@ -6,7 +6,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import planned_gpus
+from mmmedmask.config_files import (
+    in_iterations,
+    planned_gpus,
+    samples_per_step,
+    schedulers_of,
+    training_length,
+)
 from mmmedmask.inspection.findings import Finding, green, red, yellow
 from mmmedmask.shrinking.model_sizes import kind_of
 
@@ -51,24 +57,9 @@ def check_values(config: Config) -> Iterator[Finding]:
                                    'a number')
 
 
-def schedulers_of(config: Config) -> Sequence:
-    """Return the schedulers of a config, of which there may be one or none."""
-    schedulers = config.get('param_scheduler') or []
-    return [schedulers] if isinstance(schedulers, Mapping) else schedulers
-
-
 def _wrong_value(where: str, value: object, wanted: str) -> Finding:
     return red('value', f'{where} is {value!r}, which is '
                f'{type(value).__name__}', where, f'it must be {wanted}')
-
-
-def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
-    """Count the samples that all GPUs take together in an iteration, and in
-    an update of the weights, which may accumulate several.
-    """
-    batch = gpus * config.train_dataloader.get('batch_size', 1)
-    counts = (config.get('optim_wrapper') or {}).get('accumulative_counts', 1)
-    return batch, batch * counts
 
 
 def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
@@ -118,16 +109,6 @@ def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
         where, mend = 'auto_scale_lr.enable', ''
     return [*findings, yellow('learning rate', f'{meant}, here are {text}',
                               where, mend)]
-
-
-def training_length(config: Config) -> tuple[int, bool] | None:
-    """Read how long a config trains, and whether that is in epochs."""
-    loop = config.get('train_cfg')
-    if not loop:
-        return None
-    if 'max_iters' in loop:
-        return loop['max_iters'], False
-    return loop.get('max_epochs', 0), True
 
 
 def check_schedules(config: Config,
@@ -180,11 +161,13 @@ def _check_scheduler(scheduler: Mapping, where: str, total: int,
     own = scheduler.get('by_epoch', True)
     begin = scheduler.get('begin', 0)
     end = scheduler.get('end', NO_END)
-    if own and not by_epoch and not scheduler.get('convert_to_iter_based'):
+    line = None if by_epoch else in_iterations(scheduler, total)
+    if line is not None:
         yield red(
             'schedule', f'{name} counts epochs, and the training counts '
-            'iterations: it would never take a step', f'{where}.by_epoch',
-            'by_epoch=False, with begin, end and milestones in iterations')
+            'iterations: it would take no step, or end after one pass over '
+            'the data', f'{where}.by_epoch',
+            f'{line}, with iterations in the place of ...')
         return
     unit = _unit(own)
     if begin >= end:

@@ -117,6 +117,15 @@ def test_one_training_in_a_work_dir(tmp_path, monkeypatch):
         type='LinearLR', end=500, by_epoch=False), dict(
             type='MultiStepLR', begin=500, milestones=[900],
             by_epoch=False)], 'ends after 400 iterations'),
+    (dict(max_iters=400), [dict(
+        type='LinearLR', end=1, convert_to_iter_based=True), dict(
+            type='CosineAnnealingLR', begin=1, convert_to_iter_based=True)],
+     r'(?s)iterations, and param_scheduler.1 counts epochs: .*one pass .*\n'
+     r"param_scheduler.1: dict\(type='CosineAnnealingLR', begin=\.\.\., "
+     r'end=400, by_epoch=False\)$'),
+    (dict(max_iters=400), dict(type='StepLR', step_size=2, end=9),
+     r'step_size=\.\.\., end=\.\.\., by_epoch=False\)$'),
+    (dict(max_iters=400), dict(type='ReduceOnPlateauLR', monitor='a'), None),
     (dict(max_epochs=6), [dict(type='LinearLR', end=5), dict(
         type='CosineAnnealingLR', begin=5)], None),
     (dict(max_epochs=2), dict(type='ConstantLR', by_epoch=False, begin=9),

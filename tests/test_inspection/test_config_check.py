@@ -484,7 +484,9 @@ def test_compares_units_of_schedules():
         'train_cfg.val_interval': 'yellow',
         'default_hooks.checkpoint.by_epoch': 'red',
         'log_processor.by_epoch': 'yellow'}
-    assert 'never take a step' in findings[0].message
+    assert 'take no step, or end after one pass' in findings[0].message
+    assert findings[0].mend.startswith(
+        "dict(type='MultiStepLR', milestones=..., end=100, by_epoch=False)")
     # Without a checkpoint hook the log is compared all the same.
     config.default_hooks = dict(checkpoint=None)
     assert check_schedules(config)[-1].where == 'log_processor.by_epoch'

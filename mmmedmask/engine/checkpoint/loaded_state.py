@@ -6,6 +6,7 @@ scheduler with the length that it had: a longer run would end at its last rate.
 
 import copy
 import dis
+import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
 
@@ -120,7 +121,6 @@ def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
     there = [_kind(state, progress) for state in _all_of(saved)]
     here = [_kind(state, progress) for state, _ in fresh]
     if there == here:
-        _warn_at_the_end(runner, schedulers)
         return
     by_value = [type(scheduler).__name__ for scheduler in schedulers
                 if getattr(scheduler, 'need_val_args', False)]
@@ -200,14 +200,15 @@ def _step(schedulers: Sequence[_ParamScheduler], by_epoch: bool) -> None:
             scheduler.step()
 
 
-def _warn_at_the_end(runner: Runner,
-                     schedulers: Sequence[_ParamScheduler]) -> None:
+def warn_of_the_end(runner: Runner) -> None:
     """Say that training goes on behind the end of all schedules."""
-    rates = [scheduler for scheduler in schedulers
-             if scheduler.param_name == 'lr']
-    if runner.iter < runner.max_iters and rates and all(
-            scheduler._global_step >= scheduler.end for scheduler in rates):
+    length = len(runner.train_dataloader)
+    ends = [math.inf if getattr(scheduler, 'need_val_args', False) else
+            scheduler.end * (length if scheduler.by_epoch else 1)
+            for scheduler in _all_of(runner.param_schedulers)
+            if scheduler.param_name == 'lr']
+    if ends and max(ends) < runner.max_iters:
         runner.logger.warning(
-            'All schedules of the learning rate have ended, and training goes '
-            f'on to the end at the last rate, {_first_values(rates)["lr"]:.4g}'
-            ": change 'end' in param_scheduler if it should follow.")
+            f'All schedules of the learning rate end at iteration {max(ends)} '
+            f'of {runner.max_iters}, from where on it stays as it is: change '
+            "'end' in param_scheduler if it should follow.")

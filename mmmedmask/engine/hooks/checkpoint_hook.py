@@ -166,6 +166,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._clear(runner, folder, source, resumed)
         barrier()
         if not resumed:
+            loaded_state.warn_of_the_end(runner)
             return
         self._state_step, bests = self._step(runner), self._bests(runner)
         self._state_bests = set(bests.values())
@@ -178,6 +179,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self._saved_schedules is not None and self._fresh is not None:
             loaded_state.follow_config(runner, self._fresh,
                                        self._saved_schedules)
+        loaded_state.warn_of_the_end(runner)
         if self._validation_is_due(runner):
             runner.logger.info(
                 f'Epoch {runner.epoch}, iteration {runner.iter} was not '

@@ -436,9 +436,11 @@ def test_another_rate_counts_and_other_settings_are_told(tmp_path):
 
 def test_a_schedule_that_ended_is_told(tmp_path):
     fixed = dict(type='LinearLR', end=2)
-    train(tmp_path, param_scheduler=fixed)
-    said = train(tmp_path, epochs=4, param_scheduler=fixed, resume=True)
-    assert 'goes on to the end at the last rate, 0.1' in said
+    for epochs, resume in ((3, False), (4, True)):
+        said = train(tmp_path, epochs=epochs, param_scheduler=fixed,
+                     resume=resume)
+        assert f'end at iteration 4 of {2 * epochs}, from' in said
+    assert 'end at iteration' not in train(tmp_path)
 
 
 def test_schedules_by_measured_values_are_not_replayed(tmp_path):
