@@ -31,7 +31,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true',
         help='scale the learning rate from auto_scale_lr.base_batch_size to '
-        'the number of samples that all processes take per step')
+        'the number of samples that all processes take per update, with '
+        'those whose gradients are accumulated')
     command_line.add_config_options(
         parser, 'override settings, e.g. train_dataloader.batch_size=4 or '
         'key="[a,b]"; lists and tuples in quotes and without blanks')

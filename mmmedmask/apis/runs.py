@@ -21,6 +21,7 @@ from mmengine.runner import Runner
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.config_files import (
     in_iterations,
+    samples_per_step,
     schedulers_of,
     training_length,
 )
@@ -254,7 +255,7 @@ def disable_validation(config: Config) -> None:
 
 
 def enable_lr_scaling(config: Config) -> None:
-    """Scale the learning rate to the number of samples per step.
+    """Scale the learning rate to the number of samples per update.
 
     A config must say for which batch its learning rate is meant.
 
@@ -433,9 +434,16 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
     config.launcher = launcher
     if launcher != 'none':
         enable_cpu_distributed()
-    if 'runner_type' in config:
-        return RUNNERS.build(config)
-    return Runner.from_cfg(config)
+    runner = RUNNERS.build(config) if 'runner_type' in config \
+        else Runner.from_cfg(config)
+    scaling = config.get('auto_scale_lr') or {}
+    if scaling.get('base_batch_size') and config.get('train_dataloader'):
+        # MMEngine divides what an iteration takes by it.
+        batch, update = samples_per_step(config, 1)
+        runner.auto_scale_lr = {
+            **scaling,
+            'base_batch_size': scaling['base_batch_size'] * batch / update}
+    return runner
 
 
 def check_iterations(runner: Runner) -> None:

@@ -99,11 +99,8 @@ def check_batch(config: Config, gpus: int | None = None) -> list[Finding]:
         f'lr = {rate:g} is meant for {base} samples'
     if base == update:
         return [*findings, green('learning rate', f'{meant}: {text}', where)]
-    scaled = rate * batch / base
+    scaled = rate * update / base
     mend = f'--auto-scale-lr would make it {scaled:g}'
-    if update != batch:
-        mend += (f'; it leaves accumulation out, by which it should be '
-                 f'{rate * update / base:g}')
     if config.auto_scale_lr.get('enable'):
         text += f'; auto_scale_lr is on and makes it {scaled:g}'
         where, mend = 'auto_scale_lr.enable', ''

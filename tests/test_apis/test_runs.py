@@ -204,6 +204,22 @@ def test_lr_scaling_needs_the_batch_it_is_meant_for():
             apis.enable_lr_scaling(Config(dict(auto_scale_lr=scaling)))
 
 
+def test_lr_scaling_counts_accumulated_gradients(tiny_classification,
+                                                 tmp_path):
+    """Of 4 samples 8 times the rate is that of 32, which it is meant for."""
+    config = apis.load_config(tiny_classification, {
+        'optim_wrapper.accumulative_counts': 8, 'work_dir': str(tmp_path),
+        'train_dataloader.batch_size': 4,
+        'auto_scale_lr': dict(base_batch_size=32, enable=True)})
+    rate = config.optim_wrapper.optimizer.lr
+    runner = apis.build_runner(config)
+    wrapper = runner.build_optim_wrapper(config.optim_wrapper)
+    runner.scale_lr(wrapper, runner.auto_scale_lr)
+    assert wrapper.get_lr()['lr'] == [rate]
+    # A dumped config is for the same batch when it trains again.
+    assert config.auto_scale_lr.base_batch_size == 32
+
+
 @pytest.fixture
 def tested():
     return Config(dict(

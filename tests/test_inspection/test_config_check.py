@@ -412,8 +412,7 @@ def training(**settings):
     (dict(optim_wrapper=dict(optimizer=dict(lr=.02), accumulative_counts=2)),
      4, 'green', '16 in an update by accumulation'),
     (dict(optim_wrapper=dict(optimizer=dict(lr=.02), accumulative_counts=4)),
-     8, 'yellow', 'would make it 0.02; it leaves accumulation out, by which '
-     'it should be 0.08'),
+     8, 'yellow', 'would make it 0.08'),
     (dict(auto_scale_lr=dict(base_batch_size=32, enable=True)), None, 'yellow',
      'is on and makes it 0.01'),
     (dict(auto_scale_lr=None), None, 'yellow', 'does not say for which batch'),
