@@ -23,6 +23,8 @@ from mmmedmask.util.checks import check_integer
 
 #: Entry of the message hub: the iteration after which was validated last.
 VALIDATED = 'validated_iter'
+#: Entry of the message hub: length of a training that a hook stopped early.
+STOPPED = 'stopped_early_of'
 #: Entry of a state: gradients that wait for the optimizer's next step.
 GRADIENTS = 'accumulated_gradients'
 
@@ -47,6 +49,8 @@ class SafeCheckpointHook(CheckpointHook):
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
       :func:`~mmmedmask.engine.checkpoint.loaded_state.follow_config`.
+    * A run that a hook stops early, such as ``EarlyStoppingHook``, has a
+      state of its end. Resumed, it is over unless it is made longer.
     * Weights of another model are refused, to resume, to test, and if none
       fits to start from; so is a state of another optimizer.
     * What another run, or a later part of this one, has left in the work dir
@@ -60,7 +64,8 @@ class SafeCheckpointHook(CheckpointHook):
         out_dir: Local folder in which a folder of the work dir's name gets
             the checkpoints; None is the work dir itself.
         max_keep_ckpts: States that are kept; -1 keeps all.
-        save_last: Whether the end of training is saved in any case.
+        save_last: Whether the end of training is saved in any case, also an
+            early one.
         save_best: Metric, or metrics, whose best weights are kept; ``'auto'``
             takes the first one that validation reports.
         rule: ``'greater'`` or ``'less'``, for each metric; None goes by the
@@ -179,6 +184,14 @@ class SafeCheckpointHook(CheckpointHook):
         if self._saved_schedules is not None and self._fresh is not None:
             loaded_state.follow_config(runner, self._fresh,
                                        self._saved_schedules)
+        hub = runner.message_hub
+        if hub.runtime_info.get(STOPPED, 0) >= runner.max_iters:
+            runner.logger.warning(
+                f'Training was stopped early at iteration {runner.iter}, so '
+                'it is over; a larger max_epochs or max_iters goes on.')
+            runner.train_loop.stop_training = True
+            return
+        hub.update_info(STOPPED, 0)
         loaded_state.warn_of_the_end(runner)
         if self._validation_is_due(runner):
             runner.logger.info(
@@ -394,7 +407,16 @@ class SafeCheckpointHook(CheckpointHook):
                 file.unlink(missing_ok=True)
 
     def after_train(self, runner: Runner) -> None:
-        """Make sure that what the run says is its best is there."""
+        """Save the end of a run that was stopped; look for its best."""
+        step, hub = self._step(runner), runner.message_hub
+        if step and runner.iter < runner.max_iters \
+                and not hub.runtime_info.get(STOPPED) \
+                and (self.save_last or step == self._state_step):
+            hub.update_info(STOPPED, runner.max_iters)
+            self._save_checkpoint_with_step(
+                runner, step, dict(epoch=runner.epoch, iter=runner.iter))
+            runner.logger.info('Training was stopped early: its state is in '
+                               f'{self.last_ckpt}.')
         if self.save_best and runner.val_loop and not self._bests(runner):
             runner.logger.warning(
                 f'No validation gave a score to choose by (save_best is '

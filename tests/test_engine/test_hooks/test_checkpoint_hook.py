@@ -344,6 +344,31 @@ def test_going_on_elsewhere_takes_the_best_along(whole, tmp_path):
     assert names(tmp_path / 'a') == ['best_a_score_epoch_2.pth', 'epoch_2.pth']
 
 
+@pytest.mark.parametrize('interval', [1, 10])
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_run_that_is_stopped_early_is_over(tmp_path, interval, by_epoch):
+    settings = dict(checkpoint=dict(interval=interval, by_epoch=by_epoch))
+    hook, epochs = noting('before_train_epoch', lambda runner: runner.epoch)
+
+    def run(**more):
+        stop = dict(type='EarlyStoppingHook', monitor='a/score', patience=1,
+                    rule='greater')
+        return train(tmp_path, hooks=[hook, stop], **settings, **more)
+
+    run(epochs=5)
+    # The third score is below the second.
+    assert epochs == [0, 1, 2]
+    last = Path((tmp_path / 'last_checkpoint').read_text()).name
+    assert last == ('epoch_3.pth' if by_epoch else 'iter_6.pth')
+    before = names(tmp_path)
+    assert 'stopped early at iteration 6, so it is over' in run(
+        epochs=5, resume=True)
+    assert (epochs, names(tmp_path)) == ([0, 1, 2], before)
+    assert not (tmp_path / 'superseded').exists()
+    run(epochs=6, resume=True)
+    assert epochs[3:4] == [3]
+
+
 @pytest.mark.parametrize(('done', 'checkpoint'), [
     (6, {}), *((done, dict(by_epoch=False, interval=done, save_last=False))
                for done in (5, 6))])
