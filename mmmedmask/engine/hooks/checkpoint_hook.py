@@ -6,6 +6,7 @@ pointer ``last_checkpoint`` is, and then what is not needed any more goes.
 
 import re
 import shutil
+from logging import LogRecord
 from pathlib import Path
 
 from mmengine.dist import barrier, get_world_size, is_main_process
@@ -27,6 +28,11 @@ VALIDATED = 'validated_iter'
 STOPPED = 'stopped_early_of'
 #: Entry of a state: gradients that wait for the optimizer's next step.
 GRADIENTS = 'accumulated_gradients'
+
+
+def _is_no_loss(record: LogRecord) -> bool:
+    """Tell a message from MMEngine's of gradients that a resumed run lacks."""
+    return 'not divisible by `_accumulative_counts`' not in record.msg
 
 
 @HOOKS.register_module()
@@ -136,6 +142,8 @@ class SafeCheckpointHook(CheckpointHook):
         if runner._resume:
             self._saved_schedules = checkpoint.get('param_schedulers')
             self._saved_gradients = checkpoint.get(GRADIENTS, {})
+        if self._saved_gradients:
+            runner.logger.addFilter(_is_no_loss)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what was accumulated for a step of the optimizer to come."""
@@ -157,6 +165,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Take up a run: schedules, best weights, a validation that is due."""
+        runner.logger.removeFilter(_is_no_loss)
         super().before_train(runner)
         self._refuse_undefined(runner)
         folder = Path(self.out_dir)
@@ -181,6 +190,10 @@ class SafeCheckpointHook(CheckpointHook):
             if name in self._saved_gradients:
                 parameter.grad = self._saved_gradients[name].to(
                     parameter.device)
+        if self._saved_gradients:
+            number = runner.iter % runner.optim_wrapper._accumulative_counts
+            runner.logger.info(f'The gradients of {number} iterations are '
+                               'taken from the checkpoint.')
         if self._saved_schedules is not None and self._fresh is not None:
             loaded_state.follow_config(runner, self._fresh,
                                        self._saved_schedules)

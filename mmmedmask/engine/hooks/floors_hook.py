@@ -140,9 +140,9 @@ class LossFloorsHook(WatchingHook):
                 for name, share in shares.items()}, step=iteration)
         name = self._decisive()
         if name in shares:
-            runner.message_hub.update_info(
-                LOSS_INFO, f'held-out loss {shares[name]:.2f} of '
-                f'{MEANINGS[name]}', resumed=False)
+            # By update_info, states would name it, and resuming miss it.
+            runner.message_hub.runtime_info[LOSS_INFO] = (
+                f'held-out loss {shares[name]:.2f} of {MEANINGS[name]}')
 
     def after_train(self, runner: Runner) -> None:
         """Warn if a fill of the visible colours is as good as the model."""

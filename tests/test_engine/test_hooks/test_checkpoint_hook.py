@@ -5,6 +5,7 @@ momentum and a best checkpoint.
 """
 
 import errno
+import logging.handlers
 import os
 import random
 import shutil
@@ -583,7 +584,14 @@ def test_accumulated_gradients_go_on(tmp_path):
     interrupt(tmp_path / 'b', 'before_train_epoch', **settings)
     state = read_checkpoint(tmp_path / 'b' / 'epoch_2.pth')
     assert len(state['accumulated_gradients']) == 2
-    train(tmp_path / 'b', resume=True, **settings)
+    runner = build(tmp_path / 'b', resume=True, log_level='INFO', **settings)
+    handler = logging.handlers.BufferingHandler(10**4)
+    runner.logger.addHandler(handler)
+    runner.train()
+    lines = [record.getMessage() for record in handler.buffer]
+    assert 'The gradients of 1 iterations are taken from the checkpoint.' \
+        in lines
+    assert not [line for line in lines if 'not divisible' in line]
     states = [read_checkpoint(tmp_path / folder / 'epoch_3.pth')
               for folder in 'ab']
     assert 'accumulated_gradients' not in states[0]

@@ -158,6 +158,8 @@ def test_shares_are_logged_and_stand_above_the_panels(tiles, tmp_path,
         f'After {runner.iter} iterations: held-out loss {share:.2f} of the '
         'best guess from the visible colour')
     assert len(headings) == 3
+    assert not [key for keys in runner.message_hub.state_dict().values()
+                for key in keys if 'floor' in key]
     rows = read_scalars(runner.log_dir, 'floors/loss_over_color')
     assert rows[-1] == (runner.iter, pytest.approx(share))
     assert len(rows) == 3
