@@ -13,6 +13,7 @@ from inspect import signature
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
@@ -25,8 +26,10 @@ from mmmedmask.config_files import (
     schedulers_of,
     training_length,
 )
+from mmmedmask.engine.batch_sizes import MEND, batch_sizes, unfit_batch
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.checkpoint.run_folder import find_resumable
+from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.file_locks import LockedError, lock_file
 
@@ -449,7 +452,9 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
 def check_iterations(runner: Runner) -> None:
     """Build the training set before ``train()``; refuse one without a batch.
 
-    MMEngine would end in an error about the schedule, or wait for ever.
+    MMEngine would end in an error about the schedule, or wait for ever. A
+    batch that the model cannot train on is refused, too, see
+    :func:`~mmmedmask.engine.batch_sizes.unfit_batch`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -459,6 +464,7 @@ def check_iterations(runner: Runner) -> None:
         return
     loader = runner.train_dataloader
     if len(loader) > 0:
+        _refuse_unfit_batches(runner)
         return
     number, size = len(loader.sampler), loader.batch_size
     if loader.drop_last and number:
@@ -470,3 +476,19 @@ def check_iterations(runner: Runner) -> None:
             'processes or drop_last=False')
     raise ValueError(f'an epoch has no iteration: the training set has '
                      f'{len(loader.dataset)} samples')
+
+
+def _refuse_unfit_batches(runner: Runner) -> None:
+    loader = runner.train_dataloader
+    if loader.batch_size is None:
+        # A batch sampler of its own.
+        return
+    endless = isinstance(loader.sampler, InfiniteSampler) \
+        or runner.max_iters < len(loader)
+    problem = unfit_batch(
+        unwrap(runner.model), batch_sizes(
+            len(loader.sampler), loader.batch_size,
+            loader.drop_last or endless), runner.world_size,
+        lambda: loader.collate_fn([loader.dataset[0]]))
+    if problem:
+        raise ValueError(f'{problem}: {MEND}')

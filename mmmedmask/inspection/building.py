@@ -193,11 +193,15 @@ def _first_batch(dataset: Any, loader: Mapping) -> str:
     if len(dataset) == 0:
         raise ValueError('the data set is empty')
     samples = [dataset[number] for number in range(min(SAMPLES, len(dataset)))]
-    arguments = dict(loader.get('collate_fn') or dict(type='pseudo_collate'))
-    collate = registry.FUNCTIONS.get(arguments.pop('type'))
-    batch = collate(samples, **arguments)
+    batch = collate(loader, samples)
     return describe_batch(batch.get('inputs') if isinstance(batch, Mapping)
                           else batch)
+
+
+def collate(loader: Mapping, samples: list) -> Any:
+    """Put samples into a batch as the loader of a config does."""
+    arguments = dict(loader.get('collate_fn') or dict(type='pseudo_collate'))
+    return registry.FUNCTIONS.get(arguments.pop('type'))(samples, **arguments)
 
 
 def describe_batch(batch: Any) -> str:

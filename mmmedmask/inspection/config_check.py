@@ -1,8 +1,10 @@
 """Check a config before a run: all checks of this package in their order."""
 
 import dataclasses
+import math
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ from mmengine.config import Config
 
 from mmmedmask.config_files import planned_gpus, runner_keys, samples_per_step
 from mmmedmask.config_variables import unused_names
+from mmmedmask.engine.batch_sizes import MEND, batch_sizes, unfit_batch
 from mmmedmask.inspection import costs, measuring, schedules, trial
 from mmmedmask.inspection.agreement import check_agreement
-from mmmedmask.inspection.building import Parts, build_parts
+from mmmedmask.inspection.building import Parts, build_parts, collate
 from mmmedmask.inspection.findings import (
     Finding,
     describe_error,
@@ -27,6 +30,7 @@ from mmmedmask.inspection.weights import (
     check_module_weights,
     check_whole_model,
 )
+from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.checks import check_positive, check_range
 from mmmedmask.util.silence import in_silence
 
@@ -106,9 +110,29 @@ def check_config(config: Config,
         epoch = max(1, samples // batch) if samples else None
         report.findings += schedules.check_batch(config, options.gpus)
         report.findings += schedules.check_schedules(config, epoch)
+        if parts.model is not None and samples:
+            report.findings += _check_batches(config, parts, gpus, samples)
     with tempfile.TemporaryDirectory() as folder:
         _run(config, parts, options, report, folder, gpus, samples)
     return report
+
+
+def _check_batches(config: Config, parts: Parts, gpus: int,
+                   samples: int) -> Iterator[Finding]:
+    """Find a batch that the model cannot train on."""
+    loader = config.train_dataloader
+    if loader.get('batch_sampler'):
+        return
+    even = loader.get('drop_last') or loader.get('num_batch_per_epoch') \
+        or kind_of(loader.get('sampler') or {}) == 'InfiniteSampler'
+    dataset = parts.datasets.get('train_dataloader')
+    with in_silence():
+        problem = unfit_batch(
+            parts.model, batch_sizes(
+                math.ceil(samples / gpus), loader.get('batch_size', 1), even),
+            gpus, lambda: collate(loader, [dataset[0]]))
+    if problem:
+        yield red('batch', problem, 'train_dataloader', MEND)
 
 
 def _check_weights(config: Config, parts: Parts,
