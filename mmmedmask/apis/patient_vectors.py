@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmmedmask.apis.models import build_model, get_model
 from mmmedmask.util.atomic_files import atomic_path, write_csv
+from mmmedmask.util.nested import innermost_datasets
 from mmmedmask.util.silence import without_log
 
 VECTORS = ('patient', 'image', 'genes')
@@ -69,9 +70,10 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
                          f'of {have}')
     init_default_scope(config.get('default_scope') or 'mmengine')
     dataset = copy.deepcopy(given['dataset'])
-    dataset['pipeline'] = [
-        transform for transform in dataset['pipeline']
-        if str(transform['type']).rpartition('.')[2] not in _PARTIAL]
+    for inner in innermost_datasets(dataset):
+        inner['pipeline'] = [
+            transform for transform in inner['pipeline']
+            if str(transform['type']).rpartition('.')[2] not in _PARTIAL]
     return Runner.build_dataloader(dict(
         batch_size=1, num_workers=0,
         sampler=dict(type='DefaultSampler', shuffle=False),

@@ -32,6 +32,7 @@ from mmmedmask.engine.checkpoint.run_folder import find_resumable
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.file_locks import LockedError, lock_file
+from mmmedmask.util.nested import innermost_datasets
 
 #: Host library to the distribution that brings it.
 HOSTS = {'mmpretrain': 'onedl-mmpretrain', 'mmdet': 'onedl-mmdetection',
@@ -363,15 +364,12 @@ def enable_test_time_augmentation(config: Config) -> None:
         raise ValueError('test-time augmentation needs tta_model and '
                          'tta_pipeline in the config, this one lacks '
                          f'{" and ".join(missing)}')
-    dataset = config.test_dataloader.dataset
-    while 'pipeline' not in dataset:
-        # Wrappers, such as a repeated data set, hold the one with a pipeline.
-        if 'dataset' not in dataset:
+    for dataset in innermost_datasets(config.test_dataloader.dataset):
+        if 'pipeline' not in dataset:
             raise ValueError(
                 'test-time augmentation replaces the pipeline of the test '
                 f'data set, and {dataset.get("type")!r} has none')
-        dataset = dataset.dataset
-    dataset.pipeline = config.tta_pipeline
+        dataset.pipeline = config.tta_pipeline
     config.model = dict(**config.tta_model, module=config.model)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
+from mmengine.dataset import ConcatDataset
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
@@ -17,31 +18,46 @@ from mmmedmask.engine.preserved_state import (
     preserve_random_state,
     unwrap,
 )
+from mmmedmask.util.nested import innermost_datasets
 
 
-def build_held_out(runner: Runner, change: Mapping) -> Dataset:
-    """Build the training set with other samples.
+def build_changed(train: Mapping, change: Mapping) -> Dataset:
+    """Build a data set anew, with a change in all that it wraps.
+
+    Each sample is there once, where a wrapper repeats them.
+    """
+    configs: list[dict] = []
+    for inner in innermost_datasets(train):
+        config = copy.deepcopy({**inner, **change})
+        if config not in configs:
+            configs.append(config)
+    built = [DATASETS.build(config) for config in configs]
+    return built[0] if len(built) == 1 else ConcatDataset(built)
+
+
+def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
+    """Build the training set with other samples, each once.
 
     Args:
-        change: What is changed in the config of the training set, such as
-            ``dict(split='val')`` or ``dict(data_root='other')``; with
-            ``type``, a config of its own.
+        cfg: The run's config.
+        change: What is changed in the config of the training set, or of
+            all data sets that it wraps, such as ``dict(split='val')`` or
+            ``dict(data_root='other')``; with ``type``, a config of its own.
 
     Raises:
-        ValueError: If it is the training set itself.
+        ValueError: If it is the training set itself, or a part of it.
     """
     if 'type' in change:
         return DATASETS.build(dict(change))
-    train = copy.deepcopy(dict(runner.cfg.train_dataloader.dataset))
-    # Those of the training set are of no other split.
-    train.pop('indices', None)
-    config = {**train, **change}
-    if config == train:
+    # Indices of the training set are of no other split.
+    train = [{key: value for key, value in inner.items() if key != 'indices'}
+             for inner in innermost_datasets(cfg.train_dataloader.dataset)]
+    if any({**inner, **change} in train for inner in train):
         raise ValueError(
             f'held_out={dict(change)} changes nothing of the training set, so '
             "that nothing is held out: name other samples, such as "
             "dict(split='val') or dict(data_root='other')")
-    return DATASETS.build(config)
+    return build_changed(dict(datasets=train), change)
 
 
 def shared_count(dataset: Dataset, number: int) -> int:

@@ -10,6 +10,7 @@ from mmengine.registry import DATASETS
 
 from mmmedmask.config_files import find_hooks, training_length
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.engine.held_out import build_held_out
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.inspection.building import Parts
 from mmmedmask.inspection.findings import (
@@ -21,7 +22,12 @@ from mmmedmask.inspection.findings import (
 )
 from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.shrinking.model_sizes import kind_of
-from mmmedmask.util.nested import dotted, nested_dicts, walk_nested
+from mmmedmask.util.nested import (
+    dotted,
+    innermost_datasets,
+    nested_dicts,
+    walk_nested,
+)
 
 #: Hooks that do nothing before an epoch ``begin``, and its default.
 BEGINNING = {'AttentionMaskHook': 40, 'ContrastiveCropHook': None}
@@ -38,7 +44,7 @@ def check_agreement(config: Config, parts: Parts) -> list[Finding]:
     findings = []
     for check in (_check_categories, _check_classes, _check_widths,
                   _check_annotations, _check_scores, _check_begin,
-                  _check_lesions):
+                  _check_held_out, _check_lesions):
         try:
             findings += check(config, parts)
         except Exception as error:  # a file may be broken in any way
@@ -51,11 +57,9 @@ def _datasets(config: Config) -> Iterator[tuple[str, Mapping]]:
     """Innermost data sets of all loaders, with their loader's name."""
     for name in LOADERS:
         dataset = (config.get(name) or {}).get('dataset')
-        while isinstance(dataset, Mapping) and isinstance(
-                dataset.get('dataset'), Mapping):
-            dataset = dataset['dataset']
         if isinstance(dataset, Mapping):
-            yield name, dataset
+            for inner in innermost_datasets(dataset):
+                yield name, inner
 
 
 def _dicts(node: Any, key: str) -> Iterator[tuple[tuple, Mapping]]:
@@ -213,6 +217,23 @@ def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
                       'it never does anything', f'{where}.begin',
                       f'begin={length[0] // 2}, or train longer, or '
                       f'{where.split(".")[-1]}=None to switch it off')
+
+
+def _check_held_out(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Build the samples that hooks hold out of the training set."""
+    for where, hook in find_hooks(config).items():
+        if hook.get('held_out') is None \
+                or 'train_dataloader' not in parts.datasets:
+            continue
+        try:
+            build_held_out(config, hook['held_out'])
+        except Exception as error:  # any data set may raise anything
+            rests = hook.get('optional') and isinstance(
+                error, FileNotFoundError)
+            yield (yellow if rests else red)(
+                'hook', f'{kind_of(hook)} gets no held-out samples: '
+                f'{describe_error(error)}', f'{where}.held_out',
+                'name samples that are there')
 
 
 def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:

@@ -34,6 +34,22 @@ def nested_dicts(node: object) -> Iterator[dict]:
             yield child
 
 
+def innermost_datasets(dataset: Mapping) -> Iterator[Mapping]:
+    """Find the configs of data sets that wrap no other, in their order.
+
+    Example:
+        >>> wrapped = {'datasets': [{'type': 'A'}, {'dataset': {'type': 'B'}}]}
+        >>> [inner['type'] for inner in innermost_datasets(wrapped)]
+        ['A', 'B']
+    """
+    wrapped = [part for part in dataset.get('datasets') or [
+        dataset.get('dataset')] if isinstance(part, Mapping)]
+    if not wrapped:
+        yield dataset
+    for part in wrapped:
+        yield from innermost_datasets(part)
+
+
 def node_at(node: object, path: Iterable) -> object:
     """Return what nested dicts and lists have at a path.
 

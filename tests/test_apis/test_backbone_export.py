@@ -10,6 +10,7 @@ import torch
 import torchvision
 import yaml
 from commands import TOOLS, call, load, run
+from mmengine.config import Config
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -17,7 +18,10 @@ from mmpretrain.models.utils import to_2tuple
 from torch import nn
 
 from mmmedmask.apis.backbone_export import export_backbone
-from mmmedmask.engine.checkpoint.model_card import read_config_text
+from mmmedmask.engine.checkpoint.model_card import (
+    describe_run,
+    read_config_text,
+)
 from mmmedmask.engine.checkpoint.naming import rename_backbone
 from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
@@ -323,6 +327,14 @@ def test_a_card_says_what_a_user_needs(tmp_path, target):
     assert not (tmp_path / 'ran').exists()
     assert str(tmp_path) not in card
     assert 'secret' not in card
+
+
+def test_a_card_names_what_a_data_set_wraps():
+    tiles = [dict(type='Tiles', data_root=f'data/{name}') for name in 'ab']
+    config = Config(dict(train_dataloader=dict(dataset=dict(datasets=[
+        dict(type='RepeatDataset', dataset=tiles[0]), tiles[1]]))))
+    assert describe_run({}, config)['data'] == dict(
+        train='Tiles a and Tiles b')
 
 
 def test_what_is_not_known_is_said(tmp_path):

@@ -297,6 +297,20 @@ def test_test_time_augmentation(tested):
     assert dataset.pipeline == [dict(type='TestTimeAug')]
 
 
+def test_test_time_augmentation_of_several_data_sets(tested):
+    inner = tested.test_dataloader.dataset
+    tested.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[inner, dict(pipeline=[])])
+    tested.tta_model = dict(type='DetTTAModel')
+    tested.tta_pipeline = [dict(type='TestTimeAug')]
+    apis.enable_test_time_augmentation(tested)
+    first, second = tested.test_dataloader.dataset.datasets
+    assert first.dataset.pipeline == second.pipeline == tested.tta_pipeline
+    del second['pipeline']
+    with pytest.raises(ValueError, match='pipeline of the test data set'):
+        apis.enable_test_time_augmentation(tested)
+
+
 @pytest.mark.parametrize('place', ['model', 'roi_head'])
 @pytest.mark.parametrize('tta_model', [None, dict(type='mmdet.DetTTAModel')])
 def test_no_test_time_augmentation_of_instance_masks(tested, place,

@@ -204,6 +204,27 @@ def test_a_hook_for_lesions_without_any(lesions, tmp_path):
     assert check_agreement(cfg, build_parts(cfg)) == []
 
 
+@pytest.mark.parametrize('wrap', [False, True])
+def test_held_out_samples_are_built(lesions, wrap):
+    cfg = on_images(load(PRETRAINING), lesions)
+    cfg.model.head.num_classes = 4
+    if wrap:
+        cfg.train_dataloader.dataset = dict(
+            type='RepeatDataset', times=2,
+            dataset=cfg.train_dataloader.dataset)
+    hook = cfg.default_hooks.loss_floors
+    assert hook.held_out == dict(split='val')
+    assert agreement(cfg) == []
+    for change, message in ((dict(), 'nothing is held out'),
+                            (dict(split='none'), 'none')):
+        hook.held_out = change
+        found, = agreement(cfg)
+        assert 'LossFloorsHook gets no held-out samples' in found
+        assert message in found
+    hook.update(held_out=dict(data_root='absent'), optional=True)
+    assert agreement(cfg) == []
+
+
 def test_a_split_of_one_class(lesions, tmp_path):
     """NaN where nothing is chosen by it; else refused, here and in a run."""
     write_split(lesions, 'one', lambda split, line: line if split == 'train'

@@ -87,6 +87,11 @@ def test_vectors_of_whole_bags(run):
             found.vectors['image'][place], image[0].detach(), atol=1e-6)
         np.testing.assert_array_equal(
             found.vectors['image'][place], found.vectors['patient'][place, :4])
+    # The same in what wraps the data set.
+    config.test_dataloader.dataset = dict(
+        type='ConcatDataset', datasets=[config.test_dataloader.dataset])
+    wrapped, = whole_bag_loader(config, 'test').dataset.datasets
+    assert torch.equal(wrapped[place]['inputs']['patches'], patches)
     # Before training: other weights, always the same, the same genes.
     first = extract_embeddings(before, loader).vectors['genes']
     again = extract_embeddings(

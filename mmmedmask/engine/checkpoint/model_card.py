@@ -8,6 +8,8 @@ from pathlib import PurePath
 import yaml
 from mmengine.config import Config
 
+from mmmedmask.util.nested import innermost_datasets
+
 #: Of ImageNet, which mmpretrain and timm take where nothing else is said.
 IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 #: Scalars of a run that say how good it is.
@@ -86,8 +88,11 @@ def _datasets(config: Config) -> dict[str, str]:
     for split in ('train', 'val', 'test'):
         dataset = (config.get(f'{split}_dataloader') or {}).get('dataset')
         if dataset:
-            folder = PurePath(str(dataset.get('data_root') or '')).name
-            datasets[split] = f'{dataset.get("type")} {folder}'.strip()
+            names = [f'{inner.get("type")} '
+                     f'{PurePath(str(inner.get("data_root") or "")).name}'
+                     for inner in innermost_datasets(dataset)]
+            datasets[split] = ' and '.join(map(str.strip,
+                                               dict.fromkeys(names)))
     return datasets
 
 

@@ -115,7 +115,7 @@ class LossFloorsHook(WatchingHook):
         if self.held_out is None:
             return None
         try:
-            return build_held_out(runner, self.held_out)
+            return build_held_out(runner.cfg, self.held_out)
         except FileNotFoundError as error:
             if not self.optional:
                 raise

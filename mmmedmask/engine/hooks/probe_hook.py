@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.registry import DATASETS
 from PIL import Image
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
 from mmmedmask.engine.frozen_features import encoder_of, untrained_encoder
+from mmmedmask.engine.held_out import build_changed, build_held_out
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
@@ -153,11 +153,10 @@ class ProbeHook(WatchingHook):
         # num_batch_per_epoch wraps it; probes read the whole folder.
         train = getattr(train, '_dataset', train)
         if self.bags is not None:
-            config = dict(runner.cfg.train_dataloader.dataset,
-                          modalities=['slides'], pipeline=BAG_PIPELINE)
+            bags = dict(modalities=['slides'], pipeline=BAG_PIPELINE)
             return dict(bags=BagProbe(
-                DATASETS.build(config),
-                DATASETS.build(config | dict(split=self.bags)),
+                build_changed(runner.cfg.train_dataloader.dataset, bags),
+                build_held_out(runner.cfg, dict(bags, split=self.bags)),
                 model.data_preprocessor, self.seed))
         if data is None and self.dense is None:
             if not isinstance(train, LabelledImages):

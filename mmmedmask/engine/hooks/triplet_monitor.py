@@ -82,7 +82,7 @@ class TripletMonitorHook(Hook):
     def before_train(self, runner) -> None:
         if self.held_out is None:
             return
-        dataset = build_held_out(runner, self.held_out)
+        dataset = build_held_out(runner.cfg, self.held_out)
         if not shared_count(dataset, self.num_held_out):
             runner.logger.warning(
                 'TripletMonitorHook: '

@@ -145,6 +145,22 @@ def test_views_are_the_same_each_time(tmp_path, way):
     assert len(hooks[0]._dataset) == (3 if way == 'slice' else 7)
 
 
+@pytest.mark.parametrize('wrapper', ['RepeatDataset', 'ConcatDataset'])
+def test_held_out_samples_of_a_wrapped_set(tmp_path, wrapper):
+    """What wraps the training set does not wrap the held-out one."""
+    for name, count in (('train', 7), ('other', 4)):
+        write_images(tmp_path / name, count)
+    inner = dataset(tmp_path / 'train')
+    data = dict(type=wrapper, **(dict(times=2, dataset=inner) if wrapper ==
+                                 'RepeatDataset' else
+                                 dict(datasets=[inner, inner])))
+    hook = LossFloorsHook(dict(data_root=str(tmp_path / 'other')),
+                          batch_size=4)
+    train_watched(tmp_path / 'run', msmae_model, data, [hook], epochs=1,
+                  cfg=dict(train_dataloader=dict(dataset=data)))
+    assert len(hook._dataset) == 4
+
+
 def test_shares_are_logged_and_stand_above_the_panels(tiles, tmp_path,
                                                       monkeypatch):
     headings = []

@@ -1,0 +1,80 @@
+"""Samples that a run does not train on, where its data set wraps others."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from mmmedmask.datasets import TileFolder  # noqa: F401
+from mmmedmask.engine.held_out import build_changed, build_held_out
+from mmmedmask.util.nested import innermost_datasets
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('tiles')
+    for name, count in (('a', 3), ('b', 2), ('c', 4)):
+        (folder / name).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(folder / name / f'{number}.png'),
+                        np.zeros((8, 8, 3), np.uint8))
+    return folder
+
+
+def tiles(root, name):
+    return dict(type='mmmedmask.TileFolder', data_root=str(root / name),
+                pipeline=[], indices=2)
+
+
+def repeat(dataset):
+    return dict(type='RepeatDataset', times=3, dataset=dataset)
+
+
+def concat(*datasets):
+    return dict(type='ConcatDataset', datasets=list(datasets))
+
+
+WRAPS = dict(
+    plain=lambda root: tiles(root, 'a'),
+    repeat=lambda root: repeat(tiles(root, 'a')),
+    twice=lambda root: repeat(repeat(tiles(root, 'a'))),
+    same=lambda root: concat(tiles(root, 'a'), tiles(root, 'a')),
+    two=lambda root: concat(tiles(root, 'a'), repeat(tiles(root, 'b'))))
+
+
+def names(dataset):
+    return [Path(dataset.get_data_info(place)['img_path']).relative_to(
+        Path(dataset.get_data_info(place)['img_path']).parents[1]).as_posix()
+        for place in range(len(dataset))]
+
+
+@pytest.mark.parametrize('wrap', WRAPS)
+def test_another_folder_is_read_once(root, wrap):
+    train = Config(dict(train_dataloader=dict(dataset=WRAPS[wrap](root))))
+    before = train.to_dict()
+    held_out = build_held_out(train, dict(data_root=str(root / 'c')))
+    assert names(held_out) == [f'c/{number}.png' for number in range(4)]
+    assert train.to_dict() == before
+
+
+@pytest.mark.parametrize('wrap', WRAPS)
+@pytest.mark.parametrize('change', [dict(), dict(pipeline=[])])
+def test_the_training_set_is_refused(root, wrap, change):
+    train = Config(dict(train_dataloader=dict(dataset=WRAPS[wrap](root))))
+    with pytest.raises(ValueError, match='nothing is held out'):
+        build_held_out(train, change)
+    # A part of it, too.
+    with pytest.raises(ValueError, match='nothing is held out'):
+        build_held_out(train, dict(data_root=str(root / 'a')))
+
+
+@pytest.mark.parametrize('wrap', WRAPS)
+def test_a_change_keeps_all_samples_once(root, wrap):
+    dataset = WRAPS[wrap](root)
+    built = build_changed(dataset, dict(indices=1))
+    firsts = {name: None for inner in innermost_datasets(dataset)
+              for name in names(DATASETS.build(inner))[:1]}
+    assert names(built) == list(firsts)
