@@ -136,6 +136,14 @@ def tiny_runner(work_dir, model, hooks=(), max_iters=4, length=8,
         | settings)
 
 
+def first_samples(dataset, number):
+    """What a loader with num_batch_per_epoch reads of a data set."""
+    return Runner.build_dataloader(dict(
+        dataset=dataset, batch_size=1, num_batch_per_epoch=number,
+        num_workers=0,
+        sampler=dict(type='DefaultSampler', shuffle=False))).dataset
+
+
 def image_runner(work_dir, model, data, hooks=(), epochs=2, batch_size=3,
                  loader=None, lr=.05, **settings):
     """Build a runner on images: SGD, a checkpoint after every epoch.

@@ -13,9 +13,9 @@ from mmengine.runner import Runner
 from demo_parts import runs
 from demo_parts.stage import Stage
 from mmmedmask.engine.attention.attention_panel_hook import load_panel, look_at
-from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionMaskHook
 from mmmedmask.engine.preserved_state import at_iteration, evaluating
+from mmmedmask.engine.wrapped_datasets import list_sources
 from mmmedmask.functional.attention_masking import (
     TokenPartition,
     partition_tokens,

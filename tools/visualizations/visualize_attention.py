@@ -38,11 +38,8 @@ class Files(list):
 def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
     """Find where the images to show are described, and their numbers."""
     from mmmedmask.apis.inferencers import describe
-    from mmmedmask.engine.attention.whole_images import (
-        ImageSource,
-        list_sources,
-    )
     from mmmedmask.engine.hooks.panel_hook import choose_positions
+    from mmmedmask.engine.wrapped_datasets import ImageSource, list_sources
     if args.images:
         files = Files(describe(Path(path), place)
                       for place, path in enumerate(args.images))

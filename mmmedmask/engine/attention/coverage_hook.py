@@ -21,11 +21,11 @@ from mmmedmask.engine.attention.mask_hook import (
 )
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
-    ImageSource,
     run_whole_images,
 )
 from mmmedmask.engine.hooks.panel_hook import choose_positions
 from mmmedmask.engine.preserved_state import model_at_rest, unwrap
+from mmmedmask.engine.wrapped_datasets import ImageSource
 from mmmedmask.functional import lesion_coverage
 from mmmedmask.functional.attention_masking import (
     map_to_patches,

@@ -4,54 +4,15 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any, NamedTuple
 
 import torch
-from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from mmengine.dist import get_rank, get_world_size
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.engine.wrapped_datasets import ImageSource, list_sources
 
-SUPPORTED = ('data sets of MMEngine (with get_data_info), inside '
-             'ConcatDataset, RepeatDataset, ClassBalancedDataset, '
-             'KFoldDataset and torch.utils.data.Subset')
 WHOLE = (0., 0., 1., 1.)
-
-
-class ImageSource(NamedTuple):
-    """Where an image is described: a data set (no wrapper), and its index."""
-
-    dataset: Any
-    index: int
-
-    @property
-    def info(self) -> dict:
-        """How the data set describes the image."""
-        return self.dataset.get_data_info(self.index)
-
-
-def list_sources(dataset: Dataset) -> list[ImageSource]:
-    """Find the samples of a data set, in its order, where it wraps others."""
-    if hasattr(dataset, 'full_init'):
-        dataset.full_init()
-    if hasattr(dataset, 'datasets'):
-        return [source for part in dataset.datasets
-                for source in list_sources(part)]
-    # A wrapper with a pipeline of its own mixes images.
-    if hasattr(dataset, 'dataset') and not hasattr(dataset, 'pipeline'):
-        sources = list_sources(dataset.dataset)
-        if isinstance(dataset, Subset):
-            return [sources[index] for index in dataset.indices]
-        if isinstance(dataset, RepeatDataset):
-            return sources * dataset.times
-        if isinstance(dataset, ClassBalancedDataset):
-            return [sources[index] for index in dataset.repeat_indices]
-        return sources
-    if hasattr(dataset, 'get_data_info') and not hasattr(dataset, 'dataset'):
-        return [ImageSource(dataset, index) for index in range(len(dataset))]
-    raise ValueError(f'cannot list the images of {type(dataset).__name__}; '
-                     f'supported are {SUPPORTED}')
 
 
 class ImageIndex:

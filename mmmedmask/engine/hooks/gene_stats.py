@@ -8,8 +8,8 @@ from mmengine.runner import BaseLoop, Runner
 
 from mmmedmask.datasets.expression.gene_names import names_hash
 from mmmedmask.datasets.slides.slide_omic_dataset import SlideOmicDataset
-from mmmedmask.engine.hooks.transform_epoch import datasets_of
 from mmmedmask.engine.preserved_state import unwrap
+from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.functional.gene_scaling import CONSTANT_BELOW
 from mmmedmask.models.slide_omic import SlideOmicDataPreprocessor
 from mmmedmask.registry import HOOKS
@@ -66,6 +66,13 @@ class GeneStatsHook(Hook):
         preprocessor = _preprocessor(runner)
         dataset = training_set(runner)
         if dataset is None:
+            if not preprocessor.gene_scale.is_set and getattr(
+                    unwrap(runner.model), 'gene_encoder', None) is not None:
+                kind = type(runner.train_dataloader.dataset).__name__
+                runner.logger.warning(
+                    'GeneStatsHook fits no scale, though the model encodes '
+                    f'genes: the training set, a {kind}, neither is nor wraps '
+                    'a SlideOmicDataset with expression=dict(...)')
             return
         if not preprocessor.gene_scale.is_set:
             if runner.iter > 0:

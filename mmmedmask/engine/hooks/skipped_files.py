@@ -5,7 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmedmask.engine.checkpoint.reading import listing
-from mmmedmask.engine.hooks.transform_epoch import datasets_of
+from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.registry import HOOKS
 
 

@@ -6,6 +6,7 @@ from mmengine.dataset import ClassBalancedDataset, RepeatDataset
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.registry import HOOKS
 
 
@@ -43,15 +44,6 @@ class TransformEpochHook(Hook):
         for transform in transforms_of(runner.train_dataloader.dataset):
             if hasattr(transform, 'set_epoch'):
                 transform.set_epoch(runner.epoch, runner.seed)
-
-
-def datasets_of(dataset: object) -> Iterator[object]:
-    """Find a data set and all those that it wraps, outer ones first."""
-    yield dataset
-    for wrapped in getattr(dataset, 'datasets', []):
-        yield from datasets_of(wrapped)
-    if hasattr(dataset, 'dataset'):
-        yield from datasets_of(dataset.dataset)
 
 
 def transforms_of(dataset: object) -> Iterator[object]:

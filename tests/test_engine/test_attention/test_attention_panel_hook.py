@@ -17,9 +17,9 @@ from mmmedmask.engine.attention.attention_panel_hook import (
     load_panel,
     read_lesion,
 )
-from mmmedmask.engine.attention.whole_images import list_sources
 from mmmedmask.engine.hooks import AttentionPanelHook
 from mmmedmask.engine.hooks.panel_hook import choose_positions
+from mmmedmask.engine.wrapped_datasets import list_sources
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization import PictureUnits
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR

@@ -30,6 +30,7 @@ from tiny_runs import (
     TRAIN_PIPELINE,
     WHOLE_PIPELINE,
     dataset,
+    first_samples,
     mask_hook,
     mask_runner,
     msmae_model,
@@ -433,6 +434,12 @@ def test_wrappers_are_looked_through(data):
     assert names(balanced) == list('001234')
     assert names(Subset(balanced, [1, 2])) == list('01')
     assert names(Subset(ConcatDataset([plain, plain]), [7, 1])) == list('21')
+    # num_batch_per_epoch takes the first samples.
+    assert names(first_samples(plain, 3)) == list('012')
+    assert names(first_samples(RepeatDataset(plain, 2), 7)) == list(
+        '0123401')
+    assert names(first_samples(ConcatDataset([plain, plain]), 6)) == list(
+        '012340')
     for test_mode, fold in ((False, '023456'), (True, '1')):
         assert names(KFoldDataset(dataset(data), fold=1, num_splits=7,
                                   test_mode=test_mode)) == list(fold)

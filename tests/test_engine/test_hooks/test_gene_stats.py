@@ -128,7 +128,10 @@ def test_follows_wrappers_and_fits_copies(cohort):
     repeated = loader(root, 'train')
     repeated['dataset'] = dict(type='RepeatDataset', times=2,
                                dataset=repeated['dataset'])
-    run = trained(root, train=repeated, hooks=[dict(type='EMAHook')])
+    # MMEngine wraps a set of which an epoch takes some batches.
+    run = trained(root, train=dict(repeated, num_batch_per_epoch=1),
+                  hooks=[dict(type='EMAHook')])
+    assert run.iter == 1
     assert scale_of(run.model).state()['num_cases'] == 6
     ema = next(hook for hook in run.hooks
                if type(hook).__name__ == 'EMAHook').ema_model
@@ -246,6 +249,23 @@ def test_other_genes_are_refused_everywhere(cohort):
              'holds fpkm_uq .* to fpkm ')):
         with pytest.raises(ValueError, match=message):
             only_testing(root, **changes).test()
+
+
+def test_a_set_without_genes_is_named(cohort, caplog):
+    """Where the model has what encodes them."""
+    root, _ = cohort
+    data = [dict(inputs=dict(genes=None, patches=None, coords=None),
+                 data_samples=None)]
+    for encodes in (False, True):
+        model = GeneModel()
+        if encodes:
+            model.gene_encoder = nn.Identity()
+        run = catch(runner(root, str(encodes), model, train=dict(
+            loader(root, 'train'), dataset=data)), caplog)
+        GeneStatsHook().before_train(run)
+        assert len(logged(caplog, 'GeneStatsHook fits no scale')) == encodes
+    text, = logged(caplog, 'GeneStatsHook fits no scale')
+    assert 'a list, neither is nor wraps' in text
 
 
 def test_what_cannot_be_fitted_is_refused(cohort):

@@ -7,6 +7,7 @@ import pytest
 from mmengine.dataset import ConcatDataset, RepeatDataset
 from PIL import Image
 from processes import run_ranks
+from tiny_runs import first_samples
 from torch.utils.data import Subset
 
 from mmmedmask.datasets.tiles import TileFolder
@@ -58,6 +59,8 @@ def test_long_lists_are_cut(dataset, monkeypatch):
     lambda dataset: ConcatDataset([dataset, dataset]),
     lambda dataset: RepeatDataset(dataset, 3),
     lambda dataset: Subset(dataset, [0, 1]),
+    lambda dataset: first_samples(dataset, 2),
+    lambda dataset: first_samples(RepeatDataset(dataset, 3), 2),
     lambda dataset: Subset(ConcatDataset([dataset, dataset]), [1])])
 def test_found_inside_wrappers(dataset, wrap):
     dataset[1]
