@@ -4,11 +4,16 @@ from collections import Counter
 
 import pytest
 import torch
-from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dataset import (
+    BaseDataset,
+    DefaultSampler,
+    InfiniteSampler,
+    RepeatDataset,
+)
 from mmengine.logging import MMLogger
 from refusals import refuses
-from tiny_runs import TinyModel, tiny_runner
-from torch.utils.data import Dataset
+from tiny_runs import TinyModel, first_samples, tiny_runner
+from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from mmmedmask.engine.samplers import (
     BlockShuffleSampler,
@@ -17,6 +22,7 @@ from mmmedmask.engine.samplers import (
 )
 from mmmedmask.engine.samplers.class_balanced import share_out
 from mmmedmask.engine.samplers.length_bucket import bucket_by_length
+from mmmedmask.engine.samplers.seeded_batches import ask_dataset
 
 
 class Patients(Dataset):
@@ -34,6 +40,24 @@ class Patients(Dataset):
 
     def get_num_patches(self):
         return self.lengths
+
+
+class Listed(BaseDataset):
+    """The same, as a data set of MMEngine, which others can wrap."""
+
+    def __init__(self, labels, lengths):
+        self.rows = [dict(gt_label=label, num_patches=length)
+                     for label, length in zip(labels, lengths, strict=True)]
+        super().__init__()
+
+    def load_data_list(self):
+        return list(self.rows)
+
+    def get_gt_labels(self):
+        return [row['gt_label'] for row in self.rows]
+
+    def get_num_patches(self):
+        return [row['num_patches'] for row in self.rows]
 
 
 def build(kind, dataset, batch_size, ranks=1, seed=0, **arguments):
@@ -83,6 +107,24 @@ def test_every_batch_has_triplets(counts, batch_size, ranks, classes):
                 assert not free or max(per_class.values()) - min(free) <= 1
                 seen.update(batch)
     assert set(seen) == set(range(len(labels)))
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda first, second: RepeatDataset(first, 3),
+    lambda first, second: ConcatDataset([first, second, first]),
+    lambda first, second: ConcatDataset([second, RepeatDataset(first, 2)]),
+    lambda first, second: Subset(RepeatDataset(first, 2), [7, 0, 3]),
+    lambda first, second: first_samples(first, 3),
+    lambda first, second: first_samples(RepeatDataset(second, 2), 3)])
+def test_wrapped_patients_are_those_of_a_loop(wrap):
+    dataset = wrap(Listed([0, 2, 1, 1, 0], [5, 8, 0, 3, 4]),
+                   Listed([3, 4], [9, 7]))
+    sampler = DefaultSampler(dataset, seed=0)
+    samples = [dataset[place] for place in range(len(dataset))]
+    for key in ('gt_label', 'num_patches'):
+        method = {'gt_label': 'get_gt_labels'}.get(key, f'get_{key}')
+        assert ask_dataset(sampler, method, 'it') == [
+            sample[key] for sample in samples]
 
 
 def test_nobody_is_twice_in_a_step_if_there_are_enough():
@@ -155,6 +197,9 @@ def test_a_sampler_that_knows_no_rank_is_refused():
             InfiniteSampler(Patients([0, 1] * 5), seed=0), 4)
     with pytest.raises(ValueError, match=r'list has no get_gt_labels\(\)'):
         build(ClassBalancedBatchSampler, [0, 1], 4)
+    # What it wraps lacks it, not the wrapper.
+    with pytest.raises(ValueError, match=r'list has no get_gt_labels\(\)'):
+        build(ClassBalancedBatchSampler, Subset([0, 1], [0]), 4)
 
 
 @pytest.fixture

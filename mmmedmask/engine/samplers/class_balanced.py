@@ -23,12 +23,12 @@ class ClassBalancedBatchSampler(EpochBatchSampler):
     Every batch of every rank has at least 2 classes with at least 2 samples
     each, so that triplets exist. Classes get equal shares; one that has
     fewer samples than its share gives all it has, and the others the rest.
-    No sample is twice in a batch. The samples of a class come in random
-    order, each before one comes again, and an epoch is over after ``len(data
-    set) // (batch_size * ranks)`` steps: of classes of unequal size, samples
-    of small ones come several times in an epoch, some of large ones not at
-    all. With two classes of equal size, two ranks have together the patients
-    that one process with twice the batch size has.
+    No sample is twice in a batch, unless the data set repeats it. The samples
+    of a class come in random order, each before one comes again, and an epoch
+    is over after ``len(data set) // (batch_size * ranks)`` steps: of classes
+    of unequal size, samples of small ones come several times in an epoch,
+    some of large ones not at all. With two classes of equal size, two ranks
+    have together the patients that one process with twice the batch size has.
 
     Use it as ``batch_sampler`` beside ``sampler=dict(type=
     'DefaultSampler')``; ``batch_size`` is the loader's, ``drop_last`` must

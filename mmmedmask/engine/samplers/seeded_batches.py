@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from mmengine.dataset import DefaultSampler
 
+from mmmedmask.engine.wrapped_datasets import datasets_of, list_sources
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.util.checks import check_integer
 
@@ -59,16 +60,23 @@ def epoch_generator(sampler: DefaultSampler, kind: str,
 
 
 def ask_dataset(sampler: DefaultSampler, method: str, what: str) -> list:
-    """Ask a sampler's data set for one number per sample."""
+    """Ask a sampler's data set, or those it wraps, for a number per sample."""
     dataset = sampler.dataset
-    if not hasattr(dataset, method):
-        raise ValueError(
-            f'{type(dataset).__name__} has no {method}(), which tells {what} '
-            'of all samples; mmmedmask.SlideOmicDataset has it')
-    values = [int(value) for value in getattr(dataset, method)()]
-    if not values:
+    answers = {}
+    for part in datasets_of(dataset):
+        if hasattr(part, method):
+            answers[id(part)] = getattr(part, method)()
+        elif not hasattr(part, 'dataset') and not hasattr(part, 'datasets'):
+            raise ValueError(
+                f'{type(part).__name__} has no {method}(), which tells '
+                f'{what} of all samples; mmmedmask.SlideOmicDataset has it')
+    values = answers.get(id(dataset))
+    if values is None:
+        values = [answers[id(source.dataset)][source.index]
+                  for source in list_sources(dataset)]
+    if not len(values):
         raise ValueError(f'{type(dataset).__name__} has no samples')
-    return values
+    return [int(value) for value in values]
 
 
 def shuffled(values: list, generator: torch.Generator) -> list:
