@@ -128,14 +128,20 @@ def test_follows_wrappers_and_fits_copies(cohort):
     repeated = loader(root, 'train')
     repeated['dataset'] = dict(type='RepeatDataset', times=2,
                                dataset=repeated['dataset'])
-    # MMEngine wraps a set of which an epoch takes some batches.
-    run = trained(root, train=dict(repeated, num_batch_per_epoch=1),
-                  hooks=[dict(type='EMAHook')])
-    assert run.iter == 1
+    run = trained(root, train=repeated, hooks=[dict(type='EMAHook')])
     assert scale_of(run.model).state()['num_cases'] == 6
     ema = next(hook for hook in run.hooks
                if type(hook).__name__ == 'EMAHook').ema_model
     assert torch.equal(scale_of(ema.module).mean, scale_of(run.model).mean)
+
+
+def test_some_batches_of_an_epoch_are_enough(cohort):
+    """MMEngine wraps the set then."""
+    root, _ = cohort
+    run = trained(root, train=dict(loader(root, 'train'),
+                                   num_batch_per_epoch=1))
+    assert run.iter == 1
+    assert scale_of(run.model).state()['num_cases'] == 6
 
 
 def test_a_scale_fitted_late_is_in_copies_too(cohort):
