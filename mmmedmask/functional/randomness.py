@@ -3,6 +3,9 @@
 A draw never depends on the state of a worker, on the rank or on the place of
 a sample in its batch: the same seed gives the same run for any number of
 workers, and a resumed run goes on as if it had not been interrupted.
+
+``torch.compile`` leaves the draws out of its graphs: it cannot trace hashes
+and generators.
 """
 
 import hashlib
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 
 
+@torch.compiler.disable
 def sample_generator(seed: int, step: int, sample_idx: int) -> torch.Generator:
     """Make the CPU generator that belongs to one sample at one step.
 
@@ -39,6 +43,7 @@ def _hash(key: bytes) -> int:
     return int.from_bytes(digest, 'little')
 
 
+@torch.compiler.disable
 def stream_seed(seed: int, stream: str) -> int:
     """Make the seed, in [0, 2^63), of an independent stream out of a run's.
 
@@ -52,6 +57,7 @@ def stream_seed(seed: int, stream: str) -> int:
     return _hash(struct.pack('<q', seed) + stream.encode()) >> 1
 
 
+@torch.compiler.disable
 def per_sample_uniform(seed: int, step: int, sample_indices: Sequence[int],
                        count: int) -> Tensor:
     """Draw numbers in [0, 1), float64 (B, count), CPU, for a batch's samples.
