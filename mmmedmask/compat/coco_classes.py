@@ -10,6 +10,7 @@ refuses names that its file lacks.
 """
 
 import functools
+import logging
 
 from mmmedmask.util.nearest import did_you_mean
 
@@ -25,12 +26,20 @@ def order_categories() -> None:
     def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
         names = [cat_names] if isinstance(cat_names, str) else list(cat_names)
         valid = [category['name'] for category in self.cats.values()]
+        there = [name in valid for name in names]
         for name in names:
-            if name not in valid:
+            # Without the last classes, the others keep their numbers.
+            lost = any(there) and there == sorted(there, reverse=True)
+            if name not in valid and (not lost or did_you_mean(name, valid)):
                 raise ValueError(
                     f'the COCO file has no category {name!r}, but {valid}; '
                     'metainfo.classes of the data set names those to read.'
                     f'{did_you_mean(name, valid)}')
+        if not all(there):
+            from mmengine.logging import print_log
+            print_log(
+                f'the COCO file lacks the last of the classes {names}',
+                logger='current', level=logging.WARNING)
         ids = find(self, names, sup_names, cat_ids)
         # Without names it is the file's.
         return sorted(ids, key=lambda number: names and names.index(

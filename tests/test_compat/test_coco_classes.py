@@ -76,6 +76,15 @@ def test_a_class_that_the_file_lacks(read, test_mode):
         read(('lumen', 'glands'), test_mode=test_mode)
 
 
+def test_last_classes_may_lack(read):
+    """As of a test set of another hospital; the others keep their places."""
+    data = read(('lumen', 'gland', 'vessel'))
+    assert [[one['bbox_label'] for one in data.get_data_info(
+        index)['instances']] for index in range(2)] == [[1], [0]]
+    with pytest.raises(ValueError, match="no category 'vessel'"):
+        read(('vessel', 'gland', 'lumen'))
+
+
 def test_images_left_out_are_counted(read):
     said = []
     MMLogger.get_current_instance().addFilter(

@@ -219,7 +219,8 @@ class _Matrix:
             genes = {others[place] for place in gene_places(names)
                      if self.lower[others[place]] not in _CASE_COLUMNS}
             text = genes & set(self.text) - listed
-            self._refuse_spoiled(sorted(text))
+            if not asked:
+                self._refuse_spoiled(sorted(text))
             genes -= text
             numbers = _but(others, self.text)
             if not asked and len(genes) < len(numbers) / 2:

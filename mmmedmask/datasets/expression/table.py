@@ -279,13 +279,18 @@ def load_expression(
                                     sample_sheet, missing_files, gene_list,
                                     case_list)
         check_different(raw.case_ids, str(path))
+        asked = None if gene_list is None else _asked_genes(gene_list)
         values, genes, notes = _merge_genes(raw.values, raw.gene_names,
-                                            str(path), duplicates)
+                                            str(path), duplicates, asked)
         if unit is None:
             unit = units.find_unit(values, str(path), raw.unit_hint)
             notes.append(f'took the values to be {unit}')
         else:
-            units.check_unit(values, unit, str(path), log2_offset)
+            # Others may be numbers of any kind, if nothing is done to them.
+            used = slice(None) if asked is None or convert else np.isin(
+                genes, asked)
+            if values[:, used].size:
+                units.check_unit(values[:, used], unit, str(path), log2_offset)
         offset = log2_offset if unit.startswith('log2_') else 1.0
         table = ExpressionTable(values, tuple(raw.case_ids), tuple(genes),
                                 unit, str(path), offset, (*raw.notes, *notes),
@@ -296,9 +301,13 @@ def load_expression(
     return table if gene_list is None else _take_genes(table, gene_list)
 
 
+def _asked_genes(gene_list: str | Path) -> list[str]:
+    return GeneNames(read_list_file(gene_list), str(gene_list)).gene_ids
+
+
 def _take_genes(table: ExpressionTable,
                 gene_list: str | Path) -> ExpressionTable:
-    asked = GeneNames(read_list_file(gene_list), str(gene_list)).gene_ids
+    asked = _asked_genes(gene_list)
     kept = np.isin(table.gene_ids, asked)
     if not kept.any():
         raise ValueError(f'{table.source} has no gene of {gene_list}, which '
@@ -354,8 +363,12 @@ def join_tables(tables: Sequence[ExpressionTable],
 
 
 def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
-                 duplicates: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """Keep one column per gene, and return values, genes and notes."""
+                 duplicates: str, asked: Sequence[str] | None
+                 ) -> tuple[np.ndarray, list[str], list[str]]:
+    """Keep one column per gene, and return values, genes and notes.
+
+    Genes that nobody ``asked`` for may occur twice.
+    """
     genes = GeneNames(names, source)
     if not genes.gene_ids:
         raise ValueError(f'{source} has no gene')
@@ -369,10 +382,11 @@ def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
     twice = genes.duplicates()
     gene_ids = genes.gene_ids
     if twice:
-        if duplicates == 'error':
+        wanted = [gene for gene in twice if asked is None or gene in asked]
+        if duplicates == 'error' and wanted:
             raise ValueError(
-                f'{source} has {len(twice)} genes more than once: '
-                f"{shown(list(twice))}; duplicates='mean' takes their mean")
+                f'{source} has {len(wanted)} genes more than once: '
+                f"{shown(wanted)}; duplicates='mean' takes their mean")
         values = values.copy()
         for places in twice.values():
             known = ~np.isnan(values[:, places])

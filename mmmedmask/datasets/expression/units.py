@@ -24,7 +24,10 @@ _PER_MILLION = 1e6
 _CAMEL = re.compile(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]{2})')
 _LOG = r'(log(?:\d+|e)?(?:p\d?)?|ln)'
 _UNIT = r'(fpkm ?uq|fpkm|tpm|cpm|z ?scores?|counts?)'
-_NAME_HINTS = re.compile(rf'\b(?:{_LOG}{_UNIT}?|{_UNIT}{_LOG}?)\b')
+# As in luadfpkm, TPMs, rawcounts and counts2022.
+_BEFORE = r'(?:raw|norm|read|[a-z]*?(?=fpkm|tpm))?'
+_NAME_HINTS = re.compile(
+    rf'\b(?:{_LOG}{_UNIT}?|{_BEFORE}{_UNIT}{_LOG}?)s?\d*\b')
 _SPELLINGS = {'fpkmuq': 'fpkm_uq', 'zscores': 'zscore', 'count': 'counts'}
 
 
@@ -89,10 +92,7 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
     facts = _ValueFacts(values, source)
     hint = unit_in_name(name)
     if hint is not None and re.match('(?!log2)l', hint):
-        raise ValueError(
-            f'{source}: the name says {hint}, but logarithms are read to '
-            'base 2: convert the values, or state by unit= what they are, '
-            f'one of {UNITS}')
+        hint = _base_two(hint, values, facts, source)
     unit, why = None, 'FPKM and a part of TPM look alike'
     if facts.smallest < 0:
         if facts.floor_share > 0.01:
@@ -132,6 +132,25 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
                          f'the unit, one of {UNITS}')
     check_unit(values, unit, source, stated=False)
     return unit
+
+
+def _base_two(hint: str, values: np.ndarray, facts: _ValueFacts,
+              source: str) -> str | None:
+    """What a name with a logarithm of another or no base tells of values.
+
+    Whole or large numbers are not logarithms: ``LN`` may be a lymph node.
+    """
+    log, _, unit = hint.partition('_')
+    if facts.whole or facts.largest > _LARGEST_LOG2:
+        return unit or None
+    if re.fullmatch(r'log(p1?)?', log) and facts.smallest >= 0:
+        linear = _ValueFacts(np.exp2(values.astype(np.float64)) - 1, source)
+        if linear.sums_to_a_million(0.01):
+            return f'log2_{unit or "tpm"}'
+    raise ValueError(
+        f'{source}: the name says {hint}, but logarithms are read to base 2: '
+        "convert the values, or state what they are, such as unit='log2_tpm' "
+        f'(DepMap\'s TPMLogp1), one of {UNITS}')
 
 
 def check_unit(values: np.ndarray, unit: str, source: str,

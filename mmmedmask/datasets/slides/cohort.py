@@ -128,7 +128,6 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
             (label_column, [case.label for case in cases.values()]),
             ('case_id', cases),
             ('site', [case.site or '' for case in cases.values()]),
-            ('rna_id', [case.rna_id or '' for case in cases.values()]),
             ('slide_id', [slide.slide_id for of_case in slides.values()
                           for slide in of_case])):
         spelled: dict[str, str] = {}
@@ -142,7 +141,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     patients: dict[str, str] = {}
     for name in cases:
         other = patients.setdefault(tcga_case(name) or name, name)
-        if other != name:
+        # Tumour against normal: what a fold may hold is the user's to say.
+        if other != name and cases[other].label == cases[name].label:
             raise ValueError(
                 f'{path}: the cases {other} and {name} are one patient, '
                 f'{tcga_case(name)}: write the patient in case_id, the '

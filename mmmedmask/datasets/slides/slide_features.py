@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -173,16 +174,23 @@ class SlideFeatures:
 def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
     """Refuse features of different sizes, encoders or weights.
 
-    What the file of a slide does not tell fits all others.
+    What the file of a slide does not tell fits all others, and so do names
+    of encoders that share a word: ``uni_v1`` and ``MahmoodLab/UNI``.
     """
     for key in ('dims', 'encoder', 'weights'):
         known = [slide for slide in slides if getattr(slide, key) is not None]
         for slide in known:
-            if getattr(slide, key) != getattr(known[0], key):
+            mine, first = getattr(slide, key), getattr(known[0], key)
+            if mine != first and not (key == 'encoder' and _words(mine)
+                                      & _words(first)):
                 raise ValueError(
                     f'{known[0].path} holds features of '
                     f'{_origin(known[0])}, {slide.path} of {_origin(slide)}: '
                     'a model takes one encoder')
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r'[a-z]+\d*', name.lower()))
 
 
 def _origin(slide: SlideFeatures) -> str:

@@ -11,7 +11,12 @@ from pathlib import Path
 
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
+from mmengine.runner import (
+    BaseLoop,
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+    Runner,
+)
 from torch import Tensor
 
 from mmmedmask.config_files import name_best_pointers
@@ -33,6 +38,16 @@ GRADIENTS = 'accumulated_gradients'
 def _is_no_loss(record: LogRecord) -> bool:
     """Tell a message from MMEngine's of gradients that a resumed run lacks."""
     return 'not divisible by `_accumulative_counts`' not in record.msg
+
+
+def _length(runner: Runner) -> tuple[int, int]:
+    """How far a training is, and its length: epochs where it counts those.
+
+    After a resume with other batches the iterations say neither.
+    """
+    if isinstance(runner.train_loop, IterBasedTrainLoop):
+        return runner.iter, runner.max_iters
+    return runner.epoch, runner.max_epochs
 
 
 @HOOKS.register_module()
@@ -179,7 +194,10 @@ class SafeCheckpointHook(CheckpointHook):
             run_folder.remove_parts(folder)
             self._clear(runner, folder, source, resumed)
         barrier()
+        hub = runner.message_hub
         if not resumed:
+            # A run before this one, in the same process, may have left it.
+            hub.update_info(STOPPED, 0)
             loaded_state.warn_of_the_end(runner)
             return
         self._state_step, bests = self._step(runner), self._bests(runner)
@@ -197,8 +215,7 @@ class SafeCheckpointHook(CheckpointHook):
         if self._saved_schedules is not None and self._fresh is not None:
             loaded_state.follow_config(runner, self._fresh,
                                        self._saved_schedules)
-        hub = runner.message_hub
-        if hub.runtime_info.get(STOPPED, 0) >= runner.max_iters:
+        if hub.runtime_info.get(STOPPED, 0) >= _length(runner)[1]:
             runner.logger.warning(
                 f'Training was stopped early at iteration {runner.iter}, so '
                 'it is over; a larger max_epochs or max_iters goes on.')
@@ -422,10 +439,10 @@ class SafeCheckpointHook(CheckpointHook):
     def after_train(self, runner: Runner) -> None:
         """Save the end of a run that was stopped; look for its best."""
         step, hub = self._step(runner), runner.message_hub
-        if step and runner.iter < runner.max_iters \
-                and not hub.runtime_info.get(STOPPED) \
+        done, length = _length(runner)
+        if step and done < length and not hub.runtime_info.get(STOPPED) \
                 and (self.save_last or step == self._state_step):
-            hub.update_info(STOPPED, runner.max_iters)
+            hub.update_info(STOPPED, length)
             self._save_checkpoint_with_step(
                 runner, step, dict(epoch=runner.epoch, iter=runner.iter))
             runner.logger.info('Training was stopped early: its state is in '

@@ -542,7 +542,12 @@ class TestUnits:
         ('log2p1_cpm', 'log2_cpm'), ('logCPM.csv', 'log_cpm'),
         ('ln_tpm.csv', 'ln_tpm'), ('log10_tpm.csv', 'log10_tpm'),
         ('log1p.tpm.csv', 'log1p_tpm'), ('all_log2.csv', 'log2'),
-        ('catalog.csv', None), ('log2_tpm_zscores.txt', 'zscore')])
+        ('catalog.csv', None), ('log2_tpm_zscores.txt', 'zscore'),
+        ('fpkms.tsv', 'fpkm'), ('TPMs.csv', 'tpm'), ('CPMs.csv', 'cpm'),
+        ('luadfpkm.csv', 'fpkm'), ('fpkm2022.csv', 'fpkm'),
+        ('counts2022.csv', 'counts'), ('rawcounts.csv', 'counts'),
+        ('readcount.txt', 'counts'),
+        ('OmicsExpressionTPMLogp1.csv', 'logp1_tpm')])
     def test_names(self, name, unit):
         assert unit_in_name(name) == unit
 
@@ -554,7 +559,12 @@ class TestUnits:
         (np.log2(full_size('fpkm') + 1), 'a.htseq_fpkm.tsv', 'log2_fpkm'),
         (full_size('tpm')[:, :700], 'tpm.csv', 'tpm'),
         (np.log2(full_size('tpm')[:, :9] + 1), 'log2TPM.csv', 'log2_tpm'),
-        (np.log2(full_size('tpm') + 1), 'all_log2.csv', 'log2_tpm')])
+        (np.log2(full_size('tpm') + 1), 'all_log2.csv', 'log2_tpm'),
+        # Of lymph nodes, and by DepMap and edgeR.
+        (full_size('counts'), 'breast_LN_counts.csv', 'counts'),
+        (full_size('fpkm'), 'lung_ln_fpkm.csv', 'fpkm'),
+        (np.log2(full_size('tpm') + 1), 'TPMLogp1.csv', 'log2_tpm'),
+        (np.log2(full_size('cpm') + 1), 'GSE1_logCPM.csv', 'log2_cpm')])
     def test_what_values_and_names_tell(self, values, name, unit):
         assert find_unit(values, 'x', name) == unit
 
@@ -720,6 +730,19 @@ class TestGeneList:
         totals = values.sum(axis=1, dtype=np.float64) + values[:, 1]
         assert np.allclose(loaded.values[:, 0], values[:, 5] / totals * 1e6)
 
+    def test_faults_of_others_do_not_matter(self, tmp_path):
+        """Genes twice, spoiled cells, and ages with the name of a gene."""
+        path = tmp_path / 'a.csv'
+        path.write_text('case_id,TP53,EGFR,YRNA,YRNA,ABC1,CA125\n'
+                        'a,1.5,2,3,4,n.d.,-2\nb,40.5,3,5,6,9,1\n')
+        listed = tmp_path / 'genes.txt'
+        listed.write_text('TP53\nEGFR\n')
+        loaded = load_expression(path, unit='fpkm', gene_list=listed)
+        assert loaded.values.tolist() in ([[2, 1.5], [3, 40.5]],
+                                          [[1.5, 2], [40.5, 3]])
+        listed.write_text('TP53\nYRNA\n')
+        with pytest.raises(ValueError, match='YRNA'):
+            load_expression(path, unit='fpkm', gene_list=listed)
 
     def test_what_is_no_gene_beside_ensembl_ids(self, tmp_path):
         """A few go, as spike-ins; half of a table is not left out."""

@@ -4,6 +4,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from mmmedmask.datasets.slides.feature_files import (
 from mmmedmask.datasets.slides.slide_features import (
     FeatureCache,
     SlideFeatures,
+    check_same_encoder,
 )
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 
@@ -553,3 +555,16 @@ class TestRealFiles:
 
 def _mopadi(data_root, slide):
     return there(data_root / 'wsi/mopadi_example_data' / slide / 'features.h5')
+
+
+@pytest.mark.parametrize(('first', 'second', 'fits'), [
+    ('UNI', 'uni', True), ('uni_v1', 'MahmoodLab/UNI', True),
+    ('uni', None, True), ('uni', 'resnet50-block3', False)])
+def test_one_encoder_has_several_spellings(first, second, fits):
+    slides = [SimpleNamespace(path=name, dims=8, weights=None, encoder=name)
+              for name in (first, second)]
+    if fits:
+        check_same_encoder(slides)
+    else:
+        with pytest.raises(ValueError, match='a model takes one encoder'):
+            check_same_encoder(slides)

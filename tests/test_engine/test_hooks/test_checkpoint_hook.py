@@ -370,6 +370,18 @@ def test_a_run_that_is_stopped_early_is_over(tmp_path, interval, by_epoch):
     assert epochs[3:4] == [3]
 
 
+def test_early_stops_are_told_by_epochs_and_of_their_own_run(tmp_path):
+    """Not by iterations, which other batches change, nor of a run before."""
+    stop = dict(type='EarlyStoppingHook', monitor='a/score', patience=1,
+                rule='greater')
+    assert 'stopped early' in train(
+        tmp_path / 'a', 'info', epochs=9, hooks=[stop])
+    assert 'stopped early' not in train(tmp_path / 'b', 'info', epochs=2)
+    text = train(tmp_path / 'b', epochs=3, resume=True)
+    assert 'it is over' not in text
+    assert names(tmp_path / 'b')[-1] == 'epoch_3.pth'
+
+
 @pytest.mark.parametrize(('done', 'checkpoint'), [
     (6, {}), *((done, dict(by_epoch=False, interval=done, save_last=False))
                for done in (5, 6))])
