@@ -52,7 +52,7 @@ def build(place, **wrong):
 
 @pytest.mark.parametrize('place', VALID, ids=lambda place: place[1])
 def test_what_is_valid_is_built(place):
-    build(place)
+    assert type(build(place)).__name__ == place[1]
 
 
 @pytest.mark.parametrize(('name', 'argument', 'values'), [
