@@ -20,7 +20,7 @@ from shipped_configs import (
 from torch import nn
 
 from mmmedmask.engine.checkpoint import reading
-from mmmedmask.engine.checkpoint.matching import match_state_dicts
+from mmmedmask.engine.checkpoint.matching import compare_modules
 from mmmedmask.shrinking.shrink import shrink_config
 
 CONTRASTIVE = {'simclr': 'simclr_resnet18_8xb128-coslr-{}e_nct',
@@ -334,9 +334,9 @@ def test_the_online_encoder_arrives_whole(method, tmp_path, drawn_data):
     with DefaultScope.overwrite_default_scope('mmdet'):
         backbone = MODELS.build(config)
     backbone.init_weights()
-    report = match_state_dicts(
-        backbone.state_dict(),
-        reading.select_prefix(tensors, config.init_cfg.prefix),
+    report = compare_modules(
+        [backbone], tensors, config.init_cfg.prefix, compare_values=True,
+        allowed_missing=(),
         allowed_unused=detector.default_hooks.load_check.get(
             'allowed_unused', ()))
     assert len(report.matched) == report.expected == 120

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +44,7 @@ class MatchReport:
     not_finite: tuple[str, ...]
     unused: tuple[str, ...]
     nearest: Mapping[str, Sequence[str]]
-    elsewhere: tuple[str, int] = ('', 0)
+    elsewhere: tuple[str, int]
 
     @property
     def expected(self) -> int:
@@ -116,38 +116,20 @@ def compare_modules(modules: Iterable[nn.Module],
                     allowed_unused: Sequence[str] = ()) -> MatchReport:
     """Compare modules with the checkpoint that they share.
 
-    ``tensors`` are the checkpoint's, without traces of wrappers, ``prefix``
-    that of the modules in it; for the others see :func:`match_state_dicts`.
+    By name, shape and, with ``compare_values``, value, exactly and in the
+    module's dtype, on any device. ``tensors`` are the checkpoint's, without
+    traces of wrappers, ``prefix`` that of the modules in it. The shell
+    patterns name what the checkpoint may lack, and what nothing has to ask
+    for.
     """
     # Pairs: two modules may have tensors of one name.
     expected = [(strip_wrappers(name), value) for module in modules
                 for name, value in module.state_dict().items()]
-    return match_state_dicts(
-        expected, select_prefix(tensors, prefix),
-        compare_values=compare_values, allowed_missing=allowed_missing,
-        allowed_unused=allowed_unused,
-        elsewhere=suggest_prefix((name for name, _ in expected), tensors))
-
-
-def match_state_dicts(
-        expected: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
-        given: Mapping[str, Tensor], *, compare_values: bool = True,
-        allowed_missing: Sequence[str] = (),
-        allowed_unused: Sequence[str] = (),
-        elsewhere: tuple[str, int] = ('', 0)) -> MatchReport:
-    """Compare tensors by name, shape and, in the module's dtype, value.
-
-    ``expected`` are the modules', on any device, as pairs if a name occurs
-    twice, ``given`` the checkpoint's, named as the modules'. Values are
-    compared exactly. The shell patterns name what the checkpoint may lack,
-    and what nothing has to ask for.
-    """
+    names = {name for name, _ in expected}
+    given = select_prefix(tensors, prefix)
     groups: dict[str, list] = {key: [] for key in (
         'matched', 'missing', 'shapes', 'differing', 'not_finite')}
-    names = set()
-    for name, wanted in (expected.items() if isinstance(expected, Mapping)
-                         else expected):
-        names.add(name)
+    for name, wanted in expected:
         if name not in given:
             if not matches_any(name, allowed_missing):
                 groups['missing'].append(name)
@@ -168,7 +150,7 @@ def match_state_dicts(
                      and not matches_any(name, allowed_unused)),
         nearest={name: nearest_names(name, given, count=2, cutoff=.7)
                  for name in groups['missing'][:LISTED_NAMES]},
-        elsewhere=elsewhere,
+        elsewhere=suggest_prefix(names, tensors),
         **{key: tuple(names) for key, names in groups.items()})
 
 
@@ -215,10 +197,9 @@ def group_by_checkpoint(
     return groups, without
 
 
-def suggest_prefix(expected: Iterable[str],
+def suggest_prefix(expected: Container[str],
                    given: Iterable[str]) -> tuple[str, int]:
     """Find the prefix under which most expected names are, and how many."""
-    expected = set(expected)
     counts = Counter()
     for name in given:
         segments = name.split('.')

@@ -6,7 +6,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 
 from mmmedmask.engine.checkpoint import reading
 from mmmedmask.engine.checkpoint.matching import (
-    match_state_dicts,
+    compare_modules,
     suggest_prefix,
 )
 
@@ -47,12 +47,14 @@ def test_missing_file_and_unknown_scheme(tmp_path):
 
 
 def test_match_compares_in_the_dtype_of_the_module():
-    value = torch.randn(5)
-    half = value.half()
-    report = match_state_dicts({'a': half.float()}, {'a': half})
-    assert report.matched == ('a', )
-    report = match_state_dicts({'a': value}, {'a': half})
-    assert report.differing == ('a', )
+    module = torch.nn.PReLU(5)
+    half = torch.randn(5).half()
+    module.weight.data = half.float()
+    report = compare_modules([module], {'weight': half}, compare_values=True)
+    assert report.matched == ('weight', )
+    module.weight.data += 1e-4
+    report = compare_modules([module], {'weight': half}, compare_values=True)
+    assert report.differing == ('weight', )
     assert report.ratio == 0
 
 
