@@ -326,11 +326,9 @@ class CoverageTable:
 
 def draw_coverage(table: CoverageTable) -> np.ndarray:
     """Draw the rows of a table over the epochs, next to chance; RGB, uint8."""
-    curves, chances = {}, {}
-    for title, (name, chance) in CURVES.items():
-        curve = table.curve(name)
-        if curve:
-            curves[title] = curve
-            chances[title] = {'chance': table.curve(chance)[-1][1]}
+    curves = {title: curve for title, (name, _) in CURVES.items()
+              if (curve := table.curve(name))}
+    chances = {title: {'chance': table.curve(CURVES[title][1])[-1][1]}
+               for title in curves}
     return draw_curves(
         curves, x_label='epoch', references=chances, mark_points=True)

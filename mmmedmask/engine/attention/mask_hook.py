@@ -11,7 +11,7 @@ from pickle import UnpicklingError
 import torch
 from mmengine import fileio
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner, find_latest_checkpoint, save_checkpoint
 from torch import nn
 
 from mmmedmask.engine.attention.refresh import (
@@ -132,12 +132,8 @@ class AttentionMaskHook(RefreshHook):
         name = f'{self.state_key}_epoch_{self.store.epoch}.pth'
         folder, backend_args = checkpoint_folder(runner)
         if self._written != (folder, self.store.epoch):
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            fileio.put(
-                buffer.getvalue(),
-                fileio.join_path(folder, name, backend_args=backend_args),
-                backend_args=backend_args)
+            path = fileio.join_path(folder, name, backend_args=backend_args)
+            save_checkpoint(state, path, backend_args=backend_args)
             self._written = folder, self.store.epoch
         return {key: value for key, value in state.items()
                 if key not in ('keys', 'maps')} | dict(file=name)

@@ -44,13 +44,11 @@ def moving_transforms(transforms: Iterable) -> list[str]:
 
     Those of mmpretrain that wrap one of torchvision are looked into.
     """
-    names = []
-    for transform in transforms:
-        kind = type(getattr(transform, 't', transform))
-        if any(base.__name__ in MOVING and not issubclass(
-                base, RandomResizedCrop) for base in kind.__mro__):
-            names.append(kind.__name__)
-    return names
+    kinds = (type(getattr(transform, 't', transform))
+             for transform in transforms)
+    return [kind.__name__ for kind in kinds
+            if any(base.__name__ in MOVING and not issubclass(
+                base, RandomResizedCrop) for base in kind.__mro__)]
 
 
 def is_refresh_epoch(epoch: int, begin: int, interval: int) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmedmask.util.atomic_files import PART_PATTERN, write_text
+from mmmedmask.util.atomic_files import PART_PATTERN
 
 POINTER = 'last_checkpoint'
 #: Folder, below the work dir, of checkpoints that another run had left.
@@ -53,12 +53,6 @@ def find_resumable(folder: str | Path) -> Path | None:
             'there, and there is no other one: bring it back, or delete '
             f'{pointer} to start anew')
     return None
-
-
-def write_pointer(folder: str | Path, checkpoint: str | Path,
-                  name: str = POINTER) -> None:
-    """Name the state to go on from, or the best weights, whole or not."""
-    write_text(Path(folder, name), str(checkpoint))
 
 
 def list_states(folder: Path,

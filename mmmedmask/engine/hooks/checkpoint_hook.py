@@ -24,7 +24,7 @@ from mmmedmask.engine.checkpoint import loaded_state, run_folder
 from mmmedmask.engine.checkpoint.writing import WHOLE_FILES
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.atomic_files import atomic_path, write_text
 from mmmedmask.util.checks import check_integer
 
 #: Entry of the message hub: the iteration after which was validated last.
@@ -258,9 +258,8 @@ class SafeCheckpointHook(CheckpointHook):
         return dict(zip(entries, name_best_pointers(keys), strict=True))
 
     def _point_to_best(self, runner: Runner, entry: str) -> None:
-        run_folder.write_pointer(
-            runner.work_dir, Path(self.out_dir, self._bests(runner)[entry]),
-            self._best_pointers()[entry])
+        write_text(Path(runner.work_dir, self._best_pointers()[entry]),
+                   str(Path(self.out_dir, self._bests(runner)[entry])))
 
     def _set_best(self, runner: Runner, entry: str, file: Path) -> None:
         runner.message_hub.update_info(entry, str(file))
@@ -352,7 +351,8 @@ class SafeCheckpointHook(CheckpointHook):
         self._state_step = step
         self._state_bests = set(self._bests(runner).values())
         if is_main_process():
-            run_folder.write_pointer(runner.work_dir, self.last_ckpt)
+            write_text(Path(runner.work_dir, run_folder.POINTER),
+                       self.last_ckpt)
         if self.max_keep_ckpts > 0:
             surplus = kept[:-self.max_keep_ckpts]
             kept = kept[-self.max_keep_ckpts:]

@@ -45,10 +45,10 @@ class PanelHook(WatchingHook):
     panel_name: str
     units: PictureUnits
 
-    def __init__(self, interval: int, num_samples: int,
-                 channels: Sequence[int] | None,
-                 window: Sequence[float] | None, min_side: int,
-                 by_epoch: bool = True) -> None:
+    def __init__(self, interval: int = 10, num_samples: int = 6,
+                 channels: Sequence[int] | None = None,
+                 window: Sequence[float] | None = None,
+                 min_side: int = 150, by_epoch: bool = True) -> None:
         super().__init__(interval, by_epoch)
         self.num_samples = check_integer('num_samples', num_samples)
         self.channels = channels

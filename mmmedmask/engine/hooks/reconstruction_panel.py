@@ -1,6 +1,6 @@
 """Pictures of what a masked model reconstructs, drawn while it trains."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -44,14 +44,7 @@ class ReconstructionPanelHook(PanelHook):
     """
 
     panel_name = 'reconstruction'
-
-    def __init__(self, interval: int = 10, by_epoch: bool = True,
-                 num_samples: int = 6, channels: Sequence[int] | None = None,
-                 window: Sequence[float] | None = None,
-                 min_side: int = 150) -> None:
-        super().__init__(interval, num_samples, channels, window, min_side,
-                         by_epoch)
-        self._inputs: Mapping | None = None
+    _inputs: Mapping | None = None
 
     def check_model(self, model: nn.Module) -> None:
         """Refuse models without a reconstruction."""

@@ -93,7 +93,8 @@ def test_training_is_the_same_to_the_bit(tiles, tmp_path, plain_run,
     (1, True, [0, 2, 4, 6]), (2, True, [0, 4, 6]), (4, False, [0, 4, 6]),
     (100, True, [0, 6])])
 def test_when_it_draws(tiles, tmp_path, interval, by_epoch, steps):
-    hook = ReconstructionPanelHook(interval, by_epoch, num_samples=1)
+    hook = ReconstructionPanelHook(
+        interval, by_epoch=by_epoch, num_samples=1)
     train(tiles, tmp_path, hook, epochs=3)
     assert sorted(tiny_runs.pictures_in(tmp_path)) == sorted(
         ['first_batch_views_0', *(f'reconstruction_{s}' for s in steps)])
