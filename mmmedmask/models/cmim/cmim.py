@@ -5,8 +5,6 @@ on Pathology Images". The authors published no code; what the text leaves open
 is listed with our choices in docs/methods/cmim.md.
 """
 
-from collections.abc import Sequence
-
 import torch
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -56,9 +54,12 @@ class CMIM(BaseSelfSupervisor):
                     offsets=levels.offsets)
         super().__init__(backbone=encoder, neck=neck, head=head,
                          data_preprocessor=preprocessor, init_cfg=init_cfg)
-        check_sizes(preprocessor.view_size, preprocessor.patch_size,
-                    levels.strides[:encoder.num_mask_tokens],
-                    (*levels.strides, self.neck.out_stride))
+        for stride in (*levels.strides, self.neck.out_stride):
+            check_multiple('view_size', preprocessor.view_size, stride,
+                           "a level's stride")
+        for stride in levels.strides[:encoder.num_mask_tokens]:
+            check_multiple('patch_size', preprocessor.patch_size, stride,
+                           "a masked level's stride")
         self.mask_tokens = nn.ParameterList(
             torch.zeros(1, channels, 1, 1)
             for channels in levels.channels[:encoder.num_mask_tokens])
@@ -116,13 +117,3 @@ class CMIM(BaseSelfSupervisor):
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         return self.backbone(images, mask, self.mask_tokens)
-
-
-def check_sizes(view_size: tuple[int, int], patch_size: int,
-                masked_strides: Sequence[int], strides: Sequence[int]) -> None:
-    """Raise a ValueError unless every grid, also the decoder's, is whole."""
-    for stride in strides:
-        check_multiple('view_size', view_size, stride, "a level's stride")
-    for stride in masked_strides:
-        check_multiple('patch_size', patch_size, stride,
-                       "a masked level's stride")

@@ -264,6 +264,7 @@ class Bags(NamedTuple):
     tokens: Tensor  # (T, d)
     slides: list[list[int]]  # Patches of each slide of each bag.
     is_patch: Tensor  # (T, ), bool, False at class tokens.
+    valid: Tensor | None  # (B, N), bool, False = padding; None: no padding.
     # Cells of each slide's patches, (N_i, 2); None if nothing needs them.
     cells: list[Tensor] | None
 
@@ -363,20 +364,20 @@ class NystromAggregator(BaseModule):
             (B, N, d), zero at padding. A ValueError if a shape or a type does
             not fit, or coordinates are missing.
         """
-        self.check_inputs(patches, valid, mask, coords)
-        valid = without_padding(valid)
         bags = self.pack(patches, valid, mask, coords)
         tokens = self.norm(self.run_layers(bags, len(self.layers)))
         cls = tokens[~bags.is_patch]
-        if valid is None:
+        if bags.valid is None:
             return cls, tokens.unflatten(0, (len(patches), -1))[:, 1:]
-        padded = tokens.new_zeros(*valid.shape, self.embed_dims)
-        padded[valid] = tokens[bags.is_patch]
+        padded = tokens.new_zeros(*bags.valid.shape, self.embed_dims)
+        padded[bags.valid] = tokens[bags.is_patch]
         return cls, padded
 
     def pack(self, patches: Tensor, valid: Tensor | None, mask: Tensor | None,
              coords: Tensor | None) -> Bags:
         """Embed, mask and lay bags of :meth:`forward` one after the other."""
+        self.check_inputs(patches, valid, mask, coords)
+        valid = without_padding(valid)
 
         def rows(padded: Tensor) -> Tensor:
             return padded.flatten(0, 1) if valid is None else padded[valid]
@@ -403,7 +404,7 @@ class NystromAggregator(BaseModule):
         tokens = torch.cat(parts)
         is_patch = torch.ones_like(tokens[:, 0], dtype=torch.bool)
         is_patch[lengths.cumsum(dim=0) - lengths] = False
-        return Bags(tokens, slides, is_patch, cells)
+        return Bags(tokens, slides, is_patch, valid, cells)
 
     def cells(self, coords: Tensor | None, counts: Sequence[int],
               device: torch.device) -> list[Tensor]:
@@ -446,16 +447,15 @@ class NystromAggregator(BaseModule):
         """
         count = len(self.layers)
         layer = check_integer('layer', layer, -count, count - 1) % count
-        self.check_inputs(patches, valid, mask, coords)
-        valid = without_padding(valid)
         bags = self.pack(patches, valid, mask, coords)
         tokens = self.run_layers(bags, layer)
         rows = [row[:, 1:] for row in self.layers[layer].class_token_rows(
             tokens, bags.slides)]
-        if valid is None:
+        if bags.valid is None:
             return torch.stack(rows)
-        padded = rows[0].new_zeros(len(rows), len(rows[0]), valid.shape[1])
-        for index, kept in enumerate(valid):
+        padded = rows[0].new_zeros(
+            len(rows), len(rows[0]), bags.valid.shape[1])
+        for index, kept in enumerate(bags.valid):
             padded[index][:, kept] = rows[index]
         return padded
 

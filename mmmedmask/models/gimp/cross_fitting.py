@@ -6,16 +6,15 @@ slide has been looked at. Vectors of patients who are new to an encoder
 overlap, as those of the next patient will.
 """
 
-import logging
 import math
 
 import torch
 import torch.nn.functional as F
-from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.silence import without_log
 
 
 def deal_into_folds(labels: Tensor, num_folds: int,
@@ -41,14 +40,9 @@ def deal_into_folds(labels: Tensor, num_folds: int,
 
 def new_encoder(config: dict) -> nn.Module:
     """Build a gene encoder with new weights, and no word of it in the log."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
+    with without_log():
         encoder = MODELS.build(dict(config))
         encoder.init_weights()
-    finally:
-        logger.setLevel(level)
     return encoder
 
 

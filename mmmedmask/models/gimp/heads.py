@@ -5,7 +5,7 @@ all ranks, and the gradient is that of one process with all of them.
 """
 
 import torch
-from mmengine.dist import get_rank, get_world_size
+from mmengine.dist import all_gather, get_rank, get_world_size
 from mmengine.model import BaseModule
 from torch import Tensor, distributed, nn
 
@@ -103,9 +103,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor) -> Tensor:
         ctx.count = len(rows)
-        gathered = [torch.empty_like(rows) for _ in range(get_world_size())]
-        distributed.all_gather(gathered, rows.contiguous())
-        return torch.cat(gathered)
+        return torch.cat(all_gather(rows.contiguous()))
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
@@ -127,10 +125,8 @@ def gather_rows(*tensors: Tensor | None) -> list[Tensor | None]:
     if get_world_size() == 1:
         return list(tensors)
     first = next(tensor for tensor in tensors if tensor is not None)
-    size = torch.tensor([len(first)], device=first.device)
-    sizes = [torch.empty_like(size) for _ in range(get_world_size())]
-    distributed.all_gather(sizes, size)
-    sizes = torch.cat(sizes).tolist()
+    sizes = torch.cat(all_gather(
+        torch.tensor([len(first)], device=first.device))).tolist()
     if len(set(sizes)) > 1:
         raise ValueError(f'the batches of the ranks have the sizes {sizes}; '
                          'triplets across ranks need the same on each: use '
