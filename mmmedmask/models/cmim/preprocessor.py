@@ -30,11 +30,9 @@ class CMIMDataPreprocessor(TileViewPreprocessor):
     """Turn raw tiles into what one CMIM step needs.
 
     ``x^q = c(t1(x))`` and ``x^k = t2(x)`` (paper, Fig. 3), the matrices of t1
-    and t2, and a patch mask on the query's grid. Loader workers only have to
-    decode: everything random is drawn here, from the seed of the run, the
-    iteration and the sample's index, so it does not depend on workers, ranks
-    or a resume. A ValueError if an argument is outside its range, or a colour
-    step is asked for that the number of channels does not have.
+    and t2, and a patch mask on the query's grid. Everything random is drawn
+    here, from the seed of the run, the iteration and the sample's index, so
+    it does not depend on workers, ranks or a resume.
 
     Args:
         patch_size: Side of a mask patch in pixels.

@@ -25,9 +25,7 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
     Query and key are crops of the tile with colours of their own (MoCo v2's
     augmentation). The reference is the smallest box around both, resized
     bicubically, neither flipped nor coloured. A matrix tells where each view
-    lies in the reference. A ValueError if an argument is outside its range,
-    views are rotated or sheared, or a colour step is asked for that the number
-    of channels does not have.
+    lies in the reference. A ValueError if views are rotated or sheared.
 
     Args:
         options: Arguments of :class:`TileViewPreprocessor`. ``views`` have no

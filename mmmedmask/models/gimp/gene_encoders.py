@@ -17,7 +17,10 @@ ACTIVATIONS = dict(elu=nn.ELU, selu=nn.SELU)
 
 
 class GeneEncoder(BaseModule):
-    """Base of gene encoders; ``rates``: dropout rates by name, in [0, 1)."""
+    """Base of gene encoders, from ``num_genes``, G, to ``embed_dims``, d.
+
+    ``rates`` are dropout rates by name, in [0, 1).
+    """
 
     def __init__(self, num_genes: int, embed_dims: int,
                  init_cfg: dict | list[dict] | None = None,
@@ -43,8 +46,6 @@ class SNN(GeneEncoder):
     the networks for expression and slides (PORPOISE, MCAT) have ELU.
 
     Args:
-        num_genes: Genes, G.
-        embed_dims: Dimensions of the output, d.
         hidden_dims: Dimensions of the layers before the last.
         drop_rate: Alpha dropout behind each layer.
         activation: ``'elu'`` or ``'selu'``.
@@ -79,8 +80,6 @@ class LinearGeneEncoder(GeneEncoder):
     """Dropout and a linear layer; with a linear head, logistic regression.
 
     Args:
-        num_genes: Genes, G.
-        embed_dims: Dimensions of the output, d.
         drop_rate: Dropout of the genes.
         init_cfg: Initialisation; None draws weights with deviation 0.02.
     """

@@ -17,6 +17,7 @@ from mmmedmask.models.gimp.group_msa import GroupMSA
 from mmmedmask.models.gimp.image_text_heads import SlidesAndGenes
 from mmmedmask.models.layers.data_samples import class_labels, draw_for_samples
 from mmmedmask.models.slide_omic.classifier import (
+    GeneEncoderOwner,
     build_part,
     build_preprocessor,
 )
@@ -27,7 +28,7 @@ MODES = ('loss', 'tensor')
 
 
 @MODELS.register_module()
-class GiMP(BaseModel):
+class GiMP(GeneEncoderOwner, BaseModel):
     """Reconstruct masked patches, and tell patients apart with their genes.
 
     Leaving ``mpm_head`` or ``contrast_head`` out makes the rows of Table 2;
@@ -66,16 +67,13 @@ class GiMP(BaseModel):
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(build_preprocessor(data_preprocessor), init_cfg)
         self.aggregator = build_part(aggregator)
-        self.gene_encoder = build_part(gene_encoder)
+        self.set_gene_encoder(gene_encoder, freeze_gene_encoder)
         dims = self.aggregator.embed_dims
         self.mpm_head = build_part(
             mpm_head, in_dims=dims, out_dims=self.aggregator.in_dims)
         self.contrast_head = build_part(
             contrast_head, **self._contrast_dims(contrast_head))
-        self.freeze_gene_encoder = freeze_gene_encoder
         self._check_parts()
-        if freeze_gene_encoder and self.gene_encoder is not None:
-            self.gene_encoder.requires_grad_(False).eval()
         self.seed = check_seed(seed)
         self.gene_cache = gene_cache.GeneVectorCache()
 
@@ -112,13 +110,6 @@ class GiMP(BaseModel):
         elif contrast.uses_tokens and self.freeze_gene_encoder:
             raise ValueError(f'{name} trains the gene encoder: '
                              'freeze_gene_encoder must be False, got True')
-
-    def train(self, mode: bool = True) -> 'GiMP':
-        """Set the training mode; a frozen gene encoder stays out of it."""
-        super().train(mode)
-        if self.freeze_gene_encoder and self.gene_encoder is not None:
-            self.gene_encoder.eval()
-        return self
 
     def forward(self, inputs: dict,
                 data_samples: Sequence[DataSample] | None = None,

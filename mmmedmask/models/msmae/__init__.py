@@ -7,8 +7,7 @@ from mmmedmask.models.msmae.attention import (
     class_token_attention,
     normalize_attention,
 )
-from mmmedmask.models.msmae.class_activation import patch_logits
-from mmmedmask.models.msmae.classifier import MSMAEClassifier
+from mmmedmask.models.msmae.classifier import MSMAEClassifier, patch_logits
 from mmmedmask.models.msmae.decoder import MSMAEDecoder
 from mmmedmask.models.msmae.encoder import MSMAEViT
 from mmmedmask.models.msmae.head import MSMAEHead

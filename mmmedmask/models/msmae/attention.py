@@ -38,17 +38,12 @@ class AttentionMasking:
 
     def set_masking(self, mask_ratio: float, throw_ratio: float, masking: str,
                     weight_norm: str, seed: int | None) -> None:
-        """Check and keep how tokens are masked.
+        """Check and keep how tokens are masked, as the models describe it.
 
-        Args:
-            mask_ratio: Share of tokens that are masked, r.
-            throw_ratio: Share of tokens that are thrown away, t.
-            masking: ``'attention'``: tokens are drawn in proportion to the
-                map, first those to be masked, then those to be thrown away.
-                ``'inverse_attention'``: drawn in the same way, but first those
-                that stay visible. ``'random'``: all maps count as constant.
-            weight_norm: See :func:`normalize_attention`.
-            seed: Seed of the masking; None takes the run's.
+        With the ``masking`` ``'attention'`` tokens are drawn in proportion to
+        the map, first those to be masked, then those to be thrown away; with
+        ``'inverse_attention'`` in the same way, but first those that stay
+        visible; with ``'random'`` all maps count as constant.
         """
         self.mask_ratio = mask_ratio
         self.throw_ratio = throw_ratio

@@ -48,6 +48,25 @@ def build_preprocessor(config: dict | nn.Module | None) -> nn.Module:
         dict(type='mmmedmask.SlideOmicDataPreprocessor') | dict(config or {}))
 
 
+class GeneEncoderOwner:
+    """What models with a ``gene_encoder`` that may be frozen share."""
+
+    def set_gene_encoder(self, config: dict | nn.Module | None,
+                         freeze: bool) -> None:
+        """Build the encoder; frozen, it has no gradient and never trains."""
+        self.gene_encoder = build_part(config)
+        self.freeze_gene_encoder = freeze
+        if freeze and self.gene_encoder is not None:
+            self.gene_encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """Set the training mode; a frozen gene encoder stays out of it."""
+        super().train(mode)
+        if self.freeze_gene_encoder and self.gene_encoder is not None:
+            self.gene_encoder.eval()
+        return self
+
+
 class Encoded(NamedTuple):
     """What the parts of the classifier make of a batch."""
 
@@ -64,7 +83,7 @@ class Encoded(NamedTuple):
 
 
 @MODELS.register_module()
-class SlideOmicClassifier(BaseClassifier):
+class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
     """Classify patients by their slides, their gene expression or both.
 
     The parts that are given decide: an aggregator alone looks at slides, a
@@ -112,10 +131,7 @@ class SlideOmicClassifier(BaseClassifier):
             raise ValueError('freeze_gene_encoder=True needs a gene_encoder, '
                              'got None')
         self.aggregator = build_part(aggregator)
-        self.gene_encoder = build_part(gene_encoder)
-        self.freeze_gene_encoder = freeze_gene_encoder
-        if freeze_gene_encoder:
-            self.gene_encoder.requires_grad_(False)
+        self.set_gene_encoder(gene_encoder, freeze_gene_encoder)
         dims = (self.gene_encoder if aggregator is None
                 else self.aggregator).embed_dims
         self.fusion = None
@@ -154,13 +170,6 @@ class SlideOmicClassifier(BaseClassifier):
         """Whether the model looks at genes."""
         return self.gene_encoder is not None or getattr(
             self.aggregator, 'uses_genes', False)
-
-    def train(self, mode: bool = True) -> 'SlideOmicClassifier':
-        """Set the training mode; a frozen gene encoder stays out of it."""
-        super().train(mode)
-        if self.freeze_gene_encoder:
-            self.gene_encoder.eval()
-        return self
 
     def forward(self, inputs: dict,
                 data_samples: Sequence[DataSample] | None = None,

@@ -25,7 +25,8 @@ class Fusion(BaseModule):
     :meth:`fuse`.
 
     Args:
-        image_dims: Dimensions of the slides' vector, d.
+        image_dims: Dimensions of the slides' vector, d. The classifier fills
+            it in, as the next.
         gene_dims: Dimensions of the genes' vector, e.
         out_dims: Dimensions of the patient's vector.
         missing: What stands for a missing vector: a ``'learned'`` one or
@@ -107,11 +108,7 @@ class Fusion(BaseModule):
 class ConcatFusion(Fusion):
     """``[CLS_img, CLS_ge]``, the patient's vector of GiMP (section 2.2).
 
-    Args:
-        image_dims: Dimensions of the slides' vector, d. The classifier fills
-            it in, as the next.
-        gene_dims: Dimensions of the genes' vector, e.
-        options: Further arguments of :class:`Fusion`.
+    Arguments as :class:`Fusion`, but ``out_dims``.
     """
 
     def __init__(self, image_dims: int, gene_dims: int, **options) -> None:
@@ -168,9 +165,6 @@ class KroneckerFusion(Fusion):
     of their entries, and layers follow.
 
     Args:
-        image_dims: Dimensions of the slides' vector, d. The classifier fills
-            it in, as the next.
-        gene_dims: Dimensions of the genes' vector, e.
         reduced_dims: Dimensions of each vector in the product, r.
         gate: ``'linear'`` in both vectors, ``'bilinear'``, which has a
             weight for every pair of entries, or ``'none'``.
