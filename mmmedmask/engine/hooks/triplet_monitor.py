@@ -91,9 +91,9 @@ class TripletMonitorHook(Hook):
                 'looked at')
             return
         self._dataset = dataset
-        self._look(runner, 'before training', runner.iter)
+        self._look(runner, 'before training')
 
-    def _look(self, runner, when: str, iteration: int) -> None:
+    def _look(self, runner, when: str) -> None:
         """Log the triplets of the held-out patients."""
         count = shared_count(self._dataset, self.num_held_out)
         # The triplets are of the patients of all ranks, as in training.
@@ -103,12 +103,8 @@ class TripletMonitorHook(Hook):
                 **batch, mode='loss'))
         totals = torch.stack([value.double() for value in values.values()])
         all_reduce(totals, op='mean')
-        means = dict(zip(values, totals.tolist(), strict=True))
-        runner.visualizer.add_scalars(
-            {f'held_out/{name}': mean for name, mean in means.items()},
-            step=iteration)
-        runner.logger.info(f'Triplets of {count} held-out patients {when}: '
-                           f'{_text(means)}')
+        _log(runner, 'held_out', f'{count} held-out patients {when}',
+             dict(zip(values, totals.tolist(), strict=True)))
 
     def before_train_epoch(self, runner) -> None:
         self._values = []
@@ -130,24 +126,19 @@ class TripletMonitorHook(Hook):
         *sums, count = totals.tolist()
         means = {name: total / count
                  for name, total in zip(names, sums, strict=True)}
-        runner.visualizer.add_scalars(
-            {f'epoch/{name}': mean for name, mean in means.items()},
-            step=runner.iter)
-        text = _text(means)
-        runner.logger.info(f'Triplets of epoch {runner.epoch + 1}: {text}')
+        epoch = f'epoch {runner.epoch + 1}'
+        text = _log(runner, 'epoch', epoch, means)
         if self._dataset is not None:
-            self._look(runner, f'after epoch {runner.epoch + 1}', runner.iter)
+            self._look(runner, f'after {epoch}')
         if not means['tri_count']:
-            runner.logger.warning(f'Triplets of epoch {runner.epoch + 1}: '
-                                  f'{NO_TRIPLETS}')
+            runner.logger.warning(f'Triplets of {epoch}: {NO_TRIPLETS}')
         elif means['tri_active'] < MIN_ACTIVE:
             cross_fitted = any(isinstance(hook, CrossFittedGenesHook)
                                for hook in runner.hooks)
             runner.logger.warning(
                 f'Dead triplets: {100 * means["tri_active"]:.2g} % were '
-                f'active in epoch {runner.epoch + 1}, less than '
-                f'{100 * MIN_ACTIVE:g} %; they teach nothing '
-                f'({text}). {_advice(means, cross_fitted)}.')
+                f'active in {epoch}, less than {100 * MIN_ACTIVE:g} %; they '
+                f'teach nothing ({text}). {_advice(means, cross_fitted)}.')
 
 
 def _triplet_values(runner, outputs: Mapping[str, Tensor]
@@ -162,8 +153,14 @@ def _triplet_values(runner, outputs: Mapping[str, Tensor]
     return values
 
 
-def _text(means: Mapping[str, float]) -> str:
-    return ', '.join(f'{name} {mean:.4g}' for name, mean in means.items())
+def _log(runner, start: str, whose: str, means: Mapping[str, float]) -> str:
+    """Tell visualizer and log the means, and give them as a text."""
+    runner.visualizer.add_scalars(
+        {f'{start}/{name}': mean for name, mean in means.items()},
+        step=runner.iter)
+    text = ', '.join(f'{name} {mean:.4g}' for name, mean in means.items())
+    runner.logger.info(f'Triplets of {whose}: {text}')
+    return text
 
 
 def _advice(means: Mapping[str, float], cross_fitted: bool) -> str:
