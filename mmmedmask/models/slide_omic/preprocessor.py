@@ -41,11 +41,6 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
         self.init_cfg = init_cfg
         self.gene_scale = GeneScale()
 
-    @property
-    def gene_ids(self) -> tuple[str, ...]:
-        """Genes in order, empty without a scale."""
-        return self.gene_scale.gene_ids
-
     def init_weights(self) -> None:
         """Take the scale from the checkpoint of ``init_cfg``.
 

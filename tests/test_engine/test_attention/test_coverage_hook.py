@@ -183,8 +183,7 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
     gains = [row['attention_gain'] for row in rows]
     assert 1 < gains[0] < gains[1] < gains[2]
     # The maps of the refresh are those that the store has.
-    store = next(hook for hook in runner.hooks
-                 if isinstance(hook, AttentionMaskHook)).store
+    store = mask_hook(runner).store
     shares = []
     for number, (top, left) in enumerate(LESIONS[:4]):
         one = store.lookup(f'{folder}/images/{number}.png').double()
@@ -206,8 +205,7 @@ def test_maskings_are_drawn_as_the_model_draws_them(folder, tmp_path):
     """From the store's maps, whole, with ratios and seed of the run."""
     hook = LesionCoverageHook(num_draws=5)
     runner = train(folder, tmp_path, hook, max_epochs=2)
-    store = next(hook for hook in runner.hooks
-                 if isinstance(hook, AttentionMaskHook)).store
+    store = mask_hook(runner).store
     counted = []
     for number, (top, left) in enumerate(LESIONS[:4]):
         one = store.lookup(f'{folder}/images/{number}.png').float()

@@ -196,7 +196,7 @@ class TestCheckpoint:
         assert all(isinstance(one, torch.Tensor) for one in stored.values())
         model = build()
         load(model, stored)
-        assert model.gene_ids == GENES
+        assert model.gene_scale.gene_ids == GENES
         got = model.gene_scale.state()
         for name, value in state.items():
             same = (torch.equal(got[name], value)
@@ -236,7 +236,7 @@ class TestCheckpoint:
     def test_without_a_scale_leaves_that_of_the_model(self):
         model = build(scale())
         load_state_dict(model, build().state_dict())
-        assert model.gene_ids == GENES
+        assert model.gene_scale.gene_ids == GENES
 
     def test_of_an_earlier_stage_by_init_cfg(self, tmp_path):
         path = tmp_path / 'stage0.pth'
@@ -249,7 +249,7 @@ class TestCheckpoint:
         model = build(init_cfg=init_cfg)
         assert not model.gene_scale.is_set
         model.init_weights()
-        assert model.gene_ids == GENES
+        assert model.gene_scale.gene_ids == GENES
         torch.save(dict(state_dict={'data_preprocessor.other':
                                     torch.ones(1)}), path)
         with pytest.raises(ValueError, match='has no scale of genes'):
