@@ -7,7 +7,7 @@ the share of background, whatever the model (no upstream issue).
 Delete when ``BaseDecodeHead.loss_by_feat`` compares with the threshold.
 """
 
-import functools
+from mmmedmask.compat.replacing import replaces
 
 
 def compare_with_threshold() -> None:
@@ -15,12 +15,9 @@ def compare_with_threshold() -> None:
     import torch
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.models.utils import resize
-    measure = BaseDecodeHead.loss_by_feat
-    if hasattr(measure, '__wrapped__'):
-        return
 
-    @functools.wraps(measure)
-    def loss_by_feat(self, seg_logits, batch_data_samples):
+    @replaces(BaseDecodeHead, 'loss_by_feat')
+    def loss_by_feat(measure, self, seg_logits, batch_data_samples):
         losses = measure(self, seg_logits, batch_data_samples)
         if self.out_channels == 1:
             labels = self._stack_batch_gt(batch_data_samples)
@@ -34,5 +31,3 @@ def compare_with_threshold() -> None:
             right = (lesion == labels) & counted
             losses['acc_seg'] = 100 * right.sum() / counted.sum().clamp(min=1)
         return losses
-
-    BaseDecodeHead.loss_by_feat = loss_by_feat

@@ -7,7 +7,7 @@ pixel becomes lesion (no upstream issue).
 Delete when ``SegTTAModel`` averages the probabilities as they are.
 """
 
-import functools
+from mmmedmask.compat.replacing import replaces
 
 
 def average_probabilities() -> None:
@@ -15,12 +15,9 @@ def average_probabilities() -> None:
     import torch
     from mmengine.structures import PixelData
     from mmseg.models.segmentors.seg_tta import SegTTAModel
-    merge = SegTTAModel.merge_preds
-    if hasattr(merge, '__wrapped__'):
-        return
 
-    @functools.wraps(merge)
-    def merge_predictions(self, data_samples_list):
+    @replaces(SegTTAModel, 'merge_preds')
+    def merge_predictions(merge, self, data_samples_list):
         if self.module.out_channels > 1:
             return merge(self, data_samples_list)
         threshold = self.module.decode_head.threshold
@@ -31,5 +28,3 @@ def average_probabilities() -> None:
                 seg_logits=PixelData(data=mean), pred_sem_seg=PixelData(
                     data=(mean > threshold).to(mean))))
         return [first for first, *_ in data_samples_list]
-
-    SegTTAModel.merge_preds = merge_predictions

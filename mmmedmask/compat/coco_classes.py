@@ -9,21 +9,18 @@ Delete when ``CocoDataset`` numbers labels by ``metainfo['classes']``, and
 refuses names that its file lacks.
 """
 
-import functools
 import logging
 
+from mmmedmask.compat.replacing import replaces
 from mmmedmask.util.nearest import did_you_mean
 
 
 def order_categories() -> None:
     """Let mmdet's ``COCO.get_cat_ids`` keep the order of the names."""
     from mmdet.datasets.api_wrappers.coco_api import COCO
-    find = COCO.get_cat_ids
-    if hasattr(find, '__wrapped__'):
-        return
 
-    @functools.wraps(find)
-    def get_cat_ids(self, cat_names=(), sup_names=(), cat_ids=()):
+    @replaces(COCO, 'get_cat_ids')
+    def get_cat_ids(find, self, cat_names=(), sup_names=(), cat_ids=()):
         names = [cat_names] if isinstance(cat_names, str) else list(cat_names)
         valid = [category['name'] for category in self.cats.values()]
         there = [name in valid for name in names]
@@ -44,5 +41,3 @@ def order_categories() -> None:
         # Without names it is the file's.
         return sorted(ids, key=lambda number: names and names.index(
             self.cats[number]['name']))
-
-    COCO.get_cat_ids = get_cat_ids

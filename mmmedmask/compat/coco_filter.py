@@ -7,19 +7,16 @@ word, and without any left ends in "need at least one array to concatenate"
 Delete when ``CocoDataset.filter_data`` does both.
 """
 
-import functools
+from mmmedmask.compat.replacing import replaces
 
 
 def count_filtered_images() -> None:
     """Let mmdet's ``CocoDataset.filter_data`` say what it has done."""
     from mmdet.datasets.coco import CocoDataset
     from mmengine.logging import print_log
-    filter_data = CocoDataset.filter_data
-    if hasattr(filter_data, '__wrapped__'):
-        return
 
-    @functools.wraps(filter_data)
-    def filter_images(self):
+    @replaces(CocoDataset, 'filter_data')
+    def filter_images(filter_data, self):
         left = filter_data(self)
         total = len(self.data_list)
         text = (f'{self.ann_file}: {total - len(left)} of {total} images are '
@@ -30,5 +27,3 @@ def count_filtered_images() -> None:
         if len(left) < total:
             print_log(text, 'current')
         return left
-
-    CocoDataset.filter_data = filter_images

@@ -12,6 +12,8 @@ unprefixed types would no longer be found. Both hold for every plugin
 import functools
 from pathlib import Path
 
+from mmmedmask.compat.replacing import replaces
+
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 PREFIX = 'mmmedmask::'
 
@@ -33,8 +35,6 @@ def resolve_config_bases() -> None:
     """Make ``mmmedmask::`` bases resolve to our configs, without a scope."""
     from mmengine.config import Config
     original = Config._get_cfg_path
-    if getattr(original, 'resolves_mmmedmask', False):
-        return
 
     @functools.cache
     def find_external(cfg_path: str) -> tuple[str, str | None]:
@@ -42,7 +42,8 @@ def resolve_config_bases() -> None:
         # time; a base of a package does not depend on who inherits it.
         return original(cfg_path, '')
 
-    def get_config_path(cfg_path: str,
+    @replaces(Config, '_get_cfg_path')
+    def get_config_path(original, cfg_path: str,
                         filename: str) -> tuple[str, str | None]:
         if not cfg_path.startswith(PREFIX):
             return find_external(cfg_path) if '::' in cfg_path \
@@ -52,6 +53,3 @@ def resolve_config_bases() -> None:
             raise FileNotFoundError(f'the base {cfg_path!r} in {filename} '
                                     f'does not exist: {path} is not a file')
         return str(path), None
-
-    get_config_path.resolves_mmmedmask = True
-    Config._get_cfg_path = staticmethod(get_config_path)

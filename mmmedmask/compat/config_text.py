@@ -10,6 +10,8 @@ text.
 
 import functools
 
+from mmmedmask.compat.replacing import replaces
+
 # Texts kept: a run writes its config before and after it is built.
 _KEPT = 8
 
@@ -17,21 +19,16 @@ _KEPT = 8
 def format_configs_once() -> None:
     """Let yapf return what it returned for the same text; imports yapf."""
     from yapf.yapflib import yapf_api
-    if hasattr(yapf_api.FormatCode, 'formats_once'):
-        return
     format_code = yapf_api.FormatCode
 
     @functools.lru_cache(_KEPT)
     def format_text(text: str, style: tuple) -> tuple[str, bool]:
         return format_code(text, style_config=dict(style))
 
-    @functools.wraps(format_code)
-    def format_once(text: str, *arguments, **options) -> tuple[str, bool]:
+    @replaces(yapf_api, 'FormatCode')
+    def format_once(format_code, text: str, *arguments, **options):
         style = options.get('style_config')
         if arguments or set(options) != {'style_config'} \
                 or not isinstance(style, dict):
             return format_code(text, *arguments, **options)
         return format_text(text, tuple(sorted(style.items())))
-
-    format_once.formats_once = True
-    yapf_api.FormatCode = format_once

@@ -14,7 +14,6 @@ config for GPUs trains unchanged, with gloo, on a machine that has none.
 Delete when MMEngine selects devices and ``device_ids`` by the device in use.
 """
 
-import functools
 from collections.abc import Callable
 
 import torch
@@ -25,51 +24,43 @@ from mmengine.registry import MODEL_WRAPPERS
 from mmengine.runner import Runner
 from torch import nn
 
+from mmmedmask.compat.replacing import replaces
+
 INITIALIZERS = ('_init_dist_pytorch', '_init_dist_slurm', '_init_dist_mpi')
 
 
-def _initialize_on_cpu(initialize: Callable) -> Callable:
+def _initialize_on_cpu(initialize: Callable, backend: str, *args,
+                       **kwargs) -> None:
     """Let one of MMEngine's initializers run without CUDA."""
-
-    @functools.wraps(initialize)
-    def initialize_on_cpu(backend: str, *args, **kwargs) -> None:
-        set_device = torch.cuda.set_device
-        torch.cuda.set_device = lambda device: None
-        try:
-            initialize('gloo' if backend == 'nccl' else backend, *args,
-                       **kwargs)
-        finally:
-            torch.cuda.set_device = set_device
-
-    return initialize_on_cpu
+    set_device = torch.cuda.set_device
+    torch.cuda.set_device = lambda device: None
+    try:
+        initialize('gloo' if backend == 'nccl' else backend, *args, **kwargs)
+    finally:
+        torch.cuda.set_device = set_device
 
 
-def _wrap_model_on_cpu(wrap_model: Callable) -> Callable:
+def _wrap_model_on_cpu(wrap_model: Callable, self: Runner,
+                       model_wrapper_cfg: dict | None,
+                       model: nn.Module) -> nn.Module:
     """Let ``Runner.wrap_model`` wrap a model that stays on the CPU."""
-
-    @functools.wraps(wrap_model)
-    def wrap_model_on_cpu(self: Runner, model_wrapper_cfg: dict | None,
-                          model: nn.Module) -> nn.Module:
-        if not self.distributed or is_model_wrapper(model):
-            return wrap_model(self, model_wrapper_cfg, model)
-        self.logger.info(f'No accelerator: {self.world_size} processes train '
-                         f'on CPU with {torch.distributed.get_backend()}.')
-        if self.cfg.get('sync_bn') or any(isinstance(module, nn.SyncBatchNorm)
-                                          for module in model.modules()):
-            self.logger.warning(
-                'SyncBatchNorm does not run on CPU: it becomes BatchNorm, '
-                'with the statistics of each process alone.')
-        model = revert_sync_batchnorm(model.to(get_device()))
-        if model_wrapper_cfg is None:
-            unused = self.cfg.get('find_unused_parameters', False)
-            model_wrapper_cfg = {'broadcast_buffers': False,
-                                 'find_unused_parameters': unused}
-        return MODEL_WRAPPERS.build(
-            dict(model_wrapper_cfg),
-            default_args={'type': 'MMDistributedDataParallel',
-                          'module': model})
-
-    return wrap_model_on_cpu
+    if not self.distributed or is_model_wrapper(model):
+        return wrap_model(self, model_wrapper_cfg, model)
+    self.logger.info(f'No accelerator: {self.world_size} processes train '
+                     f'on CPU with {torch.distributed.get_backend()}.')
+    if self.cfg.get('sync_bn') or any(isinstance(module, nn.SyncBatchNorm)
+                                      for module in model.modules()):
+        self.logger.warning(
+            'SyncBatchNorm does not run on CPU: it becomes BatchNorm, '
+            'with the statistics of each process alone.')
+    model = revert_sync_batchnorm(model.to(get_device()))
+    if model_wrapper_cfg is None:
+        unused = self.cfg.get('find_unused_parameters', False)
+        model_wrapper_cfg = {'broadcast_buffers': False,
+                             'find_unused_parameters': unused}
+    return MODEL_WRAPPERS.build(
+        dict(model_wrapper_cfg),
+        default_args={'type': 'MMDistributedDataParallel', 'module': model})
 
 
 def enable_cpu_distributed() -> bool:
@@ -81,11 +72,7 @@ def enable_cpu_distributed() -> bool:
     """
     if get_device() != 'cpu':
         return False
-    # functools.wraps leaves __wrapped__ behind; the originals have none.
     for name in INITIALIZERS:
-        initialize = getattr(dist_utils, name)
-        if not hasattr(initialize, '__wrapped__'):
-            setattr(dist_utils, name, _initialize_on_cpu(initialize))
-    if not hasattr(Runner.wrap_model, '__wrapped__'):
-        Runner.wrap_model = _wrap_model_on_cpu(Runner.wrap_model)
+        replaces(dist_utils, name)(_initialize_on_cpu)
+    replaces(Runner, 'wrap_model')(_wrap_model_on_cpu)
     return True

@@ -6,23 +6,19 @@ cell, as in mmdetection#6265 and mmengine#845. Delete when it reports 0.
 """
 
 import copy
-import functools
+
+from mmmedmask.compat.replacing import replaces
 
 
 def load_empty_detections() -> None:
     """Let mmdet's ``COCO.loadRes`` take an empty list."""
     from mmdet.datasets.api_wrappers.coco_api import COCO
-    load = COCO.loadRes
-    if hasattr(load, '__wrapped__'):
-        return
 
-    @functools.wraps(load)
-    def load_results(self, detections):
+    @replaces(COCO, 'loadRes')
+    def load_results(load, self, detections):
         if not isinstance(detections, list) or detections:
             return load(self, detections)
         results = copy.copy(self)
         results.dataset = {**self.dataset, 'annotations': []}
         results.createIndex()
         return results
-
-    COCO.loadRes = load_results

@@ -8,13 +8,12 @@ Delete when mmpretrain reads the indexes of other packages.
 
 import functools
 
+from mmmedmask.compat.replacing import replaces
+
 
 def extend_model_hub() -> None:
     """Add our models when mmpretrain's own join; imports its model hub."""
     from mmpretrain.apis.model import ModelHub
-    register_own = ModelHub._register_mmpretrain_models
-    if hasattr(register_own, 'adds_mmmedmask'):
-        return
 
     @functools.cache
     def add_own() -> None:
@@ -22,9 +21,7 @@ def extend_model_hub() -> None:
         root = find_config_folder().parent
         ModelHub.register_model_index(root / MODEL_INDEX, root)
 
-    def register_all() -> None:
+    @replaces(ModelHub, '_register_mmpretrain_models')
+    def register_all(register_own):
         register_own()
         add_own()
-
-    register_all.adds_mmmedmask = True
-    ModelHub._register_mmpretrain_models = register_all

@@ -6,22 +6,16 @@ with an empty ``AssertionError`` for any other key (no upstream issue).
 Delete when ``Runner.register_default_hooks`` takes it for all.
 """
 
-import functools
+from mmmedmask.compat.replacing import replaces
 
 
 def accept_missing_hooks() -> None:
     """Let runners leave out hooks that are None; imports MMEngine's runner."""
     from mmengine.runner.runner import Runner
-    register = Runner.register_default_hooks
-    if hasattr(register, 'accepts_none'):
-        return
 
-    @functools.wraps(register)
-    def register_hooks(self: Runner, hooks: dict | None = None) -> None:
+    @replaces(Runner, 'register_default_hooks')
+    def register_hooks(register, self: Runner, hooks: dict | None = None):
         own = ('checkpoint', 'logger', 'param_scheduler', 'runtime_info',
                'sampler_seed', 'timer')
         register(self, {name: hook for name, hook in (hooks or {}).items()
                         if hook is not None or name in own})
-
-    register_hooks.accepts_none = True
-    Runner.register_default_hooks = register_hooks

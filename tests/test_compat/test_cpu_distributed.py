@@ -126,7 +126,7 @@ def test_every_launcher_starts_without_cuda(monkeypatch, name, backend, used):
     initialize = getattr(cpu_distributed.dist_utils, name)
     initialize = getattr(initialize, '__wrapped__', initialize)
     set_device = torch.cuda.set_device
-    cpu_distributed._initialize_on_cpu(initialize)(backend)
+    cpu_distributed._initialize_on_cpu(initialize, backend)
     assert calls == [used]
     assert torch.cuda.set_device is set_device
 
