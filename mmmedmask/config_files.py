@@ -28,6 +28,11 @@ EXTRA_KEYS = frozenset({
     'efficient_conv_bn_eval', 'find_unused_parameters', 'model_wrapper_cfg',
     'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'
 })
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+#: Keys of ``expression`` of a slide-omic data set that name files.
+EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
+#: Keys of models that name files where they are texts, not lists.
+MODEL_FILES = ('gene_list', 'gene_sets')
 _BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
 
 
@@ -168,6 +173,12 @@ def planned_gpus(config: Config) -> tuple[int, int] | None:
     """Read GPUs and batch, ``(8, 32)`` of ``..._8xb32-...``, if it tells."""
     batch = _BATCH_IN_NAME.search(Path(config.filename or '').stem)
     return (int(batch[1]), int(batch[2])) if batch else None
+
+
+def missing_test_keys(config: Config) -> list[str]:
+    """Keys that a config lacks to be tested."""
+    return [key for key in ('test_cfg', 'test_dataloader', 'test_evaluator')
+            if config.get(key) is None]
 
 
 def schedulers_of(config: Config) -> Sequence:

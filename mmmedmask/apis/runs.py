@@ -22,6 +22,7 @@ from mmengine.runner import Runner
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.config_files import (
     in_iterations,
+    missing_test_keys,
     samples_per_step,
     schedulers_of,
     training_length,
@@ -388,8 +389,7 @@ def prepare_test(config: Config, checkpoint: str | None) -> None:
         Traceback (most recent call last):
         ValueError: the config has nothing to test: it lacks ...
     """
-    keys = ('test_cfg', 'test_dataloader', 'test_evaluator')
-    missing = [key for key in keys if config.get(key) is None]
+    missing = missing_test_keys(config)
     if missing:
         raise ValueError(
             f'the config has nothing to test: it lacks {", ".join(missing)} '

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import runner_keys
+from mmmedmask.config_files import MODEL_FILES, runner_keys
 from mmmedmask.experiments.run import Where
 from mmmedmask.experiments.schema import DATA_PREFIX
 from mmmedmask.util.nested import node_at, walk_nested
@@ -15,8 +15,6 @@ from mmmedmask.util.nested import node_at, walk_nested
 SLIDE_OMIC_DATASET = 'SlideOmicDataset'
 #: What BestCheckpointHook calls a run's best checkpoint.
 BEST_NAME = 'best.pth'
-# Keys of models that name files where they are texts, not lists.
-_MODEL_FILES = ('gene_list', 'gene_sets')
 
 
 def find_data(config: Config) -> dict[Where, str]:
@@ -57,7 +55,7 @@ def find_gene_files(config: Config) -> list[tuple[dict, str]]:
     """Find where the model names files of genes: dict and key."""
     return [(node, key) for where, node in _walk(config)
             if where[:1] == ('model', ) and isinstance(node, Mapping)
-            for key in _MODEL_FILES
+            for key in MODEL_FILES
             if isinstance(node.get(key), str) and node[key]]
 
 
@@ -91,12 +89,6 @@ def last_checkpoint_name(config: Config) -> str | None:
             return f'{unit}_{length}.pth'
     raise ValueError(f'{config.filename} has neither train_cfg.max_epochs nor '
                      f'train_cfg.max_iters, train_cfg is {loop}')
-
-
-def missing_test_keys(config: Config) -> list[str]:
-    """Keys that a config lacks to be tested."""
-    return [key for key in ('test_cfg', 'test_dataloader', 'test_evaluator')
-            if config.get(key) is None]
 
 
 def _walk(config: Config) -> Iterator[tuple[Where, Any]]:

@@ -16,7 +16,14 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import best_pointers, planned_gpus, runner_keys
+from mmmedmask.config_files import (
+    EXPRESSION_FILES,
+    LOADERS,
+    best_pointers,
+    missing_test_keys,
+    planned_gpus,
+    runner_keys,
+)
 from mmmedmask.experiments import config_content
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.commands import format_option
@@ -40,10 +47,8 @@ _NO_SETTINGS = frozenset({'work_dir', 'experiment_name', 'launcher',
                           'log_processor', 'resume'})
 _NO_LOADER_SETTINGS = frozenset({'num_workers', 'persistent_workers',
                                  'prefetch_factor', 'pin_memory'})
-_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# Keys of SlideOmicDataset and of its ``expression`` that name files.
+# Keys of SlideOmicDataset that name files.
 _DATASET_FILES = ('ann_file', 'feature_root', 'gene_list')
-_EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 
 
 @dataclass(frozen=True)
@@ -185,7 +190,7 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
         if not node[key].startswith(DATA_PREFIX):
             node[key] = digest_files(Path(node[key])) or node[key]
     plain = content.to_dict()
-    for name in _LOADERS:
+    for name in LOADERS:
         for key in _NO_LOADER_SETTINGS & set(plain.get(name) or {}):
             del plain[name][key]
     randomness: Any = plain.get('randomness')
@@ -339,7 +344,7 @@ def _source(config: Config, where: Where, run: Run, choice: str) -> Source:
 
 
 def _check_tested(stage: ChainStage) -> None:
-    missing = config_content.missing_test_keys(stage.config)
+    missing = missing_test_keys(stage.config)
     if missing:
         raise ValueError(
             f'{stage.path} has nothing to test: it lacks {", ".join(missing)}')
@@ -448,7 +453,7 @@ def _replace_files(dataset: dict) -> None:
 def _dataset_files(dataset: Mapping):
     """Yield where a data set names files or folders: dict and key."""
     for node, keys in ((dataset, _DATASET_FILES),
-                       (dataset.get('expression') or {}, _EXPRESSION_FILES)):
+                       (dataset.get('expression') or {}, EXPRESSION_FILES)):
         for key in keys:
             if node.get(key) and all(
                     isinstance(name, str) for name in _as_list(node[key])):

@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mmmedmask.config_files import find_hooks, training_length
+from mmmedmask.config_files import LOADERS, find_hooks, training_length
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.held_out import build_held_out
 from mmmedmask.evaluation.base_metric import undefined_scores
@@ -20,7 +20,6 @@ from mmmedmask.inspection.findings import (
     suggest,
     yellow,
 )
-from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nested import (
     dotted,

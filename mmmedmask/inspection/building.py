@@ -14,7 +14,7 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
-from mmmedmask.config_files import find_hooks, schedulers_of
+from mmmedmask.config_files import LOADERS, find_hooks, schedulers_of
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.findings import (
     Finding,
@@ -24,11 +24,7 @@ from mmmedmask.inspection.findings import (
     yellow,
 )
 from mmmedmask.inspection.paths import data_is_there
-from mmmedmask.inspection.unknown_keys import (
-    LOADERS,
-    STANDARD_HOOKS,
-    typed_parts,
-)
+from mmmedmask.inspection.unknown_keys import STANDARD_HOOKS, typed_parts
 from mmmedmask.shrinking.shrink import without_mixed_precision
 from mmmedmask.util.nested import dotted
 

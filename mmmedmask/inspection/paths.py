@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.compat.config_bases import find_config_folder
-from mmmedmask.config_files import runner_keys
+from mmmedmask.config_files import EXPRESSION_FILES, MODEL_FILES, runner_keys
 from mmmedmask.inspection.findings import Finding, green, red, yellow
 from mmmedmask.inspection.known_data import suggest_data
 from mmmedmask.inspection.unknown_keys import OPAQUE
@@ -18,11 +18,8 @@ from mmmedmask.util.nested import dotted, walk_nested
 #: Keys of data sets and metrics that name files below ``data_root``.
 BELOW_ROOT = ('ann_file', 'split_file', 'feature_root', 'gene_list',
               'img_prefix', 'seg_map_prefix')
-EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 WEIGHT_SUFFIXES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors')
 WEIGHT_KEYS = ('checkpoint', 'tokenizer_path')
-#: Keys of models that name files where they are texts, not lists.
-MODEL_FILES = ('gene_list', 'gene_sets')
 #: Their files lie below no root: that of a metric makes names short.
 WITHOUT_ROOT = (('model', ), ('val_evaluator', ), ('test_evaluator', ),
                 ('metric', ))

@@ -13,6 +13,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from mmmedmask.config_files import LOADERS
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.findings import (
     Finding,
@@ -22,7 +23,6 @@ from mmmedmask.inspection.findings import (
     yellow,
 )
 from mmmedmask.inspection.paths import data_is_there
-from mmmedmask.inspection.unknown_keys import LOADERS
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.shrinking import drawn_data
 from mmmedmask.shrinking.model_sizes import detach_model, kind_of

@@ -16,7 +16,7 @@ from mmengine.registry import Registry
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmmedmask.config_files import runner_keys
+from mmmedmask.config_files import LOADERS, runner_keys
 from mmmedmask.inspection.findings import (
     Finding,
     ask_typo,
@@ -34,8 +34,7 @@ from mmmedmask.util.silence import in_silence
 REGISTRIES = {key: registry for registry, keys in {
     'BATCH_AUGMENTS': ('batch_augments', 'augments'),
     'DATASETS': ('dataset', ),
-    'DATA_SAMPLERS': ('batch_sampler', 'train_dataloader', 'val_dataloader',
-                      'test_dataloader'),
+    'DATA_SAMPLERS': ('batch_sampler', *LOADERS),
     'FUNCTIONS': ('collate_fn', 'worker_init_fn'),
     'HOOKS': ('custom_hooks', 'default_hooks'),
     'LOG_PROCESSORS': ('log_processor', ),
@@ -70,7 +69,6 @@ TAKEN_BY_KEY = {'norm_cfg': {'requires_grad'},
 #: reader changes before it builds from them.
 OPAQUE = frozenset({'backend_args', 'clip_grad', 'file_client_args',
                     'metainfo', 'nms', 'roi_layer', 'upsample_cfg'})
-LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 LOADER_EXTRAS = {'dataset', 'num_batch_per_epoch',
                  'disable_subprocess_warning'}
 ENVIRONMENT_KEYS = ('cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit')
