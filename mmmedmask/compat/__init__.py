@@ -8,7 +8,6 @@ from mmmedmask.compat.binary_tta import average_probabilities
 from mmmedmask.compat.coco_classes import order_categories
 from mmmedmask.compat.coco_filter import count_filtered_images
 from mmmedmask.compat.config_bases import resolve_config_bases
-from mmmedmask.compat.config_scopes import register_config_scopes
 from mmmedmask.compat.config_text import format_configs_once
 from mmmedmask.compat.deferred_mmdet import defer_mmdet
 from mmmedmask.compat.deferred_zero import defer_zero_optimizer
@@ -37,7 +36,6 @@ def apply_patches() -> None:
     warn_about_mixed_families()
     silence_warnings()
     after_import('mmengine.logging', silence_loggers)
-    after_import('mmengine.config', register_config_scopes)
     after_import('mmengine.config', resolve_config_bases)
     after_import('yapf.yapflib.yapf_api', format_configs_once)
     after_import('mmpretrain.apis.model', extend_model_hub)

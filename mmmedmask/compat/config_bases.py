@@ -1,11 +1,14 @@
 """Let ``mmmedmask::`` bases resolve for wheels and editable installs alike.
 
-MMEngine looks for ``package::path`` in ``package/.mim/configs``, which an
-editable install has not (a link there would give ``mim`` two configs of one
-name), and it puts ``_scope_='package'`` into what a child inherits. Our
-configs' host library is mmpretrain, mmdet or mmseg; with our scope their
-unprefixed types would no longer be found. Both hold for every plugin
-(mmengine#1410). Delete when MMEngine takes a base's scope from its
+MMEngine knows the packages behind ``package::path`` from a fixed table
+(``MODULE2PACKAGE``): plugins are not in it, and with the maintained forks its
+entry for mmseg names a distribution that is not installed. It looks for the
+path in ``package/.mim/configs``, which an editable install has not (a link
+there would give ``mim`` two configs of one name), and it puts
+``_scope_='package'`` into what a child inherits. Our configs' host library is
+mmpretrain, mmdet or mmseg; with our scope their unprefixed types would no
+longer be found. All that holds for every plugin (mmengine#1410). Delete when
+MMEngine finds packages by import name, takes a base's scope from its
 ``default_scope`` and finds the configs of editable installs.
 """
 
@@ -32,8 +35,15 @@ def find_config_folder() -> Path:
 
 
 def resolve_config_bases() -> None:
-    """Make ``mmmedmask::`` bases resolve to our configs, without a scope."""
+    """Make ``mmmedmask::`` bases resolve to our configs, without a scope.
+
+    And those of mmseg to whatever is importable as that.
+    """
     from mmengine.config import Config
+    from mmengine.config.utils import MODULE2PACKAGE
+    # An entry equal to the import name makes MMEngine look the package up
+    # with importlib, which works for the originals and the forks alike.
+    MODULE2PACKAGE.update(mmmedmask='mmmedmask', mmseg='mmseg')
     original = Config._get_cfg_path
 
     @functools.cache
