@@ -36,10 +36,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command_line.add_config_options(
         parser, 'override settings, e.g. train_dataloader.batch_size=4 or '
         'key="[a,b]"; lists and tuples in quotes and without blanks')
-    command_line.add_launcher(parser)
-    args = parser.parse_args(argv)
-    command_line.set_local_rank(args)
-    return args
+    return command_line.parse_launched(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

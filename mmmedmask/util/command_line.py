@@ -95,16 +95,18 @@ DEVICE = dict(type=check_device, default='cpu',
               help='e.g. cuda:0 (default: %(default)s)')
 
 
-def add_launcher(parser: argparse.ArgumentParser) -> None:
-    """Add ``--launcher`` and ``--local_rank``, as in all of OpenMMLab."""
+def parse_launched(parser: argparse.ArgumentParser,
+                   argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse ``--launcher`` and ``--local_rank``, too, as all of OpenMMLab.
+
+    The rank is put where MMEngine looks for it.
+    """
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='what started the processes (see dist_*.sh, slurm_*.sh)')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0,
                         help='set by torch.distributed.launch')
-
-
-def set_local_rank(args: argparse.Namespace) -> None:
-    """Put the parsed ``--local_rank`` where MMEngine looks for it."""
+    args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args

@@ -13,7 +13,6 @@ from mmmedmask.util import command_line
 def parser():
     parser = argparse.ArgumentParser(prog='tool')
     command_line.add_config_options(parser)
-    command_line.add_launcher(parser)
     return parser
 
 
@@ -61,13 +60,12 @@ def test_a_device_that_is_not_there_is_named(tool, monkeypatch):
     assert command_line.check_device('cpu') == 'cpu'
 
 
-def test_the_local_rank_of_the_environment_wins(parser, monkeypatch):
-    args = parser.parse_args(['--local-rank=3', '--launcher', 'slurm'])
-    monkeypatch.setenv('LOCAL_RANK', '1')
-    command_line.set_local_rank(args)
-    assert os.environ['LOCAL_RANK'] == '1'
-    monkeypatch.delenv('LOCAL_RANK')
-    command_line.set_local_rank(args)
-    assert os.environ['LOCAL_RANK'] == '3'
+@pytest.mark.parametrize(('known', 'rank'), [({'LOCAL_RANK': '1'}, '1'),
+                                             ({}, '3')])
+def test_the_local_rank_of_the_environment_wins(
+        parser, monkeypatch, known, rank):
+    monkeypatch.setattr(os, 'environ', known)
+    args = command_line.parse_launched(
+        parser, ['--local-rank=3', '--launcher', 'slurm'])
+    assert known['LOCAL_RANK'] == rank
     assert args.launcher == 'slurm'
-    monkeypatch.delenv('LOCAL_RANK')
