@@ -224,14 +224,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     from mmmedmask.datasets.image_io import ImageFileError
     from mmmedmask.util.atomic_files import write_csv
+    from mmmedmask.util.markdown_tables import markdown
     try:
         scores, random, color = measure(args)
     except (ValueError, FileNotFoundError, ImageFileError) as error:
         print(f'probe.py: {error}', file=sys.stderr)
         return 1
     for rows in tables(scores, random, color):
-        rows.insert(1, ['---'] * len(rows[0]))
-        print('\n'.join(f'| {" | ".join(row)} |' for row in rows) + '\n')
+        print(markdown(rows) + '\n')
     if args.out:
         write_csv(args.out,
                   ('encoder', 'place', 'probe', 'value', 'low', 'high'),

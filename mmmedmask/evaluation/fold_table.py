@@ -21,6 +21,7 @@ from mmmedmask.evaluation.survival_scores import (
     concordance,
 )
 from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.markdown_tables import markdown
 
 TITLES = {
     'balanced_accuracy': 'balanced accuracy', 'auc': 'AUC', 'f1': 'F1',
@@ -178,8 +179,7 @@ def markdown_table(rows: Sequence[FoldRow]) -> str:
     """
     names = list(dict.fromkeys(name for row in rows for name in row.scores))
     seeds = {row.seed for row in rows} - {None}
-    lines = [['run', 'patients', *(TITLES.get(name, name) for name in names)],
-             ['---'] * (2 + len(names))]
+    lines = [['run', 'patients', *(TITLES.get(name, name) for name in names)]]
     by_name = {(row.seed, row.name): row.scores for row in rows}
     for row in rows:
         if row.name == 'sd' or row.name.startswith('pooled '):
@@ -191,7 +191,7 @@ def markdown_table(rows: Sequence[FoldRow]) -> str:
             title = f'{row.name}, seed {row.seed}'
         lines.append([title, '' if row.patients is None else str(row.patients),
                       *(_cell(row, name, *extra) for name in names)])
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+    return markdown(lines)
 
 
 def _cell(row: FoldRow, name: str, spread: Mapping, low: Mapping,

@@ -17,6 +17,7 @@ from mmmedmask.experiments.manifest import (
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import Recipe, Row, TableColumn
+from mmmedmask.util import markdown_tables
 from mmmedmask.util.atomic_files import atomic_path, write_csv, write_text
 from mmmedmask.util.coco_scores import defined_score
 
@@ -167,7 +168,8 @@ def markdown(plan: Plan, recipe: Recipe, cells: Sequence[CellResult],
     if axes[0].fold is not None:
         runs += f', folds {_listed(axis.fold for axis in axes)}'
     parts = [title, f'{recipe.paper}. {runs}; ours: mean ± sample '
-             'standard deviation (number of runs).', _grid(lines)]
+             'standard deviation (number of runs).',
+             markdown_tables.markdown(lines)]
     for table_name, row in plan.left_out:
         if table_name == recipe.name:
             parts.append(f'Row {row} has nothing at scale {plan.scale}.')
@@ -210,8 +212,9 @@ def _differences(recipe: Recipe, cells: Sequence[CellResult]) -> list[str]:
                'once, with the mean of its seeds.'
                if any(axis.fold is not None for cell in cells
                       for axis in cell.values) else ''),
-            _grid([['row', *(column.title for column in recipe.columns)],
-                   *lines])]
+            markdown_tables.markdown([
+                ['row', *(column.title for column in recipe.columns)],
+                *lines])]
 
 
 def _with_interval(values: Mapping[Axis, float], digits: int) -> str:
@@ -238,13 +241,6 @@ def independent_values(values: Mapping[Axis, float]) -> list[float]:
     if len(folds) < 2:
         return list(values.values())
     return [fmean(seeds) for seeds in folds.values()]
-
-
-def _grid(lines: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown, of which the first line is the header."""
-    return '\n'.join('| ' + ' | '.join(
-        part.replace('|', r'\|') for part in line) + ' |' for line in
-        [lines[0], ['---'] * len(lines[0]), *lines[1:]])
 
 
 def _folds_sections(plan: Plan, recipe: Recipe) -> list[str]:

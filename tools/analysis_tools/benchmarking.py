@@ -30,9 +30,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from markdown_tables import markdown
-
 from mmmedmask.util.command_line import DEVICE
+from mmmedmask.util.markdown_tables import markdown
 
 PAIRS = 9
 REST = 'rest'

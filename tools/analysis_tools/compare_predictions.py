@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from markdown_tables import markdown
+from mmmedmask.util.markdown_tables import markdown
 
 if TYPE_CHECKING:
     from mmmedmask.evaluation.patient_tables import PatientPredictions

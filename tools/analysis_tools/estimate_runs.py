@@ -21,7 +21,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from markdown_tables import markdown
+from benchmarking import format_number
+
+from mmmedmask.util.markdown_tables import markdown
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # Shares of the peak that training is assumed to reach, not measured: small
@@ -244,11 +246,6 @@ def csv_rows(costs: Iterable[Cost], tflops: float) -> list[tuple]:
     return rows
 
 
-def short(value: float) -> str:
-    """Write a sum with three digits, or all before the point."""
-    return f'{value:,.0f}' if value >= 100 else f'{value:.3g}'
-
-
 def recipe_rows(recipes: Sequence, costs: Sequence[Cost],
                 tflops: float) -> list[list[str]]:
     """Sum up the runs of each recipe, and all runs, each once."""
@@ -268,10 +265,12 @@ def recipe_rows(recipes: Sequence, costs: Sequence[Cost],
         missing = sum(cost.gflop is None for cost in own)
         rows.append([
             name, f'{len(own)}' + f', {missing} not counted' * bool(missing),
-            *(short(value) for part, time in zip(parts, hours, strict=True)
+            *(format_number(value)
+              for part, time in zip(parts, hours, strict=True)
               for value in (sum(cost.petaflop for cost in part), time)),
-            short(sum(hours)),
-            str(len(seeds[name])) if name in seeds else '', short(whole)])
+            format_number(sum(hours)),
+            str(len(seeds[name])) if name in seeds else '',
+            format_number(whole)])
     return rows
 
 

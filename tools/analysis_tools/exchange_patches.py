@@ -15,9 +15,8 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from markdown_tables import markdown
-
 from mmmedmask.util.command_line import DEVICE, add_config_options
+from mmmedmask.util.markdown_tables import markdown
 
 COLUMNS = ('run', 'place', 'change', 'auc', 'untouched_auc')
 

@@ -23,7 +23,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from markdown_tables import markdown, mean_and_spread
+from mmmedmask.util.markdown_tables import markdown, mean_and_spread
 
 SCORES = {'top1': 'top-1', 'balanced_accuracy': 'balanced accuracy',
           'auc': 'AUC', 'f1': 'F1', 'kappa': 'kappa'}

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from markdown_tables import markdown, mean_and_spread
+from mmmedmask.util.markdown_tables import markdown, mean_and_spread
 
 METRICS = {'coco/bbox_mAP': 'AP box', 'coco/bbox_mAP_75': 'AP75 box',
            'coco/segm_mAP': 'AP mask', 'coco/segm_mAP_75': 'AP75 mask'}

@@ -15,8 +15,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from markdown_tables import markdown
-
+from mmmedmask.util.markdown_tables import markdown
 from mmmedmask.util.table_files import read_table
 
 # Column to its title and factor.

@@ -1,4 +1,4 @@
-"""Markdown tables of scores, for the commands of this folder."""
+"""Markdown tables of scores."""
 
 import math
 import statistics
@@ -9,6 +9,10 @@ def mean_and_spread(values: Sequence[float | None]) -> str:
     """Mean and sample deviation in points of what is defined, else a dash.
 
     None and NaN are not; where others are, their number stands behind.
+
+    Example:
+        >>> mean_and_spread([.5, .7, None])
+        '60.0 ± 14.1 (2)'
     """
     points = [100 * value for value in values
               if value is not None and not math.isnan(value)]
@@ -21,6 +25,14 @@ def mean_and_spread(values: Sequence[float | None]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows of cells, of which the first is the header."""
-    rows = [rows[0], ['---'] * len(rows[0]), *rows[1:]]
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+    """Write rows of cells, of which the first is the header.
+
+    Example:
+        >>> print(markdown([['row', 'AUC'], ['ours', '0.9']]))
+        | row | AUC |
+        | --- | --- |
+        | ours | 0.9 |
+    """
+    return '\n'.join('| ' + ' | '.join(
+        cell.replace('|', r'\|') for cell in row) + ' |' for row in
+        [rows[0], ['---'] * len(rows[0]), *rows[1:]])
