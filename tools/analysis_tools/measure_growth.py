@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import benchmarking as bench
-from markdown_tables import markdown
+
+from mmmedmask.util.markdown_tables import markdown
 
 TIME, MEMORY = 'processor time [s]', 'kept for backward [GB]'
 COLUMNS = ('curve', 'of', 'x', 'value', 'low', 'high')
@@ -72,20 +73,25 @@ def cmim_case(size: int, batch_size: int) -> Case:
             **model.data_preprocessor(batch, True), mode='loss'), model)
 
 
-def msmae_case(size: int, batch_size: int, depth: int = 12) -> Case:
-    """Forward and backward of MSMAE, ViT of width 192 in patches of 16."""
-    import torch
+def build_msmae(arch: str | dict, size: int, **neck: int):
+    """Build an MSMAE with patches of 16; ``neck`` are sizes of the decoder."""
     from mmpretrain.registry import MODELS
-    from mmpretrain.structures import DataSample
-    arch = dict(embed_dims=192, num_layers=depth, num_heads=3,
-                feedforward_channels=768)
-    model = MODELS.build(dict(
+    return MODELS.build(dict(
         type='mmmedmask.MSMAE',
         backbone=dict(type='mmmedmask.MSMAEViT', arch=arch, img_size=size,
                       patch_size=16),
-        neck=dict(type='mmmedmask.MSMAEDecoder', embed_dims=192, num_layers=4,
-                  num_heads=3),
+        neck=dict(type='mmmedmask.MSMAEDecoder', **neck),
         head=dict(type='mmmedmask.MSMAEHead', num_classes=2)))
+
+
+def msmae_case(size: int, batch_size: int, depth: int = 12) -> Case:
+    """Forward and backward of MSMAE, ViT of width 192 in patches of 16."""
+    import torch
+    from mmpretrain.structures import DataSample
+    model = build_msmae(
+        dict(embed_dims=192, num_layers=depth, num_heads=3,
+             feedforward_channels=768),
+        size, embed_dims=192, num_layers=4, num_heads=3)
     images = torch.randn(batch_size, 3, size, size)
     samples = [DataSample(metainfo=dict(
         img_path=f'{number}.png', sample_idx=number)).set_gt_label(number % 2)
@@ -191,16 +197,10 @@ def refresh_curve(args: argparse.Namespace, folder: Path) -> Curve:
     """Make the attention maps of so many images, read from the disk."""
     from mmcv.transforms import Compose
     from mmengine.registry import init_default_scope
-    from mmpretrain.registry import MODELS
 
     from mmmedmask.engine.attention import whole_images
     init_default_scope('mmpretrain')
-    model = MODELS.build(dict(
-        type='mmmedmask.MSMAE',
-        backbone=dict(type='mmmedmask.MSMAEViT', arch='deit-tiny',
-                      img_size=224, patch_size=16),
-        neck=dict(type='mmmedmask.MSMAEDecoder'),
-        head=dict(type='mmmedmask.MSMAEHead', num_classes=2))).eval()
+    model = build_msmae('deit-tiny', 224).eval()
     pipeline = Compose([dict(type='mmmedmask.LoadTile', in_channels=3),
                         dict(type='mmmedmask.ResizeImage', scale=224),
                         dict(type='mmmedmask.PackTile')])
