@@ -91,25 +91,27 @@ def reconstruction_columns(inputs: Mapping, reconstruction: torch.Tensor,
 def picture_columns(query: np.ndarray, key: np.ndarray, drawn: np.ndarray,
                     mask: torch.Tensor, weight: torch.Tensor) -> list[Column]:
     """Columns of :func:`reconstruction_columns` from uint8 pictures."""
-    return [Column('Query view', 'first crop, other colours', query),
-            Column('Masked query', 'what the encoder sees',
-                   cover_masked(query, mask)),
+    *queries, target = _view_columns(query, key, mask)
+    return [*queries,
             Column('Asked for', 'masked patches, found in the key view',
                    mark_region(key, weight)),
             Column('Reconstruction', 'all that the decoder draws', drawn),
             Column('Filled in', 'reconstruction where asked for',
-                   composite(drawn, key, weight)),
-            Column('Key view', 'second crop, the target', key)]
+                   composite(drawn, key, weight)), target]
 
 
 def view_columns(inputs: Mapping, units: PictureUnits) -> list[Column]:
     """Columns of a batch's views: query view, masked query, key view."""
-    query = units.to_pictures(inputs['query'])
+    return _view_columns(units.to_pictures(inputs['query']),
+                         units.to_pictures(inputs['key']), inputs['mask'])
+
+
+def _view_columns(query: np.ndarray, key: np.ndarray,
+                  mask: torch.Tensor) -> list[Column]:
     return [Column('Query view', 'first crop, other colours', query),
             Column('Masked query', 'what the encoder sees',
-                   cover_masked(query, inputs['mask'])),
-            Column('Key view', 'second crop, the target',
-                   units.to_pictures(inputs['key']))]
+                   cover_masked(query, mask)),
+            Column('Key view', 'second crop, the target', key)]
 
 
 def _to_places(weight: torch.Tensor) -> np.ndarray:
