@@ -4,7 +4,6 @@ Weights come from a file or from torchvision, every tensor has to fit, and
 random ones have to be asked for.
 """
 
-import hashlib
 import json
 import logging
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from mmmedmask.engine.checkpoint.reading import (
     read_checkpoint,
     select_prefix,
 )
+from mmmedmask.engine.checkpoint.writing import sha256_of
 from mmmedmask.engine.frozen_features import untrained_encoder
 from mmmedmask.models.layers import tile_encoders
 from mmmedmask.util.checks import check_choice
@@ -183,9 +183,7 @@ def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
             f'there is no file with weights {weights!r}{hint}')
     else:
         tensors = get_state_dict(read_checkpoint(weights))
-        with open(weights, 'rb') as file:
-            digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        identity = f'sha256:{digest[:16]}'
+        identity = f'sha256:{sha256_of(weights)[:16]}'
     _load_all(network, tensors, str(weights))
     return identity
 

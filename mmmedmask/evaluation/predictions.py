@@ -81,13 +81,13 @@ def select_listed(predictions: Predictions,
     ValueError names an image that is listed twice or not predicted, has
     another label, or may mean several predictions.
     """
-    rows = tables.read_result_rows(split_file, ('path', 'label'), 'split')
+    rows = tables.read_located_rows(split_file, ('path', 'label'), 'split')
     # Paths of predictions may begin with the data root: match from the end.
     by_name: dict[str, list[int]] = {}
     for index, path in enumerate(predictions.paths):
         by_name.setdefault(_parts(path)[-1], []).append(index)
     indices, missing = [], []
-    for row in rows:
+    for _, row in rows:
         path, parts = row['path'], _parts(row['path'])
         alike = [index for index in by_name.get(parts[-1], [])
                  if _parts(predictions.paths[index])[-len(parts):] == parts]

@@ -11,15 +11,12 @@ PROBABILITY = 'probability '
 _ROUNDING = 1e-5
 
 
-def read_result_rows(file: str | Path, columns: Sequence[str],
-                     what: str) -> list[dict[str, str]]:
-    """Read a csv with some columns; ``what`` is such a file in a message."""
-    return [row for _, row in read_located_rows(file, columns, what)]
-
-
 def read_located_rows(file: str | Path, columns: Sequence[str],
                       what: str) -> list[tuple[str, dict[str, str]]]:
-    """Do as :func:`read_result_rows`; say where each row stands as well."""
+    """Read a csv with some columns: where each row stands, and the row.
+
+    ``what`` is such a file in a message.
+    """
     try:
         return list(read_table(file, columns).rows())
     except ValueError as error:
@@ -51,7 +48,7 @@ def read_class_table(
 
     Returns the rows, the names of the C classes, the labels (N,) as their
     numbers, and the probabilities (N, C), all in [0, 1]. See
-    :func:`read_result_rows`.
+    :func:`read_located_rows`.
     """
     located = read_located_rows(file, columns, what)
     rows = [row for _, row in located]

@@ -66,7 +66,11 @@ def digest_files(path: Path, features: bool = False) -> str | None:
     if path.is_file():
         lines = [_describe_file(path, _PACKED_SUFFIXES)]
     elif path.is_dir():
-        endings = _feature_suffixes() if features else ('', )
+        endings: tuple[str, ...] = ('', )
+        if features:
+            # It imports all data sets.
+            from mmmedmask.datasets.slides import feature_files
+            endings = feature_files.FEATURE_SUFFIXES
         lines = sorted(
             f'{file.relative_to(path).as_posix()} {_describe_file(file)}'
             for file in _list_files(path, frozenset())
@@ -117,9 +121,3 @@ def _content(path: Path, size: int, changed: int, ends: int | None) -> str:
             stream.seek(max(0, size - ends))
             digest.update(stream.read())
     return digest.hexdigest()
-
-
-def _feature_suffixes() -> tuple[str, ...]:
-    # It imports all data sets.
-    from mmmedmask.datasets.slides.feature_files import FEATURE_SUFFIXES
-    return FEATURE_SUFFIXES

@@ -266,17 +266,14 @@ def _load(path: Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
             return content
         children = (*children, path.name)
         below = _load(_locate_base(path, base, children), children)
+        del content['base']
+        return _merge(_with_flat_options(below), _with_flat_options(content))
     except ValueError as error:
         # What is wrong with a base begins with its path.
         raise ValueError(f'{path}: {error}') from None
     except RecursionError:
         raise ValueError(f'{path} has an anchor that contains itself'
                          ) from None
-    del content['base']
-    try:
-        return _merge(_with_flat_options(below), _with_flat_options(content))
-    except ValueError as error:
-        raise ValueError(f'{path}: {error}') from None
 
 
 def _locate_base(path: Path, base: str, children: tuple[str, ...]) -> Path:
@@ -333,7 +330,8 @@ def _read_file(content: Any, needed: tuple[str, ...] = ()) -> dict[str, Any]:
     """Read the keys of a file; one that has a base or is one may lack any."""
     return _read_keys(content, '', dict(
         base=_text, name=_name, title=_text, paper=_text,
-        notes=_list_of(_text, empty=True), seeds=_list_of(_read_seed),
+        notes=_list_of(_text, empty=True), seeds=_list_of(
+            lambda node, where: check_integer('each of the seeds', node, 0)),
         folds=_text, columns=_list_of(_read_column),
         options=_dict_of(_read_options), small=_dict_of(_read_change),
         data=_read_data, rows=_list_of(_read_row), against=_text), needed)
@@ -506,10 +504,6 @@ def _read_data(node: Any, where: str) -> dict[str, dict[str, str]]:
                     f'{DATA_PREFIX!r}, it is below the data root')
             data[scale][name] = _text(source, f'data.{scale}.{folder}')
     return data
-
-
-def _read_seed(node: Any, where: str) -> int:
-    return check_integer('each of the seeds', node, 0)
 
 
 def _read_keys(node: Any, prefix: str, readers: Mapping[str, _Read],

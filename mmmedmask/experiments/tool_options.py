@@ -108,7 +108,11 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
             plan, tools, SmokeSteps(plan.folder / 'data'), drawn=True)
     require_snakemake()
     check_plan(plan)
-    dry = bool(options) and _is_dry_run(options)
+    dry = False
+    if options:
+        # Read as Snakemake does; wrong ones end the process.
+        from snakemake.cli import get_argument_parser
+        dry = get_argument_parser().parse_args(list(options)).dryrun
     status = execute_plan(plan, tools, args.cores, args.executor, args.jobs,
                           options)
     if dry:
@@ -121,9 +125,3 @@ def describe_failures(plan) -> list[str]:
     from mmmedmask.experiments.execute import find_failures
     return [f'{run.title}: {reason.splitlines()[0]}'
             for run, reason in find_failures(plan).items()]
-
-
-def _is_dry_run(options: Sequence[str]) -> bool:
-    """Read Snakemake's options as it does; wrong ones end the process."""
-    from snakemake.cli import get_argument_parser
-    return get_argument_parser().parse_args(list(options)).dryrun

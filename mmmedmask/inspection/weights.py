@@ -32,7 +32,9 @@ paths.check_paths` finds them, and addresses, as nothing is downloaded.
     names = [name for name, module in model.named_modules()
              if matching.pretrained_source(module)]
     groups = []
-    for hook in _load_checks(config or {}):
+    for hook in find_hooks(config or {}).values():
+        if kind_of(hook) != 'LoadCheckHook':
+            continue
         wanted = hook.get('modules', 'backbone')
         wanted = [wanted] if isinstance(wanted, str) else wanted
         allowed = {key: hook[key] for key in
@@ -49,11 +51,6 @@ paths.check_paths` finds them, and addresses, as nothing is downloaded.
                                   'model.init_cfg' for name in modules)
                 yield compare_weights(
                     modules.values(), file, prefix, where, **options)
-
-
-def _load_checks(config: Mapping) -> Iterator[Mapping]:
-    return (hook for hook in find_hooks(config).values()
-            if kind_of(hook) == 'LoadCheckHook')
 
 
 def check_whole_model(model: nn.Module, checkpoint: str, where: str,
