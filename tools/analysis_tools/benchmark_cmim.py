@@ -164,9 +164,8 @@ def measure_views(args) -> list[bench.Figure]:
     turns = bench.take_turns(
         {name: views(color) for name, color in colors.items()}, args.rounds,
         args.warmup, bench.make_clock(args.device))
-    return [bench.figure_of(f'views, {name}', [
-        args.batch_size / value for value in turns.values(name)],
-        unit='tiles/s') for name in turns]
+    return [bench.figure_of(f'views, {name}', turns.rates(
+        name, args.batch_size), unit='tiles/s') for name in turns]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

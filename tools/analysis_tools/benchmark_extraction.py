@@ -93,8 +93,8 @@ def measure(args: argparse.Namespace, folder: Path) -> list[bench.Figure]:
     # Pictures cost as much for a small slide as for a large one.
     whole = f'slide of {count} tiles to h5'
     figures = [
-        bench.figure_of(words, [count / value for value in turns.values(name)],
-                  unit='tiles/s and core') for name, words in (
+        bench.figure_of(words, turns.rates(name, count),
+                        unit='tiles/s and core') for name, words in (
                       ('extraction', whole), ('reader', 'our slide reader'),
                       ('openslide', 'OpenSlide alone'))]
     return figures + [

@@ -83,9 +83,8 @@ def measure_layout(layout: str, root: Path, args: argparse.Namespace
             **{f'pipeline with {workers} workers': loader_reads(
                 root, args, workers) for workers in args.workers}}
         turns = bench.take_turns(steps, args.rounds, args.warmup)
-    figures = [bench.figure_of(f'{layout}, {name}', [
-        args.reads / value for value in turns.values(name)], unit='runs/s')
-        for name in steps if name != 'whole']
+    figures = [bench.figure_of(f'{layout}, {name}', turns.rates(
+        name, args.reads), unit='runs/s') for name in steps if name != 'whole']
     return [*figures,
             bench.figure_of(f'{layout}, a run / the whole slide, time',
                             [ratio / args.reads

@@ -102,8 +102,8 @@ def check_ranks(samples: int, ranks: int) -> list[bench.Figure]:
     what = f'{ranks} ranks, {samples:,} samples'
     return [bench.figure_of(f'{what}: the rarest comes', [int(seen.min())],
                             bench.Goal(1, at_least=True), 'times'),
-            bench.figure_of(f'{what}: drawn', [
-                samples / turns.values('epoch')[0]], unit='numbers/s')]
+            bench.figure_of(f'{what}: drawn', turns.rates('epoch', samples),
+                            unit='numbers/s')]
 
 
 def measure_index(args: argparse.Namespace) -> list[bench.Figure]:
@@ -152,9 +152,9 @@ def measure_formats(args: argparse.Namespace) -> list[bench.Figure]:
                                           args.tiles)), pipeline=PIPELINE),
                 range(args.tiles)) for suffix in GOALS},
                                  args.rounds, args.warmup, bench.make_clock())
-    return [bench.figure_of(f'loader, {suffix}', [
-        args.tiles / value for value in turns.values(suffix)], goal,
-        'tiles/s and core') for suffix, goal in GOALS.items()]
+    return [bench.figure_of(f'loader, {suffix}', turns.rates(
+        suffix, args.tiles), goal, 'tiles/s and core')
+        for suffix, goal in GOALS.items()]
 
 
 def drop_cache(paths: Sequence[Path]) -> None:
@@ -197,16 +197,15 @@ def compare_shards(args: argparse.Namespace) -> list[bench.Figure]:
                         for name, run in read.items()}},
             args.rounds, args.warmup)
     figures = [
-        bench.figure_of('tiles packed into shards', [
-            args.tiles / packing.values('pack')[0]], unit='tiles/s and core'),
+        bench.figure_of('tiles packed into shards', packing.rates(
+            'pack', args.tiles), unit='tiles/s and core'),
         bench.figure_of('shards / single files, time, warm cache',
                         turns.ratios('shards', 'single files')),
         bench.figure_of('shards / single files, wall time, cold cache',
                         turns.ratios('shards, cold', 'single files, cold',
                                      'wall'))]
     return figures + [
-        bench.figure_of(f'{name}, warm cache', [
-            args.tiles / value for value in turns.values(name)],
+        bench.figure_of(f'{name}, warm cache', turns.rates(name, args.tiles),
                         unit='tiles/s and core') for name in read]
 
 

@@ -73,6 +73,11 @@ class Turns(dict[str, list[Seconds]]):
         """Seconds of one step by one clock (``'busy'`` or ``'wall'``)."""
         return [getattr(times, clock) for times in self[name]]
 
+    def rates(self, name: str, count: float, clock: str = 'busy'
+              ) -> list[float]:
+        """How many of ``count`` things a step did per second."""
+        return [count / value for value in self.values(name, clock)]
+
     def ratios(self, over: str, under: str, clock: str = 'busy'
                ) -> list[float]:
         """Quotients of two steps, round by round."""

@@ -184,9 +184,8 @@ def workers_curve(args: argparse.Namespace, folder: Path) -> Curve:
                              args.rounds, args.warmup)
     return Curve('Loader, JPEG tiles of 224 px', 'workers', {
         f'tiles per second of {words}': {
-            workers: bench.figure_of(str(workers), [
-                args.tiles / value for value in turns.values(workers, clock)])
-            for workers in turns}
+            workers: bench.figure_of(str(workers), turns.rates(
+                workers, args.tiles, clock)) for workers in turns}
         for clock, words in (('busy', 'processor'), ('wall', 'wall time'))},
         'level by processor time from one worker on, to which tiles are '
         'handed over; by wall time it grows as far as there are free cores',
