@@ -155,13 +155,14 @@ def pair_patients(first: PatientPredictions,
                          f'{names[0]}, {list(second.classes)} in {names[1]}')
     for table, name in ((first, names[0]), (second, names[1])):
         check_unique(table.case_ids, name)
-    lacking = [_listed(f'{name} lacks', sorted(set(other.case_ids) -
-                                               set(table.case_ids)))
+    lacking = {name: sorted(set(other.case_ids) - set(table.case_ids))
                for table, other, name in ((first, second, names[0]),
-                                          (second, first, names[1]))]
-    if any(lacking):
-        raise ValueError('the cases differ: '
-                         + '; '.join(text for text in lacking if text))
+                                          (second, first, names[1]))}
+    if any(lacking.values()):
+        raise ValueError('the cases differ: ' + '; '.join(
+            f'{name} lacks {len(cases)} ({", ".join(cases[:LISTED])}'
+            f'{", ..." * (len(cases) > LISTED)})'
+            for name, cases in lacking.items() if cases))
     places = {case: place for place, case in enumerate(second.case_ids)}
     order = [places[case] for case in first.case_ids]
     columns = [list(second.classes).index(name) for name in first.classes]
@@ -178,10 +179,3 @@ def pair_patients(first: PatientPredictions,
         scores=second.scores[order][:, columns], classes=list(first.classes),
         modalities=[second.modalities[place] for place in order],
         slides=[second.slides[place] for place in order])
-
-
-def _listed(text: str, cases: Sequence[str]) -> str:
-    if not cases:
-        return ''
-    more = ', ...' if len(cases) > LISTED else ''
-    return f'{text} {len(cases)} ({", ".join(cases[:LISTED])}{more})'

@@ -120,21 +120,20 @@ def draw_slide_heatmaps(thumbnail: np.ndarray | None, maps: Sequence[PatchMap],
     for patch_map in maps:
         check_shape(f'values of {patch_map.title}', patch_map.values,
                     (len(places.coords), ), 'one for each patch')
+    columns = []
     if thumbnail is None:
         canvas = np.full((*_shape_within(places.size[::-1], max_side), 3),
                          CANVAS_COLOR, np.uint8)
+        if note:
+            heading = f'{heading} ({note})'
     else:
         height, width = _shape_within(thumbnail.shape[:2], max_side)
         canvas = cv2.resize(thumbnail, (width, height),
                             interpolation=cv2.INTER_AREA)
-    columns = []
-    if thumbnail is not None:
         strip = np.full((_BAR_HEIGHT + _LABEL_HEIGHT, canvas.shape[1], 3),
                         255, np.uint8)
         columns.append(Column('Slide', note, [np.concatenate(
             [canvas, strip])]))
-    elif note:
-        heading = f'{heading} ({note})'
     gray = np.repeat(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[..., None], 3,
                      axis=2)
     columns += [Column(
