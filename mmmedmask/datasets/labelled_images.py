@@ -6,7 +6,7 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.table_files import (
+    Table,
     check_cell,
     check_files,
     read_list_file,
@@ -160,18 +161,29 @@ def read_split_file(path: Path, data_root: Path,
         raise ValueError(
             f'{path} must have the columns {REQUIRED_COLUMNS} and may have '
             f'{OPTIONAL_COLUMNS}, not {sorted(unknown)}')
-    rows, lines = [], {}
-    for where, row in table.rows():
-        empty = [name for name in REQUIRED_COLUMNS if not row[name]]
-        if empty:
-            raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
+    rows = []
+    for where, row in image_rows(table, data_root):
         check_cell(where, 'label', row['label'], classes,
                    str(data_root / CLASS_FILE))
+        rows.append({**row, 'mask': row.get('mask', '')})
+    return rows
+
+
+def image_rows(table: Table,
+               root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Go through the rows of a table of images, each listed once.
+
+    Paths are relative to ``root``; no path, label or group may be empty.
+    """
+    lines = {}
+    for where, row in table.rows():
+        empty = [name for name in REQUIRED_COLUMNS if not row.get(name, name)]
+        if empty:
+            raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
         # One image may be written in two ways.
-        file = os.path.normpath(data_root / row['path'])
+        file = os.path.normpath(root / row['path'])
         before = lines.setdefault(file, where)
         if before != where:
             raise ValueError(f'{where}: {row["path"]} is listed in '
                              f'{before.rpartition(", ")[2]} already')
-        rows.append({**row, 'mask': row.get('mask', '')})
-    return rows
+        yield where, row

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mmmedmask.datasets.coco_instances import decode_masks
 from mmmedmask.datasets.image_io import read_image
 from mmmedmask.datasets.labelled_images import (
     CLASS_FILE,
+    image_rows,
     read_classes,
     read_split_file,
 )
@@ -126,9 +127,11 @@ def _read_parts(source: Path, split_folder: str) -> tuple[ProbeSet, ProbeSet]:
     if not source.is_dir():
         raise FileNotFoundError(f'there is no folder or table {source}')
     if (source / CLASS_FILE).is_file():
-        return tuple(
-            _read_listed(source, split_folder, name)
-            for name in ('train', 'val'))
+        classes = read_classes(source)
+        files = (source / split_folder / f'{name}.csv'
+                 for name in ('train', 'val'))
+        return tuple(_from_rows(read_split_file(file, source, classes),
+                                source, classes) for file in files)
     annotations = source / 'annotations'
     if annotations.is_dir():
         return tuple(
@@ -164,15 +167,18 @@ def _read_classes(folder: Path) -> ProbeSet:
     return ProbeSet(paths, classes, np.array(labels))
 
 
-def _read_listed(source: Path, split_folder: str, split: str) -> ProbeSet:
-    classes = read_classes(source)
-    rows = read_split_file(source / split_folder / f'{split}.csv', source,
-                           classes)
+def _from_rows(rows: Sequence[Mapping[str, str]], root: Path,
+               classes: Sequence[str]) -> ProbeSet:
+    """Take rows with a path, and a label, group and mask if they have one."""
     return ProbeSet(
-        paths=tuple(source / row['path'] for row in rows), classes=classes,
-        labels=np.array([classes.index(row['label']) for row in rows]),
-        groups=tuple(row['group'] for row in rows), masks=tuple(
-            source / row['mask'] if row['mask'] else None for row in rows))
+        paths=tuple(root / row['path'] for row in rows),
+        classes=tuple(classes),
+        labels=np.array([classes.index(row['label']) for row in rows])
+        if 'label' in rows[0] else None,
+        groups=tuple(row['group'] for row in rows)
+        if 'group' in rows[0] else None,
+        masks=tuple(root / row['mask'] if row.get('mask') else None
+                    for row in rows))
 
 
 def _read_listing(file: Path) -> tuple[ProbeSet, ProbeSet]:
@@ -180,36 +186,19 @@ def _read_listing(file: Path) -> tuple[ProbeSet, ProbeSet]:
     if not {'label', 'mask'} & set(table.names):
         raise ValueError(f'{file} has neither a column label nor a column '
                          f'mask, but {table.names}')
-    labelled = 'label' in table.names
     rows = {split: [] for split in ('train', 'test')}
-    lines = {}
-    for where, row in table.rows():
+    for where, row in image_rows(table, file.parent):
         split = check_cell(where, 'split', row['split'], tuple(rows))
-        for name in ('path', 'label', 'group'):
-            if not row.get(name, name):
-                raise ValueError(f'{where}: {name} must not be empty')
-        image = os.path.normpath(file.parent / row['path'])
-        if image in lines:
-            raise ValueError(f'{where}: {row["path"]} is in {lines[image]}, '
-                             'too')
-        lines[image] = where
         rows[split].append(row)
-    classes = [sorted({row['label'] for row in part}) if labelled else []
+    classes = [sorted({row['label'] for row in part if 'label' in row})
                for part in rows.values()]
     if not all(rows.values()) or classes[0] != classes[1]:
         raise ValueError(
             f'{file} has {len(rows["train"])} images to train, of the classes '
             f'{classes[0]}, and {len(rows["test"])} to test, of {classes[1]}: '
             'both must have images, of the same classes')
-    return tuple(ProbeSet(
-        paths=tuple(file.parent / row['path'] for row in part),
-        classes=tuple(classes[0]),
-        labels=np.array([classes[0].index(row['label']) for row in part])
-        if labelled else None,
-        groups=tuple(row['group'] for row in part)
-        if 'group' in table.names else None,
-        masks=tuple(file.parent / row['mask'] if row.get('mask') else None
-                    for row in part)) for part in rows.values())
+    return tuple(_from_rows(part, file.parent, classes[0])
+                 for part in rows.values())
 
 
 def _read_coco(file: Path, source: Path) -> ProbeSet:
