@@ -91,33 +91,23 @@ class NCTCRC(ImageFileDataset):
 
 def read_tile_list(path: Path,
                    with_label: bool) -> list[tuple[str, int | None]]:
-    """Read a list file of :func:`parse_list_line`; names a wrong entry."""
+    """Read a list of ``CLASS/NAME`` or ``CLASS/NAME LABEL``, and check it.
+
+    Names are relative to the tiles' folder; without labels these are None.
+    """
     tiles = []
     for number, line in enumerate(read_list_file(path), start=1):
-        try:
-            tiles.append(parse_list_line(line, with_label))
-        except ValueError as error:
-            raise ValueError(f'{path}, entry {number}: {error}') from error
+        name, *rest = line.split()
+        folder, slash, _ = name.partition('/')
+        if len(rest) != with_label:
+            wrong = f'expected CLASS/NAME{" LABEL" * with_label}'
+        elif not slash or folder not in NCT_CLASSES:
+            wrong = f'expected a path that starts with one of {NCT_CLASSES}'
+        elif rest not in ([], [str(NCT_CLASSES.index(folder))]):
+            wrong = (f'the label of {folder} is '
+                     f'{NCT_CLASSES.index(folder)}')
+        else:
+            tiles.append((name, int(rest[0]) if rest else None))
+            continue
+        raise ValueError(f'{path}, entry {number}: {wrong}, got {line!r}')
     return tiles
-
-
-def parse_list_line(line: str, with_label: bool) -> tuple[str, int | None]:
-    """Check ``CLASS/NAME`` or ``CLASS/NAME LABEL``, and take it apart.
-
-    The name is relative to the tiles' folder; without a label it is None.
-    """
-    name, *rest = line.split()
-    if len(rest) != with_label:
-        raise ValueError(
-            f'expected CLASS/NAME{" LABEL" * with_label}, got {line!r}')
-    class_name = name.split('/')[0]
-    if '/' not in name or class_name not in NCT_CLASSES:
-        raise ValueError('expected a path that starts with one of '
-                         f'{NCT_CLASSES}, got {line!r}')
-    if not with_label:
-        return name, None
-    expected = NCT_CLASSES.index(class_name)
-    if rest[0] != str(expected):
-        raise ValueError(
-            f'the label of {class_name} is {expected}, got {line!r}')
-    return name, expected

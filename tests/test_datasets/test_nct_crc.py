@@ -80,14 +80,16 @@ def test_bad_arguments(root, arguments, error, message):
     ('TUM/a.tif 7', True, 'label of TUM is 8'),
     ('TUM/a.tif eight', True, 'label of TUM is 8'),
     ('TUMOR/a.tif', False, 'TUMOR'), ('TUM', False, 'expected a path')])
-def test_bad_lines(line, with_label, message):
+def test_bad_lines(line, with_label, message, tmp_path):
+    (tmp_path / 'list.txt').write_text(line)
     with pytest.raises(ValueError, match=message):
-        nct_crc.parse_list_line(line, with_label)
+        nct_crc.read_tile_list(tmp_path / 'list.txt', with_label)
 
 
-def test_labels_are_those_of_concl():
-    expected = {'BACK': 0, 'ADI': 1, 'DEB': 2, 'LYM': 3, 'MUC': 4, 'MUS': 5,
-                'NORM': 6, 'STR': 7, 'TUM': 8}
-    for name, label in expected.items():
-        assert nct_crc.parse_list_line(f'{name}/x.tif {label}', True) == (
-            f'{name}/x.tif', label)
+def test_labels_are_those_of_concl(tmp_path):
+    lines = ['BACK/x.tif 0', 'ADI/x.tif 1', 'DEB/x.tif 2', 'LYM/x.tif 3',
+             'MUC/x.tif 4', 'MUS/x.tif 5', 'NORM/x.tif 6', 'STR/x.tif 7',
+             'TUM/x.tif 8']
+    (tmp_path / 'list.txt').write_text('\n'.join(lines))
+    tiles = nct_crc.read_tile_list(tmp_path / 'list.txt', True)
+    assert [f'{name} {label}' for name, label in tiles] == lines
