@@ -16,7 +16,6 @@ from PIL import Image
 
 from mmmedmask.apis.encoder_weights import encode_tiles
 from mmmedmask.datasets.conversion.folders import image_files
-from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.image_io import (
     IMAGE_EXTENSIONS,
     ImageFileError,
@@ -27,6 +26,7 @@ from mmmedmask.datasets.slides.tiling import resize
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_table
 
 

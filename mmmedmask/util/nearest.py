@@ -1,13 +1,25 @@
-"""The valid names nearest to one that was mistyped."""
+"""Names in messages: those nearest to a mistyped one, the first of many."""
 
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _HYPHENS = re.compile('[\u2010-\u2015\u2212]')
 # Soft hyphens, characters of no width and byte order marks.
 _UNSEEN = re.compile('[\xad\u200b-\u200f\u2060\ufeff]')
+_SHOWN = 5
+
+
+def shown(names: Sequence[object]) -> str:
+    """Join the first five names, or numbers, for a message.
+
+    Example:
+        >>> shown('abcdefg')
+        'a, b, c, d, e, ...'
+    """
+    more = ', ...' if len(names) > _SHOWN else ''
+    return ', '.join(map(str, names[:_SHOWN])) + more
 
 
 def nearest_names(name: str, valid: Iterable[str], count: int = 1,

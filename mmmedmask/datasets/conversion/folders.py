@@ -14,6 +14,7 @@ from pathlib import Path
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.datasets.tiles import walk_files
+from mmmedmask.util.nearest import shown
 
 
 def only_folder(root: Path, patterns: Sequence[str], expected: str) -> Path:
@@ -157,8 +158,5 @@ def compare_counts(name: str, counts: Mapping[str, int],
 
 def name_images(names: Collection[str], what: str) -> list[str]:
     """Say in a sentence which images something holds for, if there are any."""
-    if not names:
-        return []
-    more = ', ...' if len(names) > 4 else ''
-    return [f'{len(names)} images {what}: {", ".join(sorted(names)[:4])}'
-            f'{more}.']
+    return [f'{len(names)} images {what}: {shown(sorted(names))}.'
+            ] if names else []

@@ -10,14 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.expression.gene_names import (
-    is_ensembl,
-    is_summary,
-    shown,
-)
+from mmmedmask.datasets.expression.gene_names import is_ensembl, is_summary
 from mmmedmask.datasets.expression.matrix import RawExpression
 from mmmedmask.datasets.expression.samples import check_files_differ
 from mmmedmask.datasets.expression.units import unit_in_name
+from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_bytes, read_table
 
 # Column of STAR's files for each unit that they hold.

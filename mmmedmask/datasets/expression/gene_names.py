@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_list_file
 
 ID_TYPES = ('ensembl', 'symbol')
@@ -55,7 +56,6 @@ _SPREADSHEET = re.compile(
     r'|\d{1,2}[./]\d{1,2}[./](?:\d{2,4})?$|\d(?:\.\d+)?E[+-]\d+$',
     re.IGNORECASE)
 _NO_NAMES = ('', '?', 'nan', 'NaN', 'NA', 'None')
-_SHOWN = 5
 
 
 def is_ensembl(name: str) -> bool:
@@ -200,9 +200,3 @@ def names_hash(names: Sequence[str]) -> str:
     """Hash names of genes or cases in their order: 32 hexadecimal digits."""
     return hashlib.blake2b(
         '\n'.join(names).encode(), digest_size=16).hexdigest()
-
-
-def shown(names: Sequence[str]) -> str:
-    """Join the first names for a message."""
-    more = ', ...' if len(names) > _SHOWN else ''
-    return ', '.join(names[:_SHOWN]) + more

@@ -18,10 +18,10 @@ from mmmedmask.datasets.expression.gene_names import (
     is_clinical,
     is_ensembl,
     is_summary,
-    shown,
     unlike_genes,
 )
 from mmmedmask.datasets.expression.samples import tcga_case
+from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_table
 
 # Ending of the genes' columns in tables of PORPOISE.

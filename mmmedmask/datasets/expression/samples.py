@@ -9,8 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmmedmask.datasets.expression.gene_names import shown
-from mmmedmask.util.nearest import composed
+from mmmedmask.util.nearest import composed, shown
 
 _PRIMARY_TUMOUR = '01'
 _BARCODE = re.compile(
@@ -96,15 +95,17 @@ def _fits(sample: str, name: str) -> bool:
     return _BARCODE.match(sample)[2] in (None, _PRIMARY_TUMOUR)
 
 
-def check_files_differ(files: Mapping[str, Path]) -> None:
-    """Refuse one file for two samples, by a link too."""
+def check_files_differ(files: Mapping[str, Path], start: str = 'the samples ',
+                       kind: str = 'file',
+                       why: str = 'each needs one of its own') -> None:
+    """Refuse one file under two names, by a link too; words of the error."""
     owner: dict[tuple[int, int], str] = {}
-    for sample, file in files.items():
+    for name, file in files.items():
         state = file.stat()
-        other = owner.setdefault((state.st_dev, state.st_ino), sample)
-        if other != sample:
-            raise ValueError(f'the samples {other} and {sample} share the '
-                             f'file {file}: each needs one of its own')
+        other = owner.setdefault((state.st_dev, state.st_ino), name)
+        if other != name:
+            raise ValueError(f'{start}{other} and {name} share the {kind} '
+                             f'{file}: {why}')
 
 
 def check_different(sample_ids: Sequence[str], source: str) -> None:

@@ -15,7 +15,6 @@ from mmmedmask.datasets.expression.gene_names import (
     GeneNames,
     canonical_genes,
     names_hash,
-    shown,
 )
 from mmmedmask.datasets.expression.raw_files import read_expression_files
 from mmmedmask.datasets.expression.samples import (
@@ -30,6 +29,7 @@ from mmmedmask.util.checks import (
     check_range,
     check_shape,
 )
+from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_list_file
 
 MAX_MISSING = 0.1

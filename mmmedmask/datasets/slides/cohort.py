@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
@@ -21,6 +20,7 @@ from mmmedmask.util.nearest import (
     bare_name,
     composed,
     nearest_names,
+    shown,
 )
 from mmmedmask.util.table_files import (
     MISSING,

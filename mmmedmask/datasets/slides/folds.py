@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.cohort import SPLITS, Case
 from mmmedmask.util.atomic_files import csv_text, write_text
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nearest import shown
 
 # File beside the splits that tells how they were drawn.
 _MANIFEST = 'folds.json'

@@ -22,10 +22,10 @@ from mmmedmask.datasets.slides.feature_files import (
 from mmmedmask.functional.bags import SLIDE_PITCH
 from mmmedmask.util import atomic_files
 from mmmedmask.util.checks import check_positive
+from mmmedmask.util.nearest import shown
 
 # Rows between two wanted ones that are cheaper to read than to skip.
 _GAP = 32
-_BAD_ROWS_SHOWN = 5
 _ROWS_AT_A_TIME = 4096
 _FP16_MAX = float(np.finfo(np.float16).max)
 # Below it fp16 has fewer digits, and none in the end.
@@ -343,11 +343,9 @@ def _check_finite(rows: torch.Tensor, path: Path, first: int) -> None:
     if not rows.numel() or bool(torch.isfinite(rows.sum(dtype=torch.float64))):
         return
     bad = (~torch.isfinite(rows)).any(dim=1).nonzero().flatten() + first
-    shown = ', '.join(map(str, bad[:_BAD_ROWS_SHOWN].tolist()))
-    more = ', ...' if len(bad) > _BAD_ROWS_SHOWN else ''
     raise SlideFeatureError(
         f'{path} has NaN or infinite features in {len(bad)} of '
-        f'{len(rows)} rows read, the first are rows {shown}{more}')
+        f'{len(rows)} rows read, the first are rows {shown(bad.tolist())}')
 
 
 def _coordinates(file: FeatureFile,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmmedmask.datasets.expression.gene_names import shown
 from mmmedmask.datasets.slides.feature_files import (
     PICTURE_SUFFIXES,
     SLIDE_SUFFIXES,
@@ -15,7 +14,7 @@ from mmmedmask.util.checks import (
     check_names_differ,
     check_positive,
 )
-from mmmedmask.util.nearest import composed
+from mmmedmask.util.nearest import composed, shown
 from mmmedmask.util.table_files import cell_number, read_table
 
 # A folder holds the levels of one DICOM slide as files of one kind.

@@ -14,9 +14,11 @@ from mmengine.logging import print_log
 from mmmedmask.datasets.expression.gene_names import (
     canonical_genes,
     read_gene_list,
-    shown,
 )
-from mmmedmask.datasets.expression.samples import match_samples
+from mmmedmask.datasets.expression.samples import (
+    check_files_differ,
+    match_samples,
+)
 from mmmedmask.datasets.expression.table import (
     MAX_MISSING,
     ExpressionTable,
@@ -35,7 +37,7 @@ from mmmedmask.datasets.slides.slide_features import (
 )
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
-from mmmedmask.util.nearest import bare_name, did_you_mean
+from mmmedmask.util.nearest import bare_name, did_you_mean, shown
 
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
@@ -331,21 +333,14 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
     def _check_files_are_apart(self, cohort: Sequence[Case],
                                folder: FeatureFolder | None) -> None:
         """Refuse a file that two slides of any splits share, by a link too."""
-        owner: dict[tuple[int, int], str] = {}
-        for case in cohort:
-            for slide in case.slides:
-                if folder is None and slide.features_path is None:
-                    continue
-                path = self._features_of(slide, folder)
-                if path is None:
-                    continue
-                state = path.stat()
-                name = f'slide {slide.slide_id} of case {case.case_id}'
-                other = owner.setdefault((state.st_dev, state.st_ino), name)
-                if other != name:
-                    raise ValueError(f'{self.ann_file}: {other} and {name} '
-                                     f'share the features {path}: one would '
-                                     'count twice, or be in two splits')
+        files = {f'slide {slide.slide_id} of case {case.case_id}':
+                 self._features_of(slide, folder)
+                 for case in cohort for slide in case.slides
+                 if folder is not None or slide.features_path is not None}
+        check_files_differ(
+            {name: file for name, file in files.items() if file is not None},
+            f'{self.ann_file}: ', 'features',
+            'one would count twice, or be in two splits')
 
     def _find_slides(self, cases: Sequence[Case],
                      folder: FeatureFolder | None) -> dict[str, list[dict]]:
