@@ -5,13 +5,13 @@ from collections import OrderedDict
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
-from mmpretrain.structures import DataSample
 
 from mmmedmask.datasets.slides.slide_features import SlideBag, SlideFeatures
 from mmmedmask.datasets.transforms.seeded import (
     SeededTransform,
     ShownTransform,
 )
+from mmmedmask.datasets.transforms.tile_loading import pack_sample
 from mmmedmask.functional import bags
 from mmmedmask.functional.patch_grid import hilbert_order
 from mmmedmask.functional.randomness import sample_generator
@@ -288,10 +288,6 @@ class PackSlideOmicInputs(BaseTransform):
     """
 
     def transform(self, results: dict) -> dict:
-        missing = [key for key in META_KEYS if key not in results]
-        if missing:
-            raise KeyError(f'The sample lacks the meta keys {missing}; it has '
-                           f'{sorted(results)}')
         if results.get('bag') is not None:
             read_rows(results)
             mask = results.get('mask')
@@ -300,11 +296,7 @@ class PackSlideOmicInputs(BaseTransform):
                     f'the mask is of {len(mask)} patches, there are '
                     f'{len(results["patches"])}: GenerateSequenceMask must '
                     'come after the transforms that choose patches')
-        meta = {key: results[key] for key in META_KEYS}
-        meta.update({key: results[key] for key in OPTIONAL_META_KEYS
-                     if results.get(key) is not None})
-        data_sample = DataSample(metainfo=meta)
-        if 'gt_label' in results:
-            data_sample.set_gt_label(results['gt_label'])
+        known = [key for key in OPTIONAL_META_KEYS
+                 if results.get(key) is not None]
         return {'inputs': {key: results.get(key) for key in INPUT_KEYS},
-                'data_samples': data_sample}
+                'data_samples': pack_sample(results, (*META_KEYS, *known))}

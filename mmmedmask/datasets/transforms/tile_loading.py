@@ -182,7 +182,7 @@ class PackTile(ShownTransform):
     torch stacks, pads and reduces on every device.
 
     **Required keys**: ``img`` and every one of ``meta_keys``.
-    **Returned keys**: ``inputs``, a tensor of shape (C, H, W);
+    **Returned keys**: ``inputs``, a tensor (C, H, W), of views (V, C, H, W);
     ``data_samples``, a :class:`mmpretrain.structures.DataSample` with the
     meta information and, if the sample has one, ``gt_label``.
 
@@ -198,25 +198,25 @@ class PackTile(ShownTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        missing = [key for key in self.meta_keys if key not in results]
-        if missing:
-            raise KeyError(f'The sample lacks the meta keys {missing}; it has '
-                           f'{sorted(results)}')
-        data_sample = DataSample()
-        for key in self.meta_keys:
-            # A constructor or set_metainfo would copy each value deeply.
-            data_sample.set_field(results[key], key, field_type='metainfo')
-        if 'gt_label' in results:
-            data_sample.set_gt_label(results['gt_label'])
-        return {'inputs': pack_pixels(results['img']),
-                'data_samples': data_sample}
+        pixels = results['img']
+        return {'data_samples': pack_sample(results, self.meta_keys),
+                'inputs': channels_first(pixels) if pixels.ndim < 4
+                else torch.stack(list(map(channels_first, pixels)))}
 
 
-def pack_pixels(pixels: np.ndarray) -> torch.Tensor:
-    """Turn a tile (H, W, C) or views (V, H, W, C) into (V, C, H, W)."""
-    if pixels.ndim < 4:
-        return channels_first(pixels)
-    return torch.stack([channels_first(view) for view in pixels])
+def pack_sample(results: dict, keys: Sequence[str]) -> DataSample:
+    """Make a data sample of the label, if there is one, and meta ``keys``."""
+    missing = [key for key in keys if key not in results]
+    if missing:
+        raise KeyError(f'The sample lacks the meta keys {missing}; it has '
+                       f'{sorted(results)}')
+    data_sample = DataSample()
+    for key in keys:
+        # A constructor or set_metainfo would copy each value deeply.
+        data_sample.set_field(results[key], key, field_type='metainfo')
+    if 'gt_label' in results:
+        data_sample.set_gt_label(results['gt_label'])
+    return data_sample
 
 
 def channels_first(image: np.ndarray) -> torch.Tensor:
