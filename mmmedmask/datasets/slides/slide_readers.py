@@ -215,14 +215,11 @@ class TiffReader(SlideReader):
                     if segment is None:
                         continue
                     y0, x0 = row * tall, column * wide
-                    y1 = min(y0 + segment.shape[0], bottom)
-                    x1 = min(x0 + segment.shape[1], right)
-                    begin, side = max(y0, top), max(x0, left)
                     channels = (slice(plane, plane + 1) if separate
                                 else slice(None))
-                    region[begin - top:y1 - top, side - left:x1 - left,
-                           channels] = segment[begin - y0:y1 - y0,
-                                               side - x0:x1 - x0]
+                    # Tiles go on behind the page.
+                    _paste(region[..., channels], x0 - left, y0 - top, segment[
+                        :page.imagelength - y0, :page.imagewidth - x0])
         if region.shape[2] == 1:
             return np.repeat(region, 3, axis=2)
         return _on_white(region)
@@ -279,10 +276,7 @@ class PictureReader(SlideReader):
     def _read(self, level: int, x: int, y: int, width: int,
               height: int) -> np.ndarray:
         region = np.full((height, width, 3), 255, np.uint8)
-        x0, y0 = max(x, 0), max(y, 0)
-        inside = self._pixels[y0:max(y + height, 0), x0:max(x + width, 0)]
-        region[y0 - y:y0 - y + inside.shape[0],
-               x0 - x:x0 - x + inside.shape[1]] = inside
+        _paste(region, -x, -y, self._pixels)
         return region
 
     def close(self) -> None:
@@ -327,6 +321,14 @@ def open_slide(path: str | Path) -> SlideReader:
             return TiffReader(path)
         raise SlideError(f'{path} cannot be opened by OpenSlide, it may be '
                          f'truncated ({error})') from error
+
+
+def _paste(region: np.ndarray, x: int, y: int, pixels: np.ndarray) -> None:
+    """Put what fits of pixels, whose corner is (x, y) of it, into a region."""
+    left, top = max(x, 0), max(y, 0)
+    height, width = region.shape[:2]
+    inside = pixels[top - y:max(height - y, 0), left - x:max(width - x, 0)]
+    region[top:top + inside.shape[0], left:left + inside.shape[1]] = inside
 
 
 def _look_into(path: Path) -> tuple[bool, int]:
