@@ -59,26 +59,20 @@ class TissueStyle:
             noise=rng.uniform(0.5, 3.0))
 
 
+@dataclass
 class _Canvas:
     """Concentrations of the stains, and a brush for many ellipses."""
 
-    def __init__(self, haematoxylin: np.ndarray, eosin: np.ndarray,
-                 blood: np.ndarray, grain: np.ndarray, scale: float,
-                 rng: np.random.Generator) -> None:
-        self.haematoxylin = haematoxylin
-        self.eosin = eosin
-        self.blood = blood
-        # Varies within nuclei and cytoplasm.
-        self.grain = grain
-        self.shape, self.scale, self.rng = grain.shape, scale, rng
+    haematoxylin: np.ndarray
+    eosin: np.ndarray
+    blood: np.ndarray
+    grain: np.ndarray  # Varies within nuclei and cytoplasm.
+    scale: float
+    rng: np.random.Generator
 
-    @classmethod
-    def empty(cls, shape: tuple[int, int], scale: float,
-              rng: np.random.Generator) -> '_Canvas':
-        """Return a canvas without stain."""
-        grain = smooth_noise(shape, 1.6 * max(scale, 0.6), rng)
-        return cls(*(np.zeros(shape, np.float32) for _ in range(3)), grain,
-                   scale, rng)
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.grain.shape
 
     def window(self, where: tuple[slice, slice]) -> '_Canvas':
         """Return a part that paints on this canvas."""
@@ -131,7 +125,8 @@ class _Canvas:
 def render_tissue(labels: np.ndarray, style: TissueStyle, scale: float,
                   rng: np.random.Generator) -> np.ndarray:
     """Paint RGB, uint8 (H, W, 3), for labels (H, W); ``scale`` 1 is 20x."""
-    canvas = _Canvas.empty(labels.shape, scale, rng)
+    canvas = _Canvas(*np.zeros((3, *labels.shape), np.float32), smooth_noise(
+        labels.shape, 1.6 * max(scale, 0.6), rng), scale, rng)
     outside = cv2.distanceTransform(
         (labels == 0).astype(np.uint8), cv2.DIST_L2, 5)
     _paint_stroma(canvas, labels, outside, style)
@@ -190,9 +185,7 @@ def _ramp(value: np.ndarray, width: float) -> np.ndarray:
 def _fibre_directions(outside: np.ndarray, scale: float,
                       rng: np.random.Generator) -> np.ndarray:
     """Return angles (h, w): around glands close by, wavy further away."""
-    smooth = cv2.GaussianBlur(outside, (0, 0), 6 * scale)
-    gradient_y, gradient_x = np.gradient(smooth)
-    around = np.arctan2(gradient_y, gradient_x) + np.pi / 2
+    around = _uphill(outside, 6 * scale) + np.pi / 2
     wavy = rng.uniform(0, np.pi) + 0.7 * smooth_noise(
         outside.shape, 80 * scale, rng)
     near = np.exp(-outside / (18 * scale))
@@ -201,6 +194,12 @@ def _fibre_directions(outside: np.ndarray, scale: float,
         near * np.sin(2 * around) + (1 - near) * np.sin(2 * wavy),
         near * np.cos(2 * around) + (1 - near) * np.cos(2 * wavy)).astype(
             np.float32)
+
+
+def _uphill(heights: np.ndarray, blur: float) -> np.ndarray:
+    """Return the angles (h, w) of the gradient of blurred heights."""
+    rise_y, rise_x = np.gradient(cv2.GaussianBlur(heights, (0, 0), blur))
+    return np.arctan2(rise_y, rise_x)
 
 
 def _along_fibres(angle: np.ndarray, scale: float,
@@ -232,8 +231,13 @@ def _scatter(where: np.ndarray, spacing: float,
     points += rng.uniform(-0.45, 0.45, points.shape) * spacing
     index = np.round(points).astype(int)
     inside = ((index >= 0) & (index < (width, height))).all(axis=1)
-    points, index = points[inside], index[inside]
-    return points[where[index[:, 1], index[:, 0]]]
+    points = points[inside]
+    return points[where[tuple(index[inside, ::-1].T)]]
+
+
+def _at(values: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Read a map (h, w) at points (N, 2), x and y, rounded down."""
+    return values[tuple(points[:, ::-1].astype(int).T)]
 
 
 def _paint_stroma_cells(canvas: _Canvas, stroma: np.ndarray,
@@ -243,21 +247,19 @@ def _paint_stroma_cells(canvas: _Canvas, stroma: np.ndarray,
     spacing = 17 * scale / np.sqrt(style.cellularity)
     points = _scatter(stroma, spacing, rng)
     points = points[rng.random(len(points)) < 0.75]
-    index = points.astype(int)
     size = rng.uniform(0.8, 1.3, (len(points), 1))
     canvas.nuclei(
         points,
         size * scale * np.stack([rng.uniform(4.5, 8, len(points)),
                                  rng.uniform(1.4, 2.4, len(points))], axis=1),
-        angle[index[:, 1], index[:, 0]] + rng.normal(0, 0.25, len(points)),
+        _at(angle, points) + rng.normal(0, 0.25, len(points)),
         rng.uniform(0.45, 0.85, len(points)))
 
     crowd = smooth_noise(stroma.shape, 50 * scale, rng)
     limit = np.quantile(crowd, 1 - style.inflammation)
     points = _scatter(stroma, 9.5 * scale, rng)
-    index = points.astype(int)
-    here = crowd[index[:, 1], index[:, 0]]
-    chance = 0.06 * style.cellularity + 0.8 * _ramp(here - limit, 0.25)
+    chance = 0.06 * style.cellularity + 0.8 * _ramp(
+        _at(crowd, points) - limit, 0.25)
     points = points[rng.random(len(points)) < chance]
     canvas.nuclei(points, scale * rng.uniform(2.7, 4.0, (len(points), 1))
                   * rng.uniform(0.85, 1.1, (len(points), 2)),
@@ -308,9 +310,7 @@ def _paint_gland(canvas: _Canvas, mask: np.ndarray,
     depth = cv2.distanceTransform(
         np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
     thickness = style.epithelium * scale * rng.uniform(0.85, 1.15)
-    smooth = cv2.GaussianBlur(depth, (0, 0), max(2 * scale, 0.8))
-    gradient_y, gradient_x = np.gradient(smooth)
-    inward = np.arctan2(gradient_y, gradient_x)
+    inward = _uphill(depth, max(2 * scale, 0.8))
 
     purple = rng.uniform(0.12, 0.3) + 0.12 * style.malignant
     apical = np.clip(depth / thickness, 0, 1)
@@ -358,12 +358,10 @@ def _paint_mucin(canvas: _Canvas, depth: np.ndarray, inward: np.ndarray,
         points = _along_contour(depth > level * thickness, 9.5 * scale, rng)
         points = points[rng.random(len(points)) < goblets]
         # Deeper rows exist only where there is no lumen.
-        index = points.astype(int)
-        points = points[canvas.eosin[index[:, 1], index[:, 0]] > 0.15]
-        index = points.astype(int)
+        points = points[_at(canvas.eosin, points) > 0.15]
         size = rng.uniform(0.75, 1.25, (len(points), 1)) * scale
         axes = size * np.array([0.26 * thickness / scale, 3.9])
-        angles = inward[index[:, 1], index[:, 0]]
+        angles = _at(inward, points)
         rim, _ = canvas.ellipses(
             points, axes + 0.9 * scale, angles, np.ones(len(points)))
         pale, value = canvas.ellipses(
@@ -393,13 +391,13 @@ def _paint_epithelial_nuclei(canvas: _Canvas, depth: np.ndarray,
         points = points + jitter * scale * rng.standard_normal(points.shape)
         index = np.clip(
             points.astype(int), 0, np.array(canvas.shape[::-1]) - 1)
-        keep = (depth[index[:, 1], index[:, 0]] > 2.2 * scale) & (
+        keep = (_at(depth, index) > 2.2 * scale) & (
             rng.random(len(points)) < 0.94)
         points, index = points[keep], index[keep]
         size = scale * np.clip(
             1 + spread * rng.standard_normal((len(points), 2)), 0.5, 1.7)
         canvas.nuclei(
-            points, size * half_axes, inward[index[:, 1], index[:, 0]]
+            points, size * half_axes, _at(inward, index)
             + (0.2 + 0.2 * style.malignant) * rng.standard_normal(len(points)),
             rng.uniform(*darkness, len(points)))
 
