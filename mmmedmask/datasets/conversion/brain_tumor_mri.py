@@ -11,14 +11,12 @@ from pathlib import Path
 from mmmedmask.datasets.conversion import folders
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.label_splits import (
+    FoundImages,
     LabelledImage,
     Split,
     by_attribute,
 )
-from mmmedmask.datasets.conversion.labelled_conversion import (
-    FoundImages,
-    LabelledSource,
-)
+from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
 
 BRAIN_CLASSES = ('glioma', 'meningioma', 'notumor', 'pituitary')
 PARTS = ('Training', 'Testing')

@@ -11,13 +11,11 @@ from pathlib import Path
 from mmmedmask.datasets.conversion import folders
 from mmmedmask.datasets.conversion.copies import NEAR_THRESHOLD, fingerprint
 from mmmedmask.datasets.conversion.label_splits import (
+    FoundImages,
     LabelledImage,
     draw_paper_and,
 )
-from mmmedmask.datasets.conversion.labelled_conversion import (
-    FoundImages,
-    LabelledSource,
-)
+from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
 
 OFFICIAL_COUNTS = {'benign': 437, 'malignant': 210, 'normal': 133}
 """Images per class, 780 together."""

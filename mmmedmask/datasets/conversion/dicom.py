@@ -5,13 +5,11 @@ from pathlib import Path
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.conversion.folders import all_files
 from mmmedmask.datasets.conversion.label_splits import (
+    FoundImages,
     LabelledImage,
     draw_by_group,
 )
-from mmmedmask.datasets.conversion.labelled_conversion import (
-    FoundImages,
-    LabelledSource,
-)
+from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
 from mmmedmask.datasets.radiology import SCAN_EXTENSIONS, patient_of
 
 NEAR_THRESHOLD = 0.87  # As for slices of the brain, see brain_tumor_mri.

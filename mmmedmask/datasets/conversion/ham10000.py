@@ -9,13 +9,11 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError, folders
 from mmmedmask.datasets.conversion.label_splits import (
+    FoundImages,
     LabelledImage,
     draw_paper_and,
 )
-from mmmedmask.datasets.conversion.labelled_conversion import (
-    FoundImages,
-    LabelledSource,
-)
+from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
 from mmmedmask.util.table_files import check_cell, read_table
 
 OFFICIAL_COUNTS = {'akiec': 327, 'bcc': 514, 'bkl': 1099, 'df': 115,

@@ -34,6 +34,17 @@ class LabelledImage:
 
 
 @dataclass
+class FoundImages:
+    """Images of a download, sorted by path, and what to know about them."""
+
+    images: list[LabelledImage]
+    notices: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.images = sort_images(self.images)
+
+
+@dataclass
 class Split:
     """Training and validation images, each sorted by path."""
 

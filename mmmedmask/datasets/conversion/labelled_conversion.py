@@ -10,7 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,10 +32,10 @@ from mmmedmask.datasets.conversion.copies import (
     make_record,
 )
 from mmmedmask.datasets.conversion.label_splits import (
+    FoundImages,
     LabelledImage,
     Split,
     describe_splits,
-    sort_images,
 )
 from mmmedmask.datasets.conversion.labelled_check import check
 from mmmedmask.datasets.labelled_images import (
@@ -58,17 +58,6 @@ class LesionMask(NamedTuple):
 
     encoded: bytes
     marked: bool
-
-
-@dataclass
-class FoundImages:
-    """Images of a download, sorted by path, and what to know about them."""
-
-    images: list[LabelledImage]
-    notices: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.images = sort_images(self.images)
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,12 @@ from pathlib import Path
 from mmmedmask.datasets.conversion import LayoutError, folders
 from mmmedmask.datasets.conversion.copies import Copies
 from mmmedmask.datasets.conversion.label_splits import (
+    FoundImages,
     LabelledImage,
     Split,
     draw_paper_and,
 )
-from mmmedmask.datasets.conversion.labelled_conversion import (
-    FoundImages,
-    LabelledSource,
-)
+from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.util.table_files import read_table
 
