@@ -21,25 +21,12 @@ if TYPE_CHECKING:
 Group = tuple[str, ...]
 
 
-def check(conversion: LabelledConversion, out: Path) -> CheckReport:
-    """Read back what was written, and report copies and shared groups.
+class LabelledCheck:
+    """A conversion and the report on it.
 
     Copies on both sides of a split and copies with different classes are
     problems; copies within one part and groups on both sides are notices.
     """
-    checker = _Checker(conversion)
-    checker.describe_files()
-    checker.compare_splits(out)
-    checker.compare_files(out)
-    checker.add_copies()
-    if not conversion.source.groups_are_copies:
-        checker.add_shared_groups()
-    checker.check_lesions()
-    return checker.report
-
-
-class _Checker:
-    """A conversion and the report on it."""
 
     def __init__(self, conversion: LabelledConversion) -> None:
         self.conversion = conversion
@@ -53,6 +40,17 @@ class _Checker:
             conversion.splits, self.classes))
         for notice in conversion.notices:
             self.report.add_notice('download', detail=notice)
+
+    def run(self, out: Path) -> CheckReport:
+        """Read back what was written, and report copies and shared groups."""
+        self.describe_files()
+        self.compare_splits(out)
+        self.compare_files(out)
+        self.add_copies()
+        if not self.conversion.source.groups_are_copies:
+            self.add_shared_groups()
+        self.check_lesions()
+        return self.report
 
     def describe_files(self) -> None:
         """Say which sizes and channels the files of each class have."""

@@ -37,7 +37,7 @@ from mmmedmask.datasets.conversion.label_splits import (
     Split,
     describe_splits,
 )
-from mmmedmask.datasets.conversion.labelled_check import check
+from mmmedmask.datasets.conversion.labelled_check import LabelledCheck
 from mmmedmask.datasets.labelled_images import (
     CLASS_FILE,
     OPTIONAL_COLUMNS,
@@ -134,7 +134,7 @@ class LabelledConversion(Conversion):
         return written
 
     def check(self, out: Path) -> CheckReport:
-        return check(self, out)
+        return LabelledCheck(self).run(out)
 
 
 def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
