@@ -265,6 +265,8 @@ def load_expression(
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f'The expression {path} does not exist')
+    asked = None if gene_list is None else GeneNames(
+        read_list_file(gene_list), str(gene_list)).gene_ids
     table = _read_saved(path)
     if table is not None:
         if unit not in (None, table.unit):
@@ -279,7 +281,6 @@ def load_expression(
                                     sample_sheet, missing_files, gene_list,
                                     case_list)
         check_different(raw.case_ids, str(path))
-        asked = None if gene_list is None else _asked_genes(gene_list)
         values, genes, notes = _merge_genes(raw.values, raw.gene_names,
                                             str(path), duplicates, asked)
         if unit is None:
@@ -297,24 +298,16 @@ def load_expression(
                                 tuple(raw.patients))
     if convert is not None:
         table = table.convert(convert)
+    if asked is None:
+        return table
     # Last, as CPM are of all genes.
-    return table if gene_list is None else _take_genes(table, gene_list)
-
-
-def _asked_genes(gene_list: str | Path) -> list[str]:
-    return GeneNames(read_list_file(gene_list), str(gene_list)).gene_ids
-
-
-def _take_genes(table: ExpressionTable,
-                gene_list: str | Path) -> ExpressionTable:
-    asked = _asked_genes(gene_list)
     kept = np.isin(table.gene_ids, asked)
     if not kept.any():
         raise ValueError(f'{table.source} has no gene of {gene_list}, which '
                          f'names {shown(asked)}')
-    genes = tuple(itertools.compress(table.gene_ids, kept))
     note = f'left out {(~kept).sum()} genes that are not in gene_list'
-    return replace(table, values=table.values[:, kept], gene_ids=genes,
+    return replace(table, values=table.values[:, kept],
+                   gene_ids=tuple(itertools.compress(table.gene_ids, kept)),
                    notes=(*table.notes, *([] if kept.all() else [note])))
 
 
