@@ -109,7 +109,8 @@ def test_fine_tuning(path):
         assert ('genes' in dataset.modalities) == genes
         some = ['RandomSubsample'] * (split == 'train' and any(
             name in path.name
-            for name in ('_scratch-subsample_', '_subsample-twice_')))
+            for name in ('_scratch-subsample_', '_subsample-twice_',
+                         '_mpm-only-subsample_', 'gimp_subsample_')))
         assert [step.type for step in dataset.pipeline] == [
             f'mmmedmask.{name}' for name in (
                 'LoadSlideFeatures', *some, 'LoadExpression',
@@ -193,7 +194,7 @@ DIFFERENCES = {
     FINE.format('triplets-only_groupmsa-nystrom'): set(),
     **{FINE.format(f'{name}_groupmsa-nystrom'): set() for name in (
         'no-mpm', 'no-mpm-subsample', 'scratch-subsample',
-        'subsample-twice')},
+        'subsample-twice', 'subsample', 'mpm-only-subsample')},
     **{FINE.format(f'{name}_groupmsa-nystrom'): set()
        for name in ('infonce', *IMAGE_TEXT)},
 }
