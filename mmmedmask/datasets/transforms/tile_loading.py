@@ -199,9 +199,10 @@ class PackTile(ShownTransform):
 
     def transform(self, results: dict) -> dict:
         pixels = results['img']
-        return {'data_samples': pack_sample(results, self.meta_keys),
-                'inputs': channels_first(pixels) if pixels.ndim < 4
-                else torch.stack(list(map(channels_first, pixels)))}
+        # In this order: SelfSupDataPreprocessor unpacks the values.
+        return {'inputs': channels_first(pixels) if pixels.ndim < 4
+                else torch.stack(list(map(channels_first, pixels))),
+                'data_samples': pack_sample(results, self.meta_keys)}
 
 
 def pack_sample(results: dict, keys: Sequence[str]) -> DataSample:

@@ -113,7 +113,8 @@ def test_pack_tile():
     packed = PackTile().transform({
         'img': image, 'img_path': 'a.png', 'sample_idx': 7,
         'ori_shape': (4, 6), 'gt_label': 2})
-    assert set(packed) == {'inputs', 'data_samples'}
+    # SelfSupDataPreprocessor unpacks the two in this order.
+    assert list(packed) == ['inputs', 'data_samples']
     assert packed['inputs'].dtype == torch.uint8
     assert packed['inputs'].is_contiguous()
     assert packed['inputs'].shape == (3, 4, 6)
