@@ -110,7 +110,8 @@ def test_fine_tuning(path):
         some = ['RandomSubsample'] * (split == 'train' and any(
             name in path.name
             for name in ('_scratch-subsample_', '_subsample-twice_',
-                         '_mpm-only-subsample_', 'gimp_subsample_')))
+                         '_mpm-only-subsample_', 'gimp_subsample_',
+                         '_slides-only-subsample_')))
         assert [step.type for step in dataset.pipeline] == [
             f'mmmedmask.{name}' for name in (
                 'LoadSlideFeatures', *some, 'LoadExpression',
@@ -189,6 +190,7 @@ DIFFERENCES = {
     FINE.format('literal_nystrom'): {
         'gene_encoder', 'class_token_in_conv', 'conv_start', 'embed_relu'},
     FINE.format('slides-only_nystrom'): {'gene_encoder'},
+    FINE.format('slides-only-subsample_nystrom'): {'gene_encoder'},
     FINE.format('frozen-genes_groupmsa-nystrom'): {'freeze_gene_encoder'},
     FINE.format('mpm-only_groupmsa-nystrom'): set(),
     FINE.format('triplets-only_groupmsa-nystrom'): set(),
