@@ -199,8 +199,10 @@ def test_no_image_depends_on_the_others_of_a_call(kind, name, shrunk, files):
             value, found = apart[key], together[place][key]
             for one, other in zip(value, found, strict=True) if isinstance(
                     value, list) else [(value, found)]:
+                # A reconstruction is rounded to whole steps of 255.
+                step = 1 if np.asarray(one).dtype == np.uint8 else 1e-5
                 np.testing.assert_allclose(
-                    one, other, rtol=1e-3, atol=1e-5, err_msg=key)
+                    one, other, rtol=1e-3, atol=step, err_msg=key)
 
 
 def test_maps_of_a_detector_show_the_image_without_its_padding(shrunk, files):

@@ -26,7 +26,9 @@ class CLAM(BagAggregator):
     patches for each, so that none is both; bags of one patch teach nothing.
 
     Args:
+        in_dims: See :class:`BagAggregator`.
         num_classes: Classes, K.
+        embed_dims: See :class:`BagAggregator`.
         attention_dims: Dimensions of the hidden layer that scores patches.
         num_instances: Patches of each kind, B.
         exclusive_classes: Whether a patch can be evidence of one class alone
