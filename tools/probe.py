@@ -81,8 +81,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--max-images', type=int, help='images per split at most')
     parser.add_argument(
-        '--split-folder', default='splits/paper',
-        help='splits of a converted data set (default: %(default)s)')
+        '--split-folder',
+        help='split of a converted data set (default: that of a --config '
+        'that trains on it, else one that leaks nothing)')
     parser.add_argument(
         '--file-statistics', action='store_true',
         help='keep the BatchNorm statistics of the checkpoints, instead of '
@@ -129,10 +130,20 @@ def measure(args: argparse.Namespace) -> tuple[dict, dict, dict]:
         the arm with the same encoder at random weights; and the scores of
         the colour by probe.
     """
-    from mmmedmask.engine.probing import build_probes, score_encoder
+    from mmmedmask.config_files import load_config
+    from mmmedmask.engine.probing import (
+        build_probes,
+        score_encoder,
+        trained_splits,
+    )
+    trained = {}
+    for kind, name in args.encoders:
+        if kind == 'config':
+            trained |= trained_splits(load_config(name))
     probes = build_probes(args.data, args.dense, args.colors or ['rgb'],
                           args.size, (*(args.few or FEW), None),
-                          args.max_images, args.split_folder, args.dense_size)
+                          args.max_images, args.split_folder, args.dense_size,
+                          trained=trained)
     color = {f'{prefix}/{score.name}': score
              for prefix, probe in probes.items()
              for score in probe.plain_floor()}

@@ -29,6 +29,9 @@ from mmmedmask.util.table_files import check_cell, check_files, read_table
 SPLIT_NAMES = {'train': ('train', 'training', 'Training'),
                'test': ('test', 'Test', 'Testing', 'val', 'validation')}
 """Folders that hold the splits, the first one that exists is taken."""
+CONVERTED_SPLITS = ('grouped', 'lesion', 'clean-train', 'patient', 'paper')
+"""Splits of our converters, the first one that exists is taken: those that
+keep copies, lesions and patients on one side come before the paper's."""
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 JITTER = 0.4
 """Largest relative change of a channel, and of its mean, by the jitter."""
@@ -78,8 +81,8 @@ class ProbeSet:
                         take(self.groups), take(self.masks))
 
 
-def read_probe_sets(source: str | Path,
-                    split_folder: str = 'splits/paper'
+def read_probe_sets(source: str | Path, split_folder: str | None = None,
+                    trained: Mapping[str | Path, str] | None = None
                     ) -> tuple[ProbeSet, ProbeSet]:
     """Find the training and the test images of a labelled data set.
 
@@ -93,16 +96,20 @@ def read_probe_sets(source: str | Path,
             ``annotations/train.json`` and ``annotations/test.json``, whose
             instances become one mask per image; the images lie in its
             ``images``, or in the folder itself, as those of GlaS.
-        split_folder: Folder of the csv files of the first layout.
+        split_folder: Folder of the csv files of the first layout. None takes
+            the one that the encoder is trained on, else the first of
+            :data:`CONVERTED_SPLITS`, else the only one. The log names it.
+        trained: The ``split_folder`` of each ``data_root`` that the encoder
+            is trained on.
 
     Raises:
-        FileNotFoundError: If the folder has none of these layouts, or an image
-            or a mask is not there.
+        FileNotFoundError: If the folder has none of these layouts, an image
+            or a mask is not there, or there are several splits to choose from.
         ValueError: If the splits differ in their classes, or have an image
             in common; or a table has an unknown split, an empty path, label
             or group, or an image twice.
     """
-    train, test = _read_parts(Path(source), split_folder)
+    train, test = _read_parts(Path(source), split_folder, trained)
     for part in (train, test):
         check_files(source, (*part.paths, *(
             mask for mask in part.masks if isinstance(mask, Path))))
@@ -121,13 +128,18 @@ def read_probe_sets(source: str | Path,
     return train, test
 
 
-def _read_parts(source: Path, split_folder: str) -> tuple[ProbeSet, ProbeSet]:
+def _read_parts(source: Path, split_folder: str | None,
+                trained: Mapping[str | Path, str] | None
+                ) -> tuple[ProbeSet, ProbeSet]:
     if source.is_file():
         return _read_listing(source)
     if not source.is_dir():
         raise FileNotFoundError(f'there is no folder or table {source}')
     if (source / CLASS_FILE).is_file():
         classes = read_classes(source)
+        split_folder = split_folder or _choose_split(source, trained)
+        print_log(f'{source} is probed on {split_folder}: fitted on train, '
+                  'tested on val', logger='current')
         files = (source / split_folder / f'{name}.csv'
                  for name in ('train', 'val'))
         return tuple(_from_rows(read_split_file(file, source, classes),
@@ -143,6 +155,22 @@ def _read_parts(source: Path, split_folder: str) -> tuple[ProbeSet, ProbeSet]:
         raise ValueError(f'{train} has the classes {list(sets[0].classes)}, '
                          f'{test} has {list(sets[1].classes)}')
     return sets
+
+
+def _choose_split(source: Path,
+                  trained: Mapping[str | Path, str] | None) -> str:
+    for root, split_folder in (trained or {}).items():
+        if os.path.realpath(root) == os.path.realpath(source):
+            return split_folder
+    present = sorted(file.parent.name
+                     for file in source.glob('splits/*/train.csv'))
+    known = [name for name in CONVERTED_SPLITS if name in present]
+    if not known and len(present) != 1:
+        raise FileNotFoundError(
+            f'{source} has the splits {present}, and none of '
+            f'{CONVERTED_SPLITS} among them: name the split_folder to probe '
+            "on, such as 'splits/mine'")
+    return f'splits/{(known or present)[0]}'
 
 
 def _split_folder(source: Path, split: str) -> Path:

@@ -9,6 +9,7 @@ from mmmedmask.engine.probing import (
     build_probes,
     check_probe_options,
     score_encoder,
+    trained_splits,
 )
 from mmmedmask.registry import LOOPS
 
@@ -35,7 +36,7 @@ class ProbeLoop(BaseLoop):
                  size: int | None = None, colors: Sequence[str] = ('rgb', ),
                  few: Sequence[int | None] = (1, 5, 20, None),
                  max_images: int | None = None,
-                 split_folder: str = 'splits/paper',
+                 split_folder: str | None = None,
                  dense_size: int | None = None, seed: int = 0) -> None:
         if data is None and dense is None:
             raise ValueError('ProbeLoop needs data or dense, got neither')
@@ -60,7 +61,8 @@ class ProbeLoop(BaseLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         model = unwrap(self.runner.model)
-        probes = build_probes(**self._probes)
+        probes = build_probes(
+            **self._probes, trained=trained_splits(self.runner.cfg))
         scores = score_encoder(model.backbone, model.data_preprocessor, probes)
         metrics = {f'probe/{name}': score.value
                    for name, score in scores.items()} | {

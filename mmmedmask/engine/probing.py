@@ -2,14 +2,18 @@
 
 import copy
 import functools
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from mmengine import dist
 from mmengine.dataset import BaseDataset, pseudo_collate
+from mmengine.logging import print_log
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
@@ -27,10 +31,12 @@ from mmmedmask.engine.frozen_features import (
     draw_points,
     sample_maps,
 )
+from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.evaluation.probes import ProbeScore, probe_images, probe_pixels
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.nested import innermost_datasets
 
 REFERENCE_IMAGES = 100
 """Training images whose colours others are brought to, at most."""
@@ -367,8 +373,10 @@ def check_probe_options(colors: Sequence[str], size: int | None,
 def build_probes(
         data: str | None, dense: str | None, colors: Sequence[str] = ('rgb', ),
         size: int | None = None, few: Sequence[int | None] = (1, 5, 20, None),
-        max_images: int | None = None, split_folder: str = 'splits/paper',
-        dense_size: int | None = None, seed: int = 0) -> dict[str, Probe]:
+        max_images: int | None = None, split_folder: str | None = None,
+        dense_size: int | None = None, seed: int = 0,
+        trained: Mapping[str | Path, str] | None = None
+        ) -> dict[str, Probe]:
     """Make the probes of a data set with labels and of one with masks.
 
     Probes are named ``'rgb'``, ``'gray'``, ``'jitter'``, ``'standardized'``
@@ -383,7 +391,8 @@ def build_probes(
         max_images: Images per split at most: for probes of whole images
             taken evenly from the list, for those of pixels the first ones.
         split_folder: See
-            :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
+            :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`, as for
+            ``trained``.
 
     Raises:
         ValueError: If an option cannot be used, see
@@ -392,21 +401,54 @@ def build_probes(
     """
     check_probe_options(colors, size, few, max_images, dense_size, seed)
     probes = {}
+    sets = {source: read_probe_sets(source, split_folder, trained)
+            for source in (data, dense) if source is not None}
     if data is not None:
-        train, test = (part.thin(max_images) for part in read_probe_sets(
-            data, split_folder))
+        train, test = (part.thin(max_images) for part in sets[data])
         if train.labels is None or test.labels is None:
             raise ValueError(f'{data} has masks but no classes: give it as '
                              'dense')
         for color in colors:
             probes[color] = ImageProbe(train, test, size, color, seed=seed)
     if dense is not None:
-        train, test = read_probe_sets(dense, split_folder)
+        train, test = sets[dense]
         if not any(mask is not None for mask in train.masks):
             raise ValueError(f'no training image of {dense} has a mask')
         probes['pixels'] = DenseProbe(train, test, few, max_images=max_images,
                                       size=dense_size, seed=seed)
     return probes
+
+
+def trained_splits(config: Mapping) -> dict[str, str]:
+    """Find the ``split_folder`` of each ``data_root`` a config trains on."""
+    loader = config.get('train_dataloader') or {}
+    return {inner['data_root']: inner['split_folder']
+            for inner in innermost_datasets(loader.get('dataset') or {})
+            if 'split_folder' in inner}
+
+
+def warn_of_trained(train: object, probes: Mapping[str, Probe]) -> None:
+    """Say which images that probes test on a training set has, if any."""
+    tests = {os.path.realpath(path) for probe in probes.values()
+             for path in probe.test.paths}
+    names = set(map(os.path.basename, tests))
+    shared = {}
+    for dataset in datasets_of(train):
+        if isinstance(dataset, BaseDataset):
+            for place in range(len(dataset)):
+                info = dataset.get_data_info(place)
+                path = str(info.get('img_path', ''))
+                # Links of many files would take long to follow.
+                if os.path.basename(path) in names and (
+                        file := os.path.realpath(path)) in tests:
+                    shared[file] = shared.get(file) or 'gt_label' in info
+    if shared:
+        meaning = ('with their labels: scores say nothing about new ones'
+                   if any(shared.values()) else
+                   'without labels: new ones may score lower')
+        print_log(f'{len(shared)} of {len(tests)} images that probes test on, '
+                  f'such as {min(shared)}, are in the training set, {meaning}',
+                  logger='current', level=logging.WARNING)
 
 
 def score_encoder(encoder: nn.Module, units: nn.Module | SimpleNamespace,

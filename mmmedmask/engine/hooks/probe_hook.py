@@ -22,7 +22,9 @@ from mmmedmask.engine.probing import (
     build_probes,
     check_probe_options,
     score_encoder,
+    warn_of_trained,
 )
+from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path, write_csv
@@ -74,7 +76,9 @@ class ProbeHook(WatchingHook):
         max_images: Images per split at most, see
             :func:`~mmmedmask.engine.probing.build_probes`.
         split_folder: Folder of the csv files, for the layout of our
-            converters.
+            converters. None takes the training set's split of a folder that
+            it is read from, else one that leaks nothing; see
+            :func:`~mmmedmask.datasets.probe_sets.read_probe_sets`.
         optional: Whether a folder that is not there is left out with a
             warning, and training goes on without probes if none is there.
 
@@ -92,7 +96,7 @@ class ProbeHook(WatchingHook):
                  size: int | None = None, colors: Sequence[str] = ('rgb', ),
                  few: Sequence[int | None] = (1, 5, 20, None),
                  max_images: int | None = None,
-                 split_folder: str = 'splits/paper',
+                 split_folder: str | None = None,
                  dense_size: int | None = None, seed: int = 0,
                  optional: bool = False) -> None:
         super().__init__(interval)
@@ -148,7 +152,7 @@ class ProbeHook(WatchingHook):
         return None
 
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:
-        data, options = self.data, dict(self._options)
+        data = self.data
         train = runner.train_dataloader.dataset
         # num_batch_per_epoch wraps it; probes read the whole folder.
         train = getattr(train, '_dataset', train)
@@ -164,7 +168,6 @@ class ProbeHook(WatchingHook):
                                  f'training set, a {type(train).__name__}, '
                                  'has no labels of its own to probe on')
             data = str(train.root)
-            options['split_folder'] = train.split_folder
         sources = []
         for source in (data, self.dense):
             if self.optional and source is not None \
@@ -176,7 +179,12 @@ class ProbeHook(WatchingHook):
                     'another')
                 source = None
             sources.append(source)
-        return build_probes(*sources, **options)
+        probes = build_probes(*sources, **self._options, trained={
+            dataset.root: dataset.split_folder
+            for dataset in datasets_of(train)
+            if isinstance(dataset, LabelledImages)})
+        warn_of_trained(train, probes)
+        return probes
 
     def look(self, runner, epoch: int, iteration: int) -> None:
         """Score the encoder, unless a run before this one has."""

@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import ConcatDataset
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
@@ -32,6 +34,7 @@ from tiny_runs import (
 )
 from torchvision.models import resnet18
 
+from mmmedmask.datasets import LabelledImages, TileFolder
 from mmmedmask.datasets.coco_instances import encode_mask
 from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
 from mmmedmask.engine import probing
@@ -448,6 +451,71 @@ def test_the_labels_of_the_training_set(tmp_path):
     rows = read_probe_scores(tmp_path / 'probe.csv', 1)
     assert {row['probe'] for row in rows} == {'rgb/knn', 'rgb/logistic'}
     assert {row['epoch'] for row in rows} == {0, 1}
+
+
+def write_splits(root, number=8, **splits):
+    """Draw images; of each split the last ``val`` are to test."""
+    write_images(root, number)
+    header, *rows = (root / 'splits/paper/train.csv').read_text(
+        ).splitlines(True)
+    shutil.rmtree(root / 'splits')
+    for name, val in splits.items():
+        folder = root / 'splits' / name.replace('_', '-')
+        folder.mkdir(parents=True)
+        for part, some in (('train', [row for row in rows if row not in [
+                rows[place] for place in val]]),
+                           ('val', [rows[place] for place in val])):
+            (folder / f'{part}.csv').write_text(header + ''.join(some))
+
+
+@pytest.mark.usefixtures('quick_probes')
+@pytest.mark.parametrize(('data', 'split', 'expected'), [
+    (LabelledImages, None, None),
+    (LabelledImages, 'splits/paper', '2 of 3 .* with their labels'),
+    (TileFolder, None, '3 of 3 .* without labels: new')])
+def test_the_split_of_the_training_set_is_probed(
+        tmp_path, monkeypatch, data, split, expected):
+    """The paper's test images are trained on in the other split."""
+    root = tmp_path / 'data'
+    write_splits(root, grouped=(5, 6, 7), other=(3, 4, 5), paper=(0, 1, 5))
+    lines = []
+    for module in ('engine.probing', 'datasets.probe_sets'):
+        monkeypatch.setattr(f'mmmedmask.{module}.print_log',
+                            lambda line, **_: lines.append(line))
+    train = data(str(root), split_folder='splits/other') \
+        if data is LabelledImages else data(str(root / 'images'))
+    runner = SimpleNamespace(train_dataloader=SimpleNamespace(
+        dataset=ConcatDataset([train])))
+    rgb = ProbeHook(str(root), split_folder=split)._build_probes(
+        runner, None)['rgb']
+    folder = split or ('splits/other' if data is LabelledImages
+                       else 'splits/grouped')
+    assert (rgb.train.paths, rgb.test.paths) == tuple(
+        part.paths for part in read_probe_sets(root, folder))
+    assert f'{root} is probed on {folder}: fitted on train, ' in lines[0]
+    trained = [line for line in lines if 'training set' in line]
+    assert len(trained) == (expected is not None)
+    assert re.search(expected or '', ''.join(trained))
+
+
+@pytest.mark.parametrize(('splits', 'expected'), [
+    (('grouped', 'paper'), 'grouped'), (('lesion', 'paper'), 'lesion'),
+    (('official', 'clean', 'clean_train'), 'clean-train'),
+    (('paper', 'patient'), 'patient'), (('mine', 'paper'), 'paper'),
+    (('mine', ), 'mine'), (('mine', 'yours'), None), ((), None)])
+def test_a_split_that_leaks_nothing_is_probed(tmp_path, splits, expected):
+    write_splits(tmp_path, **{
+        name: (place, 7) for place, name in enumerate(splits)})
+    if expected is None:
+        with pytest.raises(FileNotFoundError, match=re.escape(
+                f'has the splits {sorted(splits)}, and none of')):
+            read_probe_sets(tmp_path)
+        return
+    chosen, named = (read_probe_sets(tmp_path, name)
+                     for name in (None, f'splits/{expected}'))
+    assert chosen[1].paths == named[1].paths
+    place = splits.index(expected.replace('-', '_'))
+    assert [path.stem for path in chosen[1].paths] == [str(place), '7']
 
 
 @pytest.fixture(scope='module')
