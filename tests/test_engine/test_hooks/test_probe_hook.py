@@ -750,7 +750,7 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path,
             ([rows[0] | dict(label='')], 'line 2: label must not be empty'),
             ([rows[0] | dict(group='')], 'line 2: group must not be empty'),
             ([rows[0] | dict(path='')], 'line 2: path must not be empty'),
-            ([rows[0], rows[0]], 'line 3: .* is in .*line 2, too'),
+            ([rows[0], rows[0]], 'line 3: .* is listed in line 2 already'),
             (rows[:12], r"0 to test, of \[\]"),
             ([dict(path='a', split='train')], 'neither a column label nor')):
         with pytest.raises(ValueError, match=message):
