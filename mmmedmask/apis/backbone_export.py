@@ -24,7 +24,7 @@ from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
 from mmmedmask.util.atomic_files import write_json, write_text
 from mmmedmask.util.checks import check_choice
 
-FORMATS = ('.safetensors', '.pth', '.onnx')
+FORMATS = (writing.SAFETENSORS, '.pth', '.onnx')
 """Endings of a target; the first is added where there is none."""
 
 HF = 'hf'
@@ -49,9 +49,7 @@ def exported_files(target: str | Path,
     if naming == HF:
         return [target / name for name in (
             'model.safetensors', 'config.json', 'README.md')]
-    if not target.suffix:
-        target = target.with_suffix(FORMATS[0])
-    check_choice('the ending of the target', target.suffix, FORMATS)
+    target = writing.with_ending(target, FORMATS)
     return [target, target.with_name(f'{target.name}.md')]
 
 
@@ -154,10 +152,8 @@ def export_backbone(
         described = {files[0].name: 'normalised images (B, C, H, W) to '
                      f'{", ".join(names)}'}
         written = {'state_dict': renamed, 'meta': origin}
-    elif files[0].suffix == '.pth':
-        written = writing.save_weights(files[0], renamed, origin)
     else:
-        written = writing.save_safetensors(files[0], renamed, origin)
+        written = writing.save_weights(files[0], renamed, origin)
     if naming == HF:
         write_json(files[1], timm_config)
         described[files[1].name] = 'the architecture and its normalisation'

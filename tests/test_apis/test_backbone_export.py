@@ -1,6 +1,7 @@
 """Exported backbones compute what the pre-trained ones do."""
 
 import hashlib
+import re
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -15,9 +16,10 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmpretrain.models.utils import to_2tuple
+from safetensors import safe_open
 from torch import nn
 
-from mmmedmask.apis.backbone_export import export_backbone
+from mmmedmask.apis.backbone_export import export_backbone, exported_files
 from mmmedmask.engine.checkpoint.model_card import (
     describe_run,
     read_config_text,
@@ -544,3 +546,21 @@ def test_published_model_is_stripped_and_named_by_its_content(tmp_path):
     kept = publish_model(source, tmp_path / 'cmim', keep_config=True)
     assert kept.suffix == '.pth'
     assert torch.load(kept, weights_only=True)['meta']['cfg'] == 'a = 1'
+
+
+def test_published_files_are_what_their_ending_says(tmp_path):
+    source = tmp_path / 'run.pth'
+    torch.save(dict(state_dict=dict(a=torch.arange(3.)), meta=dict(epoch=7)),
+               source)
+    path = publish_model(source, tmp_path / 'ratio-0.7.safetensors')
+    assert re.fullmatch(r'ratio-0\.7-[0-9a-f]{8}\.safetensors', path.name)
+    with safe_open(path, 'pt') as file:
+        assert file.metadata() == {'format': 'pt', 'epoch': '7'}
+        assert torch.equal(file.get_tensor('a'), torch.arange(3.))
+    path = publish_model(source, tmp_path / 'ratio-0.7')
+    assert re.fullmatch(r'ratio-0\.7-[0-9a-f]{8}\.pth', path.name)
+    assert torch.load(path, weights_only=True)['meta'] == {'epoch': 7}
+    with pytest.raises(ValueError, match=r"'.pth', .* got '.onnx'"):
+        publish_model(source, tmp_path / 'a.onnx')
+    assert exported_files(tmp_path / 'ratio-0.7')[0].name == (
+        'ratio-0.7.safetensors')

@@ -10,6 +10,7 @@ from commands import call
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
+from safetensors.torch import load_file
 
 import mmmedmask  # noqa: F401  (registers the models)
 from mmmedmask.engine.checkpoint.mae_conversion import resize_positions
@@ -80,6 +81,14 @@ def test_there_and_back(model):
     assert back['meta']['source_sha256'] == hashlib.sha256(
         Path('new/mae.pth').read_bytes()).hexdigest()
     assert all(type(value) is str for value in back['meta'].values())
+    printed = convert('new/mae.pth', 'run-0.7', '--keep-head')
+    assert printed.splitlines()[-1].startswith('run-0.7.pth: ')
+    convert('new/mae.pth', 'back.safetensors', '--keep-head')
+    safe = load_file('back.safetensors')
+    assert set(safe) == set(back['state_dict'])
+    for name, value in safe.items():
+        assert torch.equal(back['state_dict'][name], value), name
+    assert "got '.onnx'" in convert('new/mae.pth', 'back.onnx', status=1)
 
 
 def test_for_a_config_of_another_size(model, tmp_path):

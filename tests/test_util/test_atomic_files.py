@@ -44,8 +44,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, limited_files):
         'a.bin': lambda file: write_bytes(file, bytes(20_000), durable=False),
         'a.png': lambda file: write_image(file, large),
         'a.pth': lambda file: writing.save_weights(file, tensors, {}),
-        'a.safetensors': lambda file: writing.save_safetensors(
-            file, tensors, {}),
+        'a.safetensors': lambda file: writing.save_weights(file, tensors, {}),
         'b.pth': lambda file: writing.WholeFiles().put(bytes(20_000), file)}
 
     def work():

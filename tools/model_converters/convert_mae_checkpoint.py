@@ -22,7 +22,9 @@ STATE_DICT_KEYS = {'msmae': 'state_dict', 'mae': 'model'}
 def parse_args(argv: Sequence[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('source', type=Path, help='checkpoint to convert')
-    parser.add_argument('target', type=Path, help='file to write')
+    parser.add_argument(
+        'target', type=Path, help='file to write, .pth (also where there is '
+        'no ending), .pt, .ckpt, .bin or .safetensors')
     parser.add_argument('--to', choices=STATE_DICT_KEYS, default='msmae',
                         help="whose names to write: MSMAE's, which are "
                         "mmpretrain's, or MAE's own (default: msmae)")
@@ -89,9 +91,11 @@ def read_model(config: str) -> tuple[dict, tuple[int, int]]:
 
 def main(argv: Sequence[str] | None = None):
     args = parse_args(argv)
-    if args.target.exists() and not args.force:
-        raise SystemExit(f'{args.target} exists, --force overwrites it')
+    from mmmedmask.engine.checkpoint.writing import with_ending
     try:
+        args.target = with_ending(args.target)
+        if args.target.exists() and not args.force:
+            raise SystemExit(f'{args.target} exists, --force overwrites it')
         report = convert(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f'convert_mae_checkpoint: {error}') from error

@@ -15,7 +15,8 @@ def parse_args(argv: Sequence[str] | None = None):
     parser.add_argument('source', type=Path, help='checkpoint of a run')
     parser.add_argument(
         'target', type=Path, help='name of the published file, e.g. '
-        'cmim_resnet18.pth; becomes cmim_resnet18-1a2b3c4d.pth')
+        'cmim_resnet18.pth, which becomes cmim_resnet18-1a2b3c4d.pth; .pth '
+        '(also where there is no ending), .pt, .ckpt, .bin or .safetensors')
     parser.add_argument(
         '--keep-config', action='store_true',
         help="keep the config's text, which may name folders of yours")
@@ -26,24 +27,28 @@ def publish_model(source: Path, target: Path,
                   keep_config: bool = False) -> Path:
     """Strip a checkpoint, name it by its content, and return the new file.
 
-    ``.pth`` is added to a target without suffix. A source without tensors is
-    a ValueError.
+    ``.pth`` is added to a target without an ending. An ending of another kind
+    of file, or a source without tensors, is a ValueError.
     """
     from mmmedmask.engine.checkpoint.reading import (
         get_state_dict,
         read_checkpoint,
     )
-    from mmmedmask.engine.checkpoint.writing import save_weights, sha256_of
+    from mmmedmask.engine.checkpoint.writing import (
+        save_weights,
+        sha256_of,
+        with_ending,
+    )
+    target = with_ending(target)
     checkpoint = read_checkpoint(source)
     meta = checkpoint.get('meta')
     kept = plain_data(meta) if isinstance(meta, dict) else {}
     if not keep_config:
         kept.pop('cfg', None)
-    suffix = target.suffix or '.pth'
-    unnamed = target.with_suffix(f'{suffix}.partial')
+    unnamed = target.with_stem(f'{target.stem}.partial')
     save_weights(unnamed, get_state_dict(checkpoint), kept)
-    named = f'{target.stem}-{sha256_of(unnamed)[:8]}{suffix}'
-    return unnamed.replace(target.with_name(named))
+    return unnamed.replace(target.with_stem(
+        f'{target.stem}-{sha256_of(unnamed)[:8]}'))
 
 
 def plain_data(value: object) -> object:

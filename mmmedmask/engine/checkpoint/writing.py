@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,10 +11,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmmedmask.util.atomic_files import atomic_path, write_bytes
+from mmmedmask.util.checks import check_choice
 from mmmedmask.version import __version__
 
 #: ``backend_args`` with which MMEngine's writers use :class:`WholeFiles`.
 WHOLE_FILES = dict(backend='mmmedmask_whole_files')
+
+SAFETENSORS = '.safetensors'
+WEIGHT_ENDINGS = ('.pth', '.pt', '.ckpt', '.bin', SAFETENSORS)
+"""Of files with weights. All but the last are PyTorch's."""
 
 
 @register_backend(WHOLE_FILES['backend'], force=True)
@@ -27,34 +32,46 @@ class WholeFiles(LocalBackend):
             super().put(obj, temporary)
 
 
+def with_ending(target: str | Path,
+                endings: Sequence[str] = WEIGHT_ENDINGS) -> Path:
+    """Add the first of some endings to a file that has none.
+
+    An ending begins with a letter. Others than these are a ValueError.
+
+    Example:
+        >>> with_ending('ratio-0.7').name, with_ending('ratio-0.7.pt').name
+        ('ratio-0.7.pth', 'ratio-0.7.pt')
+    """
+    target = Path(target)
+    if not target.suffix[1:2].isalpha():
+        target = target.with_name(f'{target.name}{endings[0]}')
+    check_choice('the ending of the target', target.suffix, endings)
+    return target
+
+
 def save_weights(path: str | Path, tensors: Mapping[str, Tensor],
                  meta: Mapping[str, object], key: str = 'state_dict') -> dict:
-    """Save tensors, under a key, and plain data of them; return both.
+    """Save tensors and plain data of them; return both.
 
-    The file is whole or not there, for ``torch.load(weights_only=True)``.
+    The file is whole or not there. The ending ``.safetensors`` makes one,
+    with ``meta`` as text in its header; any other a file for
+    ``torch.load(weights_only=True)``, with the tensors under a key.
     """
-    content = {key: _own(tensors), 'meta': dict(meta)}
+    # Clones: a view would drag the whole storage into the file.
+    tensors = {name: value.detach().clone().contiguous()
+               for name, value in tensors.items()}
+    if Path(path).suffix == SAFETENSORS:
+        write_bytes(path, save(tensors, {
+            'format': 'pt',
+            **{name: str(entry) for name, entry in meta.items()}}))
+        return {'state_dict': tensors, 'meta': dict(meta)}
+    content = {key: tensors, 'meta': dict(meta)}
     # Into the file of a path PyTorch writes its name; on a full disk both
     # libraries raise errors that name neither.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_bytes(path, buffer.getbuffer())
     return content
-
-
-def save_safetensors(path: str | Path, tensors: Mapping[str, Tensor],
-                     meta: Mapping[str, object]) -> dict:
-    """Save the same as :func:`save_weights`; ``meta`` is text in a header."""
-    tensors = _own(tensors)
-    write_bytes(path, save(tensors, {
-        'format': 'pt', **{key: str(entry) for key, entry in meta.items()}}))
-    return {'state_dict': tensors, 'meta': dict(meta)}
-
-
-def _own(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Clones: a view would drag the whole storage into the file."""
-    return {name: value.detach().clone().contiguous()
-            for name, value in tensors.items()}
 
 
 def describe_source(source: Path, **more: object) -> dict[str, str | int]:
