@@ -19,6 +19,7 @@ from mmmedmask.datasets.conversion.folders import image_files
 from mmmedmask.datasets.image_io import (
     IMAGE_EXTENSIONS,
     ImageFileError,
+    picture_on_white,
     read_image,
 )
 from mmmedmask.datasets.slides import feature_writer
@@ -377,18 +378,16 @@ def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,
 def read_tile_file(tile: Tile, tile_size: int) -> np.ndarray:
     """Read a square tile of 8 bits as RGB, uint8 (tile_size, tile_size, 3).
 
+    What is transparent is white, as in slides.
+
     Example:
         >>> Image.new('L', (48, 48)).save('gray.png')
         >>> read_tile_file(Tile(Path('gray.png'), 'scc', '1'), 32).shape
         (32, 32, 3)
     """
-    image = read_image(tile.path)
-    height, width, channels = image.shape
-    if image.dtype != np.uint8 or channels > 4:
-        raise ImageFileError(f'{tile.path} has {channels} channels of '
-                             f'{image.dtype}, expected 8-bit gray or RGB')
+    image = picture_on_white(read_image(tile.path), tile.path)
+    height, width, _ = image.shape
     if height != width:
         raise ImageFileError(
             f'{tile.path} measures {height}x{width} pixels: tiles are square')
-    image = image[..., :3] if channels > 2 else image[..., [0, 0, 0]]
     return np.ascontiguousarray(resize(image, (tile_size, tile_size)))

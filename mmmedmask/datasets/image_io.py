@@ -169,6 +169,48 @@ def encode_image(extension: str, image: np.ndarray) -> bytes:
     return encoded.tobytes()
 
 
+def picture_on_white(image: np.ndarray, path: str | Path) -> np.ndarray:
+    """Show what :func:`read_image` gives as RGB, uint8 (H, W, 3), on white.
+
+    Raises:
+        ImageFileError: If it has other than 8 bits, or channels beside gray
+            or RGB that are no alpha, such as the pages of a TIFF.
+    """
+    channels = image.shape[2]
+    if image.dtype != np.uint8 or channels > 4 or (
+            channels in (2, 4) and not _has_alpha(path, channels)):
+        raise ImageFileError(
+            f'{path} has {channels} channels of {image.dtype}, expected gray '
+            'or RGB of 8 bits, perhaps with alpha')
+    if channels < 3:
+        image = image[..., [0, 0, 0, *range(1, channels)]]
+    return on_white(image)
+
+
+def on_white(image: np.ndarray) -> np.ndarray:
+    """Put an RGBA picture, uint8 (H, W, 4), on white; leave RGB as it is."""
+    alpha = image[..., 3:]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(image[..., :3])
+    share = alpha.astype(np.uint16)
+    mixed = image[..., :3] * share + 255 * (255 - share)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _has_alpha(path: str | Path, channels: int) -> bool:
+    """Whether the last of two or four channels is alpha: TIFF has others."""
+    with open(path, 'rb') as file:
+        if file.read(2) not in (b'II', b'MM'):
+            return True
+        import tifffile
+        file.seek(0)
+        page = tifffile.TiffFile(file).pages.first
+    # Writers often leave the kind of the fourth of RGB open.
+    return page.samplesperpixel == channels and (
+        page.photometric == tifffile.PHOTOMETRIC.RGB if channels == 4
+        else bool({1, 2}.intersection(page.extrasamples)))
+
+
 def gray_channel(image: np.ndarray) -> np.ndarray:
     """Take the one channel (H, W) of an image (H, W, C) of equal colours.
 

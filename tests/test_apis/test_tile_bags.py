@@ -7,16 +7,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from mmmedmask.apis.tile_bags import (
+    Tile,
     add_test_bags,
     draw_mosaic,
     find_tiles,
     make_bags,
     mosaic_coords,
     read_groups,
+    read_tile_file,
     split_bags,
 )
+from mmmedmask.datasets.image_io import ImageFileError
 
 
 @pytest.fixture
@@ -151,6 +156,35 @@ def test_mosaic_has_every_tile_at_its_coordinates():
     for tile, (x, y) in zip(tiles, coords, strict=True):
         np.testing.assert_array_equal(picture[y:y + 4, x:x + 4], tile)
     assert (picture[8:, 4:] == 255).all()
+
+
+def test_what_is_transparent_in_a_tile_is_white(tmp_path):
+    """Mixed as by Pillow, which rounds otherwise."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    pixels[:4, :, 3] = 0, 255, 0, 255, 255, 0, 0, 0
+    picture = Image.fromarray(pixels)
+    for mode, name in (('RGBA', 'a.png'), ('LA', 'b.png'), ('RGBA', 'c.tif'),
+                       ('RGBA', 'd.webp')):
+        shown = picture.convert(mode)
+        shown.save(tmp_path / name, **(
+            dict(lossless=True, exact=True) if name == 'd.webp' else {}))
+        shown = shown.convert('RGBA')
+        wanted = Image.alpha_composite(
+            Image.new('RGBA', shown.size, 'white'), shown).convert('RGB')
+        tile = read_tile_file(Tile(tmp_path / name, 'scc', '1'), 8)
+        assert np.abs(tile - np.asarray(wanted, int)).max() <= 1, name
+        assert (tile[0, 0] == 255).all()
+    for shape, options in (
+            ((8, 8, 4), dict(photometric='minisblack', planarconfig='contig')),
+            ((8, 8, 2), dict(photometric='minisblack', planarconfig='contig')),
+            ((4, 8, 8), dict(photometric='minisblack'))):
+        tifffile.imwrite(tmp_path / 'e.tif', random.integers(
+            0, 256, shape, dtype=np.uint8), **options)
+        with pytest.raises(ImageFileError, match=f'e.tif has {min(shape)} ch'):
+            read_tile_file(Tile(tmp_path / 'e.tif', 'scc', '1'), 8)
+    cv2.imwrite(str(tmp_path / 'f.tif'), pixels[..., [2, 1, 0, 3]])
+    read_tile_file(Tile(tmp_path / 'f.tif', 'scc', '1'), 8)
 
 
 def test_a_test_set_of_its_own_mixes_with_nothing(folders, tmp_path):

@@ -12,7 +12,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.image_io import (
+    ImageFileError,
+    on_white,
+    picture_on_white,
+    read_image,
+)
 from mmmedmask.datasets.slides.feature_files import PICTURE_SUFFIXES, as_number
 
 # Micrometres per pixel that a microscope can give: a file that says 352.8 has
@@ -126,7 +131,7 @@ class OpenSlideReader(SlideReader):
 
     def _read(self, level: int, x: int, y: int, width: int,
               height: int) -> np.ndarray:
-        return _on_white(np.asarray(
+        return on_white(np.asarray(
             self._slide.read_region((x, y), level, (width, height))))
 
     def close(self) -> None:
@@ -222,7 +227,7 @@ class TiffReader(SlideReader):
                         :page.imagelength - y0, :page.imagewidth - x0])
         if region.shape[2] == 1:
             return np.repeat(region, 3, axis=2)
-        return _on_white(region)
+        return on_white(region)
 
     def _segment(self, level: int, page, index: int) -> np.ndarray | None:
         """Decode a tile or a strip, or take it from those last used."""
@@ -259,18 +264,10 @@ class PictureReader(SlideReader):
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            pixels = _eight_bit(read_image(path))
+            self._pixels = picture_on_white(_eight_bit(read_image(path)), path)
         except ImageFileError as error:
             raise SlideError(
                 f'{path} cannot be read as a picture ({error})') from error
-        channels = pixels.shape[2]
-        if pixels.dtype != np.uint8 or channels > 4:
-            raise SlideError(f'{path} has {channels} channels of '
-                             f'{pixels.dtype}, expected gray or RGB')
-        if channels < 3:
-            # Gray, and gray with transparency.
-            pixels = pixels[..., [0, 0, 0, *range(1, channels)]]
-        self._pixels = _on_white(pixels)
         self._set_levels([self._pixels.shape[1::-1]])
 
     def _read(self, level: int, x: int, y: int, width: int,
@@ -367,13 +364,3 @@ def _eight_bit(pixels: np.ndarray) -> np.ndarray:
     if pixels.dtype != np.uint16:
         return pixels
     return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _on_white(region: np.ndarray) -> np.ndarray:
-    """Put an RGBA picture on white; leave RGB as it is."""
-    alpha = region[..., 3:]
-    if alpha.min(initial=255) == 255:
-        return np.ascontiguousarray(region[..., :3])
-    share = alpha.astype(np.uint16)
-    mixed = region[..., :3] * share + 255 * (255 - share)
-    return ((mixed + 127) // 255).astype(np.uint8)
