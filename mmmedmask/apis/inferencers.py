@@ -33,7 +33,23 @@ AS_STORED = ('L', 'I;16', 'F')
 AS_RGB = ('1', 'P', 'RGB', 'LA', 'PA', 'RGBA', 'RGBX')
 
 
-def list_inputs(inputs: Any) -> list[Any]:
+def list_pictures(place: str | Path) -> list[Path]:
+    """List the pictures that a path names; see :func:`list_inputs`."""
+    # It imports all data sets.
+    from mmmedmask.datasets import radiology
+    from mmmedmask.datasets.tiles import walk_files
+    path, part = radiology.split_part(place)
+    if path.is_dir():
+        return list_inputs(walk_files(path))
+    if not path.is_file():
+        raise FileNotFoundError(f'there is no file or folder {path}')
+    if part is None and radiology.is_scan(path):
+        return list(map(Path, radiology.pictures_of(path)))
+    return [Path(place)]
+
+
+def list_inputs(inputs: Any, list_files: Callable[[str | Path], list[Path]]
+                = list_pictures) -> list[Any]:
     """List what an inferencer was called with: paths and arrays (H, W, C).
 
     Args:
@@ -41,6 +57,7 @@ def list_inputs(inputs: Any) -> list[Any]:
             (H, W, C) with RGB channels, a picture of PIL, or a list. Of a
             DICOM or NIfTI file all frames or axial slices, or the one that
             is named: ``scan.dcm#frame=3``.
+        list_files: Lists what a file or a folder holds.
 
     Raises:
         FileNotFoundError: If there is no such file or folder.
@@ -51,22 +68,13 @@ def list_inputs(inputs: Any) -> list[Any]:
         [(4, 5, 1)]
     """
     if isinstance(inputs, list | tuple):
-        images = [image for item in inputs for image in list_inputs(item)]
+        images = [image for item in inputs
+                  for image in list_inputs(item, list_files)]
         if not images:
             raise ValueError('there are no images: the list is empty')
         return images
     if isinstance(inputs, str | Path):
-        # It imports all data sets.
-        from mmmedmask.datasets import radiology
-        from mmmedmask.datasets.tiles import walk_files
-        path, part = radiology.split_part(inputs)
-        if path.is_dir():
-            return list_inputs(walk_files(path))
-        if not path.is_file():
-            raise FileNotFoundError(f'there is no file or folder {path}')
-        if part is None and radiology.is_scan(path):
-            return list(map(Path, radiology.pictures_of(path)))
-        return [Path(inputs)]
+        return list_files(inputs)
     if hasattr(inputs, 'getbands'):
         if inputs.mode not in AS_STORED + AS_RGB:
             raise ValueError(
@@ -120,6 +128,7 @@ class Inferencer:
     needs: tuple[str, ...] = ()
     instead = ''
     list_models = staticmethod(list_models)
+    list_files = staticmethod(list_pictures)
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
@@ -203,7 +212,7 @@ class Inferencer:
 
         A forward pass takes ``batch_size`` images; ``progress`` shows a bar.
         """
-        images = list_inputs(inputs)
+        images = list_inputs(inputs, self.list_files)
         results = [{'input': str(image) if isinstance(image, Path) else None}
                    for image in images]
         with DefaultScope.overwrite_default_scope(self.scope), \
@@ -221,7 +230,7 @@ class Inferencer:
     def visualize(self, inputs: Any, results: Sequence[dict]
                   ) -> list[np.ndarray]:
         """Draw each image and what the call found: uint8 RGB pictures."""
-        images = list_inputs(inputs)
+        images = list_inputs(inputs, self.list_files)
         if len(images) != len(results):
             raise ValueError(f'{len(images)} images go with as many results '
                              f'of the call, got {len(results)}')

@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from rich.progress import track
 from torch import nn
 
 from mmmedmask.apis.inferencers import ClassificationInferencer, list_inputs
 from mmmedmask.apis.slide_attention import find_evidence
 from mmmedmask.apis.slide_extraction import extract_slides
-from mmmedmask.datasets.slides.feature_files import FEATURE_SUFFIXES
+from mmmedmask.datasets.slides.feature_files import (
+    FEATURE_SUFFIXES,
+    SLIDE_SUFFIXES,
+)
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
-from mmmedmask.datasets.slides.slide_list import list_slides
+from mmmedmask.datasets.slides.slide_list import list_slides, slide_files
 from mmmedmask.datasets.slides.slide_pictures import find_picture
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.models.layers.tile_encoders import TileEncoder
@@ -58,6 +62,21 @@ class SlideInferencer(ClassificationInferencer):
         self.tiling = tiling or TilingOptions()
         self.slide_mpp = slide_mpp
 
+    @staticmethod
+    def list_files(place: str | Path) -> list[Path]:
+        """List a file, or a folder's features and slides.
+
+        Its DICOM files are left out, which may be levels of one slide.
+        """
+        endings = FEATURE_SUFFIXES + SLIDE_SUFFIXES
+        files, notes = slide_files([Path(place)], endings)
+        for note in notes:
+            print_log(note, 'current', 30)
+        if not files:
+            raise ValueError(f'{place}: no file ends with one of {endings}; '
+                             'pictures and DICOM files have to be named')
+        return files
+
     def __call__(self, inputs: Any, batch_size: int = 64,
                  progress: bool = False) -> list[dict]:
         """Classify feature files, slides, or a folder of them, one by one.
@@ -65,8 +84,8 @@ class SlideInferencer(ClassificationInferencer):
         ``batch_size`` is that of the tiles that are encoded at once.
         """
         results = []
-        for path in track(list_inputs(inputs), type(self).__name__,
-                          disable=not progress):
+        for path in track(list_inputs(inputs, self.list_files),
+                          type(self).__name__, disable=not progress):
             with tempfile.TemporaryDirectory() as folder, SlideFeatures(
                     self._features(path, folder, batch_size),
                     mpp=self.slide_mpp) as features:

@@ -2,6 +2,7 @@
 
 import h5py
 import numpy as np
+import pydicom
 import pytest
 import torch
 from mmengine.config import Config
@@ -20,7 +21,9 @@ from mmmedmask.apis.inferencers import (
 )
 from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.datasets import SlideOmicDataset
+from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
+from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.visualization.pictures import picture_of
 
@@ -324,3 +327,45 @@ def test_a_slide_itself(slide_model, tmp_path):
     result, = infer(tmp_path / 'slide.png')
     assert len(result['coords']) > 0
     assert result['scores'].sum() == pytest.approx(1, abs=1e-5)
+
+
+def write_dicom_slide(path, pixels, side):
+    """Write a slide of 0.5 µm per pixel with a frame per tile."""
+    data = pydicom.Dataset()
+    data.file_meta = pydicom.dataset.FileMetaDataset()
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = \
+        pydicom.uid.VLWholeSlideMicroscopyImageStorage
+    data.SeriesInstanceUID = pydicom.uid.generate_uid()
+    data.ImageType = ['ORIGINAL', 'PRIMARY', 'VOLUME', 'NONE']
+    data.DimensionOrganizationType = 'TILED_FULL'
+    height, width = pixels.shape[:2]
+    data.TotalPixelMatrixRows, data.TotalPixelMatrixColumns = height, width
+    data.set_pixel_data(np.stack([
+        pixels[y:y + side, x:x + side] for y in range(0, height, side)
+        for x in range(0, width, side)]), 'RGB', 8)
+    shared, measures = pydicom.Dataset(), pydicom.Dataset()
+    measures.PixelSpacing = [.0005, .0005]
+    shared.PixelMeasuresSequence = [measures]
+    data.SharedFunctionalGroupsSequence = [shared]
+    data.save_as(path, enforce_file_format=True)
+
+
+def test_slides_are_listed_as_for_their_features(slide_model, tmp_path):
+    """Those of DICOM hold a frame per tile, MIRAX files beside the slide."""
+    pixels = draw_slide((128, 128), [(0, 0, 128, 128)])
+    write_dicom_slide(tmp_path / 'b.dcm', pixels, 64)
+    write_slide(tmp_path / 'a' / 'a.tif', pixels, mpp=.5)
+    (tmp_path / 'a' / 'Data0000.dat').write_bytes(b'of another slide')
+    infer = SlideInferencer(
+        slide_model, tiling=TilingOptions(tile_size=32, mpp=.5),
+        encoder=build_tile_encoder('resnet18-block3', random_seed=0))
+    one, other = infer([tmp_path, tmp_path / 'a', tmp_path / 'b.dcm'])[1:]
+    assert other['input'] == str(tmp_path / 'b.dcm')
+    assert len(other['coords']) == 16
+    np.testing.assert_array_equal(one['coords'], other['coords'])
+    np.testing.assert_allclose(one['scores'], other['scores'], atol=1e-6)
+    (tmp_path / 'a' / 'a.tif').unlink()
+    with pytest.raises(ValueError, match=r"ends with .*'\.h5'.*be named"):
+        infer(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r'c\.svs does not exist'):
+        infer(tmp_path / 'c.svs')

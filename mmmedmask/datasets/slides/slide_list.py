@@ -1,6 +1,6 @@
 """List the slides of a run, with what is known about them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from mmmedmask.datasets.slides.feature_files import (
     SLIDE_SUFFIXES,
     slide_name,
 )
+from mmmedmask.datasets.tiles import walk_files
 from mmmedmask.util.checks import (
     check_integer,
     check_names_differ,
@@ -49,24 +50,11 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
         check_positive('mpp', mpp)
     listed, pictures, notes = ({}, set(), []) if csv is None \
         else _read_csv(csv)
-    named, left_out = [], []
-    for place in inputs:
-        if not place.exists():
-            raise FileNotFoundError(f'{place} does not exist')
-        files = [place]
-        if place.is_dir():
-            files = sorted(path for path in place.rglob('*') if path.is_file()
-                           and (path.suffix.lower() in SLIDE_SUFFIXES
-                                or composed(path.name) in pictures))
-        for path in files:
-            if place.is_dir() and path.suffix.lower() == _BY_NAME_ONLY:
-                left_out.append(str(path))
-                continue
-            named.append((slide_name(path.name), path))
-    slides = check_names_differ(named, 'features would overwrite each other')
-    if left_out:
-        notes.append(f'{len(left_out)} DICOM files of folders are left out, '
-                     f'name one file of each slide: {shown(left_out)}')
+    files, left_out = slide_files(inputs, pictures=pictures)
+    notes += left_out
+    slides = check_names_differ(
+        [(slide_name(path.name), path) for path in files],
+        'features would overwrite each other')
     if csv is None:
         if not slides:
             raise ValueError(f'{shown([str(place) for place in inputs])}: no '
@@ -79,6 +67,33 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
                      f'out: {shown(others)}')
     return [SlideTask(name, slides.get(name), own or mpp)
             for name, own in sorted(listed.items())], notes
+
+
+def slide_files(places: Sequence[Path],
+                endings: Sequence[str] = SLIDE_SUFFIXES,
+                pictures: Collection[str] = ()
+                ) -> tuple[list[Path], list[str]]:
+    """List files that are named, and those of folders and their sub-folders.
+
+    Of a folder those with one of the ``endings`` count, or whose name is one
+    of ``pictures``; DICOM files are left out, of which the notes tell.
+    """
+    files, left_out = [], []
+    for place in places:
+        if not place.exists():
+            raise FileNotFoundError(f'{place} does not exist')
+        if not place.is_dir():
+            files.append(place)
+            continue
+        for path in walk_files(place):
+            if path.suffix.lower() == _BY_NAME_ONLY:
+                left_out.append(str(path))
+            elif (path.suffix.lower() in endings
+                  or composed(path.name) in pictures):
+                files.append(path)
+    return files, [
+        f'{len(left_out)} DICOM files of folders are left out, name one file '
+        f'of each slide: {shown(left_out)}'] * bool(left_out)
 
 
 def split_into_shards(tasks: Sequence[SlideTask],

@@ -64,6 +64,12 @@ def test_slides_of_folders(slides, tmp_path):
     assert [task.slide_id for task in tasks] == ['a', 'b', 'c']
     assert notes[0].startswith('1 DICOM files of folders are left out')
     assert list_slides([slides / 'd.dcm'])[0][0].slide_id == 'd'
+    # What a Mac writes beside each file is none; links are followed.
+    (slides / '._b.svs').touch()
+    (tmp_path / 'links').mkdir()
+    (tmp_path / 'links' / 'slides').symlink_to(slides)
+    assert [task.path.name for task in list_slides([tmp_path / 'links'])[0]
+            ] == ['a.SVS', 'b.svs', 'c.svs']
     (tmp_path / 'a.tif').touch()
     (tmp_path / 'empty').mkdir()
     for inputs, options, error, message in (
