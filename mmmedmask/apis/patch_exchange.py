@@ -85,9 +85,11 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
                          f'labels {sorted(set(labels.tolist()))}')
     bags = [sample['inputs'].get('patches') for sample in samples]
     counts = [0 if bag is None else len(bag) for bag in bags]
-    if min(counts) < block:
-        raise ValueError(f'each patient needs block = {block} patches, one '
-                         f'has {min(counts)}')
+    least = int(np.argmin(counts))
+    if counts[least] < block:
+        name = samples[least]['data_samples'].get('case_id', f'no. {least}')
+        raise ValueError(f'each patient needs block = {block} patches, '
+                         f'{name} has {counts[least]}')
     others = _draw_others(labels, seed)
     untouched = _scores(model, samples, bags)
     rows = np.arange(len(labels))

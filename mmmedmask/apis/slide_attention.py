@@ -12,7 +12,7 @@ _PATCHES_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class BagEvidence:
-    """What a model makes of a bag of N patches.
+    """What a model makes of a bag of N patches; nothing if N is 0.
 
     Attributes:
         attention: Weights of the patches, shape (R, N), each row with sum 1.
@@ -21,7 +21,7 @@ class BagEvidence:
         patch_scores: Probabilities of the classes for a bag that holds one
             patch alone, shape (K, N); None if the model has no classes.
         bag_scores: Probabilities of the classes for the bag, shape (K, ),
-            or None.
+            or None. Without patches both scores are None.
 
     Example:
         >>> evidence = BagEvidence(np.array([[.1, .7, .2]]), (), None, None)
@@ -43,12 +43,12 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
     Args:
         model: A trained classifier of slides, or GiMP in pre-training, in
             evaluation mode.
-        inputs: One sample's ``patches`` (N, D), ``coords`` (N, 2) or None,
-            and ``genes`` (G, ) or None.
+        inputs: One sample's ``patches`` (N, D) or None, ``coords`` (N, 2)
+            or None, and ``genes`` (G, ) or None.
         per_patch: Whether patches are classified one by one.
 
     Raises:
-        ValueError: If the model looks at no patches, or the bag is empty.
+        ValueError: If the model looks at no patches.
 
     Example:
         >>> from mmmedmask.apis import get_model
@@ -63,7 +63,7 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
         raise ValueError(f'{type(model).__name__} has no aggregator: it does '
                          'not look at slides')
     if inputs.get('patches') is None or not len(inputs['patches']):
-        raise ValueError('the bag has no patch to look at')
+        return BagEvidence(np.zeros((1, 0), np.float32), (), None, None)
     batch = model.data_preprocessor(dict(inputs={
         key: [inputs.get(key)] for key in ('patches', 'coords', 'genes')}))[
             'inputs']

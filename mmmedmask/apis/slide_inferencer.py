@@ -13,7 +13,7 @@ from torch import nn
 
 from mmmedmask.apis.inferencers import ClassificationInferencer, list_inputs
 from mmmedmask.apis.slide_attention import find_evidence
-from mmmedmask.apis.slide_extraction import extract_slides
+from mmmedmask.apis.slide_extraction import FAILED, extract_slides
 from mmmedmask.datasets.slides.feature_files import (
     FEATURE_SUFFIXES,
     SLIDE_SUFFIXES,
@@ -32,7 +32,8 @@ class SlideInferencer(ClassificationInferencer):
     results are dicts of ``label``, ``class``, ``score`` and ``scores`` (as
     of :class:`~mmmedmask.apis.inferencers.ClassificationInferencer`; None
     for a model without classes), ``attention``, an array (R, N) whose rows
-    sum to 1, and ``coords``, an array (N, 2) or None.
+    sum to 1, ``coords``, an array (N, 2) or None, and ``note``: empty, or
+    ``'no patches'`` of a slide without tissue, which has no class.
 
     Args, beside those of :class:`~mmmedmask.apis.inferencers.Inferencer`:
         encoder: What turns tiles of slides into the features that the model
@@ -108,9 +109,8 @@ class SlideInferencer(ClassificationInferencer):
         tasks, _ = list_slides([path], mpp=self.slide_mpp)
         result, = extract_slides(tasks, Path(folder), self.encoder,
                                  self.tiling, batch_size)
-        if result.status != 'done':
-            raise ValueError(f'{path} has no features: {result.status} '
-                             f'{result.error or ""}')
+        if result.status == FAILED:
+            raise ValueError(f'{path} has no features: {result.error}')
         return Path(folder, 'h5_files', f'{result.slide_id}.h5')
 
     def _classify(self, features: SlideFeatures) -> dict:
@@ -122,7 +122,8 @@ class SlideInferencer(ClassificationInferencer):
         if evidence.bag_scores is not None:
             decision = self.decide(evidence.bag_scores)
         return {**decision, 'attention': evidence.attention,
-                'coords': None if coords is None else coords.numpy()}
+                'coords': None if coords is None else coords.numpy(),
+                'note': '' if len(features) else 'no patches'}
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         """Draw the attention over a slide, from its file of features.
@@ -140,7 +141,7 @@ class SlideInferencer(ClassificationInferencer):
         places = PatchPlaces(result['coords'], picture.side, picture.size)
         maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)
                 for row, weights in enumerate(result['attention'])]
-        note = '' if result['scores'] is None else (
+        note = result['note'] if result['scores'] is None else (
             f'{result["class"] or result["label"]} {result["score"]:.2f}')
         return draw_slide_heatmaps(picture.thumbnail, maps, places,
                                    image.stem, note)

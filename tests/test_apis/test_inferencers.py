@@ -369,3 +369,26 @@ def test_slides_are_listed_as_for_their_features(slide_model, tmp_path):
         infer(tmp_path)
     with pytest.raises(FileNotFoundError, match=r'c\.svs does not exist'):
         infer(tmp_path / 'c.svs')
+
+
+def test_slides_without_patches_do_not_stop_the_others(slide_model, tmp_path):
+    for name, count in (('a', 0), ('b', 9)):
+        write_features(tmp_path / f'{name}.h5', 'clam-h5',
+                       *draw_bag(count, 256, patch_size=64), patch_size=64)
+    glass, small = tmp_path / 'glass.png', tmp_path / 'small.png'
+    Image.new('RGB', (512, 512), 'white').save(glass)
+    Image.new('RGB', (9, 9), 'white').save(small)
+    infer = SlideInferencer(
+        slide_model, slide_mpp=.5,
+        encoder=build_tile_encoder('resnet18-block3', random_seed=0))
+    results = infer([tmp_path, glass, small])
+    assert [result['note'] for result in results] == [
+        'no patches', '', 'no patches', 'no patches']
+    for result in results[::2]:
+        assert result['label'] is result['scores'] is None
+        assert result['attention'].shape == (1, 0)
+        assert result['coords'].shape == (0, 2)
+    alone, = infer(tmp_path / 'b.h5')
+    np.testing.assert_array_equal(results[1]['scores'], alone['scores'])
+    pictures = infer.visualize(tmp_path, results[:2])
+    assert all(picture.ndim == 3 for picture in pictures)

@@ -30,7 +30,8 @@ def patients(counts=(40, 60, 44, 52)):
     """The class is in all patches, as a sign."""
     return [dict(inputs=dict(patches=torch.full((count, 2), 2. * (i % 2) - 1),
                              coords=None),
-                 data_samples=DataSample().set_gt_label(i % 2))
+                 data_samples=DataSample(
+                     metainfo=dict(case_id=f'p{i}')).set_gt_label(i % 2))
             for i, count in enumerate(counts)]
 
 
@@ -76,7 +77,7 @@ def test_a_model_in_training_mode_answers_as_one_at_rest():
 @pytest.mark.parametrize(('change', 'message'), [
     (dict(block=0), 'block must be at least 1, got 0'),
     (dict(places=1), 'places must be at least 2, got 1'),
-    (dict(block=41), 'block = 41 patches, one has 40'),
+    (dict(block=41), 'block = 41 patches, p0 has 40'),
     (dict(samples=patients()[::2]), r'two classes are needed, got labels'),
     (dict(model=nn.Identity()), 'classifier of bags, .* Identity is not')])
 def test_bad_input_is_refused_by_value(change, message):

@@ -51,12 +51,12 @@ def test_attention_and_classes_of_single_patches(aggregator, options):
                                    alone.bag_scores, atol=1e-6)
 
 
-def test_bags_that_cannot_be_looked_at():
+def test_bags_without_patches_and_models_without_bags():
     model = build('ABMIL')
-    with pytest.raises(ValueError, match='no patch to look at'):
-        find_evidence(model, dict(patches=None))
-    with pytest.raises(ValueError, match='no patch to look at'):
-        find_evidence(model, dict(patches=torch.zeros(0, 6)))
+    for patches in (None, torch.zeros(0, 6)):
+        evidence = find_evidence(model, dict(patches=patches))
+        assert evidence.attention.shape == (1, 0)
+        assert evidence.patch_scores is evidence.bag_scores is None
     model.aggregator = None
     with pytest.raises(ValueError, match='does not look at slides'):
         find_evidence(model, inputs())

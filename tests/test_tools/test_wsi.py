@@ -178,6 +178,12 @@ def test_extracting_features_and_drawing_attention(tmp_path):
         for name in ('heat', 'slide'))
     assert heat.shape == slide.shape
     assert np.abs(heat - slide).mean() < 2
+    # The slide without tissue stops nothing.
+    printed = call(*drawing[:4], tmp_path / 'out' / 'h5_files' / 'b.h5',
+                   drawing[4], '--out', tmp_path / 'both')
+    assert 'Nothing is drawn of what has no patches: b' in printed
+    assert (tmp_path / 'both' / 'a.geojson').read_text() == (
+        tmp_path / 'heat' / 'a.geojson').read_text()
     # By its case, as the data set of the config gives it.
     (tmp_path / 'cohort.csv').write_text(
         'case_id,slide_id,label,split\np,a,aca,test\n')

@@ -49,7 +49,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def bags_of_files(args):
-    """Give each file's slides (one) by name, and inputs."""
+    """Give each file's name, its slides (one) by name, and inputs."""
     from mmmedmask.datasets.slides.feature_files import slide_name
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
     from mmmedmask.util.checks import check_names_differ
@@ -57,12 +57,12 @@ def bags_of_files(args):
             [(slide_name(path.name), path) for path in args.features],
             'their pictures would overwrite each other').items():
         with SlideFeatures(path, mpp=args.slide_mpp) as features:
-            yield {name: features}, dict(patches=features.read(),
-                                         coords=features.coords, genes=None)
+            yield name, {name: features}, dict(
+                patches=features.read(), coords=features.coords, genes=None)
 
 
 def bags_of_cases(args, config):
-    """Give each patient's slides by name, and inputs as of the data set."""
+    """Give each patient, slides by name, and inputs as of the data set."""
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
     dataset = picture_tool.build_dataset(config, args.split)
     places = {}
@@ -85,7 +85,7 @@ def bags_of_cases(args, config):
                 raise ValueError(f'the pipeline of the {args.split} set takes '
                                  f'{taken} of the {count} patches of {case}: '
                                  'take a split that takes them all')
-            yield slides, inputs
+            yield case, slides, inputs
 
 
 def draw(args: argparse.Namespace) -> list[Path]:
@@ -101,22 +101,26 @@ def draw(args: argparse.Namespace) -> list[Path]:
     classes = tuple(map(str, inferencer.classes()))
     slides = {task.slide_id: task.path for task in (
         list_slides(args.slide)[0] if args.slide else ())}
-    written = []
+    written, empty = [], []
     bags = (bags_of_files(args) if args.features else
             bags_of_cases(args, config))
-    for files, inputs in bags:
+    for bag, files, inputs in bags:
         inputs = {key: None if inputs.get(key) is None else
                   torch.as_tensor(inputs[key])
                   for key in ('patches', 'coords', 'genes')}
         evidence = find_evidence(inferencer.model, inputs, classes,
                                  not args.no_classes)
+        if not evidence.attention.size:
+            empty.append(bag)
+            continue
         start = 0
         for name, file in files.items():
             rows = slice(start, start + file.num_patches)
             start += file.num_patches
-            if file.num_patches:
-                written += draw_slide(args, name, file, evidence, rows,
-                                      classes, slides.get(name))
+            written += draw_slide(args, name, file, evidence, rows, classes,
+                                  slides.get(name))
+    if empty:
+        print(f'Nothing is drawn of what has no patches: {", ".join(empty)}')
     return written
 
 

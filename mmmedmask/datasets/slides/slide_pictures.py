@@ -90,6 +90,8 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
 
 def _distance(coords: np.ndarray) -> int | None:
     """Distance of neighbours, None if no two are in one row or column."""
+    if not len(coords):
+        return 1  # No patch has any.
     coords = np.unique(coords, axis=0)
     if all(len(np.unique(coords[:, axis])) == len(coords)
            for axis in range(2)):
