@@ -21,6 +21,7 @@ from mmmedmask.engine.checkpoint.reading import (
     select_prefix,
 )
 from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
+from mmmedmask.engine.frozen_features import image_size
 from mmmedmask.util.atomic_files import write_json, write_text
 from mmmedmask.util.checks import check_choice
 
@@ -206,14 +207,13 @@ def _write_network(path: Path, backbone: Mapping[str, Tensor],
                    settings: Config | None) -> list[str]:
     network = _loaded(backbone, settings)
     from mmpretrain.models import VisionTransformer
-    side = getattr(network, 'img_size', None)
-    size = (_SIDE, _SIDE) if side is None else tuple(side)
-    if side is None:
-        step = 32
+    size = image_size(network)
+    if size is None:
+        size, step = (_SIDE, _SIDE), 32
     elif isinstance(network, VisionTransformer) and not hasattr(
             network, 'rope'):
         # Its position embeddings are resized.
-        step = side[0] // network.patch_resolution[0]
+        step = size[0] // network.patch_resolution[0]
     else:
         step = None
     return write_onnx(path, network,

@@ -24,6 +24,7 @@ from mmmedmask.compat.multimodal_models import leave_out_multimodal_models
 from mmmedmask.compat.optional_hooks import accept_missing_hooks
 from mmmedmask.compat.quiet_imports import silence_loggers, silence_warnings
 from mmmedmask.compat.safe_loading import read_weights_safely
+from mmmedmask.compat.window_batches import reverse_windows_of_any_batch
 
 
 def apply_patches() -> None:
@@ -40,6 +41,8 @@ def apply_patches() -> None:
     after_import('yapf.yapflib.yapf_api', format_configs_once)
     after_import('mmpretrain.apis.model', extend_model_hub)
     after_import('mmpretrain.utils.dependency', leave_out_multimodal_models)
+    after_import('mmpretrain.models.utils.attention',
+                 reverse_windows_of_any_batch)
     after_import('mmengine.runner.checkpoint', read_weights_safely)
     after_import('mmengine.runner.runner', accept_missing_hooks)
     after_import('mmdet.datasets.api_wrappers.coco_api',

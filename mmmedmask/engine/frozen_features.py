@@ -116,9 +116,7 @@ class FrozenFeatures:
         if device is None:
             device = next(encoder.parameters()).device
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
-        make_dense(self.encoder)
-        masks = 'mask' in inspect.signature(encoder.forward).parameters
-        self._options = dict(mask=None) if masks else {}
+        self._options = show_whole_images(self.encoder)
         self.device = torch.device(device)
         self.mean, self.std = (
             torch.tensor(values, device=device).float().view(1, -1, 1, 1)
@@ -145,7 +143,7 @@ class FrozenFeatures:
         try:
             self.encoder(self.normalize(images), **self._options)
         except (AssertionError, RuntimeError) as error:
-            size = _image_size(self.encoder)
+            size = image_size(self.encoder)
             if size is None or size == tuple(images.shape[-2:]):
                 raise
             raise ValueError(
@@ -268,21 +266,26 @@ def draw_points(size: tuple[int, int], count: int,
     return torch.stack([rows, columns], dim=1), points
 
 
-def make_dense(encoder: nn.Module) -> None:
-    """Let mmpretrain's sparse layers, SparK's, see all places, in place.
+def show_whole_images(encoder: nn.Module) -> dict:
+    """Let an encoder see all places; give the options of its call for that.
 
-    Outside of a training step they would work with the mask of the last.
+    In place, mmpretrain's sparse layers, SparK's, become dense: outside of a
+    training step they would work with the mask of the last. Other encoders
+    draw masks, or demand one, unless they are told not to.
     """
     for module in encoder.modules():
         if type(module) in DENSE_KINDS:
             module.__class__ = DENSE_KINDS[type(module)]
+    masks = 'mask' in inspect.signature(encoder.forward).parameters
+    return dict(mask=None) if masks else {}
 
 
-def _image_size(encoder: nn.Module) -> tuple[int, int] | None:
+def image_size(encoder: nn.Module) -> tuple[int, int] | None:
     """Size (h, w) of the images that a transformer is made for."""
     embedding = getattr(encoder, 'patch_embed', None)
     for module, name in ((encoder, 'img_size'), (encoder, 'image_size'),
-                         (embedding, 'img_size')):
+                         (embedding, 'img_size'),
+                         (embedding, 'init_input_size')):
         if size := getattr(module, name, None):
             return to_2tuple(size)
     return None

@@ -483,6 +483,55 @@ def test_onnx_computes_the_same(tmp_path, kind, arguments):
         tmp_path / 'encoder.onnx.md').read_text('utf-8')
 
 
+SIZED = dict(arch=TINY_VIT, img_size=64)
+SWIN = dict(arch=dict(embed_dims=16, depths=[1, 2], num_heads=[2, 2]),
+            img_size=112, out_indices=(0, 1))
+
+
+@pytest.mark.parametrize(('kind', 'plain', 'arguments', 'options'), [
+    ('SparseResNet', 'ResNet', dict(depth=18, out_indices=ALL_STAGES),
+     dict(norm_cfg=dict(type='SparseBatchNorm2d'))),
+    ('SimMIMSwinTransformer', 'SwinTransformer', SWIN, {}),
+    ('MAEViT', 'VisionTransformer', dict(SIZED, out_type='raw'), {}),
+    ('BEiTPretrainViT', 'mmmedmask.BEiTFeatureViT', dict(
+        SIZED, out_type='raw'), dict(use_abs_pos_emb=True,
+                                     use_shared_rel_pos_bias=False))])
+def test_onnx_of_masked_encoders_sees_whole_images(tmp_path, kind, plain,
+                                                   arguments, options):
+    """As the plain network of the same weights does."""
+    pytest.importorskip('onnx', reason='onnx is not installed')
+    runtime = pytest.importorskip(
+        'onnxruntime', reason='onnxruntime is not installed')
+    init_default_scope('mmpretrain')
+    _, source = _run_of(tmp_path, kind, **arguments, **options)
+    export_backbone(source, tmp_path / 'encoder.onnx')
+    more = dict(num_global_layers=1, final_norm=True) \
+        if plain.startswith('mmm') else {}
+    network = _mmpretrain_backbone.__wrapped__(plain, **arguments, **more)
+    network.load_state_dict({
+        name.removeprefix('backbone.'): value for name, value in
+        read_checkpoint(source)['state_dict'].items()
+        if name.startswith('backbone.')}, strict=False)
+    images = torch.randn(5, 3, *to_2tuple(arguments.get('img_size', 96)))
+    with torch.no_grad():
+        expected = network(images)
+    session = runtime.InferenceSession(tmp_path / 'encoder.onnx')
+    features = session.run(None, {'images': images.numpy()})
+    for got, want in zip(features, expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(got), want, rtol=0,
+                                   atol=1e-3 * float(want.abs().max()))
+
+
+def test_what_no_graph_of_any_batch_holds_is_refused(tmp_path):
+    pytest.importorskip('onnx', reason='onnx is not installed')
+    pytest.importorskip('onnxruntime', reason='onnxruntime is not installed')
+    _, source = _run_of(tmp_path, 'mmmedmask.WindowedViT', **SIZED,
+                        window_size=3, num_global_layers=1)
+    with pytest.raises(ValueError, match=r'WindowedViT fails.*\(3, 3, 80'):
+        export_backbone(source, tmp_path / 'a.onnx')
+    assert list(tmp_path.iterdir()) == [source]
+
+
 class _CountsImages(nn.Module):
     """What a trace keeps of it is the number of its own batch."""
 

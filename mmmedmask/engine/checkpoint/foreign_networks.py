@@ -1,6 +1,5 @@
 """Compare a backbone with the network of the library that names it."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from textwrap import shorten
 
@@ -9,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
-from mmmedmask.engine.frozen_features import encoder_stages, make_dense
+from mmmedmask.engine.frozen_features import encoder_stages, show_whole_images
 from mmmedmask.util.extras import import_extra
 
 #: Largest error in double precision: another eps of a norm is above it.
@@ -52,13 +51,10 @@ def compare_networks(library: str, tensors: Mapping[str, Tensor],
                          f'{shorten(str(error), 300)}') from None
     theirs.double().eval()
     network.double()
-    make_dense(network)
+    options = show_whole_images(network)
     images = torch.rand(
         2, arguments['in_chans'], *getattr(network, 'img_size', _SIZE),
         dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    # In pre-training some draw masks unless they are told not to.
-    options = dict(mask=None) if 'mask' in inspect.signature(
-        network.forward).parameters else {}
     stages = encoder_stages(network)
     wanted, outputs = _run(network, stages.values(), images, **options)
     features, vectors = _run(theirs, _stages(theirs), images)

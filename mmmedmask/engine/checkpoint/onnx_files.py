@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmedmask.engine.checkpoint.foreign_networks import check_features
+from mmmedmask.engine.frozen_features import show_whole_images
 from mmmedmask.util.atomic_files import atomic_path
 from mmmedmask.util.extras import import_extra
 
@@ -60,19 +61,26 @@ def write_onnx(path: Path, backbone: nn.Module, channels: int,
             images = torch.rand(batch, channels, *shape)
             with torch.no_grad():
                 wanted = dict(zip(names, network(images), strict=True))
-            features = session.run(None, {INPUT: images.numpy()})
+            try:
+                features = session.run(None, {INPUT: images.numpy()})
+            except Exception as error:  # onnxruntime's have no other base
+                raise ValueError(
+                    f'the ONNX graph of {type(backbone).__name__} fails for '
+                    f'images of shape {tuple(images.shape)}: {error}'
+                ) from None
             check_features(wanted, list(map(torch.from_numpy, features)),
                            TOLERANCE, 'the ONNX graph')
     return names
 
 
 class _Outputs(nn.Module):
-    """A network whose output is a tuple."""
+    """A network on whole images, whose output is a tuple."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.options = show_whole_images(network)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        output = self.network(images)
+        output = self.network(images, **self.options)
         return (output, ) if isinstance(output, Tensor) else tuple(output)

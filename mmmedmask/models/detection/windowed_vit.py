@@ -43,7 +43,9 @@ class WindowedLayers:
         """Encode images (B, 3, H, W): the outputs of ``out_indices``."""
         x, grid = self.patch_embed(x)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            # A traced graph would keep len(x).
+            token = self.cls_token.expand(x.shape[0], -1, -1)
+            x = torch.cat([token, x], dim=1)
         x = self.drop_after_pos(x + resize_pos_embed(
             self.pos_embed, self.patch_resolution, grid,
             mode=self.interpolate_mode,
