@@ -30,8 +30,11 @@ auxiliary = dict(
     loss_decode=dict(
         type='mmmedmask.BCEDiceLoss', bce_weight=0.2, dice_weight=0.4))
 
-# Images are loaded in RGB, and all have one size.
-data_preprocessor = dict(bgr_to_rgb=False, size_divisor=1)
+# Images are loaded in RGB; those that patches do not divide are padded.
+data_preprocessor = dict(
+    bgr_to_rgb=False,
+    size_divisor=patch_size,
+    test_cfg=dict(size_divisor=patch_size))
 model = dict(
     pretrained=None,
     data_preprocessor=data_preprocessor,

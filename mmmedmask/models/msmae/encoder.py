@@ -33,7 +33,9 @@ class MSMAEViT(VisionTransformer):
         norm_cfg: Normalisation; None is LayerNorm with eps 1e-6.
         out_type: ``'raw'`` (B, 1 + L, C) for pre-training, ``'avg_featmap'``
             (mean of the patch tokens, normalised) or ``'cls_token'`` for
-            classification, ``'featmap'`` (B, C, h, w) for segmentation.
+            classification, ``'featmap'`` (B, C, h, w) for segmentation, where
+            patches have to divide the images; ``size_divisor`` of mmseg's
+            preprocessor pads them, and predictions are cut again.
         frozen_stages: Layers that are not trained; -1 trains all.
         fixed_pos_embed: Sine-cosine position embedding that is not trained,
             as in pre-training. False trains it, as in fine-tuning.
@@ -97,6 +99,9 @@ class MSMAEViT(VisionTransformer):
         visible ones, in that order, and there is no ``'featmap'``.
         """
         if visible_ids is None:
+            if self.out_type == 'featmap':
+                # mmpretrain would pad, and the map be taken for the image's.
+                self.grid_size(images)
             return super().forward(images)
         if self.out_type == 'featmap':
             raise ValueError("out_type='featmap' needs all patches, got "

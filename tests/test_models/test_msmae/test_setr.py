@@ -329,6 +329,33 @@ def test_a_file_is_predicted_from_python(tmp_path, drawn_data):
     assert torch.equal(sample.pred_sem_seg.data, wanted.pred_sem_seg.data)
 
 
+@pytest.mark.parametrize('size', [(64, 80), (65, 80), (57, 61)])
+def test_predictions_lie_where_the_image_is(tmp_path, drawn_data, size):
+    """Of sizes that patches do not divide, too, padded by hand."""
+    from mmseg.models.utils import resize
+    from mmseg.structures import SegDataSample
+    cfg = shrink_config(load(MAIN), tmp_path, drawn_data)
+    init_default_scope('mmseg')
+    model = MODELS.build(cfg.model).eval()
+    image = torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+    sample = SegDataSample(metainfo=dict(ori_shape=size, img_shape=size))
+    prediction, = model.test_step(dict(
+        inputs=[image], data_samples=[sample]))
+    preprocessor = model.data_preprocessor
+    padded = torch.zeros(1, 3, *(-(-side // 16) * 16 for side in size))
+    padded[..., :size[0], :size[1]] = (
+        image.float() - preprocessor.mean) / preprocessor.std
+    with torch.no_grad():
+        logits = resize(model.decode_head(model.backbone(padded)),
+                        padded.shape[2:], mode='bilinear')
+    torch.testing.assert_close(
+        prediction.seg_logits.data,
+        logits[0, :, :size[0], :size[1]].sigmoid())
+    if size[0] % 16:
+        with pytest.raises(ValueError, match=r'\(16, 16\) does not divide'):
+            model.backbone(padded[..., :size[0], :])
+
+
 def test_augmented_testing_is_the_mean_of_plain_ones(tmp_path, drawn_data):
     """Of the image alone it is plain testing, to the last bit."""
     from mmseg.registry import DATASETS
