@@ -126,8 +126,11 @@ class FrozenFeatures:
         self.data_range = data_range
         stages = encoder_stages(self.encoder)
         self._maps: list[tuple[Tensor, Sequence[int] | None]] = []
-        self.patch_size = _patch_size(self.encoder)
-        pyramid = self.patch_size is None or 'stages.0' in stages
+        self._grid: Sequence[int] | None = None
+        embedding = _patch_layer(self.encoder)
+        if embedding is not None:
+            embedding.register_forward_hook(self._keep_grid)
+        pyramid = embedding is None or 'stages.0' in stages
         for stage in list(stages.values())[0 if pyramid else -1:]:
             stage.register_forward_hook(self._keep)
         # Frozen stages see to it themselves that they stay as they are.
@@ -157,6 +160,11 @@ class FrozenFeatures:
             # Swin's stages say how many rows and columns their tokens have.
             output, grid = output[0], (*output[1:], None)[0]
         self._maps.append((output, grid))
+
+    def _keep_grid(self, module: nn.Module, inputs: tuple, output: Tensor
+                   ) -> None:
+        # Some pad images that patches do not divide, and some cut them.
+        self._grid = output.shape[-2:]
 
     def normalize(self, images: Tensor) -> Tensor:
         """Bring images to the device and the encoder's units.
@@ -192,12 +200,12 @@ class FrozenFeatures:
                 size: Sequence[int]) -> Tensor:
         if value.ndim == 4:
             return _channels_first(value, size, self.encoder).float()
-        if value.ndim != 3 or self.patch_size is None:
+        grid = grid or self._grid
+        if value.ndim != 3 or grid is None:
             raise ValueError(
                 f'a stage of {type(self.encoder).__name__} gives the shape '
                 f'{tuple(value.shape)}, expected a map or patch tokens')
-        height, width = grid or (side // patch for side, patch in zip(
-            size, self.patch_size, strict=True))
+        height, width = grid
         # Class and register tokens come first.
         patches = value[:, value.shape[1] - height * width:]
         return patches.transpose(1, 2).reshape(
@@ -291,11 +299,11 @@ def image_size(encoder: nn.Module) -> tuple[int, int] | None:
     return None
 
 
-def _patch_size(encoder: nn.Module) -> tuple[int, int] | None:
-    """Side of a transformer's patches; None for a CNN."""
+def _patch_layer(encoder: nn.Module) -> nn.Conv2d | None:
+    """The convolution that makes a transformer's patches; None for a CNN."""
     embedding = getattr(encoder, 'patch_embed', None)
     layers = (getattr(embedding, 'projection', None),
               getattr(embedding, 'proj', None),
               getattr(encoder, 'conv_proj', None))
-    return next((tuple(layer.stride) for layer in layers
+    return next((layer for layer in layers
                  if isinstance(layer, nn.Conv2d)), None)

@@ -42,6 +42,21 @@ def small_images(count=2, size=(32, 32), seed=0):
         0, 256, (count, 3, *size), dtype=torch.uint8, generator=generator)
 
 
+@pytest.mark.parametrize('padding', ['corner', 0])
+def test_patches_that_do_not_divide_the_image_stay_in_place(padding):
+    """What mmpretrain pads, or cuts, padded or cut by hand."""
+    features = FrozenFeatures(tiny_vit(patch_cfg=dict(padding=padding)),
+                              MEAN, STD)
+    images = small_images(size=(33, 38)).float()
+    mean = torch.tensor(MEAN).view(3, 1, 1)
+    by_hand = images[..., :32, :32] if padding == 0 else nn.functional.pad(
+        images - mean, (0, 2, 0, 7)) + mean
+    got, = features.maps(images)
+    wanted, = features.maps(by_hand)
+    assert got.shape[-2:] == ((4, 4) if padding == 0 else (5, 5))
+    torch.testing.assert_close(got, wanted)
+
+
 @pytest.mark.parametrize(('make', 'names', 'shapes'), [
     (lambda: ResNet(18, stem_channels=8, base_channels=8),
      ['layer1', 'layer2', 'layer3', 'layer4'],
