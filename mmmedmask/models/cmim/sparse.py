@@ -108,12 +108,18 @@ class CMIMSparseResNet(backbones.MaskedResNetMixin, ResNet):
     """ResNet that encodes visible places alone, as SparK does.
 
     Every level gets its own mask token (1, D, 1, 1) after encoding, before
-    the warp: which cells are masked is known on the query's grid.
+    the warp: which cells are masked is known on the query's grid. There is no
+    ``with_cp``: layers that are recomputed in the backward pass have no mask.
     """
 
     num_mask_tokens = None
 
-    def __init__(self, *args, **kwargs) -> None:
+    def __init__(self, *args, with_cp: bool = False, **kwargs) -> None:
+        if with_cp:
+            raise ValueError(
+                f'with_cp must be False, got {with_cp!r}: layers are '
+                'recomputed when the mask is gone. Smaller batches save '
+                'memory, too (optim_wrapper.accumulative_counts)')
         super().__init__(*args, **kwargs)
         self._context = make_sparse(self)
 

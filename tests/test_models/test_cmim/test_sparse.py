@@ -184,6 +184,8 @@ def test_context_closes_after_an_error():
 def test_bad_arguments_are_refused_by_value():
     with pytest.raises(ValueError, match='GroupNorm'):
         build(norm_cfg=dict(type='GN', num_groups=4))
+    with pytest.raises(ValueError, match='with_cp must be False, got True'):
+        build(with_cp=True)
     # Patches smaller than a cell of the coarsest level cannot be sparse.
     with pytest.raises(ValueError, match='patch_size .* stride 32, got 16'):
         tiny_model(backbone=dict(type='mmmedmask.CMIMSparseResNet'))
