@@ -28,9 +28,9 @@ LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
 #: Where transforms say to which size they bring an image.
 SIZES = ('size', 'scale')
 
-#: Modes of PIL's pictures that are taken as they are, and in RGB.
-AS_STORED = ('L', 'I;16', 'F')
-AS_RGB = ('1', 'P', 'RGB', 'LA', 'PA', 'RGBA', 'RGBX')
+#: Modes of PIL's pictures, and the modes whose values files of them hold.
+PIL_MODES = {'1': 'L', 'P': 'RGB', 'PA': 'RGBA', 'RGBX': 'RGB'} | {
+    mode: mode for mode in ('L', 'LA', 'RGB', 'RGBA', 'I;16', 'I;16B', 'F')}
 
 
 def list_pictures(place: str | Path) -> list[Path]:
@@ -54,9 +54,10 @@ def list_inputs(inputs: Any, list_files: Callable[[str | Path], list[Path]]
 
     Args:
         inputs: A file, a folder (all files below it), an array (H, W) or
-            (H, W, C) with RGB channels, a picture of PIL, or a list. Of a
-            DICOM or NIfTI file all frames or axial slices, or the one that
-            is named: ``scan.dcm#frame=3``.
+            (H, W, C) with RGB channels, a picture of PIL, which is read as
+            a PNG or TIFF of it would be, alpha too, or a list. Of a DICOM or
+            NIfTI file all frames or axial slices, or the one that is named:
+            ``scan.dcm#frame=3``.
         list_files: Lists what a file or a folder holds.
 
     Raises:
@@ -76,15 +77,18 @@ def list_inputs(inputs: Any, list_files: Callable[[str | Path], list[Path]]
     if isinstance(inputs, str | Path):
         return list_files(inputs)
     if hasattr(inputs, 'getbands'):
-        if inputs.mode not in AS_STORED + AS_RGB:
+        mode = PIL_MODES.get(inputs.mode, '')
+        # Of a palette, or one colour of a gray or RGB picture.
+        clear = mode[-1:] not in ('', 'A') and inputs.has_transparency_data
+        mode += 'A' * clear
+        if mode not in PIL_MODES:
             raise ValueError(
-                f'a picture of PIL must have one of the modes '
-                f'{AS_STORED + AS_RGB}, got {inputs.mode!r}, which would '
-                'be changed: convert it, or give an array')
-        # As files are read.
-        inputs = ImageOps.exif_transpose(inputs)
-        mode = inputs.mode if inputs.mode in AS_STORED else 'RGB'
-        inputs = np.asarray(inputs.convert(mode))
+                'a picture of PIL must have one of the modes '
+                f'{tuple(PIL_MODES)}, got {inputs.mode!r}'
+                f'{" with a transparent colour" * clear}, which would be '
+                'changed: convert it, or give an array')
+        inputs = np.asarray(ImageOps.exif_transpose(inputs).convert(mode))
+        inputs = inputs.astype(inputs.dtype.newbyteorder('='), copy=False)
     if isinstance(inputs, np.ndarray) and inputs.ndim in (2, 3):
         if not inputs.size:
             raise ValueError('an image has at least one pixel and channel, '

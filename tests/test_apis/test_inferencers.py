@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 import torch
 from mmengine.config import Config
 from mmpretrain import ImageClassificationInferencer
@@ -21,6 +22,7 @@ from mmmedmask.apis.inferencers import (
 )
 from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.datasets import SlideOmicDataset
+from mmmedmask.datasets.image_io import read_image
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
@@ -103,17 +105,71 @@ def test_what_can_be_given(files):
             list_inputs(wrong)
 
 
-def test_pictures_are_taken_as_they_are():
-    values = np.array([[0, 1.5, 70000]], np.float32)
-    array, = list_inputs(Image.fromarray(values))
-    assert np.array_equal(array, values[..., None])
+def with_transparent(picture, colour):
+    picture = picture.copy()
+    picture.info['transparency'] = colour
+    return picture
+
+
+def pil_pictures():
+    """A picture of each mode that is not refused, and of each transparency."""
+    random = np.random.default_rng(0)
+    rgba = Image.fromarray(random.integers(0, 256, (6, 7, 4), np.uint8))
+    rgb, deep = rgba.convert('RGB'), random.integers(0, 1 << 16, (6, 7))
+    gray, few, bit = rgb.convert('L'), rgb.quantize(16), rgb.convert('1')
+    return {
+        'gray': gray, 'bit': bit, 'gray alpha': rgba.convert('LA'),
+        'RGB': rgb, 'RGBA': rgba, 'palette': few, 'two': rgb.quantize(2),
+        'gray palette': gray.convert('P'), 'palette RGBA': rgba.quantize(16),
+        'palette index': with_transparent(few, 3),
+        'palette bytes': with_transparent(few, bytes([0, 50, 255])),
+        'gray colour': with_transparent(gray, gray.getpixel((0, 0))),
+        'RGB colour': with_transparent(rgb, rgb.getpixel((0, 0))),
+        'bit colour': with_transparent(bit, 0),
+        'deep': Image.fromarray(deep.astype(np.uint16)),
+        'float': Image.fromarray(deep.astype(np.float32) / 7)}
+
+
+@pytest.mark.filterwarnings('ignore:Palette images with Transparency')
+@pytest.mark.parametrize('name', pil_pictures())
+def test_a_picture_of_pil_is_read_as_its_file(name, tmp_path):
+    picture = pil_pictures()[name]
+    file = tmp_path / ('a.tif' if name == 'float' else 'a.png')
+    picture.save(file)
+    read = read_image(file)
+    for given in (picture, Image.open(file)):
+        array, = list_inputs(given)
+        assert array.dtype == read.dtype
+        np.testing.assert_array_equal(array, read)
+
+
+def test_pictures_of_pil_that_no_png_holds(tmp_path):
+    tifffile.imwrite(tmp_path / 'a.tif', np.arange(6, dtype='>u2').reshape(
+        2, 3) * 1000, byteorder='>')
+    picture = Image.open(tmp_path / 'a.tif')
+    assert picture.mode == 'I;16B'
+    array, = list_inputs(picture)
+    assert array.dtype == np.uint16
+    np.testing.assert_array_equal(array, read_image(tmp_path / 'a.tif'))
+    palette = pil_pictures()['palette'].convert('PA')
+    palette.putalpha(7)
+    array, = list_inputs(palette)
+    np.testing.assert_array_equal(
+        array[..., :3], list_inputs(pil_pictures()['palette'])[0])
+    assert (array[..., 3] == 7).all()
+
+
+def test_pictures_are_taken_upright_or_refused():
     lying = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3))
     lying.getexif()[274] = 6
     assert np.array_equal(list_inputs(lying)[0][..., 0],
                           [[3, 0], [4, 1], [5, 2]])
     for wrong, message in (
             (Image.new('I', (2, 2)), "one of the modes .*'RGB'.*, got 'I'"),
-            (Image.new('CMYK', (2, 2)), "got 'CMYK'"),
+            (Image.new('CMYK', (2, 2)), "got 'CMYK', which"),
+            (Image.new('RGBa', (2, 2)), "got 'RGBa', which"),
+            (with_transparent(Image.new('I;16', (2, 2)), 0),
+             "got 'I;16' with a transparent colour"),
             (np.zeros((0, 5, 3), np.uint8), r'pixel.* \(0, 5, 3\)')):
         with pytest.raises(ValueError, match=message):
             list_inputs(wrong)
