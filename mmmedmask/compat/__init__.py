@@ -16,6 +16,7 @@ from mmmedmask.compat.families import (
     require_openmmlab,
     warn_about_mixed_families,
 )
+from mmmedmask.compat.gathered_gradients import add_up_gathered_gradients
 from mmmedmask.compat.import_hooks import after_import
 from mmmedmask.compat.mmcv_ops import has_compiled_ops, provide_mmcv_ops
 from mmmedmask.compat.mmcv_ops_rebind import rebind_mmcv_ops
@@ -40,6 +41,8 @@ def apply_patches() -> None:
     after_import('mmengine.config', resolve_config_bases)
     after_import('yapf.yapflib.yapf_api', format_configs_once)
     after_import('mmpretrain.apis.model', extend_model_hub)
+    after_import('mmpretrain.models.selfsup.simclr',
+                 add_up_gathered_gradients)
     after_import('mmpretrain.utils.dependency', leave_out_multimodal_models)
     after_import('mmpretrain.models.utils.attention',
                  reverse_windows_of_any_batch)
