@@ -361,13 +361,11 @@ WHOLE_CROP_PIPELINE = (dict(type='mmmedmask.LoadTile'),
                        PACK)
 
 
-def crop_pipeline(views=(0, 1)):
-    """A view for each number."""
-    crops = [dict(type='mmmedmask.ContrastiveCrop', scale=CROP_SIZE, view=view)
-             for view in views]
+def crop_pipeline():
+    """Two views of an image."""
+    crop = dict(type='mmmedmask.ContrastiveCrop', scale=CROP_SIZE)
     return [dict(type='mmmedmask.LoadTile'),
-            dict(type='MultiView', num_views=[1] * len(crops),
-                 transforms=[[crop] for crop in crops]), PACK]
+            dict(type='MultiView', num_views=2, transforms=[[crop]]), PACK]
 
 
 class Siamese(BaseModel):

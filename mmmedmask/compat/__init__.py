@@ -25,6 +25,7 @@ from mmmedmask.compat.multimodal_models import leave_out_multimodal_models
 from mmmedmask.compat.optional_hooks import accept_missing_hooks
 from mmmedmask.compat.quiet_imports import silence_loggers, silence_warnings
 from mmmedmask.compat.safe_loading import read_weights_safely
+from mmmedmask.compat.view_numbers import number_views
 from mmmedmask.compat.window_batches import reverse_windows_of_any_batch
 
 
@@ -41,6 +42,7 @@ def apply_patches() -> None:
     after_import('mmengine.config', resolve_config_bases)
     after_import('yapf.yapflib.yapf_api', format_configs_once)
     after_import('mmpretrain.apis.model', extend_model_hub)
+    after_import('mmpretrain.datasets.transforms.wrappers', number_views)
     after_import('mmpretrain.models.selfsup.simclr',
                  add_up_gathered_gradients)
     after_import('mmpretrain.utils.dependency', leave_out_multimodal_models)

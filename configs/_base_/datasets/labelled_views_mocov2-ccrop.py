@@ -29,12 +29,7 @@ content_crop = dict(
 rest = [_base_.jitter, _base_.gray, _base_.blur, _base_.flip]
 views_pipeline = [
     _base_.load_view,
-    # Each view has draws of its own.
-    dict(
-        type='MultiView',
-        num_views=[1, 1],
-        transforms=[[dict(content_crop, view=0), *rest],
-                    [dict(content_crop, view=1), *rest]]),
+    dict(type='MultiView', num_views=2, transforms=[[content_crop, *rest]]),
     _base_.pack_views,
 ]
 resize_view = dict(

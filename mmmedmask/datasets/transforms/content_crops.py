@@ -32,15 +32,13 @@ class ContrastiveCrop(RandomResizedCrop):
     with the encoder in training; until there are some, the place is uniform.
     They are in shared memory, so that persistent workers see new ones.
 
-    In ``MultiView`` each view needs a pipeline of its own, with another
-    ``view``: the same one would draw the same crop again.
-
     **Required keys**: ``img`` (H, W, C); ``sample_idx``, ``img_path``.
     **Modified and added keys**: as RandomResizedCrop.
 
     Args:
         scale: Side of the result in pixels, or (h, w).
-        view: Number of the view, whose draws are its own.
+        view: Number of the view outside of ``MultiView``, which numbers its
+            views itself. Each has draws of its own.
         alpha: Both parameters of the beta distribution from which the place
             of the centre in the region is drawn, in (0, 1]. Below 1 it is
             rather near an end than in the middle; 0.6 is what the authors
@@ -49,7 +47,8 @@ class ContrastiveCrop(RandomResizedCrop):
     """
 
     def __init__(
-            self, scale: int | Sequence[int], view: int, alpha: float = 0.6,
+            self, scale: int | Sequence[int], view: int = 0,
+            alpha: float = 0.6,
             crop_ratio_range: Sequence[float] = (0.2, 1.0),
             aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
             interpolation: str = 'bicubic', seed: int | None = None) -> None:
@@ -87,8 +86,8 @@ class ContrastiveCrop(RandomResizedCrop):
         rows, columns = results['img'].shape[:2]
         draws = [BOX_DRAWS, 2 * contrastive_crop.BETA_DRAWS]
         box_uniform, place_uniform = self.draw(
-            results, sum(draws), f'contrastive crop {self.view}')[0].split(
-                draws)
+            {'view_idx': self.view, **results}, sum(draws),
+            'contrastive crop')[0].split(draws)
         top, left, height, width = draw_crop(
             box_uniform.tolist(), (rows, columns), self.crop_ratio_range,
             self.aspect_ratio_range)

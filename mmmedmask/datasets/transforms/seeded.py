@@ -25,7 +25,9 @@ class SeededTransform(ShownTransform):
     Needs ``mmmedmask.TransformEpochHook`` in training, which calls
     :meth:`set_epoch`; without it every epoch draws the same. A sample that
     comes several times in one epoch gets the same draws each time, and so do
-    samples of one index in concatenated data sets.
+    samples of one index in concatenated data sets. Views of mmpretrain's
+    ``MultiView`` get draws of their own; two of one class in a pipeline draw
+    the same, unless their seeds differ.
 
     Args:
         seed: Seed of the draws; None takes the run's.
@@ -49,7 +51,13 @@ class SeededTransform(ShownTransform):
 
     def draw(self, results: dict, count: int,
              stream: str = '') -> torch.Tensor:
-        """Draw numbers (1, count), float64, of a sample in this epoch."""
+        """Draw numbers (1, count), float64, of a sample in this epoch.
+
+        The key ``view_idx`` of a sample is the number of a view, which has
+        draws of its own.
+        """
+        if 'view_idx' in results:
+            stream = f'{stream} {results["view_idx"]}'
         return per_sample_uniform(self.current_seed(stream),
                                   int(self._state[0]),
                                   [results['sample_idx']], count)

@@ -3,7 +3,6 @@
 ContrastiveCrop: Peng et al., CVPR 2022, arXiv 2202.03278, Algorithm 1.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -62,9 +61,6 @@ class ContrastiveCropHook(RefreshHook):
             raise ValueError(
                 'ContrastiveCropHook: the training pipeline has no '
                 'mmmedmask.ContrastiveCrop, for which regions are made')
-        for transform in transforms:
-            if hasattr(transform, 'num_views'):
-                check_views(transform)
 
     def before_train(self, runner: Runner) -> None:
         self.regions = None
@@ -93,15 +89,3 @@ class ContrastiveCropHook(RefreshHook):
                 f'features of {batch["data_samples"][0].img_path} or an '
                 'image in its batch are not finite: the model has diverged')
         return heat_map_boxes(features, inputs.shape[-2:], self.threshold)
-
-
-def check_views(transform: object) -> None:
-    """Refuse a ``MultiView`` with several views of the same draws."""
-    counts = Counter(part.view for view in transform.transforms
-                     for part in view if isinstance(part, ContrastiveCrop))
-    twice = sorted(view for view, count in counts.items() if count > 1)
-    if twice:
-        raise ValueError(
-            f'MultiView has several views whose ContrastiveCrop has view '
-            f'{twice[0]}, and they would be the same: give each of them a '
-            'pipeline of its own, with another view')

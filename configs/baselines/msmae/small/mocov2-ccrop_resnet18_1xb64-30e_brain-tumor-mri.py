@@ -22,11 +22,7 @@ num_workers = 0
 crop = dict(_base_.content_crop, scale=image_size)
 views_pipeline = [
     _base_.load_view,
-    dict(
-        type='MultiView',
-        num_views=[1, 1],
-        transforms=[[dict(crop, view=0), *_base_.rest],
-                    [dict(crop, view=1), *_base_.rest]]),
+    dict(type='MultiView', num_views=2, transforms=[[crop, *_base_.rest]]),
     _base_.pack_views,
 ]
 whole_view_pipeline = [
