@@ -19,21 +19,24 @@ class TransformEpochHook(Hook):
     persistent workers follow.
 
     Raises:
-        ValueError: If the loop does not count epochs: workers read ahead, so
-            there is no moment at which an iteration could be announced.
+        ValueError: If there is such a transform and the loop does not count
+            epochs: workers read ahead, so there is no moment at which an
+            iteration could be announced.
     """
 
     def before_train(self, runner: Runner) -> None:
-        if not isinstance(runner.train_loop, EpochBasedTrainLoop):
-            raise ValueError(
-                'TransformEpochHook needs an EpochBasedTrainLoop, got '
-                f'{type(runner.train_loop).__name__}; draw the views on the '
-                "device instead (view_source='device')")
         dataset = runner.train_dataloader.dataset
+        drawing = epoch_transforms(dataset)
+        if drawing and not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            raise ValueError(
+                f'{type(drawing[0]).__name__} draws anew in each epoch, and '
+                f'{type(runner.train_loop).__name__} counts none: set '
+                'train_cfg=dict(by_epoch=True, max_epochs=...), or take '
+                "another transform, such as mmpretrain's; CMIM can draw its "
+                "views on the device (view_source='device')")
         for part in datasets_of(dataset):
-            if isinstance(part, (RepeatDataset, ClassBalancedDataset)) and any(
-                    hasattr(transform, 'set_epoch')
-                    for transform in transforms_of(part)):
+            if isinstance(part, (RepeatDataset, ClassBalancedDataset)) \
+                    and epoch_transforms(part):
                 runner.logger.warning(
                     f'{type(part).__name__}: an image that comes several '
                     'times in one epoch looks the same each time, since '
@@ -41,9 +44,14 @@ class TransformEpochHook(Hook):
                     'More epochs draw anew; a weighted sampler cannot help.')
 
     def before_train_epoch(self, runner: Runner) -> None:
-        for transform in transforms_of(runner.train_dataloader.dataset):
-            if hasattr(transform, 'set_epoch'):
-                transform.set_epoch(runner.epoch, runner.seed)
+        for transform in epoch_transforms(runner.train_dataloader.dataset):
+            transform.set_epoch(runner.epoch, runner.seed)
+
+
+def epoch_transforms(dataset: object) -> list:
+    """Find a data set's transforms that draw anew in each epoch."""
+    return [transform for transform in transforms_of(dataset)
+            if hasattr(transform, 'set_epoch')]
 
 
 def transforms_of(dataset: object) -> Iterator[object]:
