@@ -1,4 +1,4 @@
-"""After masked patches and triplets; some patches of each slide in training."""
+"""After both losses, with some patches of each slide in fine-tuning."""
 
 _base_ = '../gimp_groupmsa-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc.py'
 
