@@ -34,7 +34,14 @@ PIL_MODES = {'1': 'L', 'P': 'RGB', 'PA': 'RGBA', 'RGBX': 'RGB'} | {
 
 
 def list_pictures(place: str | Path) -> list[Path]:
-    """List the pictures that a path names; see :func:`list_inputs`."""
+    """List the pictures that a path names; see :func:`list_inputs`.
+
+    Example:
+        >>> Path('tiles').mkdir()
+        >>> Path('tiles/a.png').touch()
+        >>> [str(path) for path in list_pictures('tiles')]
+        ['tiles/a.png']
+    """
     # It imports all data sets.
     from mmmedmask.datasets import radiology
     from mmmedmask.datasets.tiles import walk_files
