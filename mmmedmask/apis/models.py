@@ -12,7 +12,7 @@ from torch import nn
 from mmmedmask.config_files import load_config, model_index
 from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
 from mmmedmask.util.nearest import did_you_mean
-from mmmedmask.util.nested import nested_dicts
+from mmmedmask.util.nested import nested_dicts, split_init
 
 
 def list_models(pattern: str = '*') -> list[str]:
@@ -85,9 +85,9 @@ def build_model(config: Config) -> nn.Module:
     parts = {name: part for name, part in settings.items()
              if name != 'target_generator'}
     for part in nested_dicts(parts):
-        start = part.get('init_cfg')
-        if isinstance(start, dict) and start.get('type') == 'Pretrained':
-            part['init_cfg'] = None
+        loaded, drawn = split_init(part.get('init_cfg'))
+        if loaded:
+            part['init_cfg'] = drawn or None
     return MODELS.build(settings)
 
 

@@ -17,6 +17,7 @@ from mmmedmask.engine.hooks.precise_bn import (
     active_batch_norms,
     update_bn_statistics,
 )
+from mmmedmask.util.nested import split_init
 from mmmedmask.util.silence import without_log
 
 BLOCK_LISTS = ('layers', 'blocks', 'encoder.layers', 'stages')
@@ -55,11 +56,7 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
         built = MODELS.build(config)
         for module in built.modules():
             if init_cfg := getattr(module, 'init_cfg', None):
-                entries = init_cfg if isinstance(init_cfg, list) \
-                    else [init_cfg]
-                kept = [entry for entry in entries
-                        if not entry or entry['type'] != 'Pretrained']
-                module.init_cfg = kept or None
+                module.init_cfg = split_init(init_cfg)[1] or None
         with without_log():
             built.init_weights()
     return encoder_of(built)

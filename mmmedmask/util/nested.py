@@ -70,3 +70,17 @@ def dotted(path: tuple) -> str:
         'a.0.b'
     """
     return '.'.join(str(part) for part in path)
+
+
+def split_init(init_cfg: Mapping | Iterable[Mapping] | None
+               ) -> tuple[list[Mapping], list[Mapping]]:
+    """Tell the entries of an ``init_cfg`` that load a file from the others.
+
+    Example:
+        >>> split_init([{'type': 'Xavier'}, {'type': 'Pretrained'}])
+        ([{'type': 'Pretrained'}], [{'type': 'Xavier'}])
+    """
+    entries = [init_cfg] if isinstance(init_cfg, Mapping) else init_cfg or []
+    return tuple([entry for entry in entries
+                  if (entry.get('type') == 'Pretrained') is loads]
+                 for loads in (True, False))

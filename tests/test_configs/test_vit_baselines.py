@@ -118,7 +118,10 @@ def test_teacher_without_a_file():
     vqkd = 'mmpretrain.VQKD'
     for teacher in (
             teacher_config('data/weights/none.pth'),
-            dict(type=vqkd, init_cfg=pretrained('data/weights/none.pth'))):
+            dict(type=vqkd, init_cfg=pretrained('data/weights/none.pth')),
+            dict(type=vqkd, init_cfg=[
+                dict(type='Xavier', layer='Linear'),
+                pretrained('data/weights/none.pth')])):
         with pytest.raises(FileNotFoundError) as error:
             FrozenTeacher(teacher, source='https://example.org/clip, renamed')
         for part in ('data/weights/none.pth', teacher['type'],

@@ -16,6 +16,7 @@ from mmmedmask.engine.checkpoint.reading import (
     strip_wrappers,
 )
 from mmmedmask.util.nearest import nearest_names
+from mmmedmask.util.nested import split_init
 
 #: BatchNorm's counter, which files from before PyTorch 0.4.1 do not have and
 #: which changes no output.
@@ -161,11 +162,9 @@ def matches_any(name: str, patterns: Iterable[str]) -> bool:
 
 def pretrained_source(module: nn.Module) -> tuple[str, str] | None:
     """Find file (or address) and prefix that a module's ``init_cfg`` names."""
-    entries = getattr(module, 'init_cfg', None) or []
-    for entry in [entries] if isinstance(entries, Mapping) else entries:
-        if entry.get('type') == 'Pretrained':
-            return str(entry['checkpoint']), normalize_prefix(
-                entry.get('prefix'))
+    loaded, _ = split_init(getattr(module, 'init_cfg', None))
+    for entry in loaded:
+        return str(entry['checkpoint']), normalize_prefix(entry.get('prefix'))
     return None
 
 

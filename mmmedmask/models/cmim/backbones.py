@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mmmedmask.functional.masking import resize_mask
+from mmmedmask.models.layers.pretrained_last import PretrainedLast
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_indices
 
@@ -155,7 +156,7 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
                   tuple(map(backbone.receptive_field_offset, strides)))
 
 
-class MaskedResNetMixin(MaskedBackbone):
+class MaskedResNetMixin(PretrainedLast, MaskedBackbone):
     """Stem and stages of mmpretrain's ResNets, whose arguments follow.
 
     ``mask_at='conv1'`` puts the token in after the first convolution, its

@@ -14,6 +14,7 @@ from mmmedmask.util.checks import (
     check_rate,
     check_size,
 )
+from mmmedmask.util.nested import split_init
 
 
 class FusedBEiTAttention(BEiTAttention):
@@ -101,6 +102,5 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
     def init_weights(self) -> None:
         """Initialise; the class token as in pre-training."""
         super().init_weights()
-        init_cfg = self.init_cfg if isinstance(self.init_cfg, dict) else {}
-        if init_cfg.get('type') != 'Pretrained':
+        if not split_init(self.init_cfg)[0]:
             nn.init.trunc_normal_(self.cls_token, std=0.02)

@@ -11,11 +11,12 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmmedmask.functional.windows import in_windows
+from mmmedmask.models.layers.pretrained_last import PretrainedLast
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer
 
 
-class WindowedLayers:
+class WindowedLayers(PretrainedLast):
     """Forward pass of mmpretrain's plain transformers, within windows.
 
     The parameters are those of the plain transformer, whose weights load in

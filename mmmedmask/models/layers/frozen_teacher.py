@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mmmedmask.registry import MODELS
+from mmmedmask.util.nested import split_init
 
 
 @MODELS.register_module()
@@ -51,10 +52,9 @@ class FrozenTeacher(BaseModule):
 
 
 def _weights_of(teacher: dict) -> str:
-    named = teacher.get('tokenizer_path')
-    init_cfg = teacher.get('init_cfg')
-    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-        named = named or init_cfg.get('checkpoint')
+    loaded, _ = split_init(teacher.get('init_cfg'))
+    named = teacher.get('tokenizer_path') or next(
+        (entry.get('checkpoint') for entry in loaded), None)
     if not named:
         raise ValueError(
             "teacher must name a file in 'tokenizer_path' or in an init_cfg "

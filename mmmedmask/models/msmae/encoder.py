@@ -10,12 +10,14 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmmedmask.functional import patchify
+from mmmedmask.models.layers.pretrained_last import PretrainedLast
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_rate, check_size
+from mmmedmask.util.nested import split_init
 
 
 @MODELS.register_module()
-class MSMAEViT(VisionTransformer):
+class MSMAEViT(PretrainedLast, VisionTransformer):
     """Vision transformer for pre-training and fine-tuning with MSMAE.
 
     Parameters have the names of mmpretrain's ViT. Without ``visible_ids`` it
@@ -77,8 +79,7 @@ class MSMAEViT(VisionTransformer):
     def init_weights(self) -> None:
         """Initialise as MAE does; a pre-trained checkpoint wins."""
         super().init_weights()
-        init_cfg = self.init_cfg if isinstance(self.init_cfg, dict) else {}
-        if init_cfg.get('type') == 'Pretrained':
+        if split_init(self.init_cfg)[0]:
             return
         if self.fixed_pos_embed:
             positions = patchify.sincos_position_embedding(

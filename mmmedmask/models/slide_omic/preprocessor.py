@@ -8,6 +8,7 @@ from mmengine.model import BaseDataPreprocessor, initialize
 from mmmedmask.models.slide_omic.gene_scale import GeneScale
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_shape
+from mmmedmask.util.nested import split_init
 
 INPUT_KEYS = ('patches', 'coords', 'mask', 'genes')
 
@@ -34,7 +35,7 @@ class SlideOmicDataPreprocessor(BaseDataPreprocessor):
     def __init__(self, init_cfg: dict | None = None,
                  non_blocking: bool = True) -> None:
         super().__init__(non_blocking=non_blocking)
-        if init_cfg is not None and init_cfg.get('type') != 'Pretrained':
+        if init_cfg is not None and split_init(init_cfg)[0] != [init_cfg]:
             raise ValueError(
                 "init_cfg must be None or dict(type='Pretrained', "
                 f'checkpoint=..., prefix=...), got {init_cfg}')

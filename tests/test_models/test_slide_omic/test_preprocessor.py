@@ -174,6 +174,8 @@ def test_refuses_batches_of_other_pipelines(inputs):
 def test_refuses_other_initialisations():
     with pytest.raises(ValueError, match="got {'type': 'Normal'}"):
         build(init_cfg=dict(type='Normal'))
+    with pytest.raises(ValueError, match=r"got \[{'type': 'Pretrained'"):
+        build(init_cfg=[dict(type='Pretrained', checkpoint='a.pth')])
 
 
 test_refuses_incomplete_scales = refuses(
