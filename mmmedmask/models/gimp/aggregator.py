@@ -289,9 +289,6 @@ class NystromAggregator(BaseModule):
         conv_start: Its weights at the start, ``'zeros'``, or ``'uniform'`` in
             ``+- 1 / sqrt(conv_kernel)``.
         embed_relu: Whether a ReLU follows the linear embedding.
-        freeze_embed: Whether the linear embedding keeps its random start, as
-            the patches of MoCo v3 do (Chen et al., ICCV 2021): masked patches
-            would turn it to what tells slides apart.
         norm_features: Whether features are first scaled by their mean and
             variance over the training bags, see
             :class:`~mmmedmask.models.layers.feature_norm.FeatureNorm`.
@@ -316,10 +313,9 @@ class NystromAggregator(BaseModule):
                  num_landmarks: int = 256, attn: str = 'nystrom',
                  conv_kernel: int = 33, class_token_in_conv: bool = False,
                  conv_start: str = 'zeros', embed_relu: bool = True,
-                 freeze_embed: bool = False, norm_features: bool = False,
-                 ppeg: bool = False, mask_token: str = 'learnable',
-                 final_norm: bool = True, drop_rate: float = 0.0,
-                 with_cp: bool = False,
+                 norm_features: bool = False, ppeg: bool = False,
+                 mask_token: str = 'learnable', final_norm: bool = True,
+                 drop_rate: float = 0.0, with_cp: bool = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
         super().__init__(init_cfg or dict(type='Kaiming', layer='Linear',
                                           mode='fan_in', nonlinearity='linear',
@@ -332,7 +328,6 @@ class NystromAggregator(BaseModule):
         parts = {'norm': FeatureNorm(in_dims)} if norm_features else {}
         # By names, so that the layer's is the same without the first.
         parts['0'] = nn.Linear(in_dims, embed_dims)
-        parts['0'].requires_grad_(not freeze_embed)
         if embed_relu:
             parts['1'] = nn.ReLU()
         self.embed = nn.Sequential(OrderedDict(parts))
