@@ -23,6 +23,7 @@ from mmmedmask.config_files import (
     missing_test_keys,
     planned_gpus,
     runner_keys,
+    samples_per_step,
 )
 from mmmedmask.experiments import config_content
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
@@ -208,7 +209,8 @@ def rate_options(stage: ChainStage) -> dict[str, Any]:
     if batch and 'optim_wrapper.optimizer.lr' in options \
             and 'auto_scale_lr.base_batch_size' not in options \
             and stage.config.get('auto_scale_lr'):
-        return {'auto_scale_lr.base_batch_size': batch}
+        return {'auto_scale_lr.base_batch_size':
+                samples_per_step(stage.config, 1)[1]}
     return {}
 
 
@@ -357,13 +359,13 @@ def _check_best(stage: ChainStage) -> None:
 
 
 def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:
-    """Whether the rate is for another number of samples than a step has."""
+    """Whether the rate is for other samples than an update has."""
     scaling = config.get('auto_scale_lr') or {}
     base = rates.get('auto_scale_lr.base_batch_size',
                      scaling.get('base_batch_size'))
     batch = (config.get('train_dataloader') or {}).get('batch_size')
     return bool(base and batch and not scaling.get('enable')
-                and base != batch * gpus)
+                and base != samples_per_step(config, gpus)[1])
 
 
 def _run_options(config: Config, options: Mapping[str, Any],

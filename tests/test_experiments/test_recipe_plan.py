@@ -231,6 +231,18 @@ def test_several_gpus_scale_the_rate(tmp_path):
         assert 'auto_scale_lr.base_batch_size=4' in run.settings
 
 
+def test_accumulated_samples_count_for_the_rate(tmp_path):
+    """The rates are for 4 and for 8 samples in an update."""
+    halves = {'train_dataloader.batch_size': 2,
+              'optim_wrapper.accumulative_counts': 2}
+    for gpus in (1, 2):
+        first, second = make_plan(tmp_path, tiny_recipe(
+            pretrain(**halves) | classify(**RATE, **{
+                'optim_wrapper.accumulative_counts': 3})), gpus=gpus).runs[:2]
+        assert first.scales_lr == second.scales_lr == (gpus == 2)
+        assert 'auto_scale_lr.base_batch_size=12' in second.settings
+
+
 def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):
     run = make_plan(tmp_path, tiny_recipe(classify('best'))).runs[1]
     step = commands.run_steps(run, tmp_path)[-1]
