@@ -439,17 +439,21 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
 def _replace_files(dataset: dict) -> None:
     """Replace a cohort's files outside the data root by their digests."""
     root = _root_of(dataset)
-    if f'{root}/'.startswith(DATA_PREFIX):
-        return
-    if features := _named_features(dataset):
-        dataset['features_path'] = [digest_files(root / name) or name
-                                    for name in features]
+
+    def digest(name: str, features: bool = False) -> str:
+        path = root / name
+        return name if str(path).startswith(DATA_PREFIX) \
+            else digest_files(path, features) or name
+
+    if features := _named_features(dataset, None):
+        dataset['features_path'] = list(map(digest, features))
     for node, key in list(_dataset_files(dataset)):
-        digests = [digest_files(root / name, features=key == 'feature_root')
-                   or name for name in _as_list(node[key])]
+        digests = [digest(name, key == 'feature_root')
+                   for name in _as_list(node[key])]
         node[key] = digests if isinstance(node[key], list | tuple) \
             else digests[0]
-    dataset.pop('data_root', None)
+    if not f'{root}/'.startswith(DATA_PREFIX):
+        dataset.pop('data_root', None)
 
 
 def _dataset_files(dataset: Mapping):
@@ -463,13 +467,18 @@ def _dataset_files(dataset: Mapping):
 
 
 def _named_features(dataset: Mapping,
-                    data_root: str | Path = DATA_PREFIX) -> list[str]:
-    """Files that a cohort's csv names; none where it cannot be read."""
+                    data_root: str | Path | None) -> list[str]:
+    """Files that a cohort's csv names; none where it cannot be read.
+
+    Without a ``data_root`` the csv files below it are left out.
+    """
     names: set[str] = set()
     for name in _as_list(dataset.get('ann_file') or []):
+        path = str(_root_of(dataset) / name)
+        if data_root is None and path.startswith(DATA_PREFIX):
+            continue
         with contextlib.suppress(OSError, ValueError):
-            table = read_table(
-                move_data(str(_root_of(dataset) / name), data_root))
+            table = read_table(move_data(path, data_root or DATA_PREFIX))
             if 'features_path' in table.names:
                 names.update(table.text(table.names.index('features_path')))
     return sorted(names - {''})

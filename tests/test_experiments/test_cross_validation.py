@@ -397,6 +397,36 @@ def test_what_makes_a_stage_another(drawn, tmp_path):
     assert digest(moved) == first
 
 
+def test_files_below_the_data_root_count_by_their_names(drawn, tmp_path,
+                                                        monkeypatch):
+    """Each file by itself, with and without the data set's own root."""
+    monkeypatch.chdir(tmp_path)
+    outside = tmp_path / 'outside.csv'
+
+    def digest(root, ann_file):
+        config = Config.fromfile(drawn / 'genes.py')
+        for loader in ('train', 'val', 'test'):
+            config[f'{loader}_dataloader'].dataset.update(
+                data_root=root, ann_file=ann_file)
+        return settings_digest(config, {}, 'paper', 1, Axis(None, 0))
+
+    def digests():
+        return [digest('', 'data/x/cohort.csv'),
+                digest('data/x', str(outside))]
+
+    outside.write_text('case_id\n1\n')
+    before = digests()
+    Path('data/x').mkdir(parents=True)
+    slide = tmp_path / 'a.h5'
+    slide.write_text('a')
+    Path('data/x/cohort.csv').write_text(
+        f'case_id,slide_id,label,features_path\n1,a,x,{slide}\n')
+    assert digests() == before
+    outside.write_text('case_id\n12\n')
+    assert [new == old for new, old in zip(
+        digests(), before, strict=True)] == [True, False]
+
+
 def test_files_that_a_csv_and_the_model_name_count(drawn, tmp_path):
     slide, sets = tmp_path / 'a.h5', tmp_path / 'sets.gmt'
     cohort = tmp_path / 'cohort.csv'
