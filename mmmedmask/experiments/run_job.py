@@ -167,7 +167,7 @@ def _do_step(run: Run, step: Step, manifest: dict,
     if step.kind != 'train' and run.last_name is not None:
         _need_checkpoint(run, step.choice)
     tests = run.test_folder(step.choice)
-    last_test = run_files.last_log_folder(tests) if step.kind == 'test' else ''
+    known_logs = run_files.log_folder_names(tests)
     begin, spent = time.monotonic(), note['seconds']
     try:
         start(step)
@@ -178,7 +178,7 @@ def _do_step(run: Run, step: Step, manifest: dict,
         manifest['load_checks'] = run_files.read_load_checks(run.folder)
     elif step.kind == 'test':
         manifest['results'][step.choice] = run_files.read_metrics(
-            tests, last_test)
+            tests, known_logs)
     note['ended'] = now()
     _save(run, manifest)
 

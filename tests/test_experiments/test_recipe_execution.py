@@ -23,7 +23,7 @@ from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import MANIFEST_FILE, read_manifest
 from mmmedmask.experiments.plan import Axis, plan_runs
 from mmmedmask.experiments.results_table import collect_cells, write_tables
-from mmmedmask.experiments.run_files import read_metrics
+from mmmedmask.experiments.run_files import log_folder_names, read_metrics
 from mmmedmask.experiments.run_job import start_command
 from mmmedmask.experiments.schema import read_recipe
 
@@ -255,16 +255,23 @@ def test_missing_data_and_weights_are_said_with_their_source(place):
 
 
 def test_metrics_are_those_of_the_last_test(tmp_path):
-    with pytest.raises(ValueError, match='has left no metrics'):
-        read_metrics(tmp_path)
-    for name, value in (('20260101_000000', .5), ('20260101_000001', .75)):
+    def write(name, value):
         (tmp_path / name).mkdir()
         (tmp_path / name / f'{name}.json').write_text(json.dumps(
             {'a/b': value, 'time': 1., 'confusion': [[1]], 'ok': True,
              'auc': float('nan')}))
-    assert read_metrics(tmp_path) == {'a/b': .75, 'auc': 'nan'}
+
     with pytest.raises(ValueError, match='has left no metrics'):
-        read_metrics(tmp_path, after='20260101_000001')
+        read_metrics(tmp_path)
+    write('20260101_000000', .5)
+    write('20260101_000001', .75)
+    assert read_metrics(tmp_path) == {'a/b': .75, 'auc': 'nan'}
+    known = log_folder_names(tmp_path)
+    with pytest.raises(ValueError, match='has left no metrics'):
+        read_metrics(tmp_path, known)
+    # In another time zone, or after the clock was set back.
+    write('20251231_230000', .25)
+    assert read_metrics(tmp_path, known)['a/b'] == .25
 
 
 def test_commands_by_hand_fill_the_same_folders(place, undisturbed):
