@@ -401,6 +401,27 @@ def test_a_test_is_done_once_for_all_tables(place):
     assert tools_called(probes) == tools_called(probes, chain) == []
 
 
+def test_a_training_may_end_early(place, monkeypatch):
+    """As by EarlyStoppingHook; one that failed or goes on has not."""
+    plan = place.plan()
+    pretrain = plan.runs[0]
+    monkeypatch.setenv('TINY_STOP_AFTER', '2')
+    train, export = run_steps(pretrain, place.tools)
+    run('bash', '-ec', shell_line(train.command))
+    assert run_steps(pretrain, place.tools)[1] == export
+    assert export.command[2].endswith('epoch_3.pth')
+    monkeypatch.setenv('TINY_STOP_AFTER', '1')
+    assert place.run(plan) == {}
+    assert run_steps(pretrain, place.tools)[1].command[2].endswith(
+        'epoch_2.pth')
+    downstream = plan.runs[1]
+    assert b'from exported tiny_pretrain seed 0+++' in (
+        downstream.folder / 'epoch_1.pth').read_bytes()
+    assert f'{downstream.folder}/epoch_1.pth' in read_manifest(
+        downstream.folder)['steps']['test']['command']
+    assert place.run(plan) == {}
+
+
 def test_checkpoints_that_are_gone_are_said(place):
     plan = place.plan()
     assert place.run(plan) == {}
