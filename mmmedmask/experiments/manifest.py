@@ -133,6 +133,30 @@ def remade_source(run: Run, manifest: Mapping) -> Run | None:
     return None
 
 
+def results_of(run: Run, choice: str) -> dict[str, float | str] | str:
+    """Results of the test of a checkpoint, or why none count."""
+    manifest = read_quietly(run)
+    if manifest is None and (run.folder / MANIFEST_FILE).is_file():
+        return 'not readable'
+    if manifest is not None:
+        if manifest['digest'] != run.digest:
+            return 'other settings'
+        if manifest['data_changed']:
+            return 'data changed while it ran'
+        remade = remade_source(run, manifest)
+        if remade is not None:
+            return f'of an earlier run of {remade.key}, since made anew'
+        if choice in manifest['results']:
+            return manifest['results'][choice]
+    return 'failed' if _has_failed(run) else 'missing'
+
+
+def _has_failed(run: Run) -> bool:
+    """Whether a run has failed, or one that it starts from."""
+    return (read_quietly(run) or {}).get('status') == 'failed' or any(
+        _has_failed(source.run) for source in run.sources.values())
+
+
 def now() -> str:
     """The time, as it stands in manifests: UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec='seconds')

@@ -9,11 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mmmedmask.experiments.commands import batch_notes
-from mmmedmask.experiments.manifest import (
-    MANIFEST_FILE,
-    read_quietly,
-    remade_source,
-)
+from mmmedmask.experiments.manifest import read_quietly, results_of
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import Recipe, Row, TableColumn
@@ -269,31 +265,13 @@ def _listed(values: Iterable, separator: str = ', ') -> str:
 
 def _value(cell: Cell, metric: str) -> float | str:
     """A metric of a run, or why there is none."""
-    run, manifest = cell.run, read_quietly(cell.run)
-    if manifest is None and (run.folder / MANIFEST_FILE).is_file():
-        return 'not readable'
-    if manifest is None:
-        return 'failed' if _has_failed(run) else 'missing'
-    if manifest['digest'] != run.digest:
-        return 'other settings'
-    if manifest['data_changed']:
-        return 'data changed while it ran'
-    remade = remade_source(run, manifest)
-    if remade is not None:
-        return f'of an earlier run of {remade.key}, since made anew'
-    results = manifest['results'].get(cell.choice)
-    if results is None:
-        return 'failed' if _has_failed(run) else 'missing'
+    results = results_of(cell.run, cell.choice)
+    if isinstance(results, str):
+        return results
     if metric not in results:
         return f'no metric {metric!r} among {", ".join(sorted(results))}'
     value = defined_score(metric, results[metric])
     return value if math.isfinite(value) else f'{metric} is {value}'
-
-
-def _has_failed(run: Run) -> bool:
-    """Whether a run has failed, or one that it starts from."""
-    return (read_quietly(run) or {}).get('status') == 'failed' or any(
-        _has_failed(source.run) for source in run.sources.values())
 
 
 def _markdown_cell(cell: CellResult, scale: str, digits: int) -> str:
