@@ -328,6 +328,7 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
                   'Hardware: '
                   f'{_listed(map(_describe_hardware, starts), "; ")}.']
     lines.append(f'{len(started)} of {len(runs)} runs were started.')
+    lines += _data_notes(started)
     lines += batch_notes(started)
     unverified = [run.title for run, manifest in started.items() if run.sources
                   and manifest['steps'].get('train', {}).get('ended')
@@ -337,6 +338,20 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
         lines.append('No load check said that all weights arrived in '
                      f'{"; ".join(unverified)}.')
     return '\n'.join(f'- {line}' for line in lines)
+
+
+def _data_notes(manifests: Mapping[Run, Mapping]) -> list[str]:
+    """Say which data changed from one run to another."""
+    titles: dict[tuple[str, str], dict[str | None, list[str]]] = {}
+    for run, manifest in manifests.items():
+        for name in run.data.keys() & manifest['data'].keys():
+            titles.setdefault((name, str(run.data[name])), {}).setdefault(
+                manifest['data'][name], []).append(run.title)
+    return [f'Not the same data: {name} changed between the runs '
+            f'{" and ".join(f"({_listed(runs)})" for runs in prints.values())}'
+            '. Means and differences over both say nothing.'
+            for (name, _), prints in sorted(titles.items())
+            if len(prints) > 1]
 
 
 def _runs_of(plan: Plan, recipe: Recipe) -> list[Run]:

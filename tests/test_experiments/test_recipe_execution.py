@@ -231,6 +231,18 @@ def test_a_folder_of_something_else_is_refused(place):
     assert 'since made anew' in cell.problems[Axis(0, None)]
 
 
+def test_a_table_of_runs_of_different_data_says_so(place):
+    plan = place.plan((0, 1))
+    assert place.run(place.plan((0, ))) == {}
+    assert 'Not the same data' not in place.table(plan)[1]
+    (place.data / 'images' / 'new.png').write_text('x')
+    assert place.run(place.plan((1, ))) == {}
+    line, = [line for line in place.table(plan)[1].splitlines()
+             if 'Not the same data' in line]
+    assert ('data/images changed between the runs (tiny_downstream, seed 0) '
+            'and (tiny_downstream, seed 1).') in line
+
+
 def test_missing_data_and_weights_are_said_with_their_source(place):
     recipe = tiny_recipe(classify(load_from='data/weights/teacher.pth'))
     recipe['rows'][0]['weights'] = [{
