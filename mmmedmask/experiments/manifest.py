@@ -63,7 +63,8 @@ def new_manifest(run: Run, data_root: str | Path,
     """
     # Weights may be there from commands that were given by hand.
     found_files = any(
-        path.name not in _OWN_FILES for path in run.folder.glob('*'))
+        path.name not in _OWN_FILES and not path.name.startswith('.')
+        for path in run.folder.glob('*'))
     return dict(
         format=FORMAT, id=uuid.uuid4().hex, config=run.name,
         config_file=str(Path(run.config_file).resolve()),

@@ -297,7 +297,13 @@ def test_commands_by_hand_fill_the_same_folders(place, undisturbed):
     assert place.results(plan) == results
     # They are done again, but the training had nothing left to do.
     assert len(place.tools_called()) == before + 4
-    assert read_manifest(plan.runs[0].folder)['found_files']
+    assert ('before the first start of tiny_pretrain, seed 0; '
+            'tiny_downstream, seed 0.') in place.table(plan)[1]
+    hidden = place.plan(work_dir='hidden')
+    hidden.runs[0].folder.mkdir(parents=True)
+    (hidden.runs[0].folder / '.manifest.part.json').touch()
+    assert place.run(hidden) == {}
+    assert 'before the first start' not in place.table(hidden)[1]
 
 
 class Killed(BaseException):
