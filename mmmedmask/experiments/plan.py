@@ -18,7 +18,6 @@ from mmengine.config import Config
 
 from mmmedmask.config_files import (
     EXPRESSION_FILES,
-    LOADERS,
     best_pointers,
     missing_test_keys,
     planned_gpus,
@@ -33,7 +32,7 @@ from mmmedmask.experiments.fingerprints import digest_files
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
-from mmmedmask.util.nested import node_at
+from mmmedmask.util.nested import nested_dicts, node_at
 from mmmedmask.util.table_files import read_table
 
 #: Iterations of a training that counts iterations, at scale smoke; one that
@@ -46,6 +45,7 @@ BACKBONE_PREFIX = 'backbone'
 _NO_SETTINGS = frozenset({'work_dir', 'experiment_name', 'launcher',
                           'visualizer', 'vis_backends', 'log_level',
                           'log_processor', 'resume'})
+_NO_DEFAULT_HOOKS = frozenset({'logger', 'timer', 'visualization'})
 _NO_LOADER_SETTINGS = frozenset({'num_workers', 'persistent_workers',
                                  'prefetch_factor', 'pin_memory'})
 # Keys of SlideOmicDataset that name files.
@@ -191,9 +191,13 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
         if not node[key].startswith(DATA_PREFIX):
             node[key] = digest_files(Path(node[key])) or node[key]
     plain = content.to_dict()
-    for name in LOADERS:
-        for key in _NO_LOADER_SETTINGS & set(plain.get(name) or {}):
-            del plain[name][key]
+    plain['default_hooks'] = {
+        name: hook for name, hook in (plain.get('default_hooks') or {}).items()
+        if name not in _NO_DEFAULT_HOOKS}
+    # Hooks have loaders, too.
+    for node in nested_dicts(plain):
+        for key in _NO_LOADER_SETTINGS & node.keys():
+            del node[key]
     randomness: Any = plain.get('randomness')
     if isinstance(randomness, dict) and axis.seed is not None:
         randomness.pop('seed', None)

@@ -135,7 +135,13 @@ def test_other_settings_are_another_folder(tmp_path):
 
     before = digests()
     assert digests(tiny_recipe(pretrain(**{
-        'train_dataloader.num_workers': 7, 'work_dir': 'x'}))) == before
+        'train_dataloader.num_workers': 7, 'work_dir': 'x',
+        'default_hooks.logger.interval': 7}))) == before
+    probed = [digests(tiny_recipe(pretrain(**{
+        'default_hooks.probe.interval': interval,
+        'default_hooks.probe.loader.num_workers': workers})))
+        for interval, workers in ((1, 1), (1, 2), (2, 2))]
+    assert probed[0] == probed[1] != probed[2]
     # What starts from it changes with it.
     assert not set(digests(tiny_recipe(pretrain(**RATE)))) & set(before)
     assert not set(digests(gpus=2)) & set(before)
