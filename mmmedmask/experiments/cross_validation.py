@@ -21,7 +21,7 @@ from mmmedmask.evaluation.patient_tables import (
 from mmmedmask.experiments import schema
 from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.config_content import BEST_NAME, find_checkpoints
-from mmmedmask.experiments.manifest import read_manifest
+from mmmedmask.experiments.manifest import results_of
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.util.atomic_files import write_text
 
@@ -158,7 +158,7 @@ def _read_all(cells: Mapping[Axis, Cell], name: str, read: Callable) -> dict:
 
 def _cells_of(plan: Plan, recipe: schema.Recipe, row: schema.Row,
               stage: str) -> dict[Axis, Cell]:
-    """Cells of all folds; empty unless all of them are tested."""
+    """Cells of all folds; empty unless the results of all of them count."""
     cells = {axis: plan.cells[recipe.name, row.name, stage, axis]
              for axis in plan.axes[recipe.name]
              if (recipe.name, row.name, stage, axis) in plan.cells}
@@ -166,7 +166,7 @@ def _cells_of(plan: Plan, recipe: schema.Recipe, row: schema.Row,
 
 
 def _results(cell: Cell) -> dict[str, float]:
-    manifest = read_manifest(cell.run.folder) or {}
-    return {name: value for name, value in manifest.get(
-        'results', {}).get(cell.choice, {}).items()
-            if isinstance(value, float)}
+    results = results_of(cell.run, cell.choice)
+    return {} if isinstance(results, str) else {
+        name: value for name, value in results.items()
+        if isinstance(value, float)}

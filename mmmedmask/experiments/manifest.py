@@ -63,7 +63,8 @@ def new_manifest(run: Run, data_root: str | Path,
     """
     # Weights may be there from commands that were given by hand.
     found_files = any(
-        path.name not in _OWN_FILES for path in run.folder.glob('*'))
+        path.name not in _OWN_FILES and not path.name.startswith('.')
+        for path in run.folder.glob('*'))
     return dict(
         format=FORMAT, id=uuid.uuid4().hex, config=run.name,
         config_file=str(Path(run.config_file).resolve()),
@@ -131,6 +132,30 @@ def remade_source(run: Run, manifest: Mapping) -> Run | None:
         if above is not None:
             return above
     return None
+
+
+def results_of(run: Run, choice: str) -> dict[str, float | str] | str:
+    """Results of the test of a checkpoint, or why none count."""
+    manifest = read_quietly(run)
+    if manifest is None and (run.folder / MANIFEST_FILE).is_file():
+        return 'not readable'
+    if manifest is not None:
+        if manifest['digest'] != run.digest:
+            return 'other settings'
+        if manifest['data_changed']:
+            return 'data changed while it ran'
+        remade = remade_source(run, manifest)
+        if remade is not None:
+            return f'of an earlier run of {remade.key}, since made anew'
+        if choice in manifest['results']:
+            return manifest['results'][choice]
+    return 'failed' if _has_failed(run) else 'missing'
+
+
+def _has_failed(run: Run) -> bool:
+    """Whether a run has failed, or one that it starts from."""
+    return (read_quietly(run) or {}).get('status') == 'failed' or any(
+        _has_failed(source.run) for source in run.sources.values())
 
 
 def now() -> str:

@@ -18,11 +18,11 @@ from mmengine.config import Config
 
 from mmmedmask.config_files import (
     EXPRESSION_FILES,
-    LOADERS,
     best_pointers,
     missing_test_keys,
     planned_gpus,
     runner_keys,
+    samples_per_step,
 )
 from mmmedmask.experiments import config_content
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
@@ -32,7 +32,7 @@ from mmmedmask.experiments.fingerprints import digest_files
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
-from mmmedmask.util.nested import node_at
+from mmmedmask.util.nested import nested_dicts, node_at
 from mmmedmask.util.table_files import read_table
 
 #: Iterations of a training that counts iterations, at scale smoke; one that
@@ -45,6 +45,7 @@ BACKBONE_PREFIX = 'backbone'
 _NO_SETTINGS = frozenset({'work_dir', 'experiment_name', 'launcher',
                           'visualizer', 'vis_backends', 'log_level',
                           'log_processor', 'resume'})
+_NO_DEFAULT_HOOKS = frozenset({'logger', 'timer', 'visualization'})
 _NO_LOADER_SETTINGS = frozenset({'num_workers', 'persistent_workers',
                                  'prefetch_factor', 'pin_memory'})
 # Keys of SlideOmicDataset that name files.
@@ -190,9 +191,13 @@ def settings_digest(config: Config, sources: Mapping[Where, str],
         if not node[key].startswith(DATA_PREFIX):
             node[key] = digest_files(Path(node[key])) or node[key]
     plain = content.to_dict()
-    for name in LOADERS:
-        for key in _NO_LOADER_SETTINGS & set(plain.get(name) or {}):
-            del plain[name][key]
+    plain['default_hooks'] = {
+        name: hook for name, hook in (plain.get('default_hooks') or {}).items()
+        if name not in _NO_DEFAULT_HOOKS}
+    # Hooks have loaders, too.
+    for node in nested_dicts(plain):
+        for key in _NO_LOADER_SETTINGS & node.keys():
+            del node[key]
     randomness: Any = plain.get('randomness')
     if isinstance(randomness, dict) and axis.seed is not None:
         randomness.pop('seed', None)
@@ -208,7 +213,8 @@ def rate_options(stage: ChainStage) -> dict[str, Any]:
     if batch and 'optim_wrapper.optimizer.lr' in options \
             and 'auto_scale_lr.base_batch_size' not in options \
             and stage.config.get('auto_scale_lr'):
-        return {'auto_scale_lr.base_batch_size': batch}
+        return {'auto_scale_lr.base_batch_size':
+                samples_per_step(stage.config, 1)[1]}
     return {}
 
 
@@ -357,13 +363,13 @@ def _check_best(stage: ChainStage) -> None:
 
 
 def _scales_lr(config: Config, rates: Mapping[str, Any], gpus: int) -> bool:
-    """Whether the rate is for another number of samples than a step has."""
+    """Whether the rate is for other samples than an update has."""
     scaling = config.get('auto_scale_lr') or {}
     base = rates.get('auto_scale_lr.base_batch_size',
                      scaling.get('base_batch_size'))
     batch = (config.get('train_dataloader') or {}).get('batch_size')
     return bool(base and batch and not scaling.get('enable')
-                and base != batch * gpus)
+                and base != samples_per_step(config, gpus)[1])
 
 
 def _run_options(config: Config, options: Mapping[str, Any],
@@ -437,17 +443,21 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
 def _replace_files(dataset: dict) -> None:
     """Replace a cohort's files outside the data root by their digests."""
     root = _root_of(dataset)
-    if f'{root}/'.startswith(DATA_PREFIX):
-        return
-    if features := _named_features(dataset):
-        dataset['features_path'] = [digest_files(root / name) or name
-                                    for name in features]
+
+    def digest(name: str, features: bool = False) -> str:
+        path = root / name
+        return name if str(path).startswith(DATA_PREFIX) \
+            else digest_files(path, features) or name
+
+    if features := _named_features(dataset, None):
+        dataset['features_path'] = list(map(digest, features))
     for node, key in list(_dataset_files(dataset)):
-        digests = [digest_files(root / name, features=key == 'feature_root')
-                   or name for name in _as_list(node[key])]
+        digests = [digest(name, key == 'feature_root')
+                   for name in _as_list(node[key])]
         node[key] = digests if isinstance(node[key], list | tuple) \
             else digests[0]
-    dataset.pop('data_root', None)
+    if not f'{root}/'.startswith(DATA_PREFIX):
+        dataset.pop('data_root', None)
 
 
 def _dataset_files(dataset: Mapping):
@@ -461,13 +471,18 @@ def _dataset_files(dataset: Mapping):
 
 
 def _named_features(dataset: Mapping,
-                    data_root: str | Path = DATA_PREFIX) -> list[str]:
-    """Files that a cohort's csv names; none where it cannot be read."""
+                    data_root: str | Path | None) -> list[str]:
+    """Files that a cohort's csv names; none where it cannot be read.
+
+    Without a ``data_root`` the csv files below it are left out.
+    """
     names: set[str] = set()
     for name in _as_list(dataset.get('ann_file') or []):
+        path = str(_root_of(dataset) / name)
+        if data_root is None and path.startswith(DATA_PREFIX):
+            continue
         with contextlib.suppress(OSError, ValueError):
-            table = read_table(
-                move_data(str(_root_of(dataset) / name), data_root))
+            table = read_table(move_data(path, data_root or DATA_PREFIX))
             if 'features_path' in table.names:
                 names.update(table.text(table.names.index('features_path')))
     return sorted(names - {''})

@@ -9,11 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mmmedmask.experiments.commands import batch_notes
-from mmmedmask.experiments.manifest import (
-    MANIFEST_FILE,
-    read_quietly,
-    remade_source,
-)
+from mmmedmask.experiments.manifest import read_quietly, results_of
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.run import Run
 from mmmedmask.experiments.schema import Recipe, Row, TableColumn
@@ -269,31 +265,13 @@ def _listed(values: Iterable, separator: str = ', ') -> str:
 
 def _value(cell: Cell, metric: str) -> float | str:
     """A metric of a run, or why there is none."""
-    run, manifest = cell.run, read_quietly(cell.run)
-    if manifest is None and (run.folder / MANIFEST_FILE).is_file():
-        return 'not readable'
-    if manifest is None:
-        return 'failed' if _has_failed(run) else 'missing'
-    if manifest['digest'] != run.digest:
-        return 'other settings'
-    if manifest['data_changed']:
-        return 'data changed while it ran'
-    remade = remade_source(run, manifest)
-    if remade is not None:
-        return f'of an earlier run of {remade.key}, since made anew'
-    results = manifest['results'].get(cell.choice)
-    if results is None:
-        return 'failed' if _has_failed(run) else 'missing'
+    results = results_of(cell.run, cell.choice)
+    if isinstance(results, str):
+        return results
     if metric not in results:
         return f'no metric {metric!r} among {", ".join(sorted(results))}'
     value = defined_score(metric, results[metric])
     return value if math.isfinite(value) else f'{metric} is {value}'
-
-
-def _has_failed(run: Run) -> bool:
-    """Whether a run has failed, or one that it starts from."""
-    return (read_quietly(run) or {}).get('status') == 'failed' or any(
-        _has_failed(source.run) for source in run.sources.values())
 
 
 def _markdown_cell(cell: CellResult, scale: str, digits: int) -> str:
@@ -350,6 +328,11 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
                   'Hardware: '
                   f'{_listed(map(_describe_hardware, starts), "; ")}.']
     lines.append(f'{len(started)} of {len(runs)} runs were started.')
+    lines += _data_notes(started)
+    if found := [run.title for run, manifest in started.items()
+                 if manifest['found_files']]:
+        lines.append('Files, maybe weights of other settings, were there '
+                     f'before the first start of {"; ".join(found)}.')
     lines += batch_notes(started)
     unverified = [run.title for run, manifest in started.items() if run.sources
                   and manifest['steps'].get('train', {}).get('ended')
@@ -359,6 +342,20 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
         lines.append('No load check said that all weights arrived in '
                      f'{"; ".join(unverified)}.')
     return '\n'.join(f'- {line}' for line in lines)
+
+
+def _data_notes(manifests: Mapping[Run, Mapping]) -> list[str]:
+    """Say which data changed from one run to another."""
+    titles: dict[tuple[str, str], dict[str | None, list[str]]] = {}
+    for run, manifest in manifests.items():
+        for name in run.data.keys() & manifest['data'].keys():
+            titles.setdefault((name, str(run.data[name])), {}).setdefault(
+                manifest['data'][name], []).append(run.title)
+    return [f'Not the same data: {name} changed between the runs '
+            f'{" and ".join(f"({_listed(runs)})" for runs in prints.values())}'
+            '. Means and differences over both say nothing.'
+            for (name, _), prints in sorted(titles.items())
+            if len(prints) > 1]
 
 
 def _runs_of(plan: Plan, recipe: Recipe) -> list[Run]:

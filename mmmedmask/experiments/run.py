@@ -16,6 +16,9 @@ from mmmedmask.util.atomic_files import json_text, write_text
 
 #: File in a run's folder that the engine waits for; written last.
 DONE_FILE = 'done.json'
+#: File in a run's folder with the name of the last checkpoint of a training
+#: that a hook has ended early.
+EARLY_FILE = 'early_checkpoint'
 # Keys from the top of a config, as text.
 Where = tuple[str, ...]
 
@@ -99,16 +102,21 @@ class Run:
         """Path of the ``'last'`` or the ``'best'`` checkpoint.
 
         Of a best one that is not there yet, a command substitution of the
-        shell that finds it.
+        shell that finds it. The last one of a training that a hook has ended
+        early is that of its end.
         """
         if choice == 'last':
-            return str(self.folder / self.last_name)
-        pointer = self.folder / self.best_pointer
-        if pointer.is_file():
-            # The folder may have been moved since it was written.
-            written = pointer.read_text(encoding='utf-8').strip()
-            return str(self.folder / Path(written).name)
-        return f'$(cat {pointer})'
+            file, pointer = self.folder / self.last_name, \
+                self.folder / EARLY_FILE
+            if file.is_file() or not pointer.is_file():
+                return str(file)
+        else:
+            pointer = self.folder / self.best_pointer
+            if not pointer.is_file():
+                return f'$(cat {pointer})'
+        # The folder may have been moved since it was written.
+        written = pointer.read_text(encoding='utf-8').strip()
+        return str(self.folder / Path(written).name)
 
     def exported_file(self, choice: str) -> str:
         """Path of the exported backbone."""

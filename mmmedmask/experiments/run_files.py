@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 _RUN_FOLDER = re.compile(r'\d{8}_\d{6}')
@@ -14,16 +15,18 @@ _TAIL_BYTES = 65536
 _NO_METRICS = ('data_time', 'time')
 
 
-def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
+def read_metrics(folder: Path,
+                 known: Collection[str] = ()) -> dict[str, float | str]:
     """Read the metrics that MMEngine wrote at the end of a test.
 
-    ``folder`` is the work dir of the test; only log folders with a name
-    behind ``after`` count. Values that are not numbers are left out; ``'nan'``
-    and ``'inf'`` are text.
+    ``folder`` is the work dir of the test; its log folders that were
+    ``known`` before do not count. They are named by local time, so a later one
+    may come first. Values that are not numbers are left out; ``'nan'`` and
+    ``'inf'`` are text.
     """
     for logs in reversed(_log_folders(folder)):
         file = logs / f'{logs.name}.json'
-        if logs.name > after and file.is_file():
+        if logs.name not in known and file.is_file():
             content = json.loads(file.read_text(encoding='utf-8'))
             return {key: float(value) if math.isfinite(value)
                     else str(value) for key, value in content.items()
@@ -33,10 +36,9 @@ def read_metrics(folder: Path, after: str = '') -> dict[str, float | str]:
                      'needs default_hooks.logger, which writes them')
 
 
-def last_log_folder(folder: Path) -> str:
-    """Name of the last log folder of a work dir, '' if it has none."""
-    logs = _log_folders(folder)
-    return logs[-1].name if logs else ''
+def log_folder_names(folder: Path) -> set[str]:
+    """Names of the log folders of a work dir."""
+    return {logs.name for logs in _log_folders(folder)}
 
 
 def read_load_checks(folder: Path) -> list[dict]:

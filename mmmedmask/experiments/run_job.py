@@ -29,8 +29,13 @@ from mmmedmask.experiments.manifest import (
     now,
     read_manifest,
 )
-from mmmedmask.experiments.run import DONE_FILE, Run, read_runs
-from mmmedmask.util.atomic_files import write_json
+from mmmedmask.experiments.run import (
+    DONE_FILE,
+    EARLY_FILE,
+    Run,
+    read_runs,
+)
+from mmmedmask.util.atomic_files import write_json, write_text
 from mmmedmask.util.file_locks import lock_file, note_holder
 
 #: Lines of its log that a failed step shows.
@@ -167,18 +172,19 @@ def _do_step(run: Run, step: Step, manifest: dict,
     if step.kind != 'train' and run.last_name is not None:
         _need_checkpoint(run, step.choice)
     tests = run.test_folder(step.choice)
-    last_test = run_files.last_log_folder(tests) if step.kind == 'test' else ''
+    known_logs = run_files.log_folder_names(tests)
     begin, spent = time.monotonic(), note['seconds']
     try:
         start(step)
     finally:
         note['seconds'] = round(spent + time.monotonic() - begin, 3)
     if step.kind == 'train':
+        _note_early_end(run)
         _need_checkpoint(run, 'last')
         manifest['load_checks'] = run_files.read_load_checks(run.folder)
     elif step.kind == 'test':
         manifest['results'][step.choice] = run_files.read_metrics(
-            tests, last_test)
+            tests, known_logs)
     note['ended'] = now()
     _save(run, manifest)
 
@@ -188,6 +194,18 @@ def _save(run: Run, manifest: dict, **changes) -> None:
     manifest['seconds'] = round(sum(
         step['seconds'] for step in manifest['steps'].values()), 3)
     write_json(run.folder / MANIFEST_FILE, manifest)
+
+
+def _note_early_end(run: Run) -> None:
+    """Name the last checkpoint of a training that ended without an error.
+
+    A hook may have ended it, such as EarlyStoppingHook. As long as it trains,
+    MMEngine's pointer names any epoch.
+    """
+    pointer = run.folder / 'last_checkpoint'
+    if not (run.folder / run.last_name).is_file() and pointer.is_file():
+        write_text(run.folder / EARLY_FILE,
+                   Path(pointer.read_text(encoding='utf-8').strip()).name)
 
 
 def _need_checkpoint(run: Run, choice: str) -> None:

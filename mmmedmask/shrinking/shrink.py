@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import find_hooks
+from mmmedmask.config_files import find_hooks, schedulers_of
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.shrinking import drawn_data
 from mmmedmask.shrinking.model_sizes import kind_of, shrink_model
@@ -97,8 +97,9 @@ def _shrink_loops(cfg: Config, iterations: int) -> None:
             # Behind one epoch there is no last one without masks.
             cfg.model.all_token_epochs = 0
         # A warm-up may be longer; what follows it has no end then.
-        cfg.param_scheduler = [scheduler for scheduler in cfg.param_scheduler
-                               if scheduler.get('begin', 0) == 0]
+        if schedulers := schedulers_of(cfg):
+            cfg.param_scheduler = [scheduler for scheduler in schedulers
+                                   if scheduler.get('begin', 0) == 0]
     cfg.load_from = None
     without_mixed_precision(cfg.optim_wrapper)
     cfg.pop('compile', None)

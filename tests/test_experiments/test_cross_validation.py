@@ -1,6 +1,7 @@
 """Configs on folds: who trains on whom, and what starts from what."""
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +20,7 @@ from mmmedmask.experiments import execute as execute_module
 from mmmedmask.experiments.chain import resolve_chain
 from mmmedmask.experiments.cross_validation import (
     ad_hoc_recipe,
+    fold_rows,
     write_folds_table,
 )
 from mmmedmask.experiments.fingerprints import DataFingerprints
@@ -27,8 +29,13 @@ from mmmedmask.experiments.fold_axis import (
     find_folds,
     fold_options,
 )
-from mmmedmask.experiments.manifest import read_manifest
+from mmmedmask.experiments.manifest import (
+    MANIFEST_FILE,
+    new_manifest,
+    read_manifest,
+)
 from mmmedmask.experiments.plan import Axis, plan_runs, settings_digest
+from mmmedmask.util.atomic_files import write_json
 
 TOOLS = Path(__file__).parents[2] / 'tools'
 CONFIGS = Path(__file__).parents[2] / 'configs/gimp'
@@ -226,6 +233,22 @@ def test_no_table_of_an_earlier_cross_validation_stays(drawn, stages,
     assert not list(tmp_path.rglob('patients.csv'))
 
 
+@pytest.mark.parametrize('fault', [
+    dict(data_changed=['cohort.csv']), dict(digest='f' * 64), dict(format=99)])
+def test_folds_show_what_the_table_above_shows(drawn, stages, tmp_path, fault):
+    recipe = ad_hoc_recipe(stages[:1])
+    row, = recipe.rows
+    stage = recipe.columns[0].stage
+    plan = make_plan(tmp_path, stages[:1], find_folds(drawn / 'splits'))
+    for run in plan.runs:
+        write_json(run.folder / MANIFEST_FILE, new_manifest(
+            run, 'data', {}) | dict(results=dict(best={'slide/auc': .5})))
+    assert len(fold_rows(plan, recipe, row, stage)) > len(plan.runs)
+    file = plan.runs[1].folder / MANIFEST_FILE
+    write_json(file, json.loads(file.read_text()) | fault)
+    assert fold_rows(plan, recipe, row, stage) == []
+
+
 def test_seeds_and_folds_have_their_runs(drawn, stages, tmp_path):
     folds = find_folds(drawn / 'splits')
     plan = make_plan(tmp_path, stages[:1], folds, seeds=(3, 4))
@@ -395,6 +418,36 @@ def test_what_makes_a_stage_another(drawn, tmp_path):
     (slide.parent / '.a.h5.part').touch()
     (slide.parent / 'notes.csv').touch()
     assert digest(moved) == first
+
+
+def test_files_below_the_data_root_count_by_their_names(drawn, tmp_path,
+                                                        monkeypatch):
+    """Each file by itself, with and without the data set's own root."""
+    monkeypatch.chdir(tmp_path)
+    outside = tmp_path / 'outside.csv'
+
+    def digest(root, ann_file):
+        config = Config.fromfile(drawn / 'genes.py')
+        for loader in ('train', 'val', 'test'):
+            config[f'{loader}_dataloader'].dataset.update(
+                data_root=root, ann_file=ann_file)
+        return settings_digest(config, {}, 'paper', 1, Axis(None, 0))
+
+    def digests():
+        return [digest('', 'data/x/cohort.csv'),
+                digest('data/x', str(outside))]
+
+    outside.write_text('case_id\n1\n')
+    before = digests()
+    Path('data/x').mkdir(parents=True)
+    slide = tmp_path / 'a.h5'
+    slide.write_text('a')
+    Path('data/x/cohort.csv').write_text(
+        f'case_id,slide_id,label,features_path\n1,a,x,{slide}\n')
+    assert digests() == before
+    outside.write_text('case_id\n12\n')
+    assert [new == old for new, old in zip(
+        digests(), before, strict=True)] == [True, False]
 
 
 def test_files_that_a_csv_and_the_model_name_count(drawn, tmp_path):

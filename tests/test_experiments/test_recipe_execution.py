@@ -23,7 +23,7 @@ from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import MANIFEST_FILE, read_manifest
 from mmmedmask.experiments.plan import Axis, plan_runs
 from mmmedmask.experiments.results_table import collect_cells, write_tables
-from mmmedmask.experiments.run_files import read_metrics
+from mmmedmask.experiments.run_files import log_folder_names, read_metrics
 from mmmedmask.experiments.run_job import start_command
 from mmmedmask.experiments.schema import read_recipe
 
@@ -231,6 +231,18 @@ def test_a_folder_of_something_else_is_refused(place):
     assert 'since made anew' in cell.problems[Axis(0, None)]
 
 
+def test_a_table_of_runs_of_different_data_says_so(place):
+    plan = place.plan((0, 1))
+    assert place.run(place.plan((0, ))) == {}
+    assert 'Not the same data' not in place.table(plan)[1]
+    (place.data / 'images' / 'new.png').write_text('x')
+    assert place.run(place.plan((1, ))) == {}
+    line, = [line for line in place.table(plan)[1].splitlines()
+             if 'Not the same data' in line]
+    assert ('data/images changed between the runs (tiny_downstream, seed 0) '
+            'and (tiny_downstream, seed 1).') in line
+
+
 def test_missing_data_and_weights_are_said_with_their_source(place):
     recipe = tiny_recipe(classify(load_from='data/weights/teacher.pth'))
     recipe['rows'][0]['weights'] = [{
@@ -255,16 +267,23 @@ def test_missing_data_and_weights_are_said_with_their_source(place):
 
 
 def test_metrics_are_those_of_the_last_test(tmp_path):
-    with pytest.raises(ValueError, match='has left no metrics'):
-        read_metrics(tmp_path)
-    for name, value in (('20260101_000000', .5), ('20260101_000001', .75)):
+    def write(name, value):
         (tmp_path / name).mkdir()
         (tmp_path / name / f'{name}.json').write_text(json.dumps(
             {'a/b': value, 'time': 1., 'confusion': [[1]], 'ok': True,
              'auc': float('nan')}))
-    assert read_metrics(tmp_path) == {'a/b': .75, 'auc': 'nan'}
+
     with pytest.raises(ValueError, match='has left no metrics'):
-        read_metrics(tmp_path, after='20260101_000001')
+        read_metrics(tmp_path)
+    write('20260101_000000', .5)
+    write('20260101_000001', .75)
+    assert read_metrics(tmp_path) == {'a/b': .75, 'auc': 'nan'}
+    known = log_folder_names(tmp_path)
+    with pytest.raises(ValueError, match='has left no metrics'):
+        read_metrics(tmp_path, known)
+    # In another time zone, or after the clock was set back.
+    write('20251231_230000', .25)
+    assert read_metrics(tmp_path, known)['a/b'] == .25
 
 
 def test_commands_by_hand_fill_the_same_folders(place, undisturbed):
@@ -278,7 +297,13 @@ def test_commands_by_hand_fill_the_same_folders(place, undisturbed):
     assert place.results(plan) == results
     # They are done again, but the training had nothing left to do.
     assert len(place.tools_called()) == before + 4
-    assert read_manifest(plan.runs[0].folder)['found_files']
+    assert ('before the first start of tiny_pretrain, seed 0; '
+            'tiny_downstream, seed 0.') in place.table(plan)[1]
+    hidden = place.plan(work_dir='hidden')
+    hidden.runs[0].folder.mkdir(parents=True)
+    (hidden.runs[0].folder / '.manifest.part.json').touch()
+    assert place.run(hidden) == {}
+    assert 'before the first start' not in place.table(hidden)[1]
 
 
 class Killed(BaseException):
@@ -392,6 +417,27 @@ def test_a_test_is_done_once_for_all_tables(place):
     assert tools_called(probes) == ['train.py', 'test.py']
     assert tools_called(chain) == ['export_backbone.py', 'train.py', 'test.py']
     assert tools_called(probes) == tools_called(probes, chain) == []
+
+
+def test_a_training_may_end_early(place, monkeypatch):
+    """As by EarlyStoppingHook; one that failed or goes on has not."""
+    plan = place.plan()
+    pretrain = plan.runs[0]
+    monkeypatch.setenv('TINY_STOP_AFTER', '2')
+    train, export = run_steps(pretrain, place.tools)
+    run('bash', '-ec', shell_line(train.command))
+    assert run_steps(pretrain, place.tools)[1] == export
+    assert export.command[2].endswith('epoch_3.pth')
+    monkeypatch.setenv('TINY_STOP_AFTER', '1')
+    assert place.run(plan) == {}
+    assert run_steps(pretrain, place.tools)[1].command[2].endswith(
+        'epoch_2.pth')
+    downstream = plan.runs[1]
+    assert b'from exported tiny_pretrain seed 0+++' in (
+        downstream.folder / 'epoch_1.pth').read_bytes()
+    assert f'{downstream.folder}/epoch_1.pth' in read_manifest(
+        downstream.folder)['steps']['test']['command']
+    assert place.run(plan) == {}
 
 
 def test_checkpoints_that_are_gone_are_said(place):

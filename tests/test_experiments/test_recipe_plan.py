@@ -135,7 +135,13 @@ def test_other_settings_are_another_folder(tmp_path):
 
     before = digests()
     assert digests(tiny_recipe(pretrain(**{
-        'train_dataloader.num_workers': 7, 'work_dir': 'x'}))) == before
+        'train_dataloader.num_workers': 7, 'work_dir': 'x',
+        'default_hooks.logger.interval': 7}))) == before
+    probed = [digests(tiny_recipe(pretrain(**{
+        'default_hooks.probe.interval': interval,
+        'default_hooks.probe.loader.num_workers': workers})))
+        for interval, workers in ((1, 1), (1, 2), (2, 2))]
+    assert probed[0] == probed[1] != probed[2]
     # What starts from it changes with it.
     assert not set(digests(tiny_recipe(pretrain(**RATE)))) & set(before)
     assert not set(digests(gpus=2)) & set(before)
@@ -229,6 +235,18 @@ def test_several_gpus_scale_the_rate(tmp_path):
             'optim_wrapper.optimizer.lr': .1})), gpus=gpus).runs[1]
         assert run.scales_lr == (gpus == 2)
         assert 'auto_scale_lr.base_batch_size=4' in run.settings
+
+
+def test_accumulated_samples_count_for_the_rate(tmp_path):
+    """The rates are for 4 and for 8 samples in an update."""
+    halves = {'train_dataloader.batch_size': 2,
+              'optim_wrapper.accumulative_counts': 2}
+    for gpus in (1, 2):
+        first, second = make_plan(tmp_path, tiny_recipe(
+            pretrain(**halves) | classify(**RATE, **{
+                'optim_wrapper.accumulative_counts': 3})), gpus=gpus).runs[:2]
+        assert first.scales_lr == second.scales_lr == (gpus == 2)
+        assert 'auto_scale_lr.base_batch_size=12' in second.settings
 
 
 def test_a_best_checkpoint_is_found_by_the_shell(tmp_path):

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mmmedmask.evaluation.paired_tests import interval_of_mean
-from mmmedmask.experiments import results_table
+from mmmedmask.experiments import manifest, results_table
 from mmmedmask.experiments.plan import Axis, Cell
 from mmmedmask.experiments.results_table import independent_values
 
@@ -37,8 +37,8 @@ def test_a_score_that_is_not_defined_is_none(monkeypatch, tmp_path, metric,
     """pycocotools says -1 where there is no truth; a kappa may be -1."""
     results = {'coco/segm_mAP': .5, 'coco/bbox_mAP': -1.0, 'auc': 'nan',
                'loss': 'inf', 'kappa': -1.0}
-    monkeypatch.setattr(results_table, 'read_quietly', lambda run: dict(
+    monkeypatch.setattr(manifest, 'read_quietly', lambda run: dict(
         digest='a', data_changed=False, results=dict(last=results)))
-    monkeypatch.setattr(results_table, 'remade_source', lambda *_: None)
+    monkeypatch.setattr(manifest, 'remade_source', lambda *_: None)
     run = SimpleNamespace(digest='a', folder=tmp_path)
     assert results_table._value(Cell(run, 'last'), metric) == expected

@@ -100,6 +100,7 @@ TRAIN = TOOL + '''
 work_dir = Path(after('--work-dir'))
 name = Path(args[0]).stem
 epochs = {'tiny_pretrain': 3}.get(name, 2)
+epochs = min(epochs, int(os.environ.get('TINY_STOP_AFTER', epochs)))
 logs = log_folder(work_dir)
 log = (logs / (logs.name + '.log')).open('w')
 seed = options()['randomness.seed']

@@ -5,6 +5,7 @@ from config_variants import families, with_classes, with_pixels
 from shipped_configs import load
 
 from mmmedmask.inspection.trial import run_reduced
+from mmmedmask.shrinking.shrink import shrink_config
 
 CLASSIFIER = 'vit-base-p16_amt_1xb256-100e_messidor2'
 PRETRAINING = 'msmae_vit-base-p16_1xb64-coslr-300e_busi'
@@ -29,6 +30,18 @@ def test_drawn_data_follow_the_config(name, classes, pixels, tmp_path):
     finding = trial(name, tmp_path, classes, pixels)
     assert finding.status == 'green', finding
     assert 'training steps' in finding.message
+
+
+def test_one_schedule_or_none(tmp_path, drawn_data):
+    one = dict(type='CosineAnnealingLR', T_max=70)
+    for given, shrunk in ((one, [one]), ([one, dict(one, begin=5)], [one]),
+                          (None, None), ([], []), (..., ...)):
+        cfg = load('abmil_1xb8-coslr-70e_tcga-nsclc')
+        cfg.pop('param_scheduler')
+        if given is not ...:
+            cfg.param_scheduler = given
+        cfg = shrink_config(cfg, tmp_path, drawn_data)
+        assert cfg.get('param_scheduler', ...) == shrunk
 
 
 def test_what_a_config_does_not_say_of_its_images_is_red(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from commands import call
 from commands import load as load_tool
 from matplotlib.figure import Figure
@@ -50,30 +51,99 @@ def test_summary_of_detection_runs(tmp_path):
     assert str(tmp_path / 'setr') in call(tool, tmp_path / 'setr', status=1)
 
 
-def test_curves_of_probes_while_training(tmp_path):
-    for row, values in (('random', (.5, .6)), ('cmim', (.6, .8))):
+RECIPE = """
+name: mine
+title: Mine
+paper: none
+seeds: [0, 1]
+columns: [{name: knn, title: kNN, stage: pretrain, metric: probe/gray/knn}]
+rows:
+  - {name: cmim, title: CMIM, stages: &config {pretrain: a}, small: false}
+  - {name: random, title: Random, stages: *config, small: false}
+  - name: colour
+    title: The colour
+    stages: *config
+    metrics: {knn: probe/gray/knn/colour}
+    small: false
+"""
+# Row: epochs, iterations per epoch, the floor of random weights.
+PROBED = {'cmim': (4, 5, .5), 'random': (2, 1, .3)}
+
+
+def write_probed_run(folder, row, seed, value, status='done'):
+    """Write what a run leaves that ProbeHook has looked at; batches of 8."""
+    epochs, length, floor = PROBED[row]
+    log = folder / '20260101_000000/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({'loss': 1., 'step': 99}) + '\n' + json.dumps(
+        {'probe/gray/knn': value, 'step': epochs * length}))
+    (folder / 'a.py').write_text('train_dataloader = dict(batch_size=8)')
+    rows = [row, 'colour'] if row == 'random' else [row]
+    (folder / 'manifest.json').write_text(json.dumps(dict(
+        users=[*(f'mine: {name}, pretrain' for name in rows),
+               'other: no, pretrain'], seed=seed, status=status, gpus=2)))
+    (folder / 'probe.csv').write_text(
+        'epoch,probe,value,random,plain\n'
+        f'0,gray/knn,.5,{floor},.25\n0,rgb/knn,.4,.4,.3\n'
+        f'{epochs},gray/knn,{value},{floor},.25\n')
+
+
+def test_curves_of_probes_while_training(tmp_path, monkeypatch):
+    for row, values in (('cmim', (.6, .8)), ('random', (.5, .5))):
         for seed, value in enumerate(values):
-            folder = tmp_path / f'runs/{row}/seed{seed}'
-            folder.mkdir(parents=True)
-            (folder / 'manifest.json').write_text(json.dumps(dict(
-                users=[f'mine: {row}, pretrain', 'other: no, pretrain'],
-                seed=seed, status='done' if row == 'cmim' else 'running')))
-            (folder / 'probe.csv').write_text(
-                'epoch,probe,value,random,plain\n'
-                f'0,gray/knn,.5,.5,.25\n0,rgb/knn,.4,.4,.3\n'
-                f'2,gray/knn,{value},.5,.25\n')
+            write_probed_run(tmp_path / f'runs/{row}/seed{seed}', row, seed,
+                             value)
+    write_probed_run(tmp_path / 'runs/late', 'cmim', 2, .9, 'running')
+    # A stage that starts from a row, and is not probed.
+    after = tmp_path / 'runs/after'
+    write_probed_run(after, 'cmim', 0, .1)
+    (after / 'probe.csv').unlink()
+    recipe = tmp_path / 'mine.yml'
+    recipe.write_text(RECIPE)
     name = 'analysis_tools/plot_probe_curves.py'
-    asked = ('--probes', 'gray/knn', '--tiles', '1000', '--out',
+    asked = ('--recipe', recipe, '--probes', 'gray/knn', '--out',
              tmp_path / 'out.png')
-    call(name, tmp_path / 'runs', '--recipe', 'mine', *asked)
+    call(name, tmp_path / 'runs', *asked, '--rows', 'cmim')
     assert (tmp_path / 'out.png').stat().st_size > 1000
     # What is not finished is not there.
     assert (tmp_path / 'out.csv').read_text().split() == [
         'probe,row,epoch,seed,score', 'gray/knn,cmim,0,0,50.00',
-        'gray/knn,cmim,0,1,50.00', 'gray/knn,cmim,2,0,60.00',
-        'gray/knn,cmim,2,1,80.00']
-    assert "no finished run of third below" in call(
-        name, tmp_path / 'runs', '--recipe', 'third', *asked, status=1)
+        'gray/knn,cmim,0,1,50.00', 'gray/knn,cmim,4,0,60.00',
+        'gray/knn,cmim,4,1,80.00']
+    figures = []
+    monkeypatch.setattr(Figure, 'savefig',
+                        lambda figure, file: figures.append(figure))
+    call(name, tmp_path / 'runs', *asked)
+    # Each row at its own tiles, its floor in its colour; none of a floor row.
+    panel, = figures[0].axes
+    curves = [curve[0] for curve in panel.containers]
+    floors = [line for line in panel.lines if line.get_linestyle() == '--']
+    assert [curve.get_xdata()[-1] for curve in curves] == pytest.approx(
+        [4 * 5 * 16, 2 * 1 * 16 + .01 * 320])
+    assert [line.get_ydata()[0] for line in floors] == [50, 30]
+    assert [line.get_color() for line in floors] == [
+        curve.get_color() for curve in curves]
+
+
+@pytest.mark.parametrize(('rows', 'fault', 'message'), [
+    ('colour', None, "['colour'] have metrics of other rows' runs"),
+    ('grey', None, "mine has no row 'grey'"),
+    ('random', None, 'no finished run of mine below'),
+    ('cmim', 'again', "row 'cmim' has two runs of seed 0"),
+    ('cmim', 'config', 'does not tell how many tiles it has seen')])
+def test_curves_that_would_be_wrong_are_refused(tmp_path, rows, fault,
+                                                message):
+    write_probed_run(tmp_path / 'a', 'cmim', 0, .5)
+    if fault == 'again':
+        write_probed_run(tmp_path / 'b', 'cmim', 0, .5)
+    elif fault == 'config':
+        (tmp_path / 'a/a.py').unlink()
+    recipe = tmp_path / 'mine.yml'
+    recipe.write_text(RECIPE)
+    assert message in call(
+        'analysis_tools/plot_probe_curves.py', tmp_path, '--recipe', recipe,
+        '--probes', 'gray/knn', '--rows', rows, '--out', tmp_path / 'out.png',
+        status=1)
 
 
 def test_legend_of_probe_curves_lies_beside_them(tmp_path, monkeypatch):
@@ -84,7 +154,8 @@ def test_legend_of_probe_curves_lies_beside_them(tmp_path, monkeypatch):
     seeds = {0: {0: 50., 1: 60.}, 2: {0: 55., 1: 75.}}
     load_tool('analysis_tools/plot_probe_curves.py').draw(
         {'a': {'one': seeds, 'two': seeds}, 'b': {'two': seeds}},
-        {'a': [50.], 'b': [60.]}, {'a': [52.], 'b': [58.]}, 1000, tmp_path)
+        dict(one=500, two=500), {'a': {'one': [50.], 'two': [60.]}, 'b': {}},
+        {'a': [52.], 'b': [58.]}, tmp_path)
     figure, = figures
     figure.draw_without_rendering()
     legend, = figure.legends

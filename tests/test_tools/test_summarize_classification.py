@@ -47,6 +47,19 @@ def test_last_evaluation_counts_until_another_is_tested(tmp_path):
     assert '| a | 1 | 10 | 90.0 |' in summarize(tmp_path / 'a')
 
 
+def test_tests_of_a_reproduced_run_are_no_runs(tmp_path):
+    """The test of the last weights before that of the best, before none."""
+    for place, right, expected in (('', 2, '20.0'), ('test_best/', 4, '40.0'),
+                                   ('test/', 6, '60.0')):
+        write_run(tmp_path / f'a/seed0/{place}20260101_000000', right)
+        (tmp_path / 'a/seed0/manifest.json').touch()
+        assert f'| a | 1 | 10 | {expected} |' in summarize(tmp_path / 'a')
+    # Without a manifest beside it, test is a name as any other.
+    write_run(tmp_path / 'b/20260101_000000', 5)
+    write_run(tmp_path / 'b/test/20260101_000000', 5)
+    assert '| b | 2 | 10 | 50.0' in summarize(tmp_path / 'b')
+
+
 def test_subset_and_kappa(tmp_path):
     write_run(tmp_path / 'a', 8)
     split = tmp_path / 'val.csv'

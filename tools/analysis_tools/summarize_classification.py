@@ -16,6 +16,9 @@ csv is newer.
 
     python tools/test.py CONFIG RUN/best_disease_top1_epoch_40.pth \
         --work-dir RUN
+
+Of a run of tools/reproduce.py its test counts, and of two tests that of the
+last weights.
 """
 
 import argparse
@@ -23,24 +26,32 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.experiments.manifest import MANIFEST_FILE
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
 
 SCORES = {'top1': 'top-1', 'balanced_accuracy': 'balanced accuracy',
           'auc': 'AUC', 'f1': 'F1', 'kappa': 'kappa'}
 TIMESTAMP = re.compile(r'\d{8}_\d{6}')
+# What tools/reproduce.py calls the tests of a run, the one that counts last.
+TESTS = ('test_best', 'test')
 
 
 def collect(folder: Path) -> dict[Path, Path]:
     """Find the newest predictions of every run below a folder.
 
     A run is the folder that holds predictions.csv, or the one above, if that
-    is named by its time, as the log folders of MMEngine are.
+    is named by its time, as the log folders of MMEngine are. Tests of a run of
+    tools/reproduce.py count before its evaluations.
     """
-    newest = {}
+    newest: dict[Path, tuple[int, Path]] = {}
     for path in sorted(folder.rglob('predictions.csv')):
-        run = path.parent
-        newest[run.parent if TIMESTAMP.fullmatch(run.name) else run] = path
-    return newest
+        run, rank = path.parent, -1
+        if TIMESTAMP.fullmatch(run.name):
+            run = run.parent
+        if run.name in TESTS and (run.parent / MANIFEST_FILE).is_file():
+            run, rank = run.parent, TESTS.index(run.name)
+        newest[run] = max(newest.get(run, (rank, path)), (rank, path))
+    return {run: path for run, (_, path) in newest.items()}
 
 
 def table(folders: Sequence[Path], subset: Path | None = None,
