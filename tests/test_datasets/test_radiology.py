@@ -17,6 +17,7 @@ from pydicom.sequence import Sequence
 from mmmedmask.apis.inferencers import list_inputs
 from mmmedmask.datasets import LabelledImages, TileFolder
 from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
 from mmmedmask.datasets.radiology import AXES, Window
 from mmmedmask.datasets.transforms import LoadTile
 from mmmedmask.visualization.pictures import picture_of
@@ -368,6 +369,26 @@ def test_folders_of_volumes(tmp_path):
     (tmp_path / 'c.dcm').write_bytes(b'nothing')
     with pytest.raises(ValueError, match=r'c\.dcm'):
         TileFolder(str(tmp_path))
+
+
+def test_labelled_images_and_probes_take_slices(tmp_path):
+    write_nifti(tmp_path / 'a.nii', body=BODY.astype(np.uint8))
+    (tmp_path / 'classes.txt').write_text('low\nhigh\n')
+    (tmp_path / 'splits/mine').mkdir(parents=True)
+    for part, first in (('train', 0), ('val', 2)):
+        (tmp_path / f'splits/mine/{part}.csv').write_text(
+            f'path,label,group\na.nii#axial={first},low,{part}\n'
+            f'a.nii#axial={first + 1},high,{part}\n')
+    arguments = dict(data_root=str(tmp_path), split_folder='splits/mine')
+    dataset = LabelledImages(**arguments, pipeline=[
+        dict(type='mmmedmask.LoadTile', in_channels=1)])
+    np.testing.assert_array_equal(
+        dataset[1]['img'][..., 0], naive_slice('axial', 1))
+    train, _ = read_probe_sets(tmp_path)
+    assert load_image(train.paths[1]).shape == (3, 4, 3)
+    (tmp_path / 'a.nii').unlink()
+    with pytest.raises(FileNotFoundError, match=r'1 files .* .*a\.nii$'):
+        LabelledImages(**arguments)
 
 
 def test_inferencers_take_scans(tmp_path):
