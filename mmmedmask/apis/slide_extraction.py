@@ -181,11 +181,14 @@ class ExtractionRun:
             self._look_at(task, overwrite)
 
     def _settings(self, task: SlideTask) -> dict:
+        tiling = asdict(self.tiling)
+        # A slide that tells another resolution fails without, and has no file.
+        del tiling['trust_slide_mpp']
         return dict(
             encoder=self.encoder.name, weights=self.encoder.weights_id,
             input_size=self.encoder.input_size, precision=self.precision,
             given_slide_mpp=task.mpp, slide=_digest_slide(task.path),
-            **asdict(self.tiling))
+            **tiling)
 
     def _target(self, task: SlideTask) -> Path:
         return self.folder / 'h5_files' / f'{task.slide_id}.h5'

@@ -140,6 +140,10 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     assert 'give it with --slide-mpp' in printed
     assert printed.splitlines()[-1].startswith(
         'extract_features.py: 1 of 2 slides failed, see the csv in')
+    coarse = (*command, '--slide-mpp', 2, '--out', tmp_path / 'coarse')
+    assert 'per pixel, but 2 are given' in call(*coarse, status=1)
+    assert '1 done, 1 was there; 48 tiles' in call(
+        *coarse, '--trust-slide-mpp')
     (tmp_path / 'list.csv').write_text('slide_id,mpp\na,\nb,1.0\n')
     printed = call(*command, '--csv', tmp_path / 'list.csv')
     assert '1 empty, 1 was there' in printed
@@ -364,6 +368,7 @@ def test_a_shard_by_hand(slides):
 @pytest.mark.parametrize(('arguments', 'status', 'message'), [
     (['--shard', '3/2'], 2, "expected I/N with I from 1 to N.*got '3/2'"),
     (['--shard', '1/2', '--shards', '2'], 2, 'give one of them'),
+    (['--trust-slide-mpp'], 2, 'needs --slide-mpp, or --csv'),
     (['--shard', '1/9'], 1, r'number of shards must be in \[1, 4\], got 9'),
     (['--resources', 'gpus'], 2, 'expected NAME=NUMBER'),
     (['--', '--forceall'], 1, 'are for Snakemake, which --shards N starts')])

@@ -91,7 +91,11 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
                         'resolution where the files do not')
     parser.add_argument('--slide-mpp', type=float,
                         help='µm per pixel of the finest level, for slides '
-                        'whose file does not tell, or tells wrong')
+                        'whose file does not tell')
+    parser.add_argument('--trust-slide-mpp', action='store_true',
+                        help='take --slide-mpp and the column mpp for slides '
+                        'whose file tells another resolution, too, which '
+                        'fail without')
     parser.add_argument(
         '--workers', type=int, default=2,
         help='processes that read slides (default: %(default)s; 0: none)')
@@ -130,6 +134,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.shard and args.shards:
         parser.error('--shards makes jobs, --shard is one: give one of them')
+    if args.trust_slide_mpp and args.slide_mpp is None and args.csv is None:
+        parser.error('--trust-slide-mpp needs --slide-mpp, or --csv with a '
+                     'column mpp')
     return args
 
 
@@ -173,7 +180,8 @@ def extract(args: argparse.Namespace) -> list:
                            tuple(args.saturation_limits), args.min_brightness,
                            args.median, args.min_area, args.max_hole, args.ink)
     tiling = TilingOptions(args.tile_size, args.mpp, args.overlap,
-                           args.min_tissue, args.allow_enlarging, tissue)
+                           args.min_tissue, args.allow_enlarging, tissue,
+                           args.trust_slide_mpp)
     with contextlib.ExitStack() as stack:
         if args.shard and args.device == 'cuda':
             variables, _ = stack.enter_context(
