@@ -73,6 +73,16 @@ class SlideResult:
     error: str = ''
 
 
+def feature_file(folder: Path, slide_id: str) -> Path:
+    """Name the file of a slide's features in a folder of extraction.
+
+    Example:
+        >>> str(feature_file(Path('out'), 'a'))
+        'out/h5_files/a.h5'
+    """
+    return folder / 'h5_files' / f'{slide_id}.h5'
+
+
 def extract_slides(tasks: Sequence[SlideTask], folder: Path,
                    encoder: TileEncoder, tiling: TilingOptions,
                    batch_size: int = 64, workers: int = 0,
@@ -191,7 +201,7 @@ class ExtractionRun:
             **tiling)
 
     def _target(self, task: SlideTask) -> Path:
-        return self.folder / 'h5_files' / f'{task.slide_id}.h5'
+        return feature_file(self.folder, task.slide_id)
 
     def _look_at(self, task: SlideTask, overwrite: bool) -> None:
         """Decide whether a slide has to be done."""

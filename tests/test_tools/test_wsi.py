@@ -310,9 +310,50 @@ def test_shards_of_the_engine_do_all_but_the_broken_slide(slides):
     printed = call(*command, '--dry-run', '--', '--forceall')
     assert re.search(r'extract_shard +2\n', printed)
     # The job that fails is tried again when that is asked for.
+    printed = call(*command, '--retry-failed', '--dry-run')
+    assert re.search(r'extract_shard +1\n', printed)
+    assert 'shard 1/2, to do: b, broken\nshard 2/2, done: a, c' in printed
     printed = call(*command, '--retry-failed', status=1)
     assert len(list((out / 'manifests').iterdir())) == 3
     assert '4 slides: 2 done, 1 failed, 1 was there; 24 tiles' in printed
+
+
+def test_reports_count_as_long_as_their_features_are_there(
+        slides, monkeypatch):
+    pytest.importorskip('snakemake')
+    asked = []
+    monkeypatch.setattr(
+        'mmmedmask.experiments.extraction.run_snakemake',
+        lambda *arguments, **engine: asked.append((arguments[2], engine)) or 0)
+    command, h5 = extraction(slides), slides.parent / 'out' / 'h5_files'
+    call(*command, '--shard', '1/2', status=1)
+    call(*command, '--shard', '2/2')
+    first, = (slides.parent / 'out' / 'shards').glob('*/1-of-2.json')
+    second = first.with_name('2-of-2.json')
+
+    def kept(*arguments):
+        call(*command, '--shards', 2, *arguments, status=1)
+        return first.is_file(), second.is_file()
+
+    assert kept() == (True, True)
+    (h5 / 'a.h5').unlink()
+    printed = call(*command, '--shards', 2, '--dry-run')
+    assert 'shard 1/2, done: b, broken\nshard 2/2, to do: a, c' in printed
+    assert asked[-1][1]['options'] == ('--forcerun', str(second), '--dry-run')
+    assert kept() == (True, False)
+    call(*command, '--shard', '2/2')
+    assert kept() == (True, True)
+    # Other settings in between, which leave reports of their own.
+    call(*command, '--mpp', 2, '--overwrite', '--shard', '2/2')
+    assert kept() == (True, False)
+    assert 'or --overwrite' in call(*command, '--shard', '2/2', status=1)
+    assert kept() == (True, True)
+    assert kept('--overwrite') == (False, False)
+    weights = slides.parent / 'model.safetensors'
+    weights.touch()
+    kept('--encoder', f'timm:local-dir:{slides.parent}')
+    assert all(str(weights) in files
+               for files in asked[-1][0]['inputs'].values())
 
 
 def test_a_cluster_extracts_shard_by_shard(slides, tmp_path):

@@ -201,22 +201,28 @@ def extract(args: argparse.Namespace) -> list:
 def run_jobs(args: argparse.Namespace, argv: Sequence[str],
              options: Sequence[str]) -> str:
     """Let Snakemake extract all shards; return what went wrong, or nothing."""
+    from mmmedmask.apis.encoder_weights import weights_file
     from mmmedmask.experiments.engine import require_snakemake, visible_gpus
     require_snakemake()
     reports = shard_reports(args, list_tasks(args), args.shards)
-    if args.retry_failed and not args.dry_run:
-        reports.forget_failed()
+    outdated = reports.list_outdated(args.overwrite, args.retry_failed)
+    if not args.dry_run:
+        reports.forget(outdated)
     resources = dict(args.resources)
     on_gpu = args.device.startswith('cuda')
     if on_gpu and args.executor is None:
         resources.setdefault('gpus', max(len(visible_gpus()), 1))
     if args.dry_run:
-        options = ('--dry-run', *options)
+        forced = [str(reports.path(number)) for number in outdated]
+        options = (*['--forcerun'] * bool(forced), *forced, '--dry-run',
+                   *options)
     _, job = build_engine_parser().parse_known_args(argv)
+    inputs = [Path(name) for name in (
+        weights_file(args.encoder, args.weights), args.config)
+        if name and Path(name).is_file()]
     status = reports.run(
-        [sys.executable, str(Path(__file__).resolve()), *job],
-        [Path(name) for name in (args.weights, args.config) if name
-         and Path(name).is_file()], threads=1 + args.workers, on_gpu=on_gpu,
+        [sys.executable, str(Path(__file__).resolve()), *job], inputs,
+        threads=1 + args.workers, on_gpu=on_gpu,
         cores=args.cores or os.cpu_count(), resources=resources,
         executor=args.executor, jobs=args.jobs, options=options)
     if status > 1:
@@ -226,8 +232,9 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
         done = reports.read(number)
         if args.dry_run or done is None:
             names = ', '.join(task.slide_id for task in shard)
+            to_do = done is None or number in outdated
             print(f'shard {number}/{args.shards}, '
-                  f'{"to do" if done is None else "done"}: {names}')
+                  f'{"to do" if to_do else "done"}: {names}')
         if done is None:
             missing.append(f'shard {number}/{args.shards} did not end, see '
                            f'{reports.path(number, ".log")}')
