@@ -161,14 +161,25 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     return backbone, {'mean': tuple(units['mean']), 'std': tuple(units['std'])}
 
 
+def weights_file(name: str, weights: str | None) -> str | None:
+    """Name the weights of an encoder: as given, or those of its folder.
+
+    Example:
+        >>> weights_file('timm:local-dir:export', None)
+        'export/model.safetensors'
+    """
+    if weights is None and name.startswith(LOCAL_FOLDER):
+        return str(Path(name.removeprefix(LOCAL_FOLDER))
+                   / 'model.safetensors')
+    return weights
+
+
 def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
     """Load weights and say which they are."""
     own = _torchvision_weights(name)
     if weights is None and TORCHVISION_DEFAULT in own:
         weights = TORCHVISION_DEFAULT
-    if weights is None and name.startswith(LOCAL_FOLDER):
-        weights = str(Path(name.removeprefix(LOCAL_FOLDER))
-                      / 'model.safetensors')
+    weights = weights_file(name, weights)
     if weights in own:
         tensors = _download(name.removesuffix(tile_encoders.BLOCK3_SUFFIX),
                             own[weights])

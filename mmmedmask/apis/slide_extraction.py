@@ -73,6 +73,16 @@ class SlideResult:
     error: str = ''
 
 
+def feature_file(folder: Path, slide_id: str) -> Path:
+    """Name the file of a slide's features in a folder of extraction.
+
+    Example:
+        >>> str(feature_file(Path('out'), 'a'))
+        'out/h5_files/a.h5'
+    """
+    return folder / 'h5_files' / f'{slide_id}.h5'
+
+
 def extract_slides(tasks: Sequence[SlideTask], folder: Path,
                    encoder: TileEncoder, tiling: TilingOptions,
                    batch_size: int = 64, workers: int = 0,
@@ -181,14 +191,17 @@ class ExtractionRun:
             self._look_at(task, overwrite)
 
     def _settings(self, task: SlideTask) -> dict:
+        tiling = asdict(self.tiling)
+        # A slide that tells another resolution fails without, and has no file.
+        del tiling['trust_slide_mpp']
         return dict(
             encoder=self.encoder.name, weights=self.encoder.weights_id,
             input_size=self.encoder.input_size, precision=self.precision,
             given_slide_mpp=task.mpp, slide=_digest_slide(task.path),
-            **asdict(self.tiling))
+            **tiling)
 
     def _target(self, task: SlideTask) -> Path:
-        return self.folder / 'h5_files' / f'{task.slide_id}.h5'
+        return feature_file(self.folder, task.slide_id)
 
     def _look_at(self, task: SlideTask, overwrite: bool) -> None:
         """Decide whether a slide has to be done."""

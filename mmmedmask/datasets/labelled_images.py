@@ -12,6 +12,7 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_files import ImageFileDataset
+from mmmedmask.datasets.radiology import split_part
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.table_files import (
     Table,
@@ -95,7 +96,7 @@ class LabelledImages(ImageFileDataset):
         self._compare_parts(rows)
         if self.on_error == 'raise':
             check_files(self.split_file, (
-                self.root / row[name] for row in rows
+                split_part(self.root / row[name])[0] for row in rows
                 for name in ('path', 'mask') if row[name]))
         return [{'img_path': str(self.root / row['path']),
                  'gt_label': classes.index(row['label']),

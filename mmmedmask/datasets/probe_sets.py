@@ -21,6 +21,7 @@ from mmmedmask.datasets.labelled_images import (
     read_split_file,
 )
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.datasets.radiology import split_part
 from mmmedmask.datasets.tiles import list_images
 from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.util.nearest import did_you_mean
@@ -111,8 +112,9 @@ def read_probe_sets(source: str | Path, split_folder: str | None = None,
     """
     train, test = _read_parts(Path(source), split_folder, trained)
     for part in (train, test):
-        check_files(source, (*part.paths, *(
-            mask for mask in part.masks if isinstance(mask, Path))))
+        files = (*part.paths, *(
+            mask for mask in part.masks if isinstance(mask, Path)))
+        check_files(source, (split_part(file)[0] for file in files))
     shared = {os.path.normpath(path) for path in train.paths} & {
         os.path.normpath(path) for path in test.paths}
     if shared:
@@ -238,7 +240,8 @@ def _read_coco(file: Path, source: Path) -> ProbeSet:
         raise ValueError(f'{file} lists no images')
     # Some name files below the folder of images, some below the whole set.
     first = content['images'][0]['file_name']
-    folder = source if (source / first).is_file() else source / 'images'
+    folder = (source if split_part(source / first)[0].is_file()
+              else source / 'images')
     paths, masks = [], []
     for image, _, instances in decode_masks(content, file):
         paths.append(folder / image['file_name'])

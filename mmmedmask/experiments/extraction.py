@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from mmmedmask.apis.slide_extraction import FAILED, SlideResult
+from mmmedmask.apis.slide_extraction import (
+    FAILED,
+    SlideResult,
+    feature_file,
+)
 from mmmedmask.datasets.slides import slide_list
-from mmmedmask.experiments.engine import run_snakemake
+from mmmedmask.experiments.engine import lock_folder, run_snakemake
 from mmmedmask.util.atomic_files import write_json
 
 SNAKEFILE = Path(__file__).with_name('extraction.smk')
@@ -32,7 +36,8 @@ class ShardReports:
                          slide_list.slide_bytes(task.path)) for task in tasks)
         text = json.dumps([slides, settings], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-        self.folder = out.absolute() / 'shards' / digest
+        self.out = out.absolute()
+        self.folder = self.out / 'shards' / digest
 
     def path(self, number: int, suffix: str = '.json') -> Path:
         """Name the report, or the log, of a shard, counted from 1."""
@@ -50,12 +55,38 @@ class ShardReports:
         return [SlideResult(**result)
                 for result in json.loads(path.read_text('utf-8'))]
 
-    def forget_failed(self) -> None:
-        """Remove the reports of shards with slides that failed."""
-        for number in range(1, len(self.shards) + 1):
-            results = self.read(number) or ()
-            if any(result.status == FAILED for result in results):
-                self.path(number).unlink()
+    def list_outdated(self, overwrite: bool = False,
+                      retry_failed: bool = False) -> list[int]:
+        """List shards with a report of what is not so any more.
+
+        Those whose features are gone or were written since, such as with
+        other settings. With ``overwrite`` all that have a report, with
+        ``retry_failed`` those with slides that failed, too.
+        """
+        return [number for number in range(1, len(self.shards) + 1)
+                if self.path(number).is_file() and (
+                    overwrite or self._is_outdated(number, retry_failed))]
+
+    def _is_outdated(self, number: int, retry_failed: bool) -> bool:
+        written = self.path(number).stat().st_mtime_ns
+        for result in self.read(number):
+            if result.status == FAILED:
+                if retry_failed:
+                    return True
+                continue
+            # Also slides without a tile have a file.
+            features = feature_file(self.out, result.slide_id)
+            if not features.is_file() \
+                    or features.stat().st_mtime_ns > written:
+                return True
+        return False
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Remove reports of shards, unless an engine works with them."""
+        if numbers:
+            with lock_folder(self.folder.parent):
+                for number in numbers:
+                    self.path(number).unlink(missing_ok=True)
 
     def run(self, command: Sequence[str], inputs: Sequence[Path] = (),
             threads: int = 1, on_gpu: bool = False, **engine: object) -> int:

@@ -251,7 +251,8 @@ def read_table(path: str | Path, required: Collection[str] = (), *,
 def check_files(source: str | Path, paths: Iterable[Path]) -> None:
     """Raise a FileNotFoundError if files that a source names are not there.
     """
-    absent = [path for path in paths if not path.is_file()]
+    # Many pictures may be of one file.
+    absent = [path for path in dict.fromkeys(paths) if not path.is_file()]
     if absent:
         raise FileNotFoundError(f'{source} names {len(absent)} files that are '
                                 f'not there, such as {absent[0]}')

@@ -16,7 +16,10 @@ from pydicom.sequence import Sequence
 
 from mmmedmask.apis.inferencers import list_inputs
 from mmmedmask.datasets import LabelledImages, TileFolder
+from mmmedmask.datasets.conversion.dicom import dicom_source
+from mmmedmask.datasets.conversion.labelled_conversion import prepare
 from mmmedmask.datasets.image_io import ImageFileError, read_image
+from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
 from mmmedmask.datasets.radiology import AXES, Window
 from mmmedmask.datasets.transforms import LoadTile
 from mmmedmask.visualization.pictures import picture_of
@@ -370,6 +373,26 @@ def test_folders_of_volumes(tmp_path):
         TileFolder(str(tmp_path))
 
 
+def test_labelled_images_and_probes_take_slices(tmp_path):
+    write_nifti(tmp_path / 'a.nii', body=BODY.astype(np.uint8))
+    (tmp_path / 'classes.txt').write_text('low\nhigh\n')
+    (tmp_path / 'splits/mine').mkdir(parents=True)
+    for part, first in (('train', 0), ('val', 2)):
+        (tmp_path / f'splits/mine/{part}.csv').write_text(
+            f'path,label,group\na.nii#axial={first},low,{part}\n'
+            f'a.nii#axial={first + 1},high,{part}\n')
+    arguments = dict(data_root=str(tmp_path), split_folder='splits/mine')
+    dataset = LabelledImages(**arguments, pipeline=[
+        dict(type='mmmedmask.LoadTile', in_channels=1)])
+    np.testing.assert_array_equal(
+        dataset[1]['img'][..., 0], naive_slice('axial', 1))
+    train, _ = read_probe_sets(tmp_path)
+    assert load_image(train.paths[1]).shape == (3, 4, 3)
+    (tmp_path / 'a.nii').unlink()
+    with pytest.raises(FileNotFoundError, match=r'1 files .* .*a\.nii$'):
+        LabelledImages(**arguments)
+
+
 def test_inferencers_take_scans(tmp_path):
     write_nifti(tmp_path / 'a.nii.gz')
     write_dicom(tmp_path / 'b.dcm', np.stack([ramp()] * 2))
@@ -407,6 +430,21 @@ def test_your_own_dicom_by_patient(tmp_path):
     assert len(groups[1]) == 2
     assert not groups[0] & groups[1]
     assert groups[0] | groups[1] == {'1.2.3'} | {f'P{n}' for n in range(1, 10)}
+
+
+def test_copies_join_patients_of_one_image_each(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(8):
+        pixels = random.integers(0, 4096, (64, 64), np.uint16)
+        for patient in (number, number + 10):
+            write_dicom(tmp_path / f'in/{"ab"[number % 2]}/{patient}.dcm',
+                        pixels, PatientID=f'P{patient:02d}')
+    source = dicom_source(tmp_path / 'in')
+    conversion = prepare(source, tmp_path / 'in', tmp_path / 'out')
+    assert 'P00, P10; P01, P11' in conversion.notices[-1]
+    assert len({image.group for image in conversion.images}) == 8
+    conversion.write(tmp_path / 'out')
+    assert conversion.check(tmp_path / 'out').problems == []
 
 
 def test_dicom_that_cannot_be_split(tmp_path):

@@ -344,6 +344,11 @@ def test_blocks_give_all_ranks_together_every_sample_once():
     drawn = blocks_of(7, 2, block_size=2, mixed_blocks=2)
     assert sorted(sum(drawn, [])).count(drawn[1][-1]) == 2
     assert set(sum(drawn, [])) == set(range(7))
+    # Whole ranks begin behind the end.
+    for count in (8, 9, 10, 13):
+        drawn = sum(blocks_of(count, 8, block_size=3, mixed_blocks=2), [])
+        assert set(drawn) == set(range(count))
+        assert max(map(drawn.count, drawn)) <= 2
 
 
 def test_blocks_follow_seed_and_epoch():

@@ -140,6 +140,10 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     assert 'give it with --slide-mpp' in printed
     assert printed.splitlines()[-1].startswith(
         'extract_features.py: 1 of 2 slides failed, see the csv in')
+    coarse = (*command, '--slide-mpp', 2, '--out', tmp_path / 'coarse')
+    assert 'per pixel, but 2 are given' in call(*coarse, status=1)
+    assert '1 done, 1 was there; 48 tiles' in call(
+        *coarse, '--trust-slide-mpp')
     (tmp_path / 'list.csv').write_text('slide_id,mpp\na,\nb,1.0\n')
     printed = call(*command, '--csv', tmp_path / 'list.csv')
     assert '1 empty, 1 was there' in printed
@@ -306,9 +310,50 @@ def test_shards_of_the_engine_do_all_but_the_broken_slide(slides):
     printed = call(*command, '--dry-run', '--', '--forceall')
     assert re.search(r'extract_shard +2\n', printed)
     # The job that fails is tried again when that is asked for.
+    printed = call(*command, '--retry-failed', '--dry-run')
+    assert re.search(r'extract_shard +1\n', printed)
+    assert 'shard 1/2, to do: b, broken\nshard 2/2, done: a, c' in printed
     printed = call(*command, '--retry-failed', status=1)
     assert len(list((out / 'manifests').iterdir())) == 3
     assert '4 slides: 2 done, 1 failed, 1 was there; 24 tiles' in printed
+
+
+def test_reports_count_as_long_as_their_features_are_there(
+        slides, monkeypatch):
+    pytest.importorskip('snakemake')
+    asked = []
+    monkeypatch.setattr(
+        'mmmedmask.experiments.extraction.run_snakemake',
+        lambda *arguments, **engine: asked.append((arguments[2], engine)) or 0)
+    command, h5 = extraction(slides), slides.parent / 'out' / 'h5_files'
+    call(*command, '--shard', '1/2', status=1)
+    call(*command, '--shard', '2/2')
+    first, = (slides.parent / 'out' / 'shards').glob('*/1-of-2.json')
+    second = first.with_name('2-of-2.json')
+
+    def kept(*arguments):
+        call(*command, '--shards', 2, *arguments, status=1)
+        return first.is_file(), second.is_file()
+
+    assert kept() == (True, True)
+    (h5 / 'a.h5').unlink()
+    printed = call(*command, '--shards', 2, '--dry-run')
+    assert 'shard 1/2, done: b, broken\nshard 2/2, to do: a, c' in printed
+    assert asked[-1][1]['options'] == ('--forcerun', str(second), '--dry-run')
+    assert kept() == (True, False)
+    call(*command, '--shard', '2/2')
+    assert kept() == (True, True)
+    # Other settings in between, which leave reports of their own.
+    call(*command, '--mpp', 2, '--overwrite', '--shard', '2/2')
+    assert kept() == (True, False)
+    assert 'or --overwrite' in call(*command, '--shard', '2/2', status=1)
+    assert kept() == (True, True)
+    assert kept('--overwrite') == (False, False)
+    weights = slides.parent / 'model.safetensors'
+    weights.touch()
+    kept('--encoder', f'timm:local-dir:{slides.parent}')
+    assert all(str(weights) in files
+               for files in asked[-1][0]['inputs'].values())
 
 
 def test_a_cluster_extracts_shard_by_shard(slides, tmp_path):
@@ -364,6 +409,7 @@ def test_a_shard_by_hand(slides):
 @pytest.mark.parametrize(('arguments', 'status', 'message'), [
     (['--shard', '3/2'], 2, "expected I/N with I from 1 to N.*got '3/2'"),
     (['--shard', '1/2', '--shards', '2'], 2, 'give one of them'),
+    (['--trust-slide-mpp'], 2, 'needs --slide-mpp, or --csv'),
     (['--shard', '1/9'], 1, r'number of shards must be in \[1, 4\], got 9'),
     (['--resources', 'gpus'], 2, 'expected NAME=NUMBER'),
     (['--', '--forceall'], 1, 'are for Snakemake, which --shards N starts')])

@@ -91,7 +91,11 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
                         'resolution where the files do not')
     parser.add_argument('--slide-mpp', type=float,
                         help='µm per pixel of the finest level, for slides '
-                        'whose file does not tell, or tells wrong')
+                        'whose file does not tell')
+    parser.add_argument('--trust-slide-mpp', action='store_true',
+                        help='take --slide-mpp and the column mpp for slides '
+                        'whose file tells another resolution, too, which '
+                        'fail without')
     parser.add_argument(
         '--workers', type=int, default=2,
         help='processes that read slides (default: %(default)s; 0: none)')
@@ -130,6 +134,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.shard and args.shards:
         parser.error('--shards makes jobs, --shard is one: give one of them')
+    if args.trust_slide_mpp and args.slide_mpp is None and args.csv is None:
+        parser.error('--trust-slide-mpp needs --slide-mpp, or --csv with a '
+                     'column mpp')
     return args
 
 
@@ -173,7 +180,8 @@ def extract(args: argparse.Namespace) -> list:
                            tuple(args.saturation_limits), args.min_brightness,
                            args.median, args.min_area, args.max_hole, args.ink)
     tiling = TilingOptions(args.tile_size, args.mpp, args.overlap,
-                           args.min_tissue, args.allow_enlarging, tissue)
+                           args.min_tissue, args.allow_enlarging, tissue,
+                           args.trust_slide_mpp)
     with contextlib.ExitStack() as stack:
         if args.shard and args.device == 'cuda':
             variables, _ = stack.enter_context(
@@ -193,22 +201,28 @@ def extract(args: argparse.Namespace) -> list:
 def run_jobs(args: argparse.Namespace, argv: Sequence[str],
              options: Sequence[str]) -> str:
     """Let Snakemake extract all shards; return what went wrong, or nothing."""
+    from mmmedmask.apis.encoder_weights import weights_file
     from mmmedmask.experiments.engine import require_snakemake, visible_gpus
     require_snakemake()
     reports = shard_reports(args, list_tasks(args), args.shards)
-    if args.retry_failed and not args.dry_run:
-        reports.forget_failed()
+    outdated = reports.list_outdated(args.overwrite, args.retry_failed)
+    if not args.dry_run:
+        reports.forget(outdated)
     resources = dict(args.resources)
     on_gpu = args.device.startswith('cuda')
     if on_gpu and args.executor is None:
         resources.setdefault('gpus', max(len(visible_gpus()), 1))
     if args.dry_run:
-        options = ('--dry-run', *options)
+        forced = [str(reports.path(number)) for number in outdated]
+        options = (*['--forcerun'] * bool(forced), *forced, '--dry-run',
+                   *options)
     _, job = build_engine_parser().parse_known_args(argv)
+    inputs = [Path(name) for name in (
+        weights_file(args.encoder, args.weights), args.config)
+        if name and Path(name).is_file()]
     status = reports.run(
-        [sys.executable, str(Path(__file__).resolve()), *job],
-        [Path(name) for name in (args.weights, args.config) if name
-         and Path(name).is_file()], threads=1 + args.workers, on_gpu=on_gpu,
+        [sys.executable, str(Path(__file__).resolve()), *job], inputs,
+        threads=1 + args.workers, on_gpu=on_gpu,
         cores=args.cores or os.cpu_count(), resources=resources,
         executor=args.executor, jobs=args.jobs, options=options)
     if status > 1:
@@ -218,8 +232,9 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
         done = reports.read(number)
         if args.dry_run or done is None:
             names = ', '.join(task.slide_id for task in shard)
+            to_do = done is None or number in outdated
             print(f'shard {number}/{args.shards}, '
-                  f'{"to do" if done is None else "done"}: {names}')
+                  f'{"to do" if to_do else "done"}: {names}')
         if done is None:
             missing.append(f'shard {number}/{args.shards} did not end, see '
                            f'{reports.path(number, ".log")}')

@@ -20,7 +20,8 @@ class LabelledImage:
 
     Attributes:
         path: Where it goes, relative to the data root, forward slashes.
-        group: Images that belong together have the same one.
+        group: Images that belong together have the same one; the path
+            where a download does not tell.
         masks: Lesion masks in the download; several are joined by OR.
         mask_path: Where the joined mask goes; empty if there is none.
     """
@@ -77,6 +78,11 @@ def val_targets(images: Sequence[LabelledImage]) -> dict[str, int]:
     """Return how many images of each class go to ``val``: three tenths."""
     return {label: len(members) * VAL_TENTHS // 10
             for label, members in by_attribute(images, 'label').items()}
+
+
+def names_groups(images: Sequence[LabelledImage]) -> bool:
+    """Whether a download tells the groups, be it one for each image."""
+    return any(image.group != image.path for image in images)
 
 
 def draw_by_image(images: Sequence[LabelledImage], seed: int) -> Split:

@@ -36,6 +36,7 @@ from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
     Split,
     describe_splits,
+    names_groups,
 )
 from mmmedmask.datasets.conversion.labelled_check import LabelledCheck
 from mmmedmask.datasets.labelled_images import (
@@ -160,9 +161,7 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
     records, shapes, masks = read_all(images, source.fingerprint_of)
     copies = find_copies(records, source.near_threshold if threshold is None
                          else threshold)
-    # A download that names no groups has one for each image.
-    if source.groups_are_copies or len(
-            {image.group for image in images}) < len(images):
+    if source.groups_are_copies or names_groups(images):
         images, joined = join_groups(images, copies)
         if joined and not source.groups_are_copies:
             notices.append(

@@ -16,6 +16,7 @@ from mmmedmask.datasets.conversion.label_splits import (
     LabelledImage,
     Split,
     draw_paper_and,
+    names_groups,
 )
 from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
@@ -57,9 +58,12 @@ def find_images(download: Path) -> FoundImages:
         raise LayoutError(
             f'{download} holds no image that {GRADE_FILE} grades; it has '
             f'{len(pictures)} images and {len(grades)} names are listed')
-    images = [LabelledImage(pictures[key], f'images/{pictures[key].name}',
-                            GRADES[grades[key]], patients.get(key, key))
-              for key in usable]
+    images = []
+    for key in usable:
+        path = f'images/{pictures[key].name}'
+        group = patients.get(key, key) if pairs else path
+        images.append(LabelledImage(
+            pictures[key], path, GRADES[grades[key]], group))
     notices = folders.compare_counts(
         'Messidor-2', Counter(image.label for image in images),
         OFFICIAL_COUNTS)
@@ -88,7 +92,7 @@ def make_splits(images: Sequence[LabelledImage], copies: Copies,
                 seed: int) -> dict[str, Split]:
     """Draw ``paper`` by image and, if patients are known, ``patient``."""
     splits = draw_paper_and('patient')(images, copies, seed)
-    if len({image.group for image in images}) == len(images):
+    if not names_groups(images):
         del splits['patient']
     return splits
 

@@ -5,7 +5,6 @@ HTSeq (GENCODE v22, retired 2022) has two columns without header, STAR's
 """
 
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import numpy as np
 from mmmedmask.datasets.expression.gene_names import is_ensembl, is_summary
 from mmmedmask.datasets.expression.matrix import RawExpression
 from mmmedmask.datasets.expression.samples import check_files_differ
-from mmmedmask.datasets.expression.units import unit_in_name
+from mmmedmask.datasets.expression.units import UNITS, unit_in_name
 from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_bytes, read_table
 
@@ -34,7 +33,7 @@ def read_gdc_folder(folder: Path, unit: str | None, id_type: str | None,
                     missing_files: str) -> RawExpression:
     """Read a sample sheet's files, genes by name; see ``load_expression``."""
     sheet_path = _find_sheet(folder, sample_sheet)
-    sheet, notes = _read_sheet(sheet_path)
+    sheet, notes = _read_sheet(sheet_path, unit)
     files = {row['Sample ID']: _locate(folder, row) for row in sheet}
     absent = [sample for sample, file in files.items() if file is None]
     if absent:
@@ -87,9 +86,12 @@ def _parse(file: Path, unit: str | None, id_type: str | None
                          f'with {begin!r}')
     if id_type == 'symbol':
         raise ValueError(f"{file} has Ensembl ids only, got id_type='symbol'")
+    named = unit_in_name(file.name) or ''
+    if named in UNITS and unit not in (None, named):
+        raise ValueError(f'{file} holds {named} by its name, got '
+                         f'unit={unit!r}; convert= converts')
     table = read_table(file, header=False)
-    return (table.text(0), table.numbers([1])[:, 0],
-            unit_in_name(file.name) or '')
+    return table.text(0), table.numbers([1])[:, 0], named
 
 
 def _parse_star(file: Path, unit: str | None, id_type: str | None
@@ -123,8 +125,12 @@ def _find_sheet(folder: Path, sample_sheet: str | Path | None) -> Path:
     return sheets[0]
 
 
-def _read_sheet(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Read the rows about expression, of a sample the first file by name."""
+def _read_sheet(path: Path, unit: str | None
+                ) -> tuple[list[dict[str, str]], list[str]]:
+    """Read the rows about expression, of a sample the first file by name.
+
+    Those that are named by the ``unit`` go before others.
+    """
     sheet = [row for _, row in read_table(path, _SHEET_COLUMNS).rows()]
     kept = [row for row in sheet if row.get('Data Type', _EXPRESSION)
             == _EXPRESSION]
@@ -136,12 +142,15 @@ def _read_sheet(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         raise ValueError(f'{path} names no file of gene expression')
     first: dict[str, dict[str, str]] = {}
     samples = set()
-    for row in sorted(kept, key=itemgetter('Sample ID', 'File Name')):
+    for row in sorted(kept, key=lambda row: (
+            row['Sample ID'], unit is not None and
+            unit_in_name(row['File Name']) != unit, row['File Name'])):
         if first.setdefault(row['Sample ID'], row) is not row:
             samples.add(row['Sample ID'])
     if samples:
+        of_unit = '' if unit is None else f', of {unit} if there is one,'
         notes.append(f'{len(samples)} samples have several files, the first '
-                     f'by name was taken: {shown(sorted(samples))}')
+                     f'by name{of_unit} was taken: {shown(sorted(samples))}')
     return list(first.values()), notes
 
 

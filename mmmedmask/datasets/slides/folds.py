@@ -23,6 +23,9 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
                validate: bool = True) -> list[dict[str, str]]:
     """Draw folds by patient, with equal shares of the classes.
 
+    Cases that are TCGA samples of one patient, tumour and normal, stay
+    together.
+
     Fold k tests on part k, validates on the next part and trains on the
     others: with 5 folds 60, 20 and 20 percent, as GiMP's paper.
 
@@ -36,13 +39,16 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
     """
     check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]
-    sites = [_site(case) for case in cases] if by_site else None
+    groups = [_site(case) if by_site else tcga_case(case.case_id)
+              or case.case_id for case in cases]
+    kind = 'sites' if by_site else 'patients'
     _check_counts(Counter(labels), 'has {} cases', num_folds)
-    if by_site:
-        pairs = set(zip(labels, sites, strict=True))
-        _check_counts(Counter(label for label, _ in pairs),
-                      'comes from {} sites, which stay together', num_folds)
-    part = _draw_parts(labels, sites, num_folds, seed)
+    pairs = set(zip(labels, groups, strict=True))
+    _check_counts(Counter(label for label, _ in pairs),
+                  f'comes from {{}} {kind}, which stay together', num_folds)
+    if not by_site and len(set(groups)) == len(cases):
+        groups = None
+    part = _draw_parts(labels, groups, kind, num_folds, seed)
     folds = []
     for fold in range(num_folds):
         names = {(fold + 1) % num_folds: 'val'} if validate else {}
@@ -60,24 +66,26 @@ def _check_counts(counts: Counter, text: str, num_folds: int) -> None:
                              'merge it, leave it out or ask for fewer folds')
 
 
-def _draw_parts(labels: Sequence[str], sites: Sequence[str] | None,
-                num_folds: int, seed: int) -> np.ndarray:
+def _draw_parts(labels: Sequence[str], groups: Sequence[str] | None,
+                kind: str, num_folds: int, seed: int) -> np.ndarray:
     """Draw the part of every case, with every class in every part."""
     # A second to import, which reading a cohort need not wait for.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-    kind = StratifiedKFold if sites is None else StratifiedGroupKFold
-    # Sites differ in size, so that a draw may leave a class out of a part.
+    splitter_type = (StratifiedKFold if groups is None
+                     else StratifiedGroupKFold)
+    # Groups differ in size, so that a draw may leave a class out of a part.
     for attempt in range(20):
         state = np.random.SeedSequence([seed, attempt]).generate_state(1)[0]
-        splitter = kind(num_folds, shuffle=True, random_state=int(state))
+        splitter = splitter_type(num_folds, shuffle=True,
+                                 random_state=int(state))
         part = np.empty(len(labels), np.int64)
         for number, (_, inside) in enumerate(
-                splitter.split(labels, labels, sites)):
+                splitter.split(labels, labels, groups)):
             part[inside] = number
         pairs = set(zip(part.tolist(), labels, strict=True))
         if len(pairs) == num_folds * len(set(labels)):
             return part
-    raise ValueError(f'found no {num_folds} folds that keep sites together '
+    raise ValueError(f'found no {num_folds} folds that keep {kind} together '
                      'and have every class in every part: ask for fewer folds')
 
 

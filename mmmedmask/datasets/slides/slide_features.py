@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import os
 import re
 import time
@@ -31,6 +32,9 @@ _FP16_MAX = float(np.finfo(np.float16).max)
 # Below it fp16 has fewer digits, and none in the end.
 _FP16_TINY = float(np.finfo(np.float16).tiny)
 _DEAD_SECONDS = 3600
+# Words of names that do not tell encoders of one size of features apart.
+_ANY_ENCODER = {'timm', 'hf', 'hub', 'huggingface', 'torchvision', 'encoder',
+                'model', 'features', 'block3', 'trunc'}
 
 
 class SlideFeatures:
@@ -174,23 +178,46 @@ class SlideFeatures:
 def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
     """Refuse features of different sizes, encoders or weights.
 
-    What the file of a slide does not tell fits all others, and so do names
-    of encoders that share a word: ``uni_v1`` and ``MahmoodLab/UNI``.
+    What the file of a slide does not tell fits all others. Where two files
+    tell the weights, as ours do, the encoders must be called the same; else
+    one name has to have all words of the other, but for a version:
+    ``uni_v1`` and ``MahmoodLab/UNI``.
     """
-    for key in ('dims', 'encoder', 'weights'):
-        known = [slide for slide in slides if getattr(slide, key) is not None]
-        for slide in known:
-            mine, first = getattr(slide, key), getattr(known[0], key)
-            if mine != first and not (key == 'encoder' and _words(mine)
-                                      & _words(first)):
-                raise ValueError(
-                    f'{known[0].path} holds features of '
-                    f'{_origin(known[0])}, {slide.path} of {_origin(slide)}: '
-                    'a model takes one encoder')
+    kinds: dict[tuple, SlideFeatures] = {}
+    for slide in slides:
+        kinds.setdefault((slide.dims, slide.encoder, slide.weights), slide)
+    for first, other in itertools.combinations(kinds.values(), 2):
+        if not _fit(first, other):
+            raise ValueError(
+                f'{first.path} holds features of {_origin(first)}, '
+                f'{other.path} of {_origin(other)}: a model takes one encoder')
 
 
-def _words(name: str) -> set[str]:
-    return set(re.findall(r'[a-z]+\d*', name.lower()))
+def _fit(first: SlideFeatures, other: SlideFeatures) -> bool:
+    both_told = None not in (first.weights, other.weights)
+    if first.dims != other.dims or (both_told
+                                    and first.weights != other.weights):
+        return False
+    names = first.encoder, other.encoder
+    if None in names:
+        return True
+    if both_told:
+        # Where a folder lies says nothing about what is in it.
+        return len({re.sub('(?<=:local-dir:).*', '', name)
+                    for name in names}) == 1
+    return _same_words(*names)
+
+
+def _same_words(*names: str) -> bool:
+    parts = [set(re.findall(r'[^\W\d_]+\d*|\d+', name.lower()))
+             for name in names]
+    versions = [{word for word in words if re.fullmatch(r'v\d+', word)}
+                for words in parts]
+    if all(versions) and versions[0] != versions[1]:
+        return False
+    first, other = (words - version - _ANY_ENCODER or words
+                    for words, version in zip(parts, versions, strict=True))
+    return first <= other or other <= first
 
 
 def _origin(slide: SlideFeatures) -> str:

@@ -24,6 +24,8 @@ class TilingOptions:
         overlap: How far neighbours overlap, in pixels of a tile.
         min_tissue: Least share of a tile that has to be tissue, in (0, 1].
         allow_enlarging: Whether tiles may be finer than the slide is.
+        trust_slide_mpp: Whether a resolution that the user gives counts
+            where a file tells another; else such a slide fails.
     """
 
     tile_size: int = 256
@@ -32,6 +34,7 @@ class TilingOptions:
     min_tissue: float = 0.5
     allow_enlarging: bool = False
     tissue: TissueOptions = field(default_factory=TissueOptions)
+    trust_slide_mpp: bool = False
 
     def __post_init__(self) -> None:
         check_range('min_tissue', self.min_tissue, 0, 1, open_low=True)
@@ -76,8 +79,9 @@ class SlideEvent:
 def plan_slide(slide: slide_readers.SlideReader, options: TilingOptions,
                slide_mpp: float | None = None) -> SlidePlan:
     """Choose the tiles of a slide, row by row; see :func:`plan_tiles`."""
-    geometry = tiling.plan_tiles(slide, options.tile_size, options.mpp,
-                          options.overlap, slide_mpp, options.allow_enlarging)
+    geometry = tiling.plan_tiles(
+        slide, options.tile_size, options.mpp, options.overlap, slide_mpp,
+        options.allow_enlarging, options.trust_slide_mpp)
     # One picture for both: a slide of one level is read as a whole for it.
     coarse = max(1.0, options.tissue.mpp / geometry.slide_mpp)
     fine = max(1.0, max(slide.size) / _THUMBNAIL_SIDE)

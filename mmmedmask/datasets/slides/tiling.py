@@ -38,19 +38,20 @@ class TileGeometry:
 
 def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
                overlap: int = 0, slide_mpp: float | None = None,
-               allow_enlarging: bool = False) -> TileGeometry:
+               allow_enlarging: bool = False,
+               trust_slide_mpp: bool = False) -> TileGeometry:
     """Choose the level and the pixels of tiles; see ``TilingOptions``.
 
     Tiles are read from the coarsest level that is as fine as they are, and
     made smaller by averaging. ``slide_mpp`` is for files that do not tell
-    theirs.
+    theirs, and with ``trust_slide_mpp`` for those that tell another.
     """
     check_integer('tile_size', tile_size)
     check_positive('mpp', mpp)
     check_integer('overlap', overlap, 0, tile_size - 1)
     if slide_mpp is not None:
         check_positive('slide_mpp', slide_mpp)
-    slide_mpp = known_mpp(slide, slide_mpp)
+    slide_mpp = known_mpp(slide, slide_mpp, trust_slide_mpp)
     if slide_mpp is None:
         reason = slide.mpp_note or 'it does not say'
         raise SlideError(f'{slide.path}: how many µm a pixel is wide is not '
@@ -70,15 +71,22 @@ def plan_tiles(slide: SlideReader, tile_size: int, mpp: float,
                         slide_mpp * side / tile_size, slide_mpp)
 
 
-def known_mpp(slide: SlideReader, given: float | None) -> float | None:
-    """Micrometres per pixel of the file, else the user's, which must agree."""
+def known_mpp(slide: SlideReader, given: float | None,
+              trust_given: bool = False) -> float | None:
+    """Micrometres per pixel of the file, else the user's, which must agree.
+
+    With ``trust_given`` the user's, else the file's.
+    """
+    if trust_given:
+        return given or slide.mpp
     if given is None or slide.mpp is None:
         return slide.mpp or given
     if abs(given / slide.mpp - 1) > _SAME_MPP:
         raise SlideError(
             f'{slide.path} tells {slide.mpp:g} µm per pixel, but {given:g} '
             'are given (--slide-mpp, or the column mpp of the csv), which is '
-            'for files that do not tell it')
+            'for files that do not tell it; extract_features.py takes what is '
+            'given with --trust-slide-mpp')
     return slide.mpp
 
 

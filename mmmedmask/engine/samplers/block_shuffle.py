@@ -21,7 +21,7 @@ class BlockShuffleSampler(DefaultSampler):
     blocks of its own.
 
     Every sample comes once per epoch; where the ranks do not come out even,
-    the last one takes of the first samples again, as ``DefaultSampler``
+    the last ones take of the first samples again, as ``DefaultSampler``
     does. The seed, the epoch and the ranks determine the order, and a
     resumed epoch goes on at once, from any sample.
 
@@ -61,7 +61,8 @@ class BlockShuffleSampler(DefaultSampler):
         # beginning.
         first = self.rank * self.num_samples
         last = first + self.num_samples
-        for low, high in ((first, min(last, total)), (0, last - total)):
+        for low, high in ((first, min(last, total)),
+                          (max(first - total, 0), last - total)):
             for place in range(low, high, window):
                 stop = min(place + window, high)
                 if start >= stop - place:

@@ -296,9 +296,9 @@ def test_messidor_variants_of_the_tables(tmp_path):
     pairs = tmp_path / 'messidor-2.csv'
     left = pairs.read_text().splitlines()[1].split(';')[0]
     pairs.write_text(f'{left};\n\n')
-    groups = Counter(
-        one.group for one in messidor2.find_images(tmp_path).images)
-    assert set(groups.values()) == {1}
+    images = messidor2.find_images(tmp_path).images
+    assert set(Counter(one.group for one in images).values()) == {1}
+    assert 'patient' in messidor2.make_splits(images, Copies(), 0)
 
 
 def remove(pattern):

@@ -302,6 +302,24 @@ class TestLayouts:
                            f'{GENES[0]}, {GENES[1]}'):
             load_expression(tmp_path)
 
+    def test_htseq_of_several_units(self, tmp_path):
+        values_of = {'FPKM-UQ': FPKM * 2, 'FPKM': FPKM, 'counts': COUNTS}
+        rows = []
+        for kind, values in values_of.items():
+            sheet = write_htseq_folder(tmp_path, SAMPLES, GENES, values, kind)
+            header, *more = sheet.read_text().splitlines()
+            rows += more
+        sheet.write_text('\n'.join([header, *rows]) + '\n')
+        for kind, values in values_of.items():
+            unit = kind.lower().replace('-', '_')
+            loaded = load_expression(tmp_path, unit=unit)
+            check(loaded, values)
+            assert loaded.unit == unit
+            assert noted(loaded, f'by name, of {unit} if there is one,')
+        with pytest.raises(ValueError, match='FPKM-UQ.* holds fpkm_uq by its '
+                           "name, got unit='tpm'; convert= converts"):
+            load_expression(tmp_path, unit='tpm')
+
     def test_star(self, tmp_path):
         values_of = {'counts': COUNTS, 'fpkm': FPKM, 'fpkm_uq': FPKM * 1.5,
                      'tpm': FPKM * 3}

@@ -242,7 +242,20 @@ class TestDrawFolds:
         with pytest.raises(ValueError, match='case p has no site'):
             draw_folds([*cases, Case('p', 'x')], 3, by_site=True)
 
+    def test_samples_of_a_patient_stay_together(self):
+        cases = [Case(f'TCGA-AA-{number:04d}-{kind}A', label)
+                 for number in range(30) for kind, label in (
+                     ('01', 'tumour'), ('11', 'normal'))[:1 + number % 2]]
+        for fold in draw_folds(cases, 5):
+            placed = {(case[:12], split) for case, split in fold.items()}
+            assert len(placed) == 30
+            assert {fold[case.case_id] for case in cases
+                    if case.label == 'normal'} == {'train', 'val', 'test'}
+
     @pytest.mark.parametrize(('cases', 'options', 'message'), [
+        ([Case(f'TCGA-AA-000{number % 2}-0{number}A', 'x')
+          for number in range(6)], {},
+         "class 'x' comes from 2 patients, which stay together"),
         (many_cases(a=20, rare=1), {},
          "class 'rare' has 1 cases: 5 folds need at least 5"),
         (many_cases(a=20), dict(num_folds=2), 'at least 3, got 2'),

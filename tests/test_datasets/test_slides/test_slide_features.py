@@ -557,14 +557,25 @@ def _mopadi(data_root, slide):
     return there(data_root / 'wsi/mopadi_example_data' / slide / 'features.h5')
 
 
-@pytest.mark.parametrize(('first', 'second', 'fits'), [
-    ('UNI', 'uni', True), ('uni_v1', 'MahmoodLab/UNI', True),
-    ('uni', None, True), ('uni', 'resnet50-block3', False)])
-def test_one_encoder_has_several_spellings(first, second, fits):
-    slides = [SimpleNamespace(path=name, dims=8, weights=None, encoder=name)
-              for name in (first, second)]
-    if fits:
-        check_same_encoder(slides)
-    else:
-        with pytest.raises(ValueError, match='a model takes one encoder'):
+@pytest.mark.parametrize(('first', 'second', 'fits', 'fits_with_weights'), [
+    ('UNI', 'uni', True, False), ('uni_v1', 'MahmoodLab/UNI', True, False),
+    ('uni_v1', 'timm:hf-hub:MahmoodLab/UNI', True, False),
+    ('resnet50', 'resnet50-block3', True, False),
+    ('uni', None, True, True), ('encoder', 'encoder', True, True),
+    ('timm:local-dir:/a/b', 'timm:local-dir:/c/b', False, True),
+    ('uni', 'resnet50-block3', False, False), ('model', 'uni', False, False),
+    ('uni_v1', 'uni_v2', False, False), ('vit_b_16', 'vit_b_32', False, False),
+    ('resnet50-block3', 'resnet101-block3', False, False),
+    ('kaiko-vitb8', 'kaiko-vitb16', False, False)])
+def test_one_encoder_has_several_spellings(first, second, fits,
+                                           fits_with_weights):
+    for weights, fit in (('one', fits_with_weights), (None, fits)):
+        slides = [SimpleNamespace(path=str(name), dims=8, weights=told,
+                                  encoder=name)
+                  for name, told in ((None, None), (first, 'one'),
+                                     (second, weights))]
+        if fit:
             check_same_encoder(slides)
+        else:
+            with pytest.raises(ValueError, match='a model takes one encoder'):
+                check_same_encoder(slides)

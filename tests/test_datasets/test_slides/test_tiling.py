@@ -64,6 +64,9 @@ def test_resolutions_that_are_no_multiples(drawn):
         with pytest.raises(SlideError, match=r'a\.tif tells 1 µm per pixel, '
                            r'but 0\.5 are given \(--slide-mpp'):
             plan_tiles(slide, 100, 1.0, slide_mpp=.5)
+        for given, counts in ((.5, .5), (None, 1.0)):
+            assert plan_tiles(slide, 100, 1.0, slide_mpp=given,
+                              trust_slide_mpp=True).slide_mpp == counts
         slide.mpp = None
         geometry = plan_tiles(slide, 100, .5, slide_mpp=.2525, overlap=10)
         slide.mpp = 1.0
