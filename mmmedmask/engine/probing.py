@@ -218,12 +218,15 @@ class BagProbe:
             norm.reset()
             norm.train()
         if norms:
+            places = self.usable('train')
+            share = _share(places)
             with torch.no_grad():
-                for inputs in self._bags('train', _share(
-                        self.usable('train'))):
+                for inputs in self._bags('train', share):
                     _vector(frozen, inputs)
-        for norm in norms:
-            norm.share_statistics()
+                if len(share) * dist.get_world_size() < len(places):
+                    # Other ranks have a bag more, and meet this one in it.
+                    for norm in norms:
+                        norm(norm.running_mean[None][:0])
         frozen.eval()
         return self._score(lambda inputs: _vector(frozen, inputs))
 

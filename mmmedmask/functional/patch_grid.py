@@ -196,7 +196,10 @@ def grid_convolution(features: Tensor, cells: Tensor, weight: Tensor,
         raise ValueError(
             f'the kernel must have an odd side, got {weight.shape[-1]}')
     if not len(features):
-        return features
+        # Of no patch, and still a function of the kernels: distributed
+        # training waits for their gradient.
+        empty = features + weight.sum()
+        return empty if bias is None else empty + bias.sum()
     # A border of `radius` cells on all sides of the grid of blocks keeps
     # every lookup inside, and out of the next row.
     width = int(cells[:, 1].max()) + BLOCK_SIDE + 2 * radius

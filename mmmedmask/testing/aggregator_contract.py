@@ -7,6 +7,7 @@ is trained.
 import copy
 import math
 from functools import partial
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -43,7 +44,9 @@ def check_aggregator_contract(aggregator: nn.Module) -> None:
     batches without any patch; that neither padding nor other bags change a
     bag's result; the order of patches, if ``permutation_invariant``;
     attention, as weights; gradients of all parameters, with the auxiliary
-    losses; mixed precision. The checks run on copies.
+    losses, without any patch, too; mixed precision. A ``mask_token`` needs
+    none where nothing is masked: models freeze it there. The checks run on
+    copies.
 
     Args:
         aggregator: The aggregator, with weights initialised. ``forward`` is
@@ -96,11 +99,15 @@ def _attention(aggregator: nn.Module, bags: _Bags) -> Tensor:
                                 **bags.genes)
 
 
+def _without_patches(bags: _Bags) -> _Bags:
+    return bags._replace(patches=bags.patches[:, :0], valid=bags.valid[:, :0],
+                         coords=bags.coords[:, :0])
+
+
 def _check_shapes(aggregator: nn.Module, bags: _Bags) -> None:
     class_wise = getattr(aggregator, 'class_wise', False)
     width = (aggregator.num_classes, ) if class_wise else ()
-    none = bags._replace(patches=bags.patches[:, :0], valid=bags.valid[:, :0],
-                         coords=bags.coords[:, :0])
+    none = _without_patches(bags)
     for what, batch in (('a batch', bags), ('a batch without patches', none)):
         vector, tokens = _run(aggregator, batch)
         rows, dims = batch.patches.shape[:2], aggregator.embed_dims
@@ -203,37 +210,51 @@ def _check_amp(aggregator: nn.Module, bags: _Bags) -> None:
 
 
 def _check_gradients(aggregator: nn.Module, bags: _Bags) -> None:
-    mask = None
-    if getattr(aggregator, 'mask_token', None) is not None:
+    token = getattr(aggregator, 'mask_token', None)
+    none = _without_patches(bags)
+    batches = [('a batch', bags, None),
+               ('a batch without patches', none, None),
+               ('a batch without patches', none._replace(valid=None), None)]
+    if token is not None:
         mask = bags.valid & (torch.arange(bags.valid.shape[1]) % 2 == 0)
+        batches.append(('a masked batch', bags, mask))
     trained = {name: parameter for name, parameter
                in aggregator.named_parameters() if parameter.requires_grad}
     moved = set()
-    for amp in (False, True):
+    for (what, batch, mask), amp in product(batches, (False, True)):
         aggregator.zero_grad()
-        generator = torch.Generator().manual_seed(2)
         with torch.autocast('cpu', torch.bfloat16, enabled=amp):
-            vector, tokens = _run(aggregator, bags, mask)
-            total = (vector.float() * torch.randn(
-                vector.shape, generator=generator)).sum()
-            if hasattr(aggregator, 'auxiliary_losses'):
-                labels = torch.arange(len(COUNTS)) % aggregator.num_classes
-                losses = aggregator.auxiliary_losses(tokens, bags.valid,
-                                                     labels)
-                total = total + sum(losses.values())
-            if hasattr(aggregator, 'instance_logits'):
-                total = total + aggregator.instance_logits(
-                    tokens, bags.valid).float().square().sum()
-            if amp:
-                # Some parameters serve the tokens alone.
-                total = total + tokens.float().pow(2).sum()
-        total.backward()
+            loss = _loss(aggregator, batch, mask, with_tokens=amp)
+        if loss.requires_grad:
+            loss.backward()
         for name, parameter in trained.items():
-            require(parameter.grad is not None, 'the vector does not depend '
-                    f'on {name}: distributed training would wait for it')
+            if mask is None and parameter is token:
+                continue
+            require(parameter.grad is not None, f'the vector of {what} does '
+                    f'not depend on {name}{" in bfloat16" if amp else ""}: '
+                    'distributed training would wait for it')
             require(parameter.grad.isfinite().all(),
                     f'the gradient of {name} is not finite')
             if parameter.grad.any():
                 moved.add(name)
     still = [name for name in trained if name not in moved]
     require(not still, f'no gradient reaches {", ".join(still)}')
+
+
+def _loss(aggregator: nn.Module, bags: _Bags, mask: Tensor | None,
+          with_tokens: bool) -> Tensor:
+    """What a model would minimise; some parameters serve the tokens alone."""
+    generator = torch.Generator().manual_seed(2)
+    vector, tokens = _run(aggregator, bags, mask)
+    total = (vector.float() * torch.randn(
+        vector.shape, generator=generator)).sum()
+    if hasattr(aggregator, 'auxiliary_losses'):
+        labels = torch.arange(len(COUNTS)) % aggregator.num_classes
+        total = total + sum(aggregator.auxiliary_losses(
+            tokens, bags.valid, labels).values())
+    if hasattr(aggregator, 'instance_logits'):
+        total = total + aggregator.instance_logits(
+            tokens, bags.valid).float().square().sum()
+    if with_tokens:
+        total = total + tokens.float().pow(2).sum()
+    return total

@@ -4,9 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from mmengine.runner import utils
 from mmpretrain.models.selfsup import MAEViT, SparK
 from shipped_configs import read
+
+from mmmedmask.engine.hooks import seeded_draws
+from mmmedmask.engine.preserved_state import preserve_random_state
+from mmmedmask.registry import HOOKS
 
 CONFIGS = ['mae_vit-small-p16_8xb32-coslr-800e_nct',
            'eva_vit-small-p16_8xb32-coslr-800e_nct',
@@ -23,17 +26,18 @@ def draw(kind):
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_ranks_mask_different_patches(name, monkeypatch):
+    """With one seed for all of them, which views need."""
     cfg = read(name)
-    # The seed of a run stays an option.
-    assert cfg.randomness == dict(
-        seed=0, deterministic=False, diff_rank_seed=True)
-    state = torch.get_rng_state()
+    assert not cfg.randomness.get('diff_rank_seed')
+    hook = HOOKS.build(cfg.default_hooks.seeded_draws)
+    run = SimpleNamespace(seed=cfg.randomness.seed, iter=0)
     masks = []
-    for rank in (0, 1, 7, 0):
-        monkeypatch.setattr(utils, 'get_rank', lambda rank=rank: rank)
-        utils.set_random_seed(**cfg.randomness)
-        masks.append(draw(cfg.model.type))
-    torch.set_rng_state(state)
+    with preserve_random_state():
+        for rank in (0, 1, 7, 0):
+            monkeypatch.setattr(seeded_draws, 'get_rank', lambda rank=rank:
+                                rank)
+            hook.before_train_iter(run, 0)
+            masks.append(draw(cfg.model.type))
     first, second, third, again = masks
     assert torch.equal(first, again)
     assert first.float().mean() == pytest.approx(

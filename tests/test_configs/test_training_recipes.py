@@ -89,7 +89,6 @@ def sharded(rank, folder, data, sharding):
     cfg.train_cfg.max_epochs = 2
     for hook in ('loss_floors', 'movement', 'nan_guard'):
         cfg.default_hooks.pop(hook)
-    cfg.randomness.diff_rank_seed = False
     if sharding:
         cfg.strategy.model_wrapper.auto_wrap_policy.min_num_params = 100
         # Without it PyTorch asks for an accelerator, and what it takes down

@@ -52,6 +52,29 @@ class Unused(MeanPool):
         self.unused = nn.Linear(2, 2)
 
 
+class Uneven(MeanPool):
+    """Without patches nothing is left of its parameters."""
+
+    def pool(self, tokens, valid):
+        pooled = super().pool(tokens, valid)
+        return pooled if tokens.numel() else torch.zeros_like(pooled)
+
+
+class MaskedOnly(MeanPool):
+    """A parameter beside the token serves masked patches alone."""
+
+    def __init__(self):
+        super().__init__(4, 8)
+        self.mask_token = nn.Parameter(torch.zeros(8))
+        self.shift = nn.Linear(8, 8)
+
+    def forward(self, patches, valid=None, mask=None, coords=None):
+        vector, tokens = super().forward(patches, valid, None, coords)
+        if mask is not None:
+            vector = vector + self.shift(self.mask_token)
+        return vector, tokens
+
+
 class LogitsAsWeights(ABMIL):
     def weights(self, tokens, valid):
         return self.scores(tokens)
@@ -86,7 +109,9 @@ class NotAnAggregator(nn.Module):
     (lambda: LooksAtItsBatch(4, 8), 'a bag of .* patches alone against in'),
     (lambda: LooksAtTheOrder(4, 8), 'but the order of patches counts'),
     (lambda: LeavesPadding(4, 8), 'tokens must be zero at padding'),
-    (Unused, r'the vector does not depend on unused\.weight'),
+    (Unused, r'the vector of a batch does not depend on unused\.weight'),
+    (lambda: Uneven(4, 8), r'without patches does not depend on embed\.0\.w'),
+    (MaskedOnly, r'of a batch does not depend on shift\.weight'),
     (lambda: LogitsAsWeights(4, 8), 'attention must be'),
     (lambda: HalfWeights(4, 8), 'attention under autocast must stay float32'),
     (lambda: Deaf(4, 10, 2, embed_dims=16),

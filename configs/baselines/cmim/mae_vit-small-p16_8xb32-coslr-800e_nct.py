@@ -27,5 +27,3 @@ model = dict(
     # ViT-S: mmpretrain's 'small' is 768 wide.
     backbone=dict(arch='deit-small', mask_ratio=mask_ratio),
     neck=dict(embed_dim=384))
-# Masks are drawn on each GPU: with one seed they would all be alike.
-randomness = dict(diff_rank_seed=True)

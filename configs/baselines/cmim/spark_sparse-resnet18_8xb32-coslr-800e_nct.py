@@ -52,5 +52,3 @@ model = dict(
         loss=dict(type='PixelReconstructionLoss', criterion='L2'),
         norm_pix=True,
         patch_size=32))
-# Masks are drawn by each process: with one seed they would all be alike.
-randomness = dict(diff_rank_seed=True)

@@ -12,20 +12,12 @@ from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.registry import HOOKS
 
 
 @torch.no_grad()
 def average_statistics(models: Iterable[nn.Module]) -> None:
-    """Give all ranks the mean of their running means and variances.
-
-    Of slide features, the statistics of the patches of all ranks.
-    """
-    models = list(models)
-    for layer in (layer for model in models for layer in model.modules()):
-        if isinstance(layer, FeatureNorm):
-            layer.share_statistics()
+    """Give all ranks the mean of their running means and variances."""
     statistics = [values for model in models for layer in model.modules()
                   if isinstance(layer, _NormBase)
                   for values in (layer.running_mean, layer.running_var)

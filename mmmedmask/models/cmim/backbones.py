@@ -6,7 +6,8 @@ a new class through what CMIM relies on.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -134,16 +135,10 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
             f'{type(backbone).__name__} is not a CMIM encoder: it has to '
             'subclass mmmedmask.models.cmim.MaskedBackbone and implement '
             'forward_stem and forward_stages')
-    training = {name: module.training
-                for name, module in backbone.named_modules()}
-    backbone.eval()
-    try:
+    with _evaluated(backbone):
         stem = backbone.forward_stem(next(backbone.parameters()).new_zeros(
             1, in_channels, image_size, image_size))
         maps = (stem, *backbone.forward_stages(stem))
-    finally:
-        for name, module in backbone.named_modules():
-            module.training = training[name]
     for number, level in enumerate(maps, start=1):
         height, width = level.shape[-2:]
         if height != width or image_size % width:
@@ -154,6 +149,38 @@ def probe_levels(backbone: torch.nn.Module, in_channels: int,
     strides = tuple(image_size // level.shape[-1] for level in maps)
     return Levels(tuple(level.shape[1] for level in maps), strides,
                   tuple(map(backbone.receptive_field_offset, strides)))
+
+
+def freeze_unread(backbone: torch.nn.Module, mask_tokens: Sequence[Tensor],
+                  levels: Sequence[int], in_channels: int,
+                  image_size: int = 64) -> None:
+    """Freeze what serves none of the levels that are read, 1 the finest.
+
+    Tokens and norms of single levels: their gradient would never come, and
+    distributed training waits for it. One small image shows which they are.
+    """
+    images = next(backbone.parameters()).new_zeros(
+        1, in_channels, image_size, image_size)
+    with _evaluated(backbone), torch.enable_grad():
+        embeddings = backbone(images, images[:, :1, :1, :1], mask_tokens)
+        sum(embeddings[level - 1].sum() for level in levels).backward()
+    for parameter in (*backbone.parameters(), *mask_tokens):
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+        parameter.grad = None
+
+
+@contextmanager
+def _evaluated(network: torch.nn.Module) -> Iterator[None]:
+    """Evaluate a network; then each part is in its mode again."""
+    training = {name: module.training
+                for name, module in network.named_modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for name, module in network.named_modules():
+            module.training = training[name]
 
 
 class MaskedResNetMixin(PretrainedLast, MaskedBackbone):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmmedmask.functional.affine import relative_theta
 from mmmedmask.functional.warp import inside_frame, warp_mask
-from mmmedmask.models.cmim.backbones import probe_levels
+from mmmedmask.models.cmim.backbones import freeze_unread, probe_levels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_multiple
 
@@ -33,8 +33,9 @@ class CMIM(BaseSelfSupervisor):
             holds its arguments.
 
     Raises:
-        ValueError: If the backbone is not a CMIM encoder, or the sizes of
-            views, mask patches, levels and decoder tokens do not divide.
+        ValueError: If the backbone is not a CMIM encoder, the sizes of views,
+            mask patches, levels and decoder tokens do not divide, or the neck
+            leaves out the coarsest level, whose stages nothing would train.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict,
@@ -54,6 +55,12 @@ class CMIM(BaseSelfSupervisor):
                     offsets=levels.offsets)
         super().__init__(backbone=encoder, neck=neck, head=head,
                          data_preprocessor=preprocessor, init_cfg=init_cfg)
+        read, coarsest = self.neck.levels, len(levels.strides)
+        if read[-1] < coarsest:
+            raise ValueError(
+                f'levels must contain {coarsest}, the coarsest of '
+                f'{type(encoder).__name__}, got {read}: the stages behind '
+                f'level {read[-1]} would stay as they were drawn')
         for stride in (*levels.strides, self.neck.out_stride):
             check_multiple('view_size', preprocessor.view_size, stride,
                            "a level's stride")
@@ -63,6 +70,8 @@ class CMIM(BaseSelfSupervisor):
         self.mask_tokens = nn.ParameterList(
             torch.zeros(1, channels, 1, 1)
             for channels in levels.channels[:encoder.num_mask_tokens])
+        if len(read) < coarsest:
+            freeze_unread(encoder, self.mask_tokens, read, channels)
         self.channels_last = channels_last
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)

@@ -45,7 +45,8 @@ class CMIMNeck(BaseModule):
         warp_impl: ``'separable'``, ``'grid'`` or ``'auto'`` (separable
             where every view of the batch is axis-aligned).
         levels: Numbers i of the levels ``z_i`` that are decoded, 1 the
-            finest; None takes all, as Eq. 5 does.
+            finest; None takes all, as Eq. 5 does. CMIM needs the coarsest
+            among them.
         init_cfg: Xavier for linear layers as in MAE's decoder, PyTorch's own
             for convolutions.
 

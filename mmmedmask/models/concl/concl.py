@@ -7,6 +7,7 @@ clusters of the momentum encoder's features of a view that holds both crops.
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from mmengine.model import ExponentialMovingAverage
 from mmpretrain.models.selfsup.base import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -37,18 +38,21 @@ class ConCL(BaseSelfSupervisor):
         head: A :class:`~mmmedmask.models.concl.ConCLHead`.
         data_preprocessor: Options of
             :class:`~mmmedmask.models.concl.ConCLDataPreprocessor`.
-        queue_len: Keys in each of the two queues.
+        queue_len: Keys in each of the two queues, at least as many as all
+            ranks have concepts in a step.
         feat_dims: Length of a key.
         momentum: What the momentum encoder takes of the query encoder at
             each step: 0.001 is what MoCo calls 0.999.
-        num_concepts: Clusters per tile.
+        num_concepts: Clusters per tile, at most as many as the clustered
+            map has cells.
         concept_weight: Weight of the concepts, in [0, 1]; the rest is that
             of the instances. With 1 they count in the warm-up only.
         warm_up_epochs: Epochs of an epoch-based loop in which the instances
             alone count, as in MoCo, until the features are worth clustering.
 
     Raises:
-        ValueError: If an argument is outside its range.
+        ValueError: If an argument is outside its range; in the first step,
+            if there are more concepts than the map or the queue takes.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict,
@@ -121,10 +125,24 @@ class ConCL(BaseSelfSupervisor):
         encoder = self.key_encoder.module[0]
         shuffled, order = shuffle_batch(inputs['key'],
                                         self.data_preprocessor.seed)
-        key_map = unshuffle_batch(self.encode(encoder, shuffled)[-1], order)
+        key_maps = self.encode(encoder, shuffled)
+        self.check_concepts(key_maps[0])
+        key_map = unshuffle_batch(key_maps[-1], order)
         if self.warming_up:
             return key_map, None
         return key_map, self.encode(encoder, inputs['reference'])[0]
+
+    def check_concepts(self, first_map: Tensor) -> None:
+        """Raise a ValueError if concepts cannot work, not after the warm-up.
+
+        ``first_map`` (B, channels, h, w) of a view is as large as the one of
+        the reference that is clustered.
+        """
+        height, width = first_map.shape[-2:]
+        check_integer(f'num_concepts (of a map of {height} x {width} cells)',
+                      self.num_concepts, 1, height * width)
+        self.concept_queue.check_room(
+            get_world_size() * len(first_map) * self.num_concepts)
 
     def embed(self, neck: nn.Module, features: Tensor) -> Tensor:
         """Project pooled features (N, C) to unit length, (N, D)."""

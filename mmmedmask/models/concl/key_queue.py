@@ -27,18 +27,15 @@ class KeyQueue(nn.Module):
 
         They are (N, dims), N the same on all ranks; ``valid`` (N,), bool,
         says which to put in. The number of valid keys is not read from the
-        device, so nothing waits for it. A ValueError tells if the keys of all
-        ranks do not fit at once.
+        device, so nothing waits for it. A ValueError as of
+        :meth:`check_room`.
         """
         if valid is None:
             valid = keys.new_ones(len(keys), dtype=torch.bool)
         keys = torch.cat(all_gather(keys.contiguous()))
         valid = torch.cat(all_gather(valid.contiguous()))
+        self.check_room(len(keys))
         length = len(self.keys)
-        if len(keys) > length:
-            raise ValueError(
-                f'a queue of {length} cannot take {len(keys)} keys at once; '
-                'it has to be longer, or the batch smaller')
         count = valid.sum()
         # Valid keys first, in their order; then the place that each takes.
         order = (~valid).byte().argsort(stable=True)
@@ -49,3 +46,12 @@ class KeyQueue(nn.Module):
         self.keys = torch.where((place < count)[:, None],
                                 keys[source].to(self.keys.dtype), self.keys)
         self.pointer = (self.pointer + count) % length
+
+    def check_room(self, count: int) -> None:
+        """Raise a ValueError if keys of all ranks do not fit at once."""
+        length = len(self.keys)
+        if count > length:
+            raise ValueError(
+                f'a queue of {length} cannot take {count} keys at once; '
+                'queue_len has to be larger, or the batch or num_concepts '
+                'smaller')

@@ -67,7 +67,8 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
         window_size: Patches along a side of a window, as ViTDet's; None lets
             all layers attend to the whole image.
         num_global_layers: Layers that do so in any case.
-        frozen_stages: Layers that are not trained; -1 trains all.
+        frozen_stages: Layers that are not trained and have no dropout; -1
+            trains all.
     """
 
     def __init__(self, arch: str | dict = 'deit-small',
@@ -93,6 +94,8 @@ class BEiTFeatureViT(WindowedLayers, BEiTViT):
         for layer in self.layers:
             layer.attn = FusedBEiTAttention(self.embed_dims,
                                             self.arch_settings['num_heads'])
+        if frozen_stages > 0:
+            self._freeze_stages()  # The new attention, too.
         self.set_windows(window_size, num_global_layers)
 
     def run_layer(self, layer: nn.Module, tokens: Tensor) -> Tensor:

@@ -11,12 +11,13 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmmedmask.functional.windows import in_windows
+from mmmedmask.models.layers.frozen_stages import FrozenStages
 from mmmedmask.models.layers.pretrained_last import PretrainedLast
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer
 
 
-class WindowedLayers(PretrainedLast):
+class WindowedLayers(FrozenStages, PretrainedLast):
     """Forward pass of mmpretrain's plain transformers, within windows.
 
     The parameters are those of the plain transformer, whose weights load in

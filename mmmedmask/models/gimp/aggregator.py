@@ -80,7 +80,10 @@ class ValueConvolution(nn.Module):
             outputs += [torch.zeros_like(value[position:start]),
                         self.convolve(value[start:stop])]
             position = stop
-        return torch.cat([*outputs, torch.zeros_like(value[position:])])
+        # Plus 0, so that the kernels have a gradient without any run, too:
+        # distributed training waits for it.
+        rest = torch.zeros_like(value[position:]) + self.weight[:0].sum()
+        return torch.cat([*outputs, rest])
 
     def runs(self, slides: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
         """First token of each slide, and the one after its last."""
@@ -295,7 +298,8 @@ class NystromAggregator(BaseModule):
         ppeg: Whether the first layer is followed by
             :class:`GridPositions`, which needs coordinates.
         mask_token: What a masked patch is replaced by behind the embedding:
-            a ``'learnable'`` vector or ``'zeros'``.
+            a ``'learnable'`` vector or ``'zeros'``. Models of which nothing is
+            masked do not train the vector.
         final_norm: Whether the output is normalised (LayerNorm).
         drop_rate: Dropout behind each layer's output projection.
         with_cp: Recompute the layers in the backward pass instead of

@@ -20,6 +20,7 @@ from mmmedmask.models.slide_omic.classifier import (
     GeneEncoderOwner,
     build_part,
     build_preprocessor,
+    freeze_mask_token,
 )
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_choice, check_seed
@@ -71,6 +72,8 @@ class GiMP(GeneEncoderOwner, BaseModel):
         dims = self.aggregator.embed_dims
         self.mpm_head = build_part(
             mpm_head, in_dims=dims, out_dims=self.aggregator.in_dims)
+        if self.mpm_head is None:
+            freeze_mask_token(self.aggregator)
         self.contrast_head = build_part(
             contrast_head, **self._contrast_dims(contrast_head))
         self._check_parts()

@@ -17,6 +17,9 @@ class FeatureNorm(nn.Module):
     LeVeque, 1979), in training as in evaluation. Statistics of the batch
     alone, as batch normalisation has them, would take from a bag that is by
     itself what tells it from others.
+
+    They are those of all ranks, which meet in each forward pass in training
+    mode, as in ``SyncBatchNorm``: all have to take it, also without patches.
     """
 
     def __init__(self, in_dims: int) -> None:
@@ -31,15 +34,20 @@ class FeatureNorm(nn.Module):
         In the type of the statistics: float32 under autocast, too.
         """
         patches = patches.to(self.running_mean.dtype)
-        if self.training and len(patches):
+        if self.training:
             self._add(patches.detach())
         return (patches - self.running_mean) * (
             self.running_var + EPS).rsqrt()
 
     def _add(self, patches: Tensor) -> None:
-        self.num_patches += len(patches)
-        share = (len(patches) / self.num_patches).to(patches.dtype)
-        var, mean = torch.var_mean(patches, dim=0, correction=0)
+        count, mean = len(patches), torch.zeros_like(self.running_mean)
+        var = mean
+        if count:
+            var, mean = torch.var_mean(patches, dim=0, correction=0)
+        if get_world_size() > 1:
+            count, mean, var = _of_all_ranks(count, mean, var)
+        self.num_patches += count
+        share = (count / self.num_patches.clamp(min=1)).to(patches.dtype)
         shift = mean - self.running_mean
         self.running_mean += shift * share
         self.running_var.lerp_(var, share).add_(
@@ -51,18 +59,13 @@ class FeatureNorm(nn.Module):
         self.running_var.fill_(1)
         self.num_patches.zero_()
 
-    @torch.no_grad()
-    def share_statistics(self) -> None:
-        """Give all ranks the statistics of the patches of all of them."""
-        count = self.num_patches.double()
-        mean = self.running_mean.double()
-        sums = torch.cat([count[None], count * mean, count * (
-            self.running_var.double() + mean.square())])
-        all_reduce(sums, op='sum')
-        if sums[0] == 0:
-            return
-        mean, square = (sums[1:] / sums[0]).chunk(2)
-        self.running_mean.copy_(mean)
-        self.running_var.copy_(square - mean.square())
-        # So that they add up to what all have seen, next time as well.
-        self.num_patches.copy_(sums[0] / get_world_size())
+
+def _of_all_ranks(count: int, mean: Tensor,
+                  var: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Number, means and variances of the patches of all ranks."""
+    means = mean.double()
+    sums = count * torch.cat(
+        [means.new_ones(1), means, var.double() + means.square()])
+    all_reduce(sums, op='sum')
+    means, squares = (sums[1:] / sums[0].clamp(min=1)).chunk(2)
+    return sums[0].long(), means.to(mean), (squares - means.square()).to(var)

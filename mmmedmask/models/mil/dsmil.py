@@ -53,13 +53,14 @@ class DSMIL(BagAggregator):
 
     def weights(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """Similarity to each class's critical patch; see the base class."""
+        scores, query = self.instance_fc(tokens).detach(), self.query(tokens)
         if not tokens.shape[1]:
-            return self.instance_fc(tokens).transpose(1, 2)
-        scores = self.instance_fc(tokens).detach()
+            # Distributed training waits for the gradient of the queries.
+            return masked_softmax(
+                scores.transpose(1, 2) + query.sum(dim=2)[:, None], valid)
         if valid is not None:
             scores = scores.masked_fill(~valid[..., None], -torch.inf)
         critical = scores.argmax(dim=1)
-        query = self.query(tokens)
         bags = torch.arange(len(tokens), device=tokens.device)[:, None]
         # Scaled first: products of large features are beyond float16.
         scaled = query[bags, critical] / query.shape[2]**0.5

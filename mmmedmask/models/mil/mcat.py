@@ -146,7 +146,7 @@ class MCAT(base.BagAggregator):
         if valid is not None:
             seen = seen.masked_fill(~valid.any(dim=1)[:, None, None], 0)
         elif not tokens.shape[1]:
-            seen = torch.zeros_like(seen)
+            seen = 0 * seen  # With a gradient.
         joined = torch.cat(
             [self.slide_transformer(seen), self.gene_transformer(sets)], dim=1)
         return self.join(joined), tokens

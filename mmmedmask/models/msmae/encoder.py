@@ -10,6 +10,7 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
 from mmmedmask.functional import patchify
+from mmmedmask.models.layers.frozen_stages import FrozenStages
 from mmmedmask.models.layers.pretrained_last import PretrainedLast
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_rate, check_size
@@ -17,7 +18,7 @@ from mmmedmask.util.nested import split_init
 
 
 @MODELS.register_module()
-class MSMAEViT(PretrainedLast, VisionTransformer):
+class MSMAEViT(FrozenStages, PretrainedLast, VisionTransformer):
     """Vision transformer for pre-training and fine-tuning with MSMAE.
 
     Parameters have the names of mmpretrain's ViT. Without ``visible_ids`` it
@@ -38,7 +39,8 @@ class MSMAEViT(PretrainedLast, VisionTransformer):
             classification, ``'featmap'`` (B, C, h, w) for segmentation, where
             patches have to divide the images; ``size_divisor`` of mmseg's
             preprocessor pads them, and predictions are cut again.
-        frozen_stages: Layers that are not trained; -1 trains all.
+        frozen_stages: Layers that are not trained and have no dropout; -1
+            trains all.
         fixed_pos_embed: Sine-cosine position embedding that is not trained,
             as in pre-training. False trains it, as in fine-tuning.
     """

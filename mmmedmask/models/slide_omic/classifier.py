@@ -36,6 +36,16 @@ def build_part(part: dict | nn.Module | None,
     return part
 
 
+def freeze_mask_token(aggregator: nn.Module | None) -> None:
+    """Do not train the token of an aggregator of which nothing is masked.
+
+    Its gradient would never come, and distributed training waits for it.
+    """
+    token = getattr(aggregator, 'mask_token', None)
+    if token is not None:
+        token.requires_grad_(False)
+
+
 def build_preprocessor(config: dict | nn.Module | None) -> nn.Module:
     """Build a preprocessor, by default that of slides and genes.
 
@@ -99,7 +109,8 @@ class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
     do not fit each other.
 
     Args:
-        aggregator: Config of a patch aggregator; None: no slides.
+        aggregator: Config of a patch aggregator; None: no slides. Its mask
+            token is not trained.
         gene_encoder: Config of a gene encoder; None: no genes, unless the
             aggregator takes them.
         fusion: Config of a fusion, used if slides and genes each have a
@@ -131,6 +142,7 @@ class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
             raise ValueError('freeze_gene_encoder=True needs a gene_encoder, '
                              'got None')
         self.aggregator = build_part(aggregator)
+        freeze_mask_token(self.aggregator)
         self.set_gene_encoder(gene_encoder, freeze_gene_encoder)
         dims = (self.gene_encoder if aggregator is None
                 else self.aggregator).embed_dims

@@ -547,17 +547,24 @@ def bag_probe(cohort, **options):
         type='mmmedmask.SlideOmicDataPreprocessor'))), aggregator
 
 
-def test_bags_of_two_ranks_are_scored_as_by_one(cohort, tmp_path):
+@pytest.mark.parametrize('norm_features', [False, True])
+def test_bags_of_two_ranks_are_scored_as_by_one(cohort, tmp_path,
+                                                norm_features):
     def scores(rank=0):
-        probe, aggregator = bag_probe(cohort)
-        return [[score.name, score.value] for score in (
-            *probe.run(aggregator), *probe.plain_floor())]
+        probe, aggregator = bag_probe(cohort, norm_features=norm_features)
+        usable = probe.usable
+        # An odd number: one rank has a bag more.
+        probe.usable = lambda which: usable(which)[
+            1 - len(usable(which)) % 2:]
+        return list(zip(*((score.name, score.value) for score in (
+            *probe.run(aggregator), *probe.plain_floor())), strict=True))
 
-    alone = scores()
-    assert [name for name, _ in alone] == ['knn', 'logistic'] * 2
+    names, alone = scores()
+    assert names == ('knn', 'logistic') * 2
     # The mean of the patches tells the class.
-    assert alone[3][1] == 1
-    assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
+    assert alone[3] == 1
+    assert evaluate_on_ranks(scores, tmp_path) == [
+        [list(names), pytest.approx(alone)]] * 2
 
 
 @pytest.mark.parametrize('norm_features', [False, True])

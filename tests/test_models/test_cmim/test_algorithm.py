@@ -28,7 +28,14 @@ from mmmedmask.datasets.transforms import LoadTile, PackTile
 from mmmedmask.engine.optim_wrapper import Bfloat16OptimWrapper
 from mmmedmask.functional.affine import relative_theta
 
-from .tiny import batch, drawn_inputs, enlarged, tiny_config, tiny_model
+from .tiny import (
+    CHANNELS,
+    batch,
+    drawn_inputs,
+    enlarged,
+    tiny_config,
+    tiny_model,
+)
 
 ROTATED = dict(max_angle=180., max_shear=20., vertical_flip_prob=.5)
 
@@ -355,6 +362,34 @@ def test_encoder_can_be_compiled(monkeypatch):
     torch.testing.assert_close(*losses)
 
 
+CONVNEXT = dict(type='mmmedmask.CMIMConvNeXt',
+                arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 32, 64]))
+SPARSE = dict(type='mmmedmask.CMIMSparseResNet', depth=18, **CHANNELS)
+
+
+def coarse_model(backbone, **neck):
+    """A tiny CMIM with another encoder, and masked patches of 32 pixels."""
+    return MODELS.build(dict(
+        tiny_config(neck=dict(out_stride=32) | neck, head=dict(patch_size=32),
+                    data_preprocessor=dict(patch_size=32)), backbone=backbone))
+
+
+@pytest.mark.parametrize(('backbone', 'unread'), [
+    (dict(type='mmmedmask.CMIMResNet', depth=18, **CHANNELS), set()),
+    (SPARSE, {'mask_tokens.0', 'mask_tokens.1'}),
+    (CONVNEXT, {'backbone.norm0.weight', 'backbone.norm0.bias'})])
+def test_what_serves_other_levels_alone_is_not_trained(backbone, unread):
+    """Distributed training would wait for its gradient."""
+    model = coarse_model(backbone, levels=(3, 4, 5))
+    model.loss(drawn_inputs(model))['loss'].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (name not in unread), name
+        assert (parameter.grad is None) == (name in unread), name
+    assert model.backbone.training
+    # All names are in the checkpoint.
+    assert unread <= set(model.state_dict())
+
+
 def test_geometry_is_that_of_the_encoder():
     """Channels, strides and offsets are measured, not configured."""
     model = tiny_model(backbone=dict(type='mmmedmask.CMIMResNetV1d', depth=50),
@@ -363,11 +398,7 @@ def test_geometry_is_that_of_the_encoder():
     assert model.neck.offsets == (0., 0., 1., 3., 7.)
     assert [unify.in_channels for unify in model.neck.unify] == [
         8, 32, 64, 128, 256]
-    config = tiny_config(neck=dict(out_stride=32))
-    config['backbone'] = dict(
-        type='mmmedmask.CMIMConvNeXt',
-        arch=dict(depths=[1, 1, 2, 1], channels=[8, 16, 32, 64]))
-    model = MODELS.build(config)
+    model = coarse_model(CONVNEXT)
     assert model.neck.offsets == (1.5, 1.5, 3.5, 7.5, 15.5)
     loss = model.loss(drawn_inputs(model))['loss']
     loss.backward()
@@ -387,6 +418,8 @@ test_bad_arguments_are_refused_by_value = refuses(tiny_model, [
     (dict(backbone=dict(mask_at='fc')), "'fc'"),
     (dict(data_preprocessor=dict(view_size=80)), r'stride 32, got \(80, 80\)'),
     (dict(neck=dict(out_stride=48)), 'out_stride 48'),
+    (dict(neck=dict(levels=(2, 4))),
+     r'must contain 5, the coarsest of CMIMResNet, got \(2, 4\)'),
     (dict(data_preprocessor=dict(view_size=96, patch_size=3)),
      'patch_size .* stride 2, got 3'),
     (dict(head=dict(reduction='none')), "'none'"),

@@ -223,10 +223,12 @@ test_bad_arguments_are_refused_by_value = refuses(tiny_model, [
     (dict(head=dict(temperature=0)), 'temperature .* 0')])
 
 
-def test_what_does_not_fit_is_refused_by_value():
-    model = tiny_model(queue_len=8)
+@pytest.mark.parametrize('warm_up', [0, 20])
+def test_what_does_not_fit_is_refused_by_value(warm_up):
+    """In the first step, not only after the warm-up."""
+    model = tiny_model(queue_len=8, warm_up_epochs=warm_up)
     with pytest.raises(ValueError, match='queue of 8 cannot take 12 keys'):
         model(*drawn(model), mode='loss')
-    model = tiny_model(num_concepts=17)
+    model = tiny_model(num_concepts=17, warm_up_epochs=warm_up)
     with pytest.raises(ValueError, match=r'in \[1, 16\], got 17'):
         model(*drawn(model), mode='loss')

@@ -6,9 +6,7 @@ import pytest
 import torch
 from model_checks import unchanged
 from processes import run_ranks
-from torch import nn
 
-from mmmedmask.engine.hooks.shared_statistics import average_statistics
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.testing.aggregator_contract import check_aggregator_contract
 
@@ -100,21 +98,46 @@ def test_two_ranks_have_the_statistics_of_all_patches(tmp_path):
 
     def train_rank(rank):
         layer = FeatureNorm(6)
-        # After the first epoch and after the second.
         for part in parts[rank]:
             layer(part)
-            average_statistics([nn.Sequential(layer)])
         torch.save(layer.state_dict(), tmp_path / f'rank_{rank}')
 
     run_ranks(train_rank, tmp_path)
     means, variances = moments(patches.tolist())
     for rank in range(2):
         state = torch.load(tmp_path / f'rank_{rank}')
-        assert state['num_patches'] == 45
+        assert state['num_patches'] == 90
         torch.testing.assert_close(state['running_mean'],
                                    torch.tensor(means), atol=1e-3, rtol=0)
         torch.testing.assert_close(state['running_var'],
                                    torch.tensor(variances), rtol=.02, atol=0)
+
+
+def steps(rows):
+    """Two steps with some of four bags; in the first the last two are empty.
+
+    Gives gradients of the second, and the statistics.
+    """
+    model = build('gated ABMIL', norm_features=True, drop_rate=0.).to(DOUBLE)
+    for counts, seed in (([4, 1, 0, 0], 1), ([2, 9, 3, 1], 2)):
+        patches, valid = bags(counts, seed, DOUBLE)
+        model.zero_grad()
+        model(patches[rows], valid[rows])[0].square().mean().backward()
+    return dict(gradients=[one.grad for one in model.parameters()],
+                state=model.feature_norm.state_dict())
+
+
+def test_two_ranks_take_the_steps_of_one_with_both_batches(tmp_path):
+    run_ranks(lambda rank: torch.save(
+        steps(slice(2 * rank, 2 * rank + 2)), tmp_path / str(rank)), tmp_path)
+    want = steps(slice(None))
+    ranks = [torch.load(tmp_path / str(rank)) for rank in range(2)]
+    for rank in ranks:
+        torch.testing.assert_close(rank['state'], want['state'])
+    torch.testing.assert_close(
+        [(one + other) / 2 for one, other in zip(
+            *(rank['gradients'] for rank in ranks), strict=True)],
+        want['gradients'])
 
 
 @pytest.mark.parametrize('count', [0, 1])

@@ -13,6 +13,8 @@ from mmmedmask.registry import MODELS
 NUM_GENES = 10
 HEAD = dict(type='mmmedmask.SlideOmicHead', num_classes=3)
 ABMIL = dict(type='mmmedmask.ABMIL', in_dims=6, embed_dims=8, attention_dims=4)
+NYSTROM = dict(type='mmmedmask.NystromAggregator', in_dims=6, embed_dims=8,
+               num_heads=2)
 SNN = dict(type='mmmedmask.SNN', num_genes=NUM_GENES, embed_dims=5)
 MCAT = dict(type='mmmedmask.MCAT', in_dims=6, num_genes=NUM_GENES,
             gene_sets=2, embed_dims=8, num_heads=2)
@@ -106,13 +108,22 @@ def test_an_answer_says_what_it_rests_on(parts):
         assert modalities(model, alone) == [name]
 
 
-def test_a_batch_in_which_all_lack_a_modality_moves_the_same_parameters():
+@pytest.mark.parametrize('aggregator', [ABMIL, NYSTROM])
+def test_a_batch_in_which_all_lack_a_modality_moves_the_same_parameters(
+        aggregator):
     """Distributed training would wait for those without a gradient."""
     for counts, genes in (((3, 2), (False, False)), ((0, 0), (True, True))):
-        model = build(**BOTH)
+        model = build(**BOTH | dict(aggregator=aggregator))
         model(*batch(counts, genes), mode='loss')['loss_cls'].backward()
+        trained = [one for one in model.parameters() if one.requires_grad]
         assert all(one.grad is not None and one.grad.isfinite().all()
-                   for one in model.parameters())
+                   for one in trained)
+        frozen = {name for name, one in model.named_parameters()
+                  if not one.requires_grad}
+        # Nothing is masked here, and checkpoints have the token still.
+        assert frozen == ({'aggregator.mask_token'}
+                          if aggregator is NYSTROM else set())
+        assert frozen <= set(model.state_dict())
 
 
 @pytest.mark.parametrize(('parts', 'counts', 'genes', 'message'), [
@@ -131,8 +142,7 @@ def test_a_patient_with_nothing_to_look_at(parts, counts, genes, message):
 
 @pytest.mark.parametrize('aggregator', [
     dict(type='mmmedmask.TransMIL', in_dims=6, embed_dims=8, num_heads=2),
-    dict(type='mmmedmask.NystromAggregator', in_dims=6, embed_dims=8,
-         num_heads=2, ppeg=True)])
+    NYSTROM | dict(ppeg=True)])
 def test_a_patient_without_slides_alone_in_a_batch(aggregator):
     """Aggregators that read coordinates have none to read here."""
     model = build(**BOTH | dict(aggregator=aggregator)).eval()
