@@ -10,7 +10,7 @@ from mmengine.dataset import ConcatDataset
 from mmengine.dist import get_rank, get_world_size
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from mmmedmask.engine.preserved_state import (
     at_iteration,
@@ -18,6 +18,7 @@ from mmmedmask.engine.preserved_state import (
     preserve_random_state,
     unwrap,
 )
+from mmmedmask.engine.wrapped_datasets import datasets_of, list_sources
 from mmmedmask.util.nested import innermost_datasets
 
 
@@ -58,6 +59,19 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
             "that nothing is held out: name other samples, such as "
             "dict(split='val') or dict(data_root='other')")
     return build_changed(dict(datasets=train), change)
+
+
+def with_slides(dataset: Dataset) -> Dataset:
+    """Leave out patients without slides, of whom no patch can be masked.
+
+    Data sets of something else stay as they are.
+    """
+    if not any(hasattr(part, 'get_num_patches')
+               for part in datasets_of(dataset)):
+        return dataset
+    return Subset(dataset, [
+        place for place, source in enumerate(list_sources(dataset))
+        if source.info.get('num_patches', True)])
 
 
 def shared_count(dataset: Dataset, number: int) -> int:

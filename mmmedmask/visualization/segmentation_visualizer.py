@@ -24,7 +24,17 @@ class SegmentationVisualizer(Visualizer):
 
     Other than with mmseg's visualizer, whose arguments it takes, nothing lies
     on a lesion, however small: it is outlined from outside, and named above.
+    All processes draw, where OpenMMLab's know classes in the first alone.
     """
+
+    @property
+    def dataset_meta(self) -> dict | None:
+        """What is known of the data set, such as ``classes``."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: dict | None) -> None:
+        self._dataset_meta = dataset_meta
 
     def add_datasample(self, name: str, image: np.ndarray,
                        data_sample: Any = None, draw_gt: bool = True,

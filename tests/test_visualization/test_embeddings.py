@@ -101,6 +101,23 @@ def test_vectors_of_whole_bags(run):
     assert not np.allclose(first, found.vectors['genes'], equal_nan=True)
 
 
+def test_who_has_no_slides_has_no_vector_of_gimp(run):
+    loader = whole_bag_loader(load_config(run[0]), 'test')
+    model = MODELS.build(dict(
+        type='mmmedmask.GiMP', aggregator=dict(
+            type='mmmedmask.NystromAggregator', in_dims=8, embed_dims=4,
+            num_heads=2),
+        gene_encoder=dict(
+            type='mmmedmask.LinearGeneEncoder', num_genes=30, embed_dims=3),
+        contrast_head=dict(type='mmmedmask.TripletHead'))).eval()
+    model.data_preprocessor.gene_scale.set(loader.dataset.fit_gene_scale())
+    vectors = extract_embeddings(model, loader).vectors
+    lacks = np.isnan(vectors['image']).all(axis=1)
+    assert lacks.tolist() == (loader.dataset.get_num_patches() == 0).tolist()
+    assert lacks.sum() == 1
+    assert np.isfinite(vectors['patient']).all()
+
+
 def command(*arguments, status=0):
     return call('visualizations/visualize_embeddings.py', *arguments,
                 status=status)

@@ -18,6 +18,11 @@ from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.reading import get_state_dict, listing
 from mmmedmask.engine.preserved_state import unwrap
 
+#: Entry of the message hub: iterations of an epoch.
+EPOCH_LENGTH = 'epoch_length'
+#: Entry of the message hub: the iteration after which was validated last.
+VALIDATED = 'validated_iter'
+
 
 def _all_of(schedules: Sequence | Mapping | None) -> list:
     """List schedulers, or their states, of one optimizer or of several."""
@@ -93,6 +98,34 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
                 f'{theirs[0][name]} in {runner._load_from}, which counts.')
 
 
+def count_anew(runner: Runner, checkpoint: Mapping) -> bool:
+    """Count a state's iterations as here, where its epochs had others.
+
+    Other batches or ranks change the length of an epoch. The run goes on where
+    as many epochs are over, and one that was begun begins anew. Returns
+    whether the length has changed; MMEngine reads the state after that.
+    """
+    loop = runner._train_loop
+    if not isinstance(loop, EpochBasedTrainLoop):
+        return False
+    meta = checkpoint['meta']
+    known = checkpoint['message_hub']['runtime_info']
+    length = len(loop.dataloader)
+    before, now = meta['iter'], meta['epoch'] * length
+    # Older states do not tell their length.
+    if known[EPOCH_LENGTH] == length if EPOCH_LENGTH in known else \
+            now <= before <= now + length:
+        return False
+    meta['iter'] = now
+    if known.get(VALIDATED) == before:
+        known[VALIDATED] = now
+    runner.logger.warning(
+        f'Epochs have {length} iterations, and had others in '
+        f'{runner._load_from}: its iteration {before} is {now} now, where '
+        f'{meta["epoch"]} epochs are over.')
+    return True
+
+
 def remember_schedules(runner: Runner) -> list[tuple[dict, list[float]]]:
     """Copy the schedules before a checkpoint is loaded into them.
 
@@ -105,12 +138,14 @@ def remember_schedules(runner: Runner) -> list[tuple[dict, list[float]]]:
 
 
 def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
-                  saved: Sequence[Mapping] | Mapping) -> None:
+                  saved: Sequence[Mapping] | Mapping,
+                  counted_anew: bool = False) -> None:
     """Put the schedules of a resumed run where a new run would be by now.
 
     Nothing is done if those that :func:`remember_schedules` has kept are
-    those ``saved`` in the checkpoint. Else those of the config are stepped
-    from their beginning to the present iteration, and the log says so.
+    those ``saved`` in the checkpoint, unless they go by iterations, and those
+    are ``counted_anew``. Else those of the config are stepped from their
+    beginning to the present iteration, and the log says so.
 
     Raises:
         ValueError: If the schedules differ, and one goes by measured values,
@@ -120,10 +155,11 @@ def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
     progress = _progress(schedulers)
     there = [_kind(state, progress) for state in _all_of(saved)]
     here = [_kind(state, progress) for state, _ in fresh]
-    if there == here:
-        return
     by_value = [type(scheduler).__name__ for scheduler in schedulers
                 if getattr(scheduler, 'need_val_args', False)]
+    if there == here and (by_value or not counted_anew or all(
+            scheduler.by_epoch for scheduler in schedulers)):
+        return
     if by_value:
         raise ValueError(
             'the schedules of the config are not those of the checkpoint '
@@ -137,8 +173,9 @@ def follow_config(runner: Runner, fresh: Sequence[tuple[dict, list[float]]],
                         for name, old in before.items())
     runner.logger.warning(
         'The schedules of the config are not those of the checkpoint '
-        f'({_differences(there, here)}): they follow the config, as if the '
-        f'run had been of this length from the beginning. {changes}.')
+        f'({_differences(there, here) or "other iterations"}): they follow '
+        'the config, as if the run had been of this length from the '
+        f'beginning. {changes}.')
 
 
 def _progress(schedulers: Sequence[_ParamScheduler]) -> set[str]:
@@ -182,9 +219,6 @@ def _replay(runner: Runner, schedulers: Sequence[_ParamScheduler],
     by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
     epochs = runner.epoch if by_epoch else 0
     length = len(runner.train_dataloader)
-    if epochs and not 0 <= runner.iter - epochs * length <= length:
-        # Other ranks or batch sizes: epochs of equal length.
-        length = max(runner.iter // epochs, 1)
     with warnings.catch_warnings():
         # Of steps before the first of the optimizer.
         warnings.simplefilter('ignore')

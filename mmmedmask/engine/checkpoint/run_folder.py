@@ -6,6 +6,7 @@ weights; ``last_checkpoint`` and ``best_checkpoint`` hold a path of each.
 
 import re
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -67,18 +68,30 @@ def list_bests(folder: Path) -> list[tuple[int, Path]]:
     return list_states(folder, _BEST)
 
 
-def set_aside(folder: Path, after: int = -1) -> list[str]:
+def set_aside(folder: Path, after: int = -1,
+              needed: Collection[str] = ()) -> list[str]:
     """Move what a run that goes on from ``after`` does not need.
 
     Returns the names of the later files, which are in ``superseded/`` now;
-    the default moves all.
+    the default moves all. Those ``needed`` stay: with other batches an earlier
+    one may have a larger number.
     """
     moved = [file for lister in (list_states, list_bests)
-             for number, file in lister(folder) if number > after]
+             for number, file in lister(folder)
+             if number > after and file.name not in needed]
     for file in moved:
-        (folder / SUPERSEDED).mkdir(exist_ok=True)
-        file.replace(folder / SUPERSEDED / file.name)
+        supersede(file)
     return [file.name for file in moved]
+
+
+def supersede(file: Path) -> None:
+    """Move a file that another run has left into ``superseded/`` beside it.
+
+    One of its name that is there is replaced.
+    """
+    place = file.parent / SUPERSEDED
+    place.mkdir(exist_ok=True)
+    file.replace(place / file.name)
 
 
 def remove_parts(folder: Path) -> None:

@@ -21,14 +21,13 @@ from torch import Tensor
 
 from mmmedmask.config_files import name_best_pointers
 from mmmedmask.engine.checkpoint import loaded_state, run_folder
+from mmmedmask.engine.checkpoint.loaded_state import EPOCH_LENGTH, VALIDATED
 from mmmedmask.engine.checkpoint.writing import WHOLE_FILES
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path, write_text
 from mmmedmask.util.checks import check_integer
 
-#: Entry of the message hub: the iteration after which was validated last.
-VALIDATED = 'validated_iter'
 #: Entry of the message hub: length of a training that a hook stopped early.
 STOPPED = 'stopped_early_of'
 #: Entry of a state: gradients that wait for the optimizer's next step.
@@ -43,7 +42,7 @@ def _is_no_loss(record: LogRecord) -> bool:
 def _length(runner: Runner) -> tuple[int, int]:
     """How far a training is, and its length: epochs where it counts those.
 
-    After a resume with other batches the iterations say neither.
+    With other batches an epoch has other iterations.
     """
     if isinstance(runner.train_loop, IterBasedTrainLoop):
         return runner.iter, runner.max_iters
@@ -70,6 +69,8 @@ class SafeCheckpointHook(CheckpointHook):
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
       :func:`~mmmedmask.engine.checkpoint.loaded_state.follow_config`.
+    * One whose epochs have other iterations, as with other batches or ranks,
+      goes on where as many epochs are over, and counts their iterations.
     * A run that a hook stops early, such as ``EarlyStoppingHook``, has a
       state of its end. Resumed, it is over unless it is made longer.
     * Weights of another model are refused, to resume, to test, and if none
@@ -136,6 +137,10 @@ class SafeCheckpointHook(CheckpointHook):
         self._fresh: list | None = None
         self._saved_schedules: list | dict | None = None
         self._saved_gradients: dict[str, Tensor] = {}
+        # The iteration that names the state that is loaded, and whether it is
+        # another one here.
+        self._loaded_iter = 0
+        self._counted_anew = False
         # Epoch or iteration of the latest state, and the bests it names.
         self._state_step: int | None = None
         self._state_bests: set[str] = set()
@@ -156,7 +161,12 @@ class SafeCheckpointHook(CheckpointHook):
             loaded_state.refuse_another_model(runner, checkpoint)
         if runner._resume:
             self._saved_schedules = checkpoint.get('param_schedulers')
-            self._saved_gradients = checkpoint.get(GRADIENTS, {})
+            self._loaded_iter = checkpoint['meta']['iter']
+            # Here, so that hooks begin training with what is counted anew.
+            self._counted_anew = loaded_state.count_anew(runner, checkpoint)
+            # Of another number of iterations they are no part of a step.
+            self._saved_gradients = {} if self._counted_anew \
+                else checkpoint.get(GRADIENTS, {})
         if self._saved_gradients:
             runner.logger.addFilter(_is_no_loss)
 
@@ -184,7 +194,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().before_train(runner)
         self._refuse_undefined(runner)
         folder = Path(self.out_dir)
-        resumed = runner._resume and runner.iter > 0
+        resumed = runner._resume and self._loaded_iter > 0
         source = Path(runner._load_from).parent if resumed else folder
         if resumed:
             self._check_bests(runner, source)
@@ -195,6 +205,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._clear(runner, folder, source, resumed)
         barrier()
         hub = runner.message_hub
+        hub.update_info(EPOCH_LENGTH, len(runner.train_dataloader))
         if not resumed:
             # A run before this one, in the same process, may have left it.
             hub.update_info(STOPPED, 0)
@@ -214,7 +225,8 @@ class SafeCheckpointHook(CheckpointHook):
                                'taken from the checkpoint.')
         if self._saved_schedules is not None and self._fresh is not None:
             loaded_state.follow_config(runner, self._fresh,
-                                       self._saved_schedules)
+                                       self._saved_schedules,
+                                       self._counted_anew)
         if hub.runtime_info.get(STOPPED, 0) >= _length(runner)[1]:
             runner.logger.warning(
                 f'Training was stopped early at iteration {runner.iter}, so '
@@ -284,7 +296,9 @@ class SafeCheckpointHook(CheckpointHook):
     def _clear(self, runner: Runner, folder: Path, source: Path,
                resumed: bool) -> None:
         """Leave in the work dir what belongs to the run as it goes on."""
-        step, bests = self._step(runner), self._bests(runner)
+        # What is there is named by the iterations of the state.
+        step = runner.epoch if self.by_epoch else self._loaded_iter
+        bests = self._bests(runner)
         # First: a pointer must never name what is not there.
         for entry, pointer in self._best_pointers().items():
             name = bests.get(entry) if resumed else None
@@ -296,7 +310,7 @@ class SafeCheckpointHook(CheckpointHook):
             Path(runner.work_dir, run_folder.POINTER).unlink(missing_ok=True)
             aside = run_folder.set_aside(folder)
         elif max(dict(run_folder.list_states(folder)), default=0) > step:
-            aside = run_folder.set_aside(folder, step)
+            aside = run_folder.set_aside(folder, step, bests.values())
         else:
             aside = []
             # The killed part of this run made them, and will do so again.

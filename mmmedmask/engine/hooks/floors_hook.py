@@ -12,7 +12,11 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset, Subset
 
-from mmmedmask.engine.held_out import build_held_out, fixed_batches
+from mmmedmask.engine.held_out import (
+    build_held_out,
+    fixed_batches,
+    with_slides,
+)
 from mmmedmask.engine.hooks.panel_hook import LOSS_INFO
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.masked_reconstruction import (
@@ -64,7 +68,7 @@ class LossFloorsHook(WatchingHook):
         held_out: Samples that are not trained on, as in
             :func:`~mmmedmask.engine.held_out.build_held_out`, such as
             ``dict(split='val')``. None: none are held out, and training
-            samples are measured.
+            samples are measured. Patients without slides are left out.
         interval: Epochs between two evaluations; there is one before
             training and one at the end.
         num_fit: Training samples that the guesses are fitted on at most.
@@ -88,14 +92,15 @@ class LossFloorsHook(WatchingHook):
         self._dataset: Dataset | None = None
         self._floors: dict[str, float] = {}
         self._loss = float('nan')
+        self._measured = 0
 
     def prepare(self, runner: Runner) -> str | None:
         """Build the held-out set, fit the guesses and compute the floors."""
         if reason := explain_missing(unwrap(runner.model)):
             return reason
-        train = runner.train_dataloader.dataset
+        train = with_slides(runner.train_dataloader.dataset)
         held_out = self._build_held_out(runner)
-        self._dataset = held_out or _copy_training_set(runner)
+        self._dataset = with_slides(held_out or _copy_training_set(runner))
         # One draw of places for all.
         generator = torch.Generator().manual_seed(0)
         parts, criterion = [], 'squared'
@@ -105,6 +110,7 @@ class LossFloorsHook(WatchingHook):
             parts += thin_places(answer.targets, max(
                 VALUES_PER_SAMPLE // channels, 1), generator)
         self._measure(runner, fit_guesses(parts, criterion))
+        self._measured = runner.iter
         where = ('' if held_out else
                  ', on training samples: no held_out is given')
         runner.logger.info(
@@ -126,7 +132,7 @@ class LossFloorsHook(WatchingHook):
             return None
 
     def look(self, runner: Runner, epoch: int, iteration: int) -> None:
-        if self._last is not None:
+        if iteration != self._measured:
             self._measure(runner)
         shares = {name: self._loss / floor
                   for name, floor in self._floors.items() if floor > 0}

@@ -133,15 +133,15 @@ FORWARDS = {'extract_feat': forward_features, 'loss': forward_loss}
 class PreciseBNHook(Hook):
     """Measure BatchNorm statistics once, at the end of training.
 
-    It acts in the last iteration or epoch, before the last checkpoint and
-    validation, in full precision. Loops that count iterations go on with the
-    training batches that would have come next; those of epochs make one pass
-    at most, in the order of the last epoch, and the log says how many batches
-    that was.
+    It acts in the last iteration, before the last checkpoint and validation,
+    or where training is stopped early, at its end, in full precision. Loops
+    that count iterations go on with the training batches that would have come
+    next; those of epochs make one pass at most, in the order of the last
+    epoch, and the log says how many batches that was.
 
     mmpretrain's hook of this name cannot do that for detectors: it runs the
-    test-time preprocessing. With MMEngine's ``EMAHook`` the averaged copy
-    keeps its own statistics.
+    test-time preprocessing. MMEngine's ``EMAHook`` treats the statistics as
+    those of any iteration; those of its average are not measured.
 
     Args:
         num_batches: Training batches per rank.
@@ -156,6 +156,8 @@ class PreciseBNHook(Hook):
         self.num_batches = check_integer('num_batches', num_batches)
         self.forward = check_choice('forward', forward, FORWARDS)
         self._has_layers = True
+        # Whether weights have changed since statistics were measured.
+        self._due = False
 
     def before_train(self, runner) -> None:
         """Find out now, not after hours, that a model does not fit."""
@@ -174,19 +176,29 @@ class PreciseBNHook(Hook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None,
                          outputs=None) -> None:
-        loop = runner.train_loop
-        if isinstance(loop, IterBasedTrainLoop) and self.is_last_train_iter(
-                runner):
-            self._update(runner, loop.dataloader_iterator)
+        self._due = True
+        if self.is_last_train_iter(runner):
+            self._update(runner)
 
     def after_train_epoch(self, runner) -> None:
+        """Measure where iterations do not tell that training is over."""
         if not isinstance(runner.train_loop, IterBasedTrainLoop) \
                 and self.is_last_train_epoch(runner):
-            self._update(runner, runner.train_loop.dataloader)
+            self._update(runner)
 
-    def _update(self, runner, batches: Iterable) -> None:
-        if not self._has_layers:
+    def after_train(self, runner) -> None:
+        """Measure where a hook has stopped training early."""
+        self._update(runner)
+
+    def _update(self, runner) -> None:
+        if not self._has_layers or not self._due:
             return
+        self._due = False
+        loop = runner.train_loop
+        # A loader that keeps its workers has one iterator, which the loop has
+        # not left yet: to iterate over it would begin the epoch anew.
+        batches = loop.dataloader_iterator if isinstance(
+            loop, IterBasedTrainLoop) else loop.dataloader._get_iterator()
         count, unseen = update_bn_statistics(
             unwrap(runner.model), itertools.islice(batches, self.num_batches),
             FORWARDS[self.forward])

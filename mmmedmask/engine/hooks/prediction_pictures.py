@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -20,6 +21,10 @@ class PredictionPicturesHook(Hook):
     It takes the place of mmdet's ``DetVisualizationHook`` and of mmseg's
     ``SegVisualizationHook``, with their arguments. Those read the files with
     OpenCV, which shows some TIFF as black, and knows no DICOM.
+
+    Several processes of a test each draw their images, whose names begin with
+    the process then. Visualizers of OpenMMLab draw in the first alone; the
+    log says so.
 
     Args:
         draw: Whether to draw at all.
@@ -46,6 +51,17 @@ class PredictionPicturesHook(Hook):
         self.test_out_dir = test_out_dir
         self._drawn = 0
         self._names: set[str] = set()
+
+    def before_test(self, runner: Runner) -> None:
+        """Say if images of other processes will not be drawn."""
+        ranks, visualizer = get_world_size(), runner.visualizer
+        # What MMEngine lets the main process do alone is wrapped.
+        if self.draw and ranks > 1 and hasattr(
+                visualizer.add_datasample, '__wrapped__'):
+            runner.logger.warning(
+                f'{type(visualizer).__name__} draws in the main process '
+                f'alone: of {ranks} processes, the images of {ranks - 1} are '
+                'not drawn. A test in one process draws all.')
 
     def after_val_iter(self, runner: Runner, batch_idx: int,
                        data_batch: Mapping[str, Any],
@@ -74,6 +90,8 @@ class PredictionPicturesHook(Hook):
         if name in self._names:
             name = f'{self._drawn}_{name}'
         self._names.add(name)
+        if get_world_size() > 1:
+            name = f'rank{get_rank()}_{name}'
         return str(folder / name)
 
     def _draw(self, runner: Runner, name: str, sample: Any, step: int,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EMAHook
 from PIL import Image
 from torch import nn
 
@@ -49,7 +49,8 @@ class ProbeHook(WatchingHook):
     weights, what the same probe scores without an encoder (the colour of
     images, the mean patch of bags), and chance. They go to the log, the
     visualizer, ``WORK_DIR/probe.csv`` and ``WORK_DIR/probe.png``. All ranks
-    share the work; training is not changed by it.
+    share the work; training is not changed by it. With an ``EMAHook`` the
+    average of the weights is scored, as checkpoints hold it.
 
     ``SafeCheckpointHook(save_best='probe/rgb/knn', rule='greater')`` keeps
     the best of the epochs that were probed. Others have no score, whether
@@ -194,7 +195,7 @@ class ProbeHook(WatchingHook):
         if not known:
             model = unwrap(runner.model)
             with preserve_random_state():
-                scores = self._score(model, encoder_of(model))
+                scores = self._score(model, encoder_of(saved_model(runner)))
             values = {name: score.value for name, score in scores.items()}
         # Random weights are not a candidate for the best.
         self._scores = {f'probe/{name}': value
@@ -272,6 +273,17 @@ def _checkpoint_hooks(runner) -> list[CheckpointHook]:
     """Those that keep a best checkpoint."""
     return [hook for hook in runner.hooks
             if isinstance(hook, CheckpointHook) and hook.save_best]
+
+
+def saved_model(runner) -> nn.Module:
+    """The model whose weights a checkpoint has as its own: the average.
+
+    It is the model that is trained without an ``EMAHook``, and before the
+    first iteration, with which its average begins.
+    """
+    averages = [hook.ema_model.module for hook in runner.hooks
+                if isinstance(hook, EMAHook)]
+    return averages[0] if averages and runner.iter else unwrap(runner.model)
 
 
 def read_probe_scores(file: Path, epoch: int) -> list[dict]:

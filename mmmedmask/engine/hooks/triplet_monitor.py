@@ -12,6 +12,7 @@ from mmmedmask.engine.held_out import (
     build_held_out,
     fixed_batches,
     shared_count,
+    with_slides,
 )
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
 from mmmedmask.engine.preserved_state import unwrap
@@ -66,7 +67,7 @@ class TripletMonitorHook(Hook):
 
     Args:
         held_out: As in :func:`~mmmedmask.engine.held_out.build_held_out`;
-            None holds out no patient.
+            None holds out no patient. Those without slides are left out.
         num_held_out: Held-out patients at most, taken evenly.
     """
 
@@ -82,7 +83,7 @@ class TripletMonitorHook(Hook):
     def before_train(self, runner) -> None:
         if self.held_out is None:
             return
-        dataset = build_held_out(runner.cfg, self.held_out)
+        dataset = with_slides(build_held_out(runner.cfg, self.held_out))
         if not shared_count(dataset, self.num_held_out):
             runner.logger.warning(
                 'TripletMonitorHook: '

@@ -2,13 +2,17 @@
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from mmmedmask.util.checks import check_integer
 
 
 class WatchingHook(Hook):
     """Look at a model before training, at every interval, and at the end.
+
+    A run that goes on within an epoch is not looked at before: what is known
+    of the last epoch's end is not of its weights, and an epoch of which
+    nothing is left to train is looked at when it ends.
 
     Subclasses write :meth:`prepare` and :meth:`look`. ``interval`` counts
     epochs or iterations. All processes look, or the main one alone.
@@ -34,7 +38,7 @@ class WatchingHook(Hook):
         raise NotImplementedError
 
     def before_train(self, runner: Runner) -> None:
-        """Get ready, and look for the first time."""
+        """Get ready, and look for the first time, but within no epoch."""
         if not self.on_all_ranks and not is_main_process():
             return
         reason = self.prepare(runner)
@@ -42,7 +46,9 @@ class WatchingHook(Hook):
         if self._resting:
             runner.logger.warning(f'{type(self).__name__} rests: {reason}')
             return
-        self._look_once(runner, runner.epoch, runner.iter)
+        if not isinstance(runner.train_loop, EpochBasedTrainLoop) \
+                or runner.iter == runner.epoch * len(runner.train_dataloader):
+            self._look_once(runner, runner.epoch, runner.iter)
 
     def after_train_iter(self, runner: Runner, batch_idx: int,
                          data_batch: dict | None = None,

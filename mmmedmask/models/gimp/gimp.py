@@ -20,6 +20,7 @@ from mmmedmask.models.slide_omic.classifier import (
     GeneEncoderOwner,
     build_part,
     build_preprocessor,
+    fill_in_bags,
     freeze_mask_token,
 )
 from mmmedmask.registry import MODELS
@@ -235,8 +236,11 @@ class GiMP(GeneEncoderOwner, BaseModel):
         """The vectors of whole bags; a mask is not looked at.
 
         Gives ``image`` (B, d); ``genes`` (B, d'), or None without a gene
-        encoder; ``patient``, both side by side.
+        encoder; ``patient``, both side by side. Patients without slides have
+        the image vector of an empty bag.
         """
+        inputs = fill_in_bags(inputs, self.aggregator.in_dims,
+                              next(self.aggregator.parameters()).dtype)
         image, _ = self.aggregator(inputs['patches'], inputs['valid'], None,
                                    inputs['coords'])
         genes = self.encode_genes(inputs, data_samples)

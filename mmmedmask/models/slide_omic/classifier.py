@@ -1,6 +1,6 @@
 """One classifier for slides, genes or both: a vector of each, fused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import compress
 from typing import NamedTuple
 
@@ -56,6 +56,27 @@ def build_preprocessor(config: dict | nn.Module | None) -> nn.Module:
         return config
     return MODELS.build(
         dict(type='mmmedmask.SlideOmicDataPreprocessor') | dict(config or {}))
+
+
+def one_of_inputs(inputs: Mapping) -> Tensor:
+    """Take a tensor with a row per patient; a ValueError if there is none."""
+    for key in ('patches', 'genes', 'has_genes'):
+        if inputs.get(key) is not None:
+            return inputs[key]
+    raise ValueError('inputs have neither patches nor genes, they have '
+                     f'{sorted(inputs)}')
+
+
+def fill_in_bags(inputs: dict, in_dims: int, dtype: torch.dtype) -> dict:
+    """Give patients empty bags if nobody in the batch has slides."""
+    if inputs.get('patches') is not None:
+        return inputs
+    like = one_of_inputs(inputs)
+    size = len(like), 0
+    return dict(inputs,
+                patches=like.new_zeros(*size, in_dims, dtype=dtype),
+                valid=like.new_zeros(size, dtype=torch.bool),
+                coords=like.new_zeros(*size, 2, dtype=torch.int64))
 
 
 class GeneEncoderOwner:
@@ -346,11 +367,7 @@ class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
         """Fill in what no patient of the batch has, so that all parts run."""
         patches, valid, genes, has_genes = map(
             inputs.get, ('patches', 'valid', 'genes', 'has_genes'))
-        like = next((tensor for tensor in (patches, genes, has_genes)
-                     if tensor is not None), None)
-        if like is None:
-            raise ValueError('inputs have neither patches nor genes, they '
-                             f'have {sorted(inputs)}')
+        like = one_of_inputs(inputs)
         nobody = torch.zeros(len(like), dtype=torch.bool, device=like.device)
         has_image = nobody
         if patches is not None and patches.shape[1]:
@@ -360,12 +377,8 @@ class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
         elif has_genes is None:
             has_genes = ~nobody
         dtype = next(self.parameters()).dtype
-        if self.uses_slides and patches is None:
-            inputs = dict(
-                inputs, patches=like.new_zeros(
-                    len(like), 0, self.aggregator.in_dims, dtype=dtype),
-                valid=nobody[:, None][:, :0],
-                coords=like.new_zeros(len(like), 0, 2, dtype=torch.int64))
+        if self.uses_slides:
+            inputs = fill_in_bags(inputs, self.aggregator.in_dims, dtype)
         if self.uses_genes and genes is None:
             part = self.aggregator if self.gene_encoder is None \
                 else self.gene_encoder

@@ -56,6 +56,8 @@ def test_what_is_later_is_set_aside(tmp_path, write):
         tmp_path, 2) == ['epoch_3.pth', 'best_a_epoch_3.pth']
     assert sorted(path.name for path in tmp_path.glob('*.pth')) == [
         'best_a_epoch_1.pth', 'epoch_1.pth', 'mine.pth']
+    assert run_folder.set_aside(
+        tmp_path, 0, ['best_a_epoch_1.pth']) == ['epoch_1.pth']
     write('.epoch_4.abc.part.pth')
     run_folder.remove_parts(tmp_path)
     assert not list(tmp_path.glob('.*'))

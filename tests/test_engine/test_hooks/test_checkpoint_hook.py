@@ -409,6 +409,40 @@ def test_a_longer_schedule_is_that_of_a_longer_run(tmp_path, done, checkpoint):
     assert 'T_max 4 there, 8 here' in said
 
 
+@pytest.mark.parametrize('schedule', [
+    dict(type='CosineAnnealingLR', convert_to_iter_based=True),
+    dict(type='LinearLR', start_factor=.1, end=10, by_epoch=False)])
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize(('before', 'after', 'epoch', 'iterations'), [
+    (2, 1, 2, (8, 12)), (1, 2, 1, (2, 6))])
+def test_iterations_of_other_batches_are_counted_anew(
+        tmp_path, monkeypatch, before, after, epoch, iterations, by_epoch,
+        schedule):
+    """The end is saved, and it is that of the schedule."""
+    # The best is that of the interruption, after four iterations.
+    monkeypatch.setitem(globals(), 'SCORES', (.3, .9, .5, .4, .3, .2))
+
+    def settings(size, interval):
+        return dict(param_scheduler=schedule, train_dataloader=dict(
+            loader(True), batch_size=size), checkpoint=dict(
+                by_epoch=by_epoch, interval=interval))
+
+    hook, ends = noting('after_train', lambda runner: (
+        runner.iter, runner.optim_wrapper.param_groups[0]['lr']))
+    train(tmp_path / 'whole', hooks=[hook], **settings(after, 7))
+    interrupt(tmp_path / 'run', 'before_train_iter', **settings(before, 1))
+    said = train(tmp_path / 'run', resume=True, hooks=[hook],
+                 **settings(after, 7))
+    now, end = iterations
+    assert f'its iteration 4 is {now} now, where {epoch} epochs are over' \
+        in said
+    assert [done for done, _ in ends] == [end] * 2
+    assert ends[1][1] == pytest.approx(ends[0][1], abs=1e-12)
+    assert names(tmp_path / 'run') == (
+        [f'best_a_score_epoch_{epoch}.pth', 'epoch_3.pth'] if by_epoch
+        else ['best_a_score_iter_4.pth', f'iter_{end}.pth'])
+
+
 @pytest.mark.parametrize(('change', 'message'), [
     (dict(model=None), r'epoch_3.pth is of another model.*size mismatch'),
     (dict(optim_wrapper=dict(optimizer=dict(type='AdamW', lr=.1)),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS
 from tiny_runs import (
     TinyCMIM,
     TinyModel,
@@ -21,7 +22,9 @@ from tiny_runs import (
 
 from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
+from mmmedmask.engine.held_out import build_held_out
 from mmmedmask.engine.hooks import LossFloorsHook, ReconstructionPanelHook
+from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.visualization.curves import read_scalars
 
 PIPELINE = [dict(type='mmmedmask.LoadTile'), dict(type='mmmedmask.PackTile')]
@@ -159,6 +162,32 @@ def test_held_out_samples_of_a_wrapped_set(tmp_path, wrapper):
     train_watched(tmp_path / 'run', msmae_model, data, [hook], epochs=1,
                   cfg=dict(train_dataloader=dict(dataset=data)))
     assert len(hook._dataset) == 4
+
+
+def test_patients_without_slides_are_not_asked_for(tmp_path):
+    folder = write_slide_omic_cohort(
+        tmp_path / 'cohort', num_cases=24, patches=(8, 12), dims=6,
+        num_genes=40, num_pathways=2, split_shares=(.5, .3, .2),
+        cases_without_slides=11)
+    data = dict(
+        type='mmmedmask.SlideOmicDataset', data_root=str(folder),
+        ann_file='cohort.csv', feature_root='features', split='train',
+        expression=dict(path='expression.tsv', unit='fpkm'),
+        missing_slides='keep', pipeline=[
+            dict(type='mmmedmask.LoadSlideFeatures'),
+            dict(type='mmmedmask.GenerateSequenceMask'),
+            dict(type='mmmedmask.PackSlideOmicInputs')])
+    hook = LossFloorsHook(dict(split='test'), batch_size=1)
+    runner = train_watched(
+        tmp_path / 'run', lambda: MODELS.build(dict(
+            type='mmmedmask.GiMP', aggregator=dict(
+                type='mmmedmask.NystromAggregator', in_dims=6, embed_dims=8,
+                num_layers=1, num_heads=2),
+            mpm_head=dict(type='mmmedmask.MPMHead'))), data,
+        [hook, dict(type='mmmedmask.TransformEpochHook')], epochs=1,
+        batch_size=12, cfg=dict(train_dataloader=dict(dataset=data)))[0]
+    patches = build_held_out(runner.cfg, dict(split='test')).get_num_patches()
+    assert 0 < len(hook._dataset) == (patches > 0).sum() < len(patches)
 
 
 def test_shares_are_logged_and_stand_above_the_panels(tiles, tmp_path,

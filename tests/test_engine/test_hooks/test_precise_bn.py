@@ -159,8 +159,10 @@ def test_sync_batch_norm_counts_as_batch_norm():
     assert layer.momentum == .1
 
 
-@pytest.mark.parametrize('by_epoch', [False, True])
-def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
+@pytest.mark.parametrize(('by_epoch', 'states_by_epoch'), [
+    (False, False), (True, True), (True, False)])
+def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch,
+                                                       states_by_epoch):
     model = _without_dropout()
     saver, saved = noting(
         'before_save_checkpoint', lambda runner, checkpoint:
@@ -176,7 +178,10 @@ def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
     # Four iterations of two images: one epoch. Precise BN asks for ten.
     runner = tiny_runner(
         tmp_path, model, [PreciseBNHook(10, forward='loss'), saver, validator],
-        max_iters=2 if by_epoch else 3, by_epoch=by_epoch, **val)
+        max_iters=2 if by_epoch else 3, by_epoch=by_epoch,
+        default_hooks=dict(checkpoint=dict(
+            type='CheckpointHook', interval=1, by_epoch=states_by_epoch)),
+        **val)
     runner.train()
     # The loader goes on where training stopped; by epochs it starts again
     # and ends after four.
@@ -184,9 +189,35 @@ def test_runs_once_before_the_last_save_and_validation(tmp_path, by_epoch):
     expected = _naive_statistics(model, _batches(indices))
     for where in (saved[-1], validated[-1], model.state_dict()):
         assert_statistics(where, expected, rtol=1e-4)
-    assert len(saved) == (2 if by_epoch else 3)
+    assert len(saved) == (2 if states_by_epoch else 8 if by_epoch else 3)
     first = saved[0]['backbone.1.running_mean'].double()
     assert (first - expected['1'][0]).abs().max() > 1e-3
+
+
+def test_an_early_end_is_measured_and_saved(tmp_path):
+    def stop(runner, **_):
+        runner.train_loop.stop_training = runner.epoch == 1
+
+    model = _without_dropout()
+    hook = PreciseBNHook(4, forward='loss')
+    tiny_runner(tmp_path, model, [hook, noting('after_train_epoch', stop)[0]],
+                max_iters=9, by_epoch=True, default_hooks=dict(checkpoint=dict(
+                    type='mmmedmask.SafeCheckpointHook', interval=1))).train()
+    expected = _naive_statistics(model, _batches(range(4)))
+    saved = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
+    for state in (model.state_dict(), saved['state_dict']):
+        assert_statistics(state, expected, rtol=1e-4)
+
+
+def test_a_loader_that_keeps_its_workers_ends_as_planned(tmp_path):
+    loader = dict(dataset=TinyImages(8), batch_size=2, num_workers=1,
+                  persistent_workers=True,
+                  sampler=dict(type='DefaultSampler', shuffle=False),
+                  collate_fn=dict(type='default_collate'))
+    runner = tiny_runner(tmp_path, TinyModel(), [PreciseBNHook(2)],
+                         max_iters=2, by_epoch=True, train_dataloader=loader)
+    runner.train()
+    assert runner.iter == runner.max_iters == 8
 
 
 def test_says_how_many_batches_it_used(tmp_path):

@@ -8,9 +8,10 @@ import tifffile
 import torch
 from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
+from processes import run_ranks
 
 from mmmedmask.datasets.image_io import read_image, write_image
-from mmmedmask.engine.hooks import PredictionPicturesHook
+from mmmedmask.engine.hooks import PredictionPicturesHook, prediction_pictures
 from mmmedmask.visualization.pictures import picture_of
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8)
@@ -80,6 +81,43 @@ def test_segmentation_is_drawn_into_the_folder(tmp_path):
     # None replaces another of its name.
     assert {path.name for path in (tmp_path / 'c').iterdir()} == {
         '1.png', '2_1.png'}
+
+
+def test_processes_draw_their_images_under_names_of_their_own(tmp_path):
+    """Each as one process does, with the classes."""
+    from mmmedmask.visualization import SegmentationVisualizer
+
+    def draw(rank, out='together'):
+        path = tmp_path / str(rank) / '1.png'
+        write_image(path, IMAGE)
+        visualizer = SegmentationVisualizer(f'{out} {rank}')
+        visualizer.dataset_meta = dict(classes=('background', 'lesion'))
+        PredictionPicturesHook(
+            draw=True, test_out_dir=str(tmp_path / out)).after_test_iter(
+                runner_with(tmp_path, visualizer), 0, {}, [BaseDataElement(
+                    metainfo=dict(img_path=str(path)), pred_sem_seg=PixelData(
+                        data=torch.full((1, 30, 50), rank)))])
+
+    run_ranks(draw, tmp_path)
+    for rank in range(2):
+        draw(rank, f'alone{rank}')
+        assert (tmp_path / f'together/rank{rank}_1.png').read_bytes() == (
+            tmp_path / f'alone{rank}/1.png').read_bytes()
+    assert len(list((tmp_path / 'together').iterdir())) == 2
+
+
+def test_what_other_processes_do_not_draw_is_told(tmp_path, monkeypatch):
+    from mmengine.visualization import Visualizer
+
+    from mmmedmask.visualization import SegmentationVisualizer
+    monkeypatch.setattr(prediction_pictures, 'get_world_size', lambda: 8)
+    said = []
+    for kind in (Visualizer, SegmentationVisualizer):
+        runner = runner_with(tmp_path, kind(f'told by {kind.__name__}'))
+        runner.logger = SimpleNamespace(warning=said.append)
+        PredictionPicturesHook(draw=True).before_test(runner)
+    line, = said
+    assert 'Visualizer draws in the main process alone: of 8 processes' in line
 
 
 def test_when_and_how_it_draws(tmp_path):

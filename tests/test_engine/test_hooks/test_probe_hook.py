@@ -24,6 +24,7 @@ from processes import evaluate_on_ranks
 from tiny_runs import (
     TinyImages,
     TinyModel,
+    copies,
     dataset,
     image_runner,
     msmae_config,
@@ -169,6 +170,7 @@ class Scripted(ProbeHook):
     def __init__(self, values):
         super().__init__(interval=5)
         self.values = iter(values)
+        self.scored = {}
 
     def _build_probes(self, runner, model):
         floor = ProbeScore('knn', .5, 0, 1, .5)
@@ -176,6 +178,7 @@ class Scripted(ProbeHook):
             plain_floor=lambda: [floor], floor_name='colour'))
 
     def _score(self, model, encoder):
+        self.scored = copies(encoder.state_dict())
         return {'rgb/knn': ProbeScore('knn', next(self.values), 0, 1, .5)}
 
 
@@ -191,15 +194,21 @@ class Half(BaseMetric):
 
 def run_scripted(monkeypatch, work_dir, values, val_interval=1, hooks=(),
                  kind='mmmedmask.SafeCheckpointHook', by_epoch=True,
-                 save_best='probe/rgb/knn', **settings):
-    """Train for ten epochs, the best told by a scripted probe."""
+                 save_best='probe/rgb/knn', length=2, checkpoint=None,
+                 **settings):
+    """Train for ten epochs, the best told by a scripted probe, and give it.
+
+    The data's length is twice the iterations of an epoch.
+    """
     monkeypatch.setattr('mmmedmask.engine.hooks.probe_hook.untrained_encoder',
                         lambda model, seed: torch.nn.Identity())
     cycle = dict(by_epoch=True, max_epochs=10) if by_epoch else dict(
         by_epoch=False, max_iters=10)
+    probe = Scripted(values)
+    best = [BestCheckpointHook()] if isinstance(save_best, str) else []
     tiny_runner(
-        work_dir, TinyModel(), [Scripted(values), BestCheckpointHook(),
-                                *hooks], by_epoch=by_epoch, length=2,
+        work_dir, TinyModel(), [probe, *best, *hooks],
+        by_epoch=by_epoch, length=length,
         cfg=dict(model=dict()),
         train_cfg=dict(cycle, val_interval=val_interval), val_cfg=dict(),
         val_dataloader=dict(
@@ -208,7 +217,8 @@ def run_scripted(monkeypatch, work_dir, values, val_interval=1, hooks=(),
             collate_fn=dict(type='default_collate')),
         val_evaluator=Evaluator(Half()), default_hooks=dict(checkpoint=dict(
             type=kind, interval=1, by_epoch=by_epoch, save_best=save_best,
-            rule='greater')), **settings).train()
+            rule='greater') | (checkpoint or {})), **settings).train()
+    return probe
 
 
 def assert_best_is(work_dir, *names):
@@ -247,6 +257,39 @@ def test_a_resumed_run_finds_the_same_best(monkeypatch, tmp_path, moment,
                      hooks=[noting(moment, stop)[0]])
     run_scripted(monkeypatch, tmp_path, values, resume=True)
     assert_best_is(tmp_path, 'best_probe_rgb_knn_epoch_5.pth')
+
+
+@pytest.mark.parametrize(('moment', 'iteration', 'first', 'values'), [
+    # Of weights in the middle of epoch 6 there is no score.
+    ('before_train_iter', 11, [.5, .6, .9], [.5, .8]),
+    # Epoch 5 is over but for its probe.
+    ('after_train_epoch', 10, [.5, .6], [.5, .9, .8])])
+def test_a_run_that_goes_on_within_an_epoch(monkeypatch, tmp_path, moment,
+                                            iteration, first, values):
+    def stop(runner, **_):
+        if runner.iter == iteration:
+            raise KeyboardInterrupt
+
+    settings = dict(length=4, checkpoint=dict(by_epoch=False))
+    seeded = dict(type='mmmedmask.SeededDrawsHook')
+    with pytest.raises(KeyboardInterrupt):
+        run_scripted(monkeypatch, tmp_path, first, hooks=[
+            noting(moment, stop)[0], seeded], **settings)
+    run_scripted(monkeypatch, tmp_path, values, hooks=[seeded], resume=True,
+                 **settings)
+    assert_best_is(tmp_path, 'best_probe_rgb_knn_iter_10.pth')
+    assert [(row['epoch'], row['value']) for row in read_probe_scores(
+        tmp_path / 'probe.csv', 10)] == [(0, .6), (5, .9), (10, .8)]
+
+
+def test_averaged_weights_are_scored_as_checkpoints_hold_them(monkeypatch,
+                                                              tmp_path):
+    probe = run_scripted(monkeypatch, tmp_path, [.5, .6, .1, .2],
+                         hooks=[dict(type='EMAHook', momentum=.5)])
+    best, = tmp_path.glob('best_*.pth')
+    saved = torch.load(best, weights_only=False)['state_dict']
+    for name, value in probe.scored.items():
+        assert torch.equal(saved[f'backbone.{name}'], value), name
 
 
 def test_the_best_by_a_probe_and_by_a_metric(monkeypatch, tmp_path):

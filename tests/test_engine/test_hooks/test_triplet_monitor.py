@@ -15,6 +15,7 @@ from processes import evaluate_on_ranks
 from tiny_runs import TinyModel, tiny_runner
 from torch import nn
 
+from mmmedmask.engine.held_out import build_held_out
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
@@ -130,9 +131,10 @@ DATASET = dict(
         dict(type='mmmedmask.PackSlideOmicInputs')])
 
 
-def held_out_runner(folder):
+def held_out_runner(folder, **options):
     """What the hook asks a runner for, with a GiMP on drawn patients."""
-    dataset = DATASETS.build(dict(DATASET, data_root=str(folder)))
+    config = dict(DATASET, data_root=str(folder), **options)
+    dataset = DATASETS.build(config)
     torch.manual_seed(0)
     model = MODELS.build(dict(
         type='mmmedmask.GiMP', contrast_head=dict(
@@ -147,8 +149,7 @@ def held_out_runner(folder):
     hub = MessageHub.get_instance('held_out')
     return SimpleNamespace(
         model=model, iter=7, epoch=0, message_hub=hub, scalars=scalars,
-        cfg=Config(dict(train_dataloader=dict(
-            dataset=dict(DATASET, data_root=str(folder))))),
+        cfg=Config(dict(train_dataloader=dict(dataset=config))),
         train_dataloader=SimpleNamespace(dataset=dataset,
                                          collate_fn=pseudo_collate),
         visualizer=SimpleNamespace(
@@ -214,3 +215,19 @@ def test_triplets_of_held_out_patients(tmp_path):
     for nothing in ({}, dict(split='train')):
         with pytest.raises(ValueError, match='nothing is held out'):
             TripletMonitorHook(held_out=nothing).before_train(runner)
+
+
+def test_who_has_no_slides_is_not_held_out(tmp_path):
+    """A process whose patients have none would raise, and others wait."""
+    folder = write_slide_omic_cohort(
+        tmp_path / 'cohort', num_cases=30, patches=(20, 30), dims=5,
+        num_genes=40, num_pathways=2, split_shares=(.5, .3, .2),
+        cases_without_slides=10)
+    runner = held_out_runner(folder, missing_slides='keep')
+    hook = TripletMonitorHook(held_out=dict(split='val'))
+    hook.before_train(runner)
+    has = build_held_out(
+        runner.cfg, dict(split='val')).get_num_patches() > 0
+    assert 0 < has.sum() < len(has)
+    line, = runner.lines
+    assert line.startswith(f'Triplets of {has.sum()} held-out patients')
