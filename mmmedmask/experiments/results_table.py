@@ -329,10 +329,10 @@ def _provenance(plan: Plan, recipe: Recipe, command: str) -> str:
                   f'{_listed(map(_describe_hardware, starts), "; ")}.']
     lines.append(f'{len(started)} of {len(runs)} runs were started.')
     lines += _data_notes(started)
-    if found := [run.title for run, manifest in started.items()
-                 if manifest['found_files']]:
+    if filled := [run.title for run, manifest in started.items()
+                  if manifest['found_files']]:
         lines.append('Files, maybe weights of other settings, were there '
-                     f'before the first start of {"; ".join(found)}.')
+                     f'before the first start of {"; ".join(filled)}.')
     lines += batch_notes(started)
     unverified = [run.title for run, manifest in started.items() if run.sources
                   and manifest['steps'].get('train', {}).get('ended')

@@ -89,7 +89,7 @@ def collect(folders: Sequence[Path], recipe: str, rows: Sequence[str],
                     random[probe].setdefault(row, []).append(
                         100 * float(line['random']))
                     plain[probe].append(100 * float(line['plain']))
-    empty = [probe for probe, found in curves.items() if not found]
+    empty = [probe for probe, by_row in curves.items() if not by_row]
     if empty:
         raise ValueError(f'no finished run of {recipe} below '
                          f'{list(map(str, folders))} has the probes {empty}')

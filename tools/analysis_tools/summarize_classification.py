@@ -26,7 +26,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.experiments.manifest import MANIFEST_FILE
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
 
 SCORES = {'top1': 'top-1', 'balanced_accuracy': 'balanced accuracy',
@@ -43,6 +42,8 @@ def collect(folder: Path) -> dict[Path, Path]:
     is named by its time, as the log folders of MMEngine are. Tests of a run of
     tools/reproduce.py count before its evaluations.
     """
+    # Not at the start: it brings the whole stack with it.
+    from mmmedmask.experiments.manifest import MANIFEST_FILE
     newest: dict[Path, tuple[int, Path]] = {}
     for path in sorted(folder.rglob('predictions.csv')):
         run, rank = path.parent, -1
