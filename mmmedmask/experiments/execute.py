@@ -40,24 +40,31 @@ def find_problems(plan: Plan) -> list[str]:
 
 def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
                  executor: str | None = None, jobs: int | None = None,
-                 options: Sequence[str] = ()) -> int:
+                 options: Sequence[str] = (), threads: int = 1) -> int:
     """Do all runs of a plan with Snakemake; what is done is skipped.
 
     Args:
         tools: Folder of ``train.py`` and the others.
         cores: Cores of this machine; a run takes one per process that
-            trains it. None takes one per GPU, and enough for one run. All
-            others, and what is returned, as of
-            :func:`~mmmedmask.experiments.engine.run_snakemake`.
+            trains it, or ``threads`` if these are more. None takes one per
+            GPU, and enough for one run.
+        threads: Threads that each process computes with; a sum is not the
+            same to the last digit with another number.
+        executor, jobs, options: As of
+            :func:`~mmmedmask.experiments.engine.run_snakemake`, as what is
+            returned.
     """
-    need = max((run.gpus for run in plan.runs), default=1)
+    processes = max((run.gpus for run in plan.runs), default=1)
+    need = max(processes, threads)
     gpus = len(engine.visible_gpus())
-    resources = dict(gpus=gpus) if executor is None and gpus >= need else {}
+    resources = dict(gpus=gpus) \
+        if executor is None and gpus >= processes else {}
     plan.folder.mkdir(parents=True, exist_ok=True)
     with engine.lock_folder(plan.folder):
         _forget_unfinished(plan, tools)
     return engine.run_snakemake(
-        SNAKEFILE, plan.folder, dict(plan=str(write_plan(plan, tools))),
+        SNAKEFILE, plan.folder,
+        dict(plan=str(write_plan(plan, tools)), threads=threads),
         cores=cores or max(gpus, need), resources=resources,
         executor=executor, jobs=jobs, options=options)
 

@@ -46,6 +46,10 @@ def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
         help='processes that train one run together; the learning rate is '
         'scaled to the batch of all of them (default: 1)')
     parser.add_argument(
+        '--threads', type=int, default=1, metavar='N',
+        help='processor cores that one run computes on; other numbers give '
+        'other last digits (default: 1)')
+    parser.add_argument(
         '--dry-run', action='store_true',
         help='print the commands in their order and run none')
     add_engine_options(parser, 'runs at a time, times the processes of each '
@@ -58,8 +62,10 @@ def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
 def check_plan_options(parser: argparse.ArgumentParser,
                        args: argparse.Namespace) -> None:
     """Refuse values of :func:`add_plan_options` that mean nothing."""
-    if args.gpus < 1:
-        parser.error(f'--gpus must be at least 1, got {args.gpus}')
+    for name in ('gpus', 'threads'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1, got '
+                         f'{getattr(args, name)}')
     for seed in args.seeds or []:
         if seed < 0 or args.seeds.count(seed) > 1:
             parser.error(f'--seeds must be different numbers >= 0, got '
@@ -77,8 +83,9 @@ def check_smoke_options(args: argparse.Namespace,
     """
     given = {f'--{name}': getattr(args, name)
              for name in ('cores', 'executor', 'jobs')}
-    given |= {'--gpus': args.gpus if args.gpus > 1 else None,
-              '--folds': ' '.join(args.folds or []) or None,
+    given |= {f'--{name}': getattr(args, name) for name in ('gpus', 'threads')
+              if getattr(args, name) > 1}
+    given |= {'--folds': ' '.join(args.folds or []) or None,
               '--': ' '.join(options) or None}
     named = [f'{name} {value}' for name, value in given.items()
              if value is not None]
@@ -114,7 +121,7 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
         from snakemake.cli import get_argument_parser
         dry = get_argument_parser().parse_args(list(options)).dryrun
     status = execute_plan(plan, tools, args.cores, args.executor, args.jobs,
-                          options)
+                          options, args.threads)
     if dry:
         raise SystemExit(status)
     return status

@@ -287,7 +287,9 @@ def resources_of(capfd, caplog):
         assert engine._call(command) == 0
         printed = ''.join([*capfd.readouterr(), caplog.text])
         line = re.search('resources: (.*)', printed)[1]
-        return dict(text.split('=') for text in line.split(', '))
+        threads = re.search(r'threads: (\d+)', printed)
+        return dict(text.split('=') for text in line.split(', ')) | dict(
+            threads=int(threads[1]) if threads else 1)
 
     return dry_run
 
@@ -298,6 +300,16 @@ def test_slurm_counts_the_gpus_itself(place, executor, resources_of):
     asked = resources_of(execute_plan, place.plan((0, ), ('scratch', )),
                          place.tools, executor=executor)
     assert ('gpus' in asked) == (executor is None)
+
+
+@pytest.mark.parametrize(('threads', 'gpus', 'expected'), [
+    (1, 1, 1), (3, 1, 3), (1, 2, 2), (3, 2, 3)])
+def test_a_run_has_the_threads_it_is_given(place, threads, gpus, expected,
+                                           resources_of):
+    asked = resources_of(
+        execute_plan, place.plan((0, ), ('scratch', ), gpus=gpus),
+        place.tools, threads=threads)
+    assert asked['threads'] == expected
 
 
 @pytest.mark.parametrize('gpus', [1, 2])

@@ -44,7 +44,7 @@ train_cfg = dict(max_epochs=1)
 
 
 # What argparse itself refuses.
-USAGE = ('must be', 'name a table')
+USAGE = ('must be', '--gpus must', '--threads must', 'name a table')
 
 
 def forked(plan):
@@ -151,7 +151,8 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     (['no_table'], "'no_table' is neither a file nor a recipe"),
     (['RECIPE', '--only', 'our'], "no row 'our'. Did you mean ours?"),
     (['RECIPE', 'RECIPE', '--seeds', '1', '1'], 'must be different numbers'),
-    (['RECIPE', '--gpus', '0'], 'must be at least 1'),
+    (['RECIPE', '--gpus', '0'], '--gpus must be at least 1, got 0'),
+    (['RECIPE', '--threads', '0'], '--threads must be at least 1, got 0'),
     (['RECIPE', '--folds', '0', '1'], 'real has no folds: name the folder'),
     (['RECIPE', '--scale', 'small', '--data-root', 'my data'],
      "MMEngine would read"),
