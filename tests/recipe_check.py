@@ -1,5 +1,6 @@
 """What shipped recipes promise beside that their runs can be planned."""
 
+import itertools
 from pathlib import Path
 
 from mmmedmask.experiments.chain import resolve_chain
@@ -15,8 +16,17 @@ def check_recipe(recipe):
     """Raise a ValueError with all that is wrong at one of the scales.
 
     Data and weights are named, and read; every stage has a setting of its
-    own at scale small; configs start from the last epoch of their source.
+    own at scale small; configs start from the last epoch of their source;
+    rows that are the same at one scale are so at the other.
     """
+    same = {scale: _same_runs(recipe, scale) for scale in DATA_SCALES}
+    for scale, other in (DATA_SCALES, DATA_SCALES[::-1]):
+        left_out = {row.name for row in recipe.rows
+                    if recipe.stages(row, other) is None}
+        for pair in same[scale] - same[other]:
+            if not pair & left_out:
+                raise ValueError(f'rows {", ".join(sorted(pair))} are the '
+                                 f'same runs at scale {scale} alone')
     for scale in DATA_SCALES:
         plan = plan_runs([(recipe, recipe.rows)], scale, 'runs')
         paths = {path: run for run in plan.runs for path in run.data.values()}
@@ -34,6 +44,15 @@ def check_recipe(recipe):
             problems += _row_problems(recipe, row, scale)
         if problems:
             raise ValueError('\n'.join(problems))
+
+
+def _same_runs(recipe, scale):
+    """Pairs of rows that are made of the same runs."""
+    runs = {row.name: {run.folder for run in plan_runs(
+        [(recipe, [row])], scale, 'runs', seeds=[0]).runs}
+        for row in recipe.rows if recipe.stages(row, scale) is not None}
+    return {frozenset(pair) for pair in itertools.combinations(runs, 2)
+            if len({frozenset(runs[name]) for name in pair}) == 1}
 
 
 def _row_problems(recipe, row, scale):

@@ -83,6 +83,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def list_tables(names: list[str]) -> None:
     """Print tables and rows."""
     from mmmedmask.experiments.schema import (
+        DATA_SCALES,
         find_recipes,
         locate_recipe,
         read_recipe,
@@ -93,8 +94,9 @@ def list_tables(names: list[str]) -> None:
         print(f'{recipe.name}: {recipe.title} ({recipe.paper})')
         width = max(len(row.name) for row in recipe.rows)
         for row in recipe.rows:
-            left_out = '' if row.small is not None else ' (not at small)'
-            print(f'  {row.name:<{width}}  {row.title}{left_out}')
+            left_out = [f' (not at {scale})' for scale in DATA_SCALES
+                        if getattr(row, scale) is None]
+            print(f'  {row.name:<{width}}  {row.title}{"".join(left_out)}')
 
 
 def load_tables(args: argparse.Namespace) -> list:

@@ -47,7 +47,7 @@ class CellResult:
     @property
     def paper(self) -> float | None:
         """The paper's value."""
-        return self.row.paper.get(self.column.name)
+        return (self.row.paper or {}).get(self.column.name)
 
     @property
     def mean(self) -> float | None:
@@ -309,7 +309,7 @@ def _csv_row(plan: Plan, recipe: Recipe, cell: CellResult) -> list:
 def _digits(recipe: Recipe, column: TableColumn) -> int:
     """As many digits as the paper has, at least one."""
     values = [row.paper[column.name] for row in recipe.rows
-              if column.name in row.paper]
+              if column.name in (row.paper or ())]
     return max([1, *(-Decimal(repr(value)).as_tuple().exponent
                      for value in values)])
 

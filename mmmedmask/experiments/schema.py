@@ -109,7 +109,8 @@ class Row:
     Attributes:
         stages: The chain: name to stage, in their order.
         small: Changes at scale small by stage; None leaves the row out.
-        paper: The paper's values by column.
+        paper: The paper's values by column; None leaves the row out at
+            scale paper, whose configs would make another row's runs of it.
         metrics: Metrics instead of the columns', by column: a floor that
             another row's runs log beside their scores is a row, too.
     """
@@ -118,7 +119,7 @@ class Row:
     title: str
     stages: Mapping[str, Stage]
     small: Mapping[str, Change] | None = field(default_factory=dict)
-    paper: Mapping[str, float] = field(default_factory=dict)
+    paper: Mapping[str, float] | None = field(default_factory=dict)
     weights: tuple[Weights, ...] = ()
     note: str | None = None
     metrics: Mapping[str, str] = field(default_factory=dict)
@@ -176,7 +177,7 @@ class Recipe:
         Scale ``'smoke'`` has the configs of ``'paper'``.
         """
         small = scale == 'small'
-        if small and row.small is None:
+        if (row.small if small else row.paper) is None:
             return None
         chain = {}
         for name, stage in row.stages.items():
@@ -368,11 +369,11 @@ def _check_references(recipe: Recipe) -> None:
         _check_known([column.stage], stages, f'columns[{number}].stage')
     for row in recipe.rows:
         where = f'row {row.name!r}'
-        _check_known(row.paper, columns, f'{where}: paper')
+        _check_known(row.paper or (), columns, f'{where}: paper')
         _check_known(row.metrics, columns, f'{where}: metrics')
         _check_known(row.small or (), row.stages, f'{where}: small')
         for column in recipe.columns:
-            for what, given in (('value of the paper', row.paper),
+            for what, given in (('value of the paper', row.paper or ()),
                                 ('metric', row.metrics)):
                 if column.name in given and column.stage not in row.stages:
                     raise ValueError(
@@ -401,7 +402,8 @@ def _read_row(node: Any, where: str) -> Row:
     prefix = f'{where}.' if name is None else f'row {name!r}: '
     values = _read_keys(node, prefix, dict(
         name=_name, title=_text, stages=_dict_of(_read_stage),
-        small=_read_small_row, paper=_dict_of(_number),
+        small=_or_left_out(_dict_of(_read_change)),
+        paper=_or_left_out(_dict_of(_number)),
         metrics=_dict_of(_text), weights=_list_of(_read_weights, empty=True),
         note=_text), ('name', 'title', 'stages'))
     if not values['stages']:
@@ -425,8 +427,9 @@ def _read_change(node: Any, where: str) -> Change:
         config=_text, checkpoint=_read_checkpoint, options=_read_options)))
 
 
-def _read_small_row(node: Any, where: str) -> dict[str, Change] | None:
-    return None if node is False else _dict_of(_read_change)(node, where)
+def _or_left_out(read: Callable) -> Callable:
+    """Read what may be ``false``, which leaves a row out at a scale."""
+    return lambda node, where: None if node is False else read(node, where)
 
 
 def _read_checkpoint(node: Any, where: str) -> str:

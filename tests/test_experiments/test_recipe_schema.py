@@ -50,6 +50,17 @@ def test_a_config_at_scale_small_drops_the_options_for_another(tmp_path):
     assert paper['pretrain'].options == {'optim_wrapper.optimizer.lr': 0.5}
 
 
+@pytest.mark.parametrize('scale', ['paper', 'small'])
+def test_a_row_can_be_left_out_at_a_scale(scale, tmp_path):
+    content = tiny_recipe()
+    content['rows'][0][scale] = False
+    recipe = read_recipe(write_recipe(tmp_path, content))
+    check_recipe(recipe)
+    for other in ('paper', 'small', 'smoke'):
+        left_out = recipe.stages(recipe.row('ours'), other) is None
+        assert left_out == ((scale == 'small') == (other == 'small'))
+
+
 def test_options_of_the_table_come_first_at_every_scale(tmp_path):
     content = tiny_recipe(
         pretrain(**{'optim_wrapper.optimizer.lr': 0.25}),
@@ -264,6 +275,10 @@ def test_says_which_recipes_there_are(tmp_path):
     (('data', 'paper'), dict(tiles='x'),
      "reads 'data/images', and data.paper says nothing of it"),
     (('small',), {}, 'has nothing at scale small'),
+    (('rows',), [*tiny_recipe()['rows'], dict(
+        tiny_recipe()['rows'][1], name='longer', title='Longer', small=dict(
+            classify=dict(options={'train_cfg.max_epochs': 7})))],
+     'rows longer, scratch are the same runs at scale paper alone'),
     (('rows', 0, 'weights'), [dict(path='data/w.pth', **{'from': 'x'})],
      "no stage reads the weights 'data/w.pth'"),
 ])
