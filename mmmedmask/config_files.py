@@ -76,6 +76,21 @@ def load_config(path: str | Path,
     return config
 
 
+def find_config(run: Path) -> Path:
+    """Find the config that a training has written into its work dir.
+
+    A ValueError if there is none or several.
+    """
+    configs = sorted(run.glob('*.py'))
+    if len(configs) != 1:
+        several = ', '.join(config.name for config in configs)
+        raise ValueError(
+            f'{run} has the configs {several}: leave the one there that the '
+            'run was trained with' if configs else
+            f'{run} has no config: give the folder of a run')
+    return configs[0]
+
+
 def override_settings(config: Config, options: Mapping[str, Any]) -> None:
     """Override some settings of a config, as :func:`load_config` does.
 

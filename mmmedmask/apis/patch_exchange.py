@@ -55,8 +55,8 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
 
     Args:
         samples: What a pipeline that ends with ``PackSlideOmicInputs`` gives,
-            or a data set; patients of at least two classes, each with
-            ``block`` patches.
+            or a data set, of whole bags; patients of at least two classes,
+            each with ``block`` patches.
         block: Patches that are exchanged together, at least 1.
         places: Places to try, at equal distances over each file, P >= 2.
         seed: Draws who gives patches to whom.

@@ -3,12 +3,15 @@
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 # DictAction takes all blanks out of a value, those within a path too. Those
 # beside commas and brackets mean nothing, if it is a list or a tuple.
 _INNER_BLANKS = re.compile(r'(?<=[^\s,(\[]) +(?=[^\s,)\]])')
 _STAND_IN = '\x1f'
+#: Endings of pictures that tools write.
+PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp')
 
 
 class _ConfigOptions(argparse.Action):
@@ -93,6 +96,21 @@ def check_device(name: str) -> str:
 #: Arguments of ``--device``, which has to be there.
 DEVICE = dict(type=check_device, default='cpu',
               help='e.g. cuda:0 (default: %(default)s)')
+
+
+def file_ending(*endings: str) -> Callable[[str], Path]:
+    """Make the type of an option: a file with one of these endings.
+
+    Example:
+        >>> file_ending('.csv', '.npz')('out/vectors.npz').name
+        'vectors.npz'
+    """
+    def parse(text: str) -> Path:
+        if Path(text).suffix.lower() not in endings:
+            raise argparse.ArgumentTypeError(
+                f'must end with {" or ".join(endings)}, got {text!r}')
+        return Path(text)
+    return parse
 
 
 def parse_launched(parser: argparse.ArgumentParser,

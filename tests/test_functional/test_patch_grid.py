@@ -1,5 +1,6 @@
 """Grids of patches, the curve through them and convolutions on them."""
 
+import math
 from itertools import product
 from operator import call
 
@@ -40,6 +41,36 @@ def test_pieces_with_their_own_grids_keep_their_neighbourhoods():
     assert torch.equal(cells[:30], piece)
     # 4,003 / 256 is 15.6 and 101 / 256 is 0.4.
     assert torch.equal(cells[30:], piece + torch.tensor([16, 0]))
+
+
+def naive_step(coords):
+    """The greatest common divisor of all distances in rows and columns."""
+    return math.gcd(*(abs(a[axis] - b[axis]) for a in coords for b in coords
+                      for axis in (0, 1) if a[1 - axis] == b[1 - axis]))
+
+
+@pytest.mark.parametrize('keep', [64, 200])
+def test_step_of_a_small_random_part_is_that_of_all(keep):
+    """Chance decides which distance is the most frequent."""
+    cells = full_grid(52, 53)
+    for seed in range(20):
+        order = torch.randperm(len(cells), generator=torch.Generator(
+        ).manual_seed(seed))
+        coords = cells[order[:keep]] * 256 + 40
+        assert grid_step(coords) == naive_step(coords.tolist()) == 256
+
+
+@pytest.mark.parametrize(('pitch', 'pieces'), [(256, 2), (443.6, 1)])
+def test_step_of_a_fiftieth_of_a_slide(pitch, pieces):
+    """Of pieces with their own grids, and of positions that were rounded."""
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        cells = full_grid(320, 320)
+        apart = (cells // 160 * (pieces - 1)) @ torch.tensor([[64, 23],
+                                                              [99, 128]])
+        coords = (cells * pitch).round().long() + apart
+        part = torch.randperm(len(cells), generator=generator)[:2000]
+        assert abs(grid_step(coords[part]) - pitch) < 1
 
 
 @pytest.mark.parametrize(('coords', 'step'), [

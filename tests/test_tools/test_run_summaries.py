@@ -1,6 +1,7 @@
 """The scripts that summarise runs."""
 
 import json
+from pathlib import Path
 
 import pytest
 from commands import call
@@ -102,11 +103,11 @@ def test_curves_of_probes_while_training(tmp_path, monkeypatch):
     recipe.write_text(RECIPE)
     name = 'analysis_tools/plot_probe_curves.py'
     asked = ('--recipe', recipe, '--probes', 'gray/knn', '--out',
-             tmp_path / 'out.png')
+             tmp_path / 'new/out.png')
     call(name, tmp_path / 'runs', *asked, '--rows', 'cmim')
-    assert (tmp_path / 'out.png').stat().st_size > 1000
+    assert (tmp_path / 'new/out.png').stat().st_size > 1000
     # What is not finished is not there.
-    assert (tmp_path / 'out.csv').read_text().split() == [
+    assert (tmp_path / 'new/out.csv').read_text().split() == [
         'probe,row,epoch,seed,score', 'gray/knn,cmim,0,0,50.00',
         'gray/knn,cmim,0,1,50.00', 'gray/knn,cmim,4,0,60.00',
         'gray/knn,cmim,4,1,80.00']
@@ -130,7 +131,9 @@ def test_curves_of_probes_while_training(tmp_path, monkeypatch):
     ('grey', None, "mine has no row 'grey'"),
     ('random', None, 'no finished run of mine below'),
     ('cmim', 'again', "row 'cmim' has two runs of seed 0"),
-    ('cmim', 'config', 'does not tell how many tiles it has seen')])
+    ('cmim', 'config', 'a has no config'),
+    ('cmim', 'configs', 'a has the configs a.py, b.py: leave the one'),
+    ('cmim', 'log', 'does not tell how many tiles it has seen')])
 def test_curves_that_would_be_wrong_are_refused(tmp_path, rows, fault,
                                                 message):
     write_probed_run(tmp_path / 'a', 'cmim', 0, .5)
@@ -138,6 +141,10 @@ def test_curves_that_would_be_wrong_are_refused(tmp_path, rows, fault,
         write_probed_run(tmp_path / 'b', 'cmim', 0, .5)
     elif fault == 'config':
         (tmp_path / 'a/a.py').unlink()
+    elif fault == 'configs':
+        (tmp_path / 'a/b.py').touch()
+    elif fault == 'log':
+        next(tmp_path.glob('a/*/vis_data/scalars.json')).unlink()
     recipe = tmp_path / 'mine.yml'
     recipe.write_text(RECIPE)
     assert message in call(
@@ -170,9 +177,16 @@ def test_legend_of_probe_curves_lies_beside_them(tmp_path, monkeypatch):
 
 
 def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
-    """The command finds a run's config and checkpoint, and draws its curve."""
+    """The command finds a run's config and checkpoint, and draws its curve.
+
+    Of whole bags, though the run trains on one patch of each.
+    """
     cfg = without_tests(shrink_config(
-        load('abmil_1xb8-coslr-70e_tcga-nsclc'), tmp_path, drawn_data))
+        load('abmil_subsample_1xb8-coslr-70e_tcga-nsclc'), tmp_path,
+        drawn_data))
+    draw_patches, = (step for step in cfg.train_dataloader.dataset.pipeline
+                     if step.type == 'mmmedmask.RandomSubsample')
+    draw_patches.max_patches = 1
     Runner.from_cfg(cfg).train()
     picture = tmp_path / 'exchange.png'
     tool = 'analysis_tools/exchange_patches.py'
@@ -188,3 +202,13 @@ def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
     (tmp_path / 'empty').mkdir()
     assert 'has no config' in call(tool, tmp_path / 'empty', '--out', picture,
                                    status=1)
+    Path(cfg.work_dir, 'other.py').touch()
+    assert 'other.py: leave the one there' in call(
+        tool, cfg.work_dir, '--out', picture, status=1)
+
+
+@pytest.mark.parametrize('tool', ['exchange_patches.py',
+                                  'plot_probe_curves.py'])
+def test_endings_are_checked_before_runs_are_read(tool, tmp_path):
+    assert '--out: must end with .png or' in call(
+        f'analysis_tools/{tool}', tmp_path, '--out', 'out.csv', status=2)

@@ -15,7 +15,12 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.util.command_line import DEVICE, add_config_options
+from mmmedmask.util.command_line import (
+    DEVICE,
+    PICTURES,
+    add_config_options,
+    file_ending,
+)
 from mmmedmask.util.markdown_tables import markdown
 
 COLUMNS = ('run', 'place', 'change', 'auc', 'untouched_auc')
@@ -27,7 +32,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN')
     parser.add_argument('--names', nargs='+', help='of the runs')
-    parser.add_argument('--out', required=True, type=Path, help='PNG to write')
+    parser.add_argument('--out', required=True, type=file_ending(*PICTURES),
+                        help='PNG to write')
     parser.add_argument('--split', choices=('train', 'val', 'test'),
                         default='train', help='(default: %(default)s)')
     parser.add_argument('--block', type=int, default=16,
@@ -40,23 +46,24 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def find_files(run: Path) -> tuple[Path, Path]:
     """Find the config and the last checkpoint of a run."""
-    configs = sorted(run.glob('*.py'))
-    if not configs:
-        raise ValueError(f'{run} has no config: give the folder of a run')
+    from mmmedmask.config_files import find_config
+    config = find_config(run)
     checkpoints = sorted(
         run.glob('epoch_*.pth'),
         key=lambda path: int(path.stem.removeprefix('epoch_')))
     if not checkpoints:
         raise ValueError(f'{run} has no checkpoint epoch_*.pth')
-    return configs[0], checkpoints[-1]
+    return config, checkpoints[-1]
 
 
 def measure(args: argparse.Namespace) -> dict:
     """Make the curve of each run, by its name."""
-    from mmengine.registry import DATASETS, init_default_scope
+    from mmengine.registry import init_default_scope
 
     from mmmedmask.apis import get_model, load_config
     from mmmedmask.apis.patch_exchange import exchange_patches
+    from mmmedmask.engine.held_out import build_changed
+    from mmmedmask.engine.hooks.probe_hook import BAG_PIPELINE
     names = args.names or [run.name for run in args.runs]
     if len(set(names)) != len(args.runs):
         raise ValueError(f'--names must be {len(args.runs)} different names, '
@@ -70,8 +77,9 @@ def measure(args: argparse.Namespace) -> dict:
         loader = config.get(f'{args.split}_dataloader')
         if loader is None:
             raise ValueError(f'{path} has no {args.split}_dataloader')
-        curves[name] = exchange_patches(
-            model, DATASETS.build(loader.dataset), args.block, args.places)
+        # Whole files, though the run may train on some of their patches.
+        bags = build_changed(loader.dataset, dict(pipeline=BAG_PIPELINE))
+        curves[name] = exchange_patches(model, bags, args.block, args.places)
     return curves
 
 
@@ -90,14 +98,13 @@ def draw(curves: dict, block: int, path: Path) -> None:
              'class')
     axes.title.set_fontsize(10)
     figure.legend(loc='outside right upper', frameon=False, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
-    from mmmedmask.util.atomic_files import write_csv
+    from mmmedmask.util.atomic_files import atomic_path, write_csv
     try:
         curves = measure(args)
     except (OSError, ValueError) as error:
@@ -107,7 +114,8 @@ def main(argv: Sequence[str] | None = None) -> None:
          round(curve.untouched_auc, 4))
         for name, curve in curves.items()
         for row in zip(curve.places, curve.change, curve.auc, strict=True)])
-    draw(curves, args.block, args.out)
+    with atomic_path(args.out) as picture:
+        draw(curves, args.block, picture)
     rows = [['run', 'AUC untouched', 'first patches', 'median of places',
              'lowest']]
     rows += [[name, f'{curve.untouched_auc:.3f}', f'{curve.auc[0]:.3f}',

@@ -17,6 +17,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmmedmask.util.command_line import PICTURES, file_ending
 from mmmedmask.util.table_files import read_table
 
 # Probe, row, epoch and seed to score; the last two have a row's seeds.
@@ -104,17 +105,17 @@ def tiles_per_epoch(run: Path, gpus: int, epochs: int) -> int:
     """
     from mmengine.config import Config
 
-    from mmmedmask.config_files import samples_per_step
-    configs = sorted(run.glob('*.py'))
+    from mmmedmask.config_files import find_config, samples_per_step
+    path = find_config(run)
     lines = [json.loads(line) for file in run.glob('*/vis_data/scalars.json')
              for line in file.read_text('utf-8').splitlines()]
     steps = [line['step'] for line in lines
              if any(key.startswith('probe/') for key in line)]
-    if not configs or not steps or not epochs:
+    if not steps or not epochs:
         raise ValueError(f'{run} does not tell how many tiles it has seen: it '
-                         'needs a config (*.py), and an epoch in probe.csv '
-                         'and in vis_data/scalars.json of its log folder')
-    config = Config.fromfile(configs[0], import_custom_modules=False)
+                         'needs an epoch in probe.csv and in '
+                         'vis_data/scalars.json of its log folder')
+    config = Config.fromfile(path, import_custom_modules=False)
     return max(steps) * samples_per_step(config, gpus)[0] // epochs
 
 
@@ -174,16 +175,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                         help='these rows alone')
     parser.add_argument('--probes', nargs='+', required=True,
                         metavar='PROBE', help='such as gray/logistic')
-    parser.add_argument('--out', type=Path, metavar='PNG', required=True)
+    parser.add_argument('--out', type=file_ending(*PICTURES), metavar='PNG',
+                        required=True)
     args = parser.parse_args(argv)
-    from mmmedmask.util.atomic_files import write_csv
+    from mmmedmask.util.atomic_files import atomic_path, write_csv
     try:
         recipe, rows = choose_rows(args.recipe, args.rows)
         curves, tiles, random, plain = collect(args.runs, recipe, rows,
                                                args.probes)
     except (OSError, ValueError) as error:
         raise SystemExit(f'plot_probe_curves.py: {error}') from None
-    draw(curves, tiles, random, plain, args.out)
+    with atomic_path(args.out) as picture:
+        draw(curves, tiles, random, plain, picture)
     write_csv(args.out.with_suffix('.csv'),
               ('probe', 'row', 'epoch', 'seed', 'score'),
               ((probe, row, epoch, seed, f'{score:.2f}')

@@ -4,9 +4,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from mmmedmask.util.command_line import DEVICE, add_config_options
+from mmmedmask.util.command_line import (
+    DEVICE,
+    PICTURES,
+    add_config_options,
+    file_ending,
+)
 
-PICTURES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp')
 SPLITS = ('train', 'val', 'test')
 #: Options that several commands have, by their names.
 SHARED_OPTIONS = {
@@ -33,16 +37,6 @@ SHARED_OPTIONS = {
         'have not 8 bits, if the model does not know their range'),
     '--device': DEVICE,
 }
-
-
-def file_ending(*endings: str) -> Callable[[str], Path]:
-    """Make the type of an option: a file with one of these endings."""
-    def parse(text: str) -> Path:
-        if Path(text).suffix.lower() not in endings:
-            raise argparse.ArgumentTypeError(
-                f'must end with {" or ".join(endings)}, got {text!r}')
-        return Path(text)
-    return parse
 
 
 def at_least(low: int) -> Callable[[str], int]:

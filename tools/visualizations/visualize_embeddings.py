@@ -14,7 +14,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import draw_or_exit, file_ending, make_parser, save_picture
+from picture_tool import draw_or_exit, make_parser, save_picture
+
+from mmmedmask.util.command_line import file_ending
 
 UNTRAINED = 'none'
 TITLES = {'patient': 'CLS_pat', 'image': 'CLS_img', 'genes': 'CLS_ge'}

@@ -13,13 +13,9 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from picture_tool import (
-    at_least,
-    draw_or_exit,
-    file_ending,
-    make_parser,
-    save_picture,
-)
+from picture_tool import at_least, draw_or_exit, make_parser, save_picture
+
+from mmmedmask.util.command_line import file_ending
 
 UNTRAINED = 'none'
 THUMBNAIL = 48

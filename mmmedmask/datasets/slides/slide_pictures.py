@@ -45,8 +45,8 @@ def find_picture(features: SlideFeatures, slide: Path | None = None,
             ``thumbnails`` or ``mosaics`` beside the folder of the features
             is taken, and else none.
         patch_size: Side of a patch in pixels of the finest level; None takes
-            the file's, else the most frequent distance of neighbours in a row
-            or column: each piece of tissue can have a grid of its own.
+            the file's, else
+            :func:`~mmmedmask.functional.patch_grid.grid_step`.
         max_side: Longest side of what is read from a slide.
         slide_mpp: Micrometres per pixel, which must not contradict the slide.
     """

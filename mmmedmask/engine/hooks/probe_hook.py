@@ -35,7 +35,9 @@ TABLE = 'probe.csv'
 PICTURE = 'probe.png'
 COLUMNS = ('epoch', 'probe', 'value', 'low', 'high', 'random', 'plain',
            'chance')
+#: Whole bags, and genes where the data set has them.
 BAG_PIPELINE = [dict(type='mmmedmask.LoadSlideFeatures'),
+                dict(type='mmmedmask.LoadExpression'),
                 dict(type='mmmedmask.PackSlideOmicInputs')]
 
 
