@@ -148,6 +148,18 @@ def test_command(run, tmp_path):
              for row in rows], rtol=1e-6)
 
 
+def test_vectors_are_written_though_no_picture_can_be(run, tmp_path,
+                                                      monkeypatch):
+    def fail(*arguments):
+        raise ValueError('at most 10 classes can be told apart')
+
+    monkeypatch.setattr(embeddings, 'draw_embeddings', fail)
+    assert 'at most 10 classes' in command(
+        *run, '--out', tmp_path / 'map.png', '--export', tmp_path / 'v.npz',
+        status=1)
+    assert (tmp_path / 'v.npz').is_file()
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['none'], "at least one checkpoint besides 'none'"),
     (['CHECKPOINT', '--split', 'val'],

@@ -74,18 +74,18 @@ def draw(args: argparse.Namespace) -> list[str]:
     loader = patient_vectors.whole_bag_loader(config, args.split)
     embedded = [patient_vectors.extract_embeddings(model, loader)
                 for model in models]
-    picture = draw_embeddings(
-        [[panel(patients, name, title, args)
-          for patients, title in zip(embedded, titles, strict=True)]
-         for name in args.vectors], embedded[0].classes)
-    written = [f'{len(embedded[0].labels)} patients: '
-               f'{save_picture(picture, args.out)}']
+    written = []
     for number, patients in enumerate(embedded if args.export else ()):
         file = args.export if len(embedded) == 1 else args.export.with_stem(
             f'{args.export.stem}_{number}')
         patient_vectors.save_embeddings(file, patients)
         written.append(f'vectors: {file}')
-    return written
+    picture = draw_embeddings(
+        [[panel(patients, name, title, args)
+          for patients, title in zip(embedded, titles, strict=True)]
+         for name in args.vectors], embedded[0].classes)
+    return [*written, f'{len(embedded[0].labels)} patients: '
+            f'{save_picture(picture, args.out)}']
 
 
 def main(argv: Sequence[str] | None = None) -> None:

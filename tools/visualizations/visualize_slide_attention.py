@@ -31,7 +31,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--slide', type=Path, nargs='+', default=[],
         help='slide files, or folders with them, found by their names')
     parser.add_argument(
-        '--thumbnail', type=Path, help='picture of the one slide')
+        '--thumbnail', type=Path,
+        help='picture of the one slide, in the place of --slide')
     parser.add_argument('--patch-size', type=int,
                         help='side of a patch in pixels of the finest level, '
                         'if the file does not tell it')
@@ -96,6 +97,9 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis.slide_attention import find_evidence
     from mmmedmask.apis.slide_inferencer import SlideInferencer
     from mmmedmask.datasets.slides.slide_list import list_slides
+    if args.thumbnail and (args.slide or len(args.features or args.case) > 1):
+        raise ValueError('--thumbnail is the picture of one slide: give one '
+                         'of --features or --case, and no --slide')
     config = load_config(args.config, args.cfg_options)
     inferencer = SlideInferencer(config, args.checkpoint, args.device)
     classes = tuple(map(str, inferencer.classes()))
@@ -105,6 +109,9 @@ def draw(args: argparse.Namespace) -> list[Path]:
     bags = (bags_of_files(args) if args.features else
             bags_of_cases(args, config))
     for bag, files, inputs in bags:
+        if args.thumbnail and len(files) > 1:
+            raise ValueError(f'--thumbnail is the picture of one slide, and '
+                             f'{bag} has {len(files)}: {", ".join(files)}')
         inputs = {key: None if inputs.get(key) is None else
                   torch.as_tensor(inputs[key])
                   for key in ('patches', 'coords', 'genes')}

@@ -10,6 +10,7 @@ from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
 )
+from mmmedmask.datasets.conversion.folders import index_files
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.table_files import read_table
@@ -31,8 +32,8 @@ _SOURCE_COLUMNS = ('case_id', 'slide_id', 'oncotree_code', 'survival_months',
 def find_tables(source: Path, cohorts: Sequence[str] = ()) -> dict[str, Path]:
     """Find each cohort's csv or zip; all, if no ``cohorts`` are named."""
     paths = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
-    tables = {path.name.split('_')[1 if '_' in path.name else 0].lower(): path
-              for path in paths}
+    tables = index_files(paths, key=lambda path: path.name.split('_')[
+        1 if '_' in path.name else 0].lower())
     return omics.choose_files(
         tables, [name.lower() for name in cohorts], source, _PATTERN)
 

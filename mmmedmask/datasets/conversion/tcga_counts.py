@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mmmedmask.datasets.conversion.folders import index_files
 from mmmedmask.datasets.conversion.omics import (
     COLUMNS,
     OmicConversion,
@@ -22,9 +23,10 @@ def find_types(source: Path, types: Sequence[str] = ()) -> dict[str, Path]:
     ``types`` are those to take, such as ``'ACC'``; none takes all but
     ``TEST``, whose 20 samples are of another set of genes.
     """
-    files = {match[1]: path
-             for path in sorted(source.rglob('TCGA_*_Counts.exp*'))
-             if (match := _NAME.match(path.name))}
+    files = index_files(
+        filter(lambda path: _NAME.match(path.name),
+               sorted(source.rglob('TCGA_*_Counts.exp*'))),
+        key=lambda path: _NAME.match(path.name)[1])
     chosen = choose_files(files, types, source, 'TCGA_<type>_Counts.exp.gz')
     if not types:
         chosen.pop('TEST', None)
@@ -49,9 +51,11 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
         rows, notes = match_samples(
             table.case_ids, dict.fromkeys(cases.values()))
         notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]
-        tables.append(table.select(list(rows.values()), list(rows)))
+        # As CPM are of all genes of a file, not of those that all files have.
+        tables.append(table.select(list(rows.values()), list(rows)).convert(
+            unit))
         lines += [dict(zip(COLUMNS, (case, '', name, case.split('-')[1], '',
                                      '', name), strict=True)) for case in rows]
-    table = join_tables(tables).convert(unit)
+    table = join_tables(tables)
     return OmicConversion(tuple(lines), replace(table, notes=()),
                           (*notices, *table.notes))

@@ -147,6 +147,12 @@ class TestPorpoise:
         assert ('written_mismatch', ['cohort.csv']) in kinds
         assert ('written_mismatch', ['expression.npz']) in kinds
 
+    def test_two_tables_of_a_cohort_are_refused(self, tmp_path):
+        for folder in ('datasets_csv', 'datasets_csv_mutsig'):
+            write_table(tmp_path / folder)
+        with pytest.raises(LayoutError, match='keep one of them'):
+            find_tables(tmp_path)
+
     def test_names_what_is_not_there(self, tmp_path):
         with pytest.raises(LayoutError, match='has no tcga_'):
             find_tables(tmp_path)
@@ -217,6 +223,25 @@ class TestCounts:
             find_types(tmp_path, ['UVM'])
         with pytest.raises(LayoutError, match='has no TCGA_<type>_Counts'):
             find_types(tmp_path / 'nowhere')
+
+    def test_types_do_not_change_each_other(self, tmp_path):
+        """Counts per million are of all genes that a file has."""
+        for name, case, genes in (('ACC', 'TCGA-OR-0001', GENES[:9_600]),
+                                  ('UVM', 'TCGA-V4-0001', GENES)):
+            write_counts(tmp_path, name, [barcode(case)], genes=genes)
+        both, alone = (
+            convert_counts(find_types(tmp_path, types)).table
+            for types in (('ACC', 'UVM'), ('UVM', )))
+        column = {gene: place for place, gene in enumerate(alone.gene_ids)}
+        places = [column[gene] for gene in both.gene_ids]
+        assert len(places) == 9_600
+        assert np.array_equal(both.values[1], alone.values[0, places])
+
+    def test_two_files_of_a_type_are_refused(self, tmp_path):
+        for folder in ('a', 'b'):
+            write_counts(tmp_path / folder, 'ACC', [barcode('TCGA-OR-0001')])
+        with pytest.raises(LayoutError, match='keep one of them'):
+            find_types(tmp_path)
 
     def test_wrong_patients_are_refused(self, tmp_path):
         for name in ('ACC', 'UVM'):
