@@ -51,6 +51,21 @@ def test_summary_of_detection_runs(tmp_path):
     assert str(tmp_path / 'setr') in call(tool, tmp_path / 'setr', status=1)
 
 
+def test_a_log_that_is_cut(tmp_path):
+    """A run that was killed counts to its last whole line."""
+    tool = 'analysis_tools/summarize_detection.py'
+    write_run(tmp_path / 'a', ['lesion/dice'], [.5])
+    log, = (tmp_path / 'a').rglob('scalars.json')
+    text = log.read_text()
+    log.write_text(f'{text}\n{{"lesion/dice": .')
+    assert '| a | 1 | 50.0 |' in call(
+        tool, tmp_path / 'a', '--metrics', 'lesion/dice')
+    for wrong in ('{"loss": .', '3'):
+        log.write_text(f'{text}\n{wrong}\n')
+        assert f'{log}, line 4 must be a JSON object, got {wrong!r}' in call(
+            tool, tmp_path / 'a', '--metrics', 'lesion/dice', status=1)
+
+
 RECIPE = """
 name: mine
 title: Mine

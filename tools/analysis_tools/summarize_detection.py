@@ -11,11 +11,11 @@ score that some runs lack (pycocotools: -1) has its own number of runs behind.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
+from mmmedmask.util.scalar_logs import read_scalar_log
 
 METRICS = {'coco/bbox_mAP': 'AP box', 'coco/bbox_mAP_75': 'AP75 box',
            'coco/segm_mAP': 'AP mask', 'coco/segm_mAP_75': 'AP75 mask'}
@@ -24,8 +24,8 @@ METRICS = {'coco/bbox_mAP': 'AP box', 'coco/bbox_mAP_75': 'AP75 box',
 def last_evaluation(path: Path, metrics: Mapping[str, str]) -> dict | None:
     """Find the last line of a scalars.json that holds all metrics, if any."""
     from mmmedmask.util.coco_scores import defined_score
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    evaluations = [line for line in lines if metrics.keys() <= line.keys()]
+    evaluations = [line for line in read_scalar_log(path)
+                   if metrics.keys() <= line.keys()]
     return {key: defined_score(key, evaluations[-1][key])
             for key in metrics} if evaluations else None
 
@@ -64,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     metrics = {name: name for name in args.metrics} if args.metrics \
         else METRICS
-    print(table(args.folders, metrics))
+    try:
+        print(table(args.folders, metrics))
+    except ValueError as error:
+        raise SystemExit(f'summarize_detection.py: {error}') from None
 
 
 if __name__ == '__main__':
