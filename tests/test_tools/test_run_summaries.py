@@ -31,6 +31,12 @@ def test_summary_of_detection_runs(tmp_path):
     output = call(tool, tmp_path / 'a', tmp_path / 'b')
     assert '| a | 2 | 12.0 ± 2.8 | 20.0 ± 0.0 |' in output
     assert '| b | 1 | 50.0 | 20.0 | 30.0 | 40.0 |' in output
+    # A detector of boxes has no masks; what is asked for has to be there.
+    write_run(tmp_path / 'boxes/seed0', keys[:2], [.9] * 2, [.5, .2])
+    output = call(tool, tmp_path / 'boxes')
+    assert '| boxes | 1 | 50.0 | 20.0 | – | – |' in output
+    assert f'no scalars.json with {boxes}, {masks}; has' in call(
+        tool, tmp_path / 'boxes', '--metrics', boxes, masks, status=1)
     # pycocotools says -1 where nothing is to be found; others say NaN.
     small = f'{boxes}_s'
     for number, value in enumerate((.2, -1., float('nan'), .4)):
