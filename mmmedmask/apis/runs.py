@@ -7,7 +7,7 @@ library. Configs are changed in place.
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from pathlib import Path
@@ -33,7 +33,7 @@ from mmmedmask.engine.checkpoint.run_folder import find_resumable
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.file_locks import LockedError, lock_file
-from mmmedmask.util.nested import innermost_datasets
+from mmmedmask.util.nested import innermost_datasets, nested_dicts
 
 #: Host library to the distribution that brings it.
 HOSTS = {'mmpretrain': 'onedl-mmpretrain', 'mmdet': 'onedl-mmdetection',
@@ -342,6 +342,9 @@ def draw_predictions(config: Config, folder: str) -> None:
 def enable_test_time_augmentation(config: Config) -> None:
     """Test with the config's ``tta_model`` and ``tta_pipeline``.
 
+    A pipeline that brings images to sizes of which none is that of plain
+    testing is a ValueError.
+
     Example:
         >>> config = Config(dict(
         ...     model=dict(type='ImageClassifier'),
@@ -370,8 +373,24 @@ def enable_test_time_augmentation(config: Config) -> None:
             raise ValueError(
                 'test-time augmentation replaces the pipeline of the test '
                 f'data set, and {dataset.get("type")!r} has none')
+        plain, augmented = map(
+            _image_sizes, (dataset.pipeline, config.tta_pipeline))
+        if plain and augmented and plain.isdisjoint(augmented):
+            raise ValueError(
+                f'tta_pipeline resizes images to {sorted(augmented)}, the '
+                f'test pipeline to {sorted(plain)}: one of the former must be '
+                'the size that the model is tested at')
         dataset.pipeline = config.tta_pipeline
     config.model = dict(**config.tta_model, module=config.model)
+
+
+def _image_sizes(pipeline: Sequence[Mapping]) -> set[tuple[int, int]]:
+    """Find the sizes that transforms of a pipeline resize images to."""
+    scales = [step['scale'] for step in nested_dicts(pipeline)
+              if str(step.get('type')).rpartition('.')[2].startswith('Resize')
+              and step.get('scale') is not None]
+    return {(scale, scale) if isinstance(scale, int) else tuple(scale)
+            for scale in scales}
 
 
 def prepare_test(config: Config, checkpoint: str | None) -> None:

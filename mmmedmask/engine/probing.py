@@ -194,7 +194,9 @@ class BagProbe:
 
     ``train`` and ``test`` are data sets of whole bags such as
     ``mmmedmask.SlideOmicDataset``, of which patients without slides or
-    without a class are left out; ``preprocessor`` makes a batch of one.
+    without a class are left out; ``preprocessor`` makes a batch of one. Of
+    patients with several bags (``case_agg='separate'``) each has a vector;
+    folds and intervals keep a patient, by the ``case_id``, whole.
     """
 
     train: BaseDataset
@@ -244,20 +246,23 @@ class BagProbe:
 
     @torch.inference_mode()
     def _score(self, encode, standardize: bool = False) -> list[ProbeScore]:
-        vectors, labels = {}, {}
+        vectors, labels, groups = {}, {}, {}
         for which in ('train', 'test'):
             dataset, places = getattr(self, which), self.usable(which)
             if not places:
                 raise ValueError(f'no patient of the {which} split has '
                                  'slides and a class to probe on')
-            labels[which] = np.array([
-                dataset.get_data_info(place)['gt_label'] for place in places])
+            infos = [dataset.get_data_info(place) for place in places]
+            labels[which] = np.array([info['gt_label'] for info in infos])
+            cases = [info['case_id'] for info in infos]
+            # Folds that keep nothing together are drawn in another way.
+            groups[which] = cases if len(set(cases)) < len(cases) else None
             vectors[which] = torch.cat([
                 encode(inputs).float().cpu()
                 for inputs in self._bags(which, _share(places))])
         return score_vectors(
-            vectors, labels, len(self.train.metainfo['classes']),
-            standardize=standardize, seed=self.seed)
+            vectors, labels, len(self.train.metainfo['classes']), groups,
+            standardize, self.seed)
 
     def _bags(self, which: str, places: Sequence[int]) -> Iterator[dict]:
         """Give the inputs of one patient after the other."""

@@ -106,7 +106,12 @@ class BinarySegMetric(SampleMetric):
                 official=_count(*official)))
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
-        """Name the scores that lack an image with, or without, a lesion."""
+        """Name the scores that lack an image with, or without, a lesion.
+
+        Claims nothing where labels are files that mmseg reads later.
+        """
+        if any('seg_map_path' in info for info in infos):
+            return {}
         kinds = {bool(info.get('lesion_path') and read_lesion_mask(
             info['lesion_path']).any()) for info in infos}
         return {name: f'no image is {which} a lesion'

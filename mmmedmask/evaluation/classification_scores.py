@@ -205,9 +205,9 @@ def resampled_scores(labels: np.ndarray, scores: np.ndarray,
     """
     num_classes = scores.shape[1]
     cells = labels * num_classes + scores.argmax(axis=1)
-    one_hot = np.zeros((len(labels), num_classes**2))
-    one_hot[np.arange(len(labels)), cells] = 1
-    matrices = (counts @ one_hot).reshape(-1, num_classes, num_classes)
+    matrices = np.array([np.bincount(cells, row, num_classes**2)
+                         for row in counts])
+    matrices = matrices.reshape(-1, num_classes, num_classes)
     right = np.diagonal(matrices, axis1=1, axis2=2)
     true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
     total = true.sum(axis=1)

@@ -70,7 +70,7 @@ def read_class_table(
 
 def _probability(where: str, column: str, cell: str) -> float:
     value = known_number(where, column, cell)
-    # Other programs may round sums to a little more than 1.
+    # Other programs may round to a little more than 1, or less than 0.
     if not -_ROUNDING <= value <= 1 + _ROUNDING:
         raise ValueError(f'{where}: {column} must be in [0, 1], got {cell!r}')
-    return value
+    return min(max(value, 0.0), 1.0)

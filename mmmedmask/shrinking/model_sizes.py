@@ -155,7 +155,8 @@ def shrink_model(cfg: Config) -> None:
     elif kind in MMPRETRAIN and kind_of(backbone).endswith('ResNet'):
         side = VIEW_SIZE
     _shrink_parts(nested_dicts([
-        model, *loaders, *find_hooks(cfg).values()]), side)
+        model, *loaders, *find_hooks(cfg).values(),
+        cfg.get('tta_pipeline')]), side)
 
 
 def _shrink_parts(parts: Iterable[dict], side: int | None) -> None:

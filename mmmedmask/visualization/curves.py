@@ -1,6 +1,5 @@
 """Curves of what a run logged."""
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.scalar_logs import read_scalar_log
 from mmmedmask.visualization.pictures import draw_figure, legend_beside
 
 LINE_COLOR = '#7a3b8f'
@@ -27,8 +27,7 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
         raise FileNotFoundError(
             f'no vis_data/scalars.json below {str(work_dir)!r}: is it the '
             'work dir of a run with a LocalVisBackend?')
-    rows = [json.loads(line) for file in files
-            for line in file.read_text('utf-8').splitlines()]
+    rows = [row for file in files for row in read_scalar_log(file)]
     return [(row['step'], row[name]) for row in rows if name in row]
 
 

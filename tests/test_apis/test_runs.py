@@ -311,6 +311,23 @@ def test_test_time_augmentation_of_several_data_sets(tested):
         apis.enable_test_time_augmentation(tested)
 
 
+@pytest.mark.parametrize(('scales', 'ok'), [
+    ([(224, 224)], False), ([64, (128, 128)], True), ([None], True)])
+def test_test_time_augmentation_is_of_the_size_of_the_test(tested, scales,
+                                                           ok):
+    tested.test_dataloader.dataset.dataset.pipeline = [
+        dict(type='LoadTile'), dict(type='ResizeImage', scale=128)]
+    tested.tta_model = dict(type='SegTTAModel')
+    tested.tta_pipeline = [dict(type='TestTimeAug', transforms=[
+        [dict(type='mmseg.Resize', scale=scale) for scale in scales]])]
+    if ok:
+        apis.enable_test_time_augmentation(tested)
+        return
+    with pytest.raises(ValueError, match=r'to \[\(224, 224\)\], the test '
+                       r'pipeline to \[\(128, 128\)\]'):
+        apis.enable_test_time_augmentation(tested)
+
+
 @pytest.mark.parametrize('place', ['model', 'roi_head'])
 @pytest.mark.parametrize('tta_model', [None, dict(type='mmdet.DetTTAModel')])
 def test_no_test_time_augmentation_of_instance_masks(tested, place,

@@ -1,6 +1,7 @@
 """Scores against scikit-learn and by hand, intervals, files, runs."""
 
 import json
+import tracemalloc
 from functools import partial
 
 import numpy as np
@@ -118,6 +119,28 @@ def test_resamples_equal_scikit_learn():
         expected = expected_scores(labels[indices], scores[indices])
         for name, value in expected.items():
             assert found[name][draw] == pytest.approx(value, abs=1e-12), name
+
+
+def test_resamples_of_many_classes():
+    """To the bit as a loop counts, without a number per image and cell."""
+    number, size = 2000, 100
+    labels, scores = draw_predictions(number, size)
+    counts = bootstrap_counts(np.random.default_rng(1), 3, np.arange(number))
+    tracemalloc.start()
+    found = resampled_scores(labels, scores, counts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * number * size**2 / 4
+    matrices = np.zeros((3, size, size))
+    for draw, row in np.ndindex(counts.shape):
+        matrices[draw, labels[row], scores[row].argmax()] += counts[draw, row]
+    right = matrices.diagonal(axis1=1, axis2=2)
+    true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
+    for name, expected in dict(
+            top1=right.sum(axis=1) / number,
+            balanced_accuracy=(right / true).sum(axis=1) / size,
+            f1=(2 * right / (true + predicted)).sum(axis=1) / size).items():
+        np.testing.assert_array_equal(found[name], expected, name)
 
 
 def test_resamples_do_not_depend_on_their_chunks(monkeypatch):

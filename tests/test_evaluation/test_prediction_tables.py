@@ -82,6 +82,14 @@ def test_what_is_not_such_a_table(tmp_path, read, head, rows, message):
         read(tmp_path / 't.csv')
 
 
+def test_probabilities_that_were_rounded(tmp_path):
+    """What is let in is a probability to all that follows."""
+    head = 'case_id,label,probability x,probability y'
+    (tmp_path / 't.csv').write_text(f'{head}\na,x,1.000001,-0.000001\n')
+    scores = read_patients(tmp_path / 't.csv').scores
+    assert scores.tolist() == [[1, 0]]
+
+
 def table_of(paths):
     number = len(paths)
     return Predictions(

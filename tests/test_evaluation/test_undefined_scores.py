@@ -49,6 +49,8 @@ NORMAL = {'lesion/normal_empty', 'lesion/normal_false_area'}
     (BinarySegMetric(), ('white', None), set()),
     (BinarySegMetric(), (None, 'black'), LESIONS),
     (BinarySegMetric(), ('white', ), NORMAL),
+    # mmseg's data sets: a lesion may be in any of these files.
+    (BinarySegMetric(), Split([dict(seg_map_path='0.png')]), set()),
 ])
 def test_names_what_will_be_nan(metric, split, names, tmp_path):
     if isinstance(split, tuple):

@@ -32,6 +32,12 @@ def test_summary_of_detection_runs(tmp_path):
     output = call(tool, tmp_path / 'a', tmp_path / 'b')
     assert '| a | 2 | 12.0 ± 2.8 | 20.0 ± 0.0 |' in output
     assert '| b | 1 | 50.0 | 20.0 | 30.0 | 40.0 |' in output
+    # A detector of boxes has no masks; what is asked for has to be there.
+    write_run(tmp_path / 'boxes/seed0', keys[:2], [.9] * 2, [.5, .2])
+    output = call(tool, tmp_path / 'boxes')
+    assert '| boxes | 1 | 50.0 | 20.0 | – | – |' in output
+    assert f'no scalars.json with {boxes}, {masks}; has' in call(
+        tool, tmp_path / 'boxes', '--metrics', boxes, masks, status=1)
     # pycocotools says -1 where nothing is to be found; others say NaN.
     small = f'{boxes}_s'
     for number, value in enumerate((.2, -1., float('nan'), .4)):
@@ -50,6 +56,21 @@ def test_summary_of_detection_runs(tmp_path):
     assert '| setr | 1 | 45.0 | 35.0 |' in output
     # A folder without an evaluation is named.
     assert str(tmp_path / 'setr') in call(tool, tmp_path / 'setr', status=1)
+
+
+def test_a_log_that_is_cut(tmp_path):
+    """A run that was killed counts to its last whole line."""
+    tool = 'analysis_tools/summarize_detection.py'
+    write_run(tmp_path / 'a', ['lesion/dice'], [.5])
+    log, = (tmp_path / 'a').rglob('scalars.json')
+    text = log.read_text()
+    log.write_text(f'{text}\n{{"lesion/dice": .')
+    assert '| a | 1 | 50.0 |' in call(
+        tool, tmp_path / 'a', '--metrics', 'lesion/dice')
+    for wrong in ('{"loss": .', '3'):
+        log.write_text(f'{text}\n{wrong}\n')
+        assert f'{log}, line 4 must be a JSON object, got {wrong!r}' in call(
+            tool, tmp_path / 'a', '--metrics', 'lesion/dice', status=1)
 
 
 RECIPE = """

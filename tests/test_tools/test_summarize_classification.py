@@ -117,3 +117,21 @@ def test_lesion_coverage_over_seeds(tmp_path):
     (tmp_path / 'c').mkdir()
     assert 'holds no lesion_coverage.csv' in call(
         name, tmp_path / 'c', status=1)
+    # A run that masks by its maps, and one that went on after its end.
+    table = tmp_path / 'b/lesion_coverage.csv'
+    text = table.read_text()
+    write_coverage(tmp_path / 'd/1', 1.0, 9.0, 4.0)
+    (tmp_path / 'd/2').mkdir()
+    other = tmp_path / 'd/2/lesion_coverage.csv'
+    other.write_text(text.replace(',,,7', ',.5,.25,7'))
+    table.write_text(f'{text}refresh,.9,.1,9,.5,.1,,,7\n')
+    (tmp_path / 'b').rename(tmp_path / 'd/3')
+    output = call(name, tmp_path / 'd')
+    assert ('| d | end | 2 | 7 | 30.00 | 10.00 | 3.00 | 50.00 | 10.00 | '
+            '50.00 (1) | 25.00 (1) |' in output)
+    assert '| d | start | 3 | 7 |' in output
+    # Others than the same images are not averaged.
+    other.write_text(text.replace(',7', ',8'))
+    output = call(name, tmp_path / 'd', status=1)
+    assert 'on one number of images, got 7 in' in output
+    assert f'8 in {other}' in output

@@ -19,6 +19,9 @@ def test_reads_all_runs_of_a_work_dir_in_order(tmp_path):
         (folder / 'scalars.json').write_text(
             '\n'.join(json.dumps(row) for row in rows))
     assert read_scalars(tmp_path, 'loss') == [(1, 10), (2, 5), (3, 10 / 3)]
+    # The last line is cut where a run was killed.
+    with (folder / 'scalars.json').open('a') as file:
+        file.write('\n{"step": 4, "loss": 2')
     assert read_scalars(tmp_path / '20250101_000005', 'loss') == [(3, 10 / 3)]
     with pytest.raises(FileNotFoundError, match=f'{tmp_path}/other'):
         read_scalars(tmp_path / 'other', 'loss')

@@ -7,48 +7,59 @@
 Reads the last evaluation of every run from MMEngine's scalars.json and prints
 a Markdown table: mean, sample standard deviation and number of runs, in AP
 points, or in points of 100 of any other scalars that a run logs together. A
-score that some runs lack (pycocotools: -1) has its own number of runs behind.
+score that some runs lack (pycocotools: -1) has its own number of runs behind;
+an AP that none has, as of masks of a RetinaNet, is a dash.
 """
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
+from mmmedmask.util.scalar_logs import read_scalar_log
 
 METRICS = {'coco/bbox_mAP': 'AP box', 'coco/bbox_mAP_75': 'AP75 box',
            'coco/segm_mAP': 'AP mask', 'coco/segm_mAP_75': 'AP75 mask'}
 
 
-def last_evaluation(path: Path, metrics: Mapping[str, str]) -> dict | None:
-    """Find the last line of a scalars.json that holds all metrics, if any."""
+def last_evaluation(path: Path, metrics: Mapping[str, str],
+                    some: bool = False) -> dict | None:
+    """Find the last line of a scalars.json that holds all metrics, if any.
+
+    With ``some`` it holds at least one; None stands for the others.
+    """
     from mmmedmask.util.coco_scores import defined_score
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    evaluations = [line for line in lines if metrics.keys() <= line.keys()]
+    enough = any if some else all
+    evaluations = [line for line in read_scalar_log(path)
+                   if enough(key in line for key in metrics)]
+    if not evaluations:
+        return None
     return {key: defined_score(key, evaluations[-1][key])
-            for key in metrics} if evaluations else None
+            if key in evaluations[-1] else None for key in metrics}
 
 
-def collect(folder: Path, metrics: Mapping[str, str]) -> list[dict]:
+def collect(folder: Path, metrics: Mapping[str, str],
+            some: bool = False) -> list[dict]:
     """Read the newest evaluated log of every run below a folder."""
     newest = {}
     for path in sorted(folder.rglob('scalars.json')):
         # RUN/TIMESTAMP/vis_data/scalars.json
-        evaluation = last_evaluation(path, metrics)
+        evaluation = last_evaluation(path, metrics, some)
         if evaluation is not None:
             newest[path.parents[2]] = evaluation
     return list(newest.values())
 
 
-def table(folders: list[Path], metrics: Mapping[str, str]) -> str:
+def table(folders: list[Path], metrics: Mapping[str, str],
+          some: bool = False) -> str:
     """Make the Markdown table of metrics, with one folder per row."""
     rows = [['runs', 'n', *metrics.values()]]
     for folder in folders:
-        runs = collect(folder, metrics)
+        runs = collect(folder, metrics, some)
         if not runs:
             raise SystemExit(f'{folder} holds no scalars.json with '
-                             f'{", ".join(metrics)}; has a run finished?')
+                             f'{(" or " if some else ", ").join(metrics)}; '
+                             'has a run finished?')
         rows.append([
             folder.name, str(len(runs)),
             *(mean_and_spread([run[key] for run in runs]) for key in metrics)])
@@ -64,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     metrics = {name: name for name in args.metrics} if args.metrics \
         else METRICS
-    print(table(args.folders, metrics))
+    try:
+        print(table(args.folders, metrics, some=not args.metrics))
+    except ValueError as error:
+        raise SystemExit(f'summarize_detection.py: {error}') from None
 
 
 if __name__ == '__main__':

@@ -42,6 +42,13 @@ train_pipeline = [
     _base_.load_image, _base_.load_mask, _base_.rotate, resize, _base_.pack
 ]
 test_pipeline = [_base_.load_image, resize, _base_.load_mask, _base_.pack]
+tta_pipeline = [
+    _base_.load_image,
+    dict(
+        type='TestTimeAug',
+        transforms=[[resize], _base_.flips, [_base_.load_mask],
+                    [_base_.pack_turned]])
+]
 train_dataloader = dict(
     num_workers=num_workers,
     persistent_workers=num_workers > 0,

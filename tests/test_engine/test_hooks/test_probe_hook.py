@@ -576,12 +576,13 @@ def cohort(tmp_path_factory):
     return folder
 
 
-def bag_probe(cohort, **options):
+def bag_probe(cohort, case_agg='concat', **options):
     """A probe of the drawn cohort, and an aggregator."""
     splits = [DATASETS.build(dict(
         type='mmmedmask.SlideOmicDataset', data_root=str(cohort),
         ann_file='cohort.csv', feature_root='features', modalities=['slides'],
-        pipeline=BAG_PIPELINE, split=split)) for split in ('train', 'test')]
+        pipeline=BAG_PIPELINE, case_agg=case_agg, split=split))
+        for split in ('train', 'test')]
     torch.manual_seed(0)
     aggregator = MODELS.build(dict(
         type='mmmedmask.NystromAggregator', num_heads=2, embed_dims=8,
@@ -617,7 +618,7 @@ def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch,
     aggregator.train()
     seen = {}
     monkeypatch.setattr(
-        probing, 'score_vectors', lambda vectors, labels, classes, **rest:
+        probing, 'score_vectors', lambda vectors, labels, classes, *rest:
         seen.update(vectors=vectors, labels=labels, classes=classes))
     probe.run(aggregator)
     assert aggregator.training
@@ -642,6 +643,28 @@ def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch,
             assert seen['labels'][which][index] == data.get_data_info(
                 index)['gt_label']
     assert seen['classes'] == 2
+
+
+@pytest.mark.parametrize('case_agg', ['concat', 'separate'])
+def test_slides_of_a_patient_stay_together(tmp_path, monkeypatch, case_agg):
+    """In folds and in resamples; one bag per patient needs no groups."""
+    write_slide_omic_cohort(tmp_path, 10, slides_per_case=(2, 2),
+                            num_genes=40)
+    probe, aggregator = bag_probe(tmp_path, case_agg)
+    seen = []
+    monkeypatch.setattr(probing, 'score_vectors', lambda *arguments:
+                        seen.append(arguments[3]))
+    probe.run(aggregator)
+    probe.plain_floor()
+    cases = {which: [data.get_data_info(index)['case_id']
+                     for index in range(len(data))]
+             for which, data in (('train', probe.train),
+                                 ('test', probe.test))}
+    if case_agg == 'concat':
+        cases = dict.fromkeys(cases)
+    else:
+        assert len(cases['train']) == 2 * len(set(cases['train']))
+    assert seen == [cases, cases]
 
 
 def test_neighbours_see_colours_that_differ_a_little(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from shipped_configs import (
     train,
 )
 
+from mmmedmask.apis import enable_test_time_augmentation
 from mmmedmask.models.msmae.segmentation_loss import BCEDiceLoss
 from mmmedmask.shrinking.model_sizes import (
     DIMS,
@@ -356,6 +357,18 @@ def test_predictions_lie_where_the_image_is(tmp_path, drawn_data, size):
             model.backbone(padded[..., :size[0], :])
 
 
+@pytest.mark.parametrize('name', sorted(
+    path.stem for path in CONFIGS.rglob('setr-*_busi*.py')))
+def test_augmented_testing_keeps_the_size_of_the_model(name):
+    cfg = load(name)
+    enable_test_time_augmentation(cfg)
+    side = cfg.model.module.backbone.img_size
+    augmented, = (step for step in cfg.test_dataloader.dataset.pipeline
+                  if step.type == 'TestTimeAug')
+    (resize, ), *_ = augmented.transforms
+    assert tuple(resize.scale) == (side, side)
+
+
 def test_augmented_testing_is_the_mean_of_plain_ones(tmp_path, drawn_data):
     """Of the image alone it is plain testing, to the last bit."""
     from mmseg.registry import DATASETS
@@ -365,7 +378,6 @@ def test_augmented_testing_is_the_mean_of_plain_ones(tmp_path, drawn_data):
     model = MODELS.build(dict(cfg.tta_model, module=plain))
     pipeline = cfg.val_dataloader.dataset.pipeline
     steps = cfg.tta_pipeline[-1].transforms
-    steps[0] = [pipeline[1]]  # the resizing, which is shrunk
 
     def predict(model, pipeline):
         data = DATASETS.build(dict(
