@@ -106,9 +106,10 @@ def tiles_per_epoch(run: Path, gpus: int, epochs: int) -> int:
     from mmengine.config import Config
 
     from mmmedmask.config_files import find_config, samples_per_step
+    from mmmedmask.util.scalar_logs import read_scalar_log
     path = find_config(run)
-    lines = [json.loads(line) for file in run.glob('*/vis_data/scalars.json')
-             for line in file.read_text('utf-8').splitlines()]
+    lines = [line for file in run.glob('*/vis_data/scalars.json')
+             for line in read_scalar_log(file)]
     steps = [line['step'] for line in lines
              if any(key.startswith('probe/') for key in line)]
     if not steps or not epochs:
