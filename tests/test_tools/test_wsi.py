@@ -187,8 +187,8 @@ def test_extracting_features_and_drawing_attention(tmp_path):
                    drawing[4], '--out', tmp_path / 'both')
     assert 'Nothing is drawn of what has no patches: b' in printed
     thumbnail = '--thumbnail', tmp_path / 'out' / 'thumbnails' / 'a.png'
-    for more in (drawing[:4] + (tmp_path / 'out' / 'h5_files' / 'b.h5', ),
-                 drawing[:4] + ('--slide', folder)):
+    for more in ((*drawing[:5], tmp_path / 'out' / 'h5_files' / 'b.h5'),
+                 (*drawing[:5], '--slide', folder)):
         assert 'is the picture of one slide' in call(
             *more, *thumbnail, '--out', tmp_path / 'wrong', status=1)
     assert (tmp_path / 'both' / 'a.geojson').read_text() == (
