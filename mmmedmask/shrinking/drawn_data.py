@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from mmmedmask.phantoms.tiny_datasets import (
     write_nct_dataset,
     write_tile_folder,
 )
-from mmmedmask.util.atomic_files import write_json, write_text
+from mmmedmask.util.atomic_files import atomic_path, write_json, write_text
 from mmmedmask.util.nested import nested_dicts
 
 BATCH_SIZE = 2
@@ -102,14 +103,38 @@ def draw_dataset(dataset: dict, folder: Path, kind: DrawnKind) -> str:
     return str(root)
 
 
+def draw_once(folder: Path, draw: Callable, **options: object) -> None:
+    """Let ``draw(folder, **options)`` write a folder, unless it is there.
+
+    The folder is there when it is whole: a stopped run leaves none.
+    """
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.', suffix='.part',
+                                     dir=folder.parent) as temporary:
+        part = Path(temporary, folder.name)
+        draw(part, **options)
+        try:
+            part.rename(folder)
+        except OSError:
+            # Another process may have drawn the same in the meantime.
+            if not folder.exists():
+                raise
+
+
 def _draw_glands(dataset: dict, root: Path, kind: DrawnKind) -> None:
     """Draw instances whose categories take turns."""
     file = root / dataset['ann_file']
     if file.exists():
         return
     images = root / dataset.get('data_prefix', {}).get('img', '')
-    write_gland_split(images, file, num_images=4, size=RESIZE_SCALE[::-1])
-    content = json.loads(file.read_text('utf-8'))
+    # The file that says that all is there is written last.
+    with tempfile.TemporaryDirectory() as temporary:
+        first = Path(temporary, file.name)
+        write_gland_split(images, first, num_images=4,
+                          size=RESIZE_SCALE[::-1])
+        content = json.loads(first.read_text('utf-8'))
     names = kind.classes or ('gland', )
     content['categories'] = [dict(id=number, name=name)
                              for number, name in enumerate(names, start=1)]
@@ -124,42 +149,41 @@ def _draw_glands(dataset: dict, root: Path, kind: DrawnKind) -> None:
 def _draw_class_folders(dataset: dict, root: Path, kind: DrawnKind) -> None:
     """Draw what mmpretrain's CustomDataset reads: a folder per class."""
     classes = kind.classes or ('first', 'second', 'third')
-    if not root.exists():
+
+    def draw(folder: Path) -> None:
         for number, name in enumerate(classes):
-            write_tile_folder(root / name, num_tiles=2, seed=2 * number,
+            write_tile_folder(folder / name, num_tiles=2, seed=2 * number,
                               store=kind.store, suffix=kind.suffix)
+
+    draw_once(root, draw)
 
 
 def _draw_tiles(dataset: dict, root: Path, kind: DrawnKind) -> None:
     dataset['ann_file'] = ''
-    if not root.exists():
-        write_tile_folder(root, num_tiles=ITERATIONS * BATCH_SIZE,
-                          store=kind.store, suffix=kind.suffix)
+    draw_once(root, write_tile_folder, num_tiles=ITERATIONS * BATCH_SIZE,
+              store=kind.store, suffix=kind.suffix)
 
 
 def _draw_shards(dataset: dict, root: Path, kind: DrawnKind) -> None:
     dataset.update(index_dir=None, backend_args=None)
-    if not root.exists():
-        tiles = root.with_name(f'{root.name}_tiles')
-        _draw_tiles({}, tiles, kind)
-        pack_shards(tiles, root)
+    tiles = root.with_name(f'{root.name}_tiles')
+    _draw_tiles({}, tiles, kind)
+    draw_once(root, partial(pack_shards, tiles))
 
 
 def _draw_nct(dataset: dict, root: Path, kind: DrawnKind) -> None:
     # A tile per class, of which two batches are an epoch.
     dataset['indices'] = ITERATIONS * BATCH_SIZE
-    if not root.exists():
-        write_nct_dataset(root, tiles_per_class=1, store=kind.store)
+    draw_once(root, write_nct_dataset, tiles_per_class=1, store=kind.store)
 
 
 def _draw_labelled(dataset: dict, root: Path, kind: DrawnKind,
                    **options: object) -> None:
     dataset['split_folder'] = SPLIT_FOLDER
-    if not root.exists():
-        write_lesion_dataset(root, num_train=ITERATIONS * BATCH_SIZE,
-                             num_val=BATCH_SIZE, classes=kind.classes or None,
-                             store=kind.store, suffix=kind.suffix,
-                             **{'size': (48, 56), **options})
+    draw_once(root, write_lesion_dataset, num_train=ITERATIONS * BATCH_SIZE,
+              num_val=BATCH_SIZE, classes=kind.classes or None,
+              store=kind.store, suffix=kind.suffix,
+              **{'size': (48, 56), **options})
 
 
 def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
@@ -173,13 +197,13 @@ def _draw_cohort(dataset: dict, root: Path, kind: DrawnKind) -> None:
         if dataset.get(key) is not None:
             dataset[key] = value
     dataset.update(ann_file='cohort.csv', feature_root='features')
-    if not root.exists():
-        write_slide_omic_cohort(
-            root, num_cases=COHORT_CASES * len(classes) // 2, classes=classes,
-            patches=(20, 40), dims=kind.cohort_dims, num_genes=COHORT_GENES,
-            num_pathways=len(classes),
-            pathway_size=min(5, COHORT_GENES // (2 * len(classes))),
-            split_shares=(2 / 3, 1 / 6, 1 / 6))
+    draw_once(
+        root, write_slide_omic_cohort,
+        num_cases=COHORT_CASES * len(classes) // 2, classes=classes,
+        patches=(20, 40), dims=kind.cohort_dims, num_genes=COHORT_GENES,
+        num_pathways=len(classes),
+        pathway_size=min(5, COHORT_GENES // (2 * len(classes))),
+        split_shares=(2 / 3, 1 / 6, 1 / 6))
 
 
 def draw_gene_sets(model: dict, folder: Path) -> None:
@@ -244,8 +268,8 @@ def write_vqkd(path: str | Path, teacher: dict) -> None:
         torch.randn_like(codebook.weight), dim=-1))
     # Otherwise the first batch would fill it.
     codebook.initted.fill_(True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({'state_dict': tokenizer.state_dict()}, path)
+    with atomic_path(path, durable=False) as temporary:
+        torch.save({'state_dict': tokenizer.state_dict()}, temporary)
 
 
 def write_clip(path: str | Path, dims: int = 8, width: int = 64,
@@ -266,5 +290,5 @@ def write_clip(path: str | Path, dims: int = 8, width: int = 64,
                 vision_width=width, vision_patch_size=16, context_length=4,
                 vocab_size=8, transformer_width=64, transformer_heads=1,
                 transformer_layers=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(clip.state_dict(), path)
+    with atomic_path(path, durable=False) as temporary:
+        torch.save(clip.state_dict(), temporary)

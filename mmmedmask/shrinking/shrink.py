@@ -117,11 +117,11 @@ def without_mixed_precision(wrapper: dict) -> dict:
 def _shrink_probes(probes: dict, data_dir: Path) -> None:
     """Let probes read drawn lesions, as many as they fit on."""
     folder = data_dir / 'probes'
-    if not folder.exists():
-        most = max(count or 0 for count in probes.get('few', FEW))
-        write_lesion_dataset(folder,
-                             num_train=max(most, drawn_data.BATCH_SIZE),
-                             num_val=drawn_data.BATCH_SIZE, size=(32, 32))
+    most = max(count or 0 for count in probes.get('few', FEW))
+    drawn_data.draw_once(
+        folder, write_lesion_dataset,
+        num_train=max(most, drawn_data.BATCH_SIZE),
+        num_val=drawn_data.BATCH_SIZE, size=(32, 32))
     probes.update(split_folder=SPLIT_FOLDER, **{
         key: str(folder) for key in ('data', 'dense') if probes.get(key)})
 

@@ -1,10 +1,14 @@
 """What is drawn for a shrunk config follows what a user changed in it."""
 
+import json
+from pathlib import Path
+
 import pytest
 from config_variants import families, with_classes, with_pixels
 from shipped_configs import load
 
 from mmmedmask.inspection.trial import run_reduced
+from mmmedmask.shrinking import drawn_data as drawing
 from mmmedmask.shrinking.shrink import shrink_config
 
 CLASSIFIER = 'vit-base-p16_amt_1xb256-100e_messidor2'
@@ -30,6 +34,31 @@ def test_drawn_data_follow_the_config(name, classes, pixels, tmp_path):
     finding = trial(name, tmp_path, classes, pixels)
     assert finding.status == 'green', finding
     assert 'training steps' in finding.message
+
+
+@pytest.mark.parametrize(('name', 'stopped', 'file'), [
+    ('mmmedmask.LabelledImages', 'phantoms.lesions.write_csv',
+     'splits/*/train.csv'),
+    ('CocoDataset', 'shrinking.drawn_data.write_json', 'train.json')])
+def test_what_a_stopped_run_has_drawn_is_drawn_again(
+        tmp_path, monkeypatch, name, stopped, file):
+    kind = drawing.DrawnKind(('a', 'b'))
+    dataset = dict(type=name, data_root='data', ann_file='train.json')
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f'mmmedmask.{stopped}', stop)
+        with pytest.raises(KeyboardInterrupt):
+            drawing.draw_dataset(dict(dataset), tmp_path, kind)
+    root = Path(drawing.draw_dataset(dataset, tmp_path, kind))
+    written, = root.glob(file)
+    text = written.read_text()
+    if name == 'CocoDataset':
+        assert [category['name'] for category in json.loads(
+            text)['categories']] == ['a', 'b']
+    assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
 
 def test_one_schedule_or_none(tmp_path, drawn_data):

@@ -206,6 +206,10 @@ def test_cut_tiles_covers_every_pixel(tmp_path):
         top, left = map(int, re.findall(r'[yx](\d+)', path.stem))
         canvas[top:top + 32, left:left + 32] = cv2.imread(str(path))[..., ::-1]
     assert np.array_equal(canvas, picture)
+    message = convert('cut_tiles', tmp_path / 'in', tmp_path / 'out', '--size',
+                      32, '--exclude', '*_anno*', '--stride', 30, status=1)
+    assert 'a_y00000_x00020.png exists and is no tile of this cut' in message
+    assert len(list((tmp_path / 'out').iterdir())) == 6
 
 
 def test_tiles_of_two_pictures_never_overwrite_each_other(tmp_path):

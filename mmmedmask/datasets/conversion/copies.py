@@ -87,8 +87,9 @@ def _fine_structure(image: np.ndarray, side: int,
                     coarse: float) -> np.ndarray | None:
     """Shrink an image to gray and remove its coarse brightness."""
     gray = image.astype(np.float32).mean(axis=2)
-    # Floats, of scans, have no full brightness but their own.
-    gray /= (np.iinfo(image.dtype).max if image.dtype.kind == 'u'
+    # Scans have no full brightness but their own: 16 bits often hold 12, of
+    # which a picture uses a part.
+    gray /= (255 if image.dtype == np.uint8
              else max(float(np.ptp(gray)), 1e-9))
     small = cv2.resize(gray, (side, side), interpolation=cv2.INTER_AREA)
     fine = small - cv2.GaussianBlur(small, (0, 0), coarse)

@@ -68,7 +68,11 @@ class LabelledCheck:
               for kind, images in sorted(kinds.items()))]
 
     def compare_splits(self, out: Path) -> None:
-        """Read the splits back; name empty parts and missing classes."""
+        """Read the splits back; name others and what is missing."""
+        for name in self.conversion.other_splits(out):
+            self.report.add_problem(
+                'other_split', name, detail='not of this conversion: delete '
+                'it, or choose another folder')
         for name, split in self.conversion.splits.items():
             for part, images in split.parts().items():
                 file = f'splits/{name}/{part}.csv'

@@ -114,7 +114,15 @@ class LabelledConversion(Conversion):
         written = self.write_files(out)
         return [f'{out}: {written["linked"]} files linked, '
                 f'{written["copied"]} copied, {written["kept"]} there already',
-                *describe_splits(self.splits, self.source.classes)]
+                *describe_splits(self.splits, self.source.classes),
+                *(f'NOTICE: {out / name} is not of this conversion'
+                  for name in self.other_splits(out))]
+
+    def other_splits(self, out: Path) -> list[str]:
+        """Name the splits in a folder that are not of this conversion."""
+        return sorted(f'splits/{path.name}'
+                      for path in out.glob('splits/[!.]*')
+                      if path.name not in self.splits)
 
     def write_files(self, out: Path) -> Counter:
         """Write the layout; what is there already and equal stays.

@@ -1,5 +1,7 @@
 """Cut large pictures into tiles for pre-training."""
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,6 +13,8 @@ from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.conversion.folders import image_files
 from mmmedmask.util.atomic_files import write_bytes
 from mmmedmask.util.checks import check_integer
+
+_TILE = re.compile(r'(.+)_y\d{5,}_x\d{5,}\.png')
 
 
 @dataclass
@@ -57,9 +61,14 @@ class TileCutting(Conversion):
         """Write ``NAME_yTOP_xLEFT.png`` for each tile.
 
         An OSError says how many pictures could not be cut, or tiles not be
-        written, and why the first. The others are there.
+        written, and why the first. The others are there. A ValueError names a
+        tile that is there from another grid on the same picture.
         """
         out.mkdir(parents=True, exist_ok=True)
+        there: dict[str, set[str]] = defaultdict(set)
+        for path in out.iterdir():
+            if match := _TILE.fullmatch(path.name):
+                there[match[1]].add(path.name)
         written, problems = 0, []
         for path in self.pictures:
             try:
@@ -67,6 +76,11 @@ class TileCutting(Conversion):
             except (image_io.ImageFileError, ValueError, OSError) as error:
                 problems.append(f'{path} was not cut: {error}')
                 continue
+            if others := there[path.stem].difference(tiles):
+                raise ValueError(
+                    f'{out / min(others)} exists and is no tile of this cut '
+                    f'of {path}: of another --stride or --size? Choose '
+                    'another OUT')
             for name, tile in tiles.items():
                 try:
                     _write_once(out / name, tile)

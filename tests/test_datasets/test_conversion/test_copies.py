@@ -31,7 +31,9 @@ COPIES = {
     'half': lambda image: cv2.resize(
         image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
     'flip': lambda image: image[:, ::-1],
-    '16 bit': lambda image: image.astype(np.uint16) * 257}
+    '16 bit': lambda image: image.astype(np.uint16) * 257,
+    '12 bit': lambda image: image[:, ::-1].astype(np.uint16) * 16,
+    'part of 12 bit': lambda image: image[:, ::-1].astype(np.uint16) * 4}
 TISSUE_COPIES = COPIES | {
     'gamma': lambda image: (255 * (image / 255)**1.4).astype(np.uint8),
     'blur': lambda image: cv2.GaussianBlur(image, (0, 0), 1.5),

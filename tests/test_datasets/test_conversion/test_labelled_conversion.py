@@ -115,6 +115,18 @@ def test_csv_as_text(drawn, tmp_path):
         'malignant'] + ['normal']
 
 
+def test_splits_of_an_earlier_conversion_are_a_problem(drawn, tmp_path):
+    conversion, report = write_and_check(BUSI, drawn / 'busi', tmp_path)
+    assert report.problems == []
+    name = max(conversion.splits)
+    del conversion.splits[name]
+    line = f'NOTICE: {tmp_path / "splits" / name} is not of this conversion'
+    assert line in conversion.write(tmp_path)
+    problem, = conversion.check(tmp_path).problems
+    assert (problem.kind, problem.files) == (
+        'other_split', [f'splits/{name}'])
+
+
 def test_links_and_copies(download, tmp_path, monkeypatch):
     source = download('brain_tumor_mri')
     conversion = prepare(BRAIN_TUMOR_MRI, source, tmp_path / 'out')
