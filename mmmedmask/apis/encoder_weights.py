@@ -27,7 +27,10 @@ from mmmedmask.engine.checkpoint.reading import (
     select_prefix,
 )
 from mmmedmask.engine.checkpoint.writing import sha256_of
-from mmmedmask.engine.frozen_features import untrained_encoder
+from mmmedmask.engine.frozen_features import (
+    show_whole_images,
+    untrained_encoder,
+)
 from mmmedmask.models.layers import tile_encoders
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.silence import without_log
@@ -158,7 +161,8 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     if units['data_range'] != 255:
         raise ValueError(f'{str(path)!r} is for images of another range than '
                          f'8 bits (data_range {units["data_range"]:g})')
-    return backbone, {'mean': tuple(units['mean']), 'std': tuple(units['std'])}
+    return backbone, dict(mean=tuple(units['mean']), std=tuple(units['std']),
+                          options=show_whole_images(backbone))
 
 
 def weights_file(name: str, weights: str | None) -> str | None:

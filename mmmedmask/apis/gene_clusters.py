@@ -46,7 +46,10 @@ def cluster_genes(values: np.ndarray, num_sets: int,
     check_integer('num_sets', num_sets, 1, values.shape[1])
     profiles = (values - values.mean(axis=0)).T
     lengths = np.linalg.norm(profiles, axis=1, keepdims=True)
-    profiles = profiles / np.where(lengths > 0, lengths, 1)
+    # What rounding leaves of a constant is no profile.
+    least = 1e-12 * np.linalg.norm(values, axis=0)[:, None]
+    profiles = np.where(lengths > least, profiles, 0)
+    profiles = profiles / np.where(lengths > least, lengths, 1)
     kmeans = KMeans(num_sets, n_init=4, random_state=seed)
     clusters = kmeans.fit_predict(profiles)
     sets = [np.flatnonzero(clusters == number).tolist()

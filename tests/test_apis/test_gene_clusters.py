@@ -45,6 +45,16 @@ def test_is_the_best_of_all_partitions():
     assert cluster_genes(values, 2) == sorted(map(sorted, best))
 
 
+def test_genes_that_never_change_make_no_set_of_their_own():
+    """Of .1 everywhere, rounding leaves other differences than 0."""
+    values, owner = draw()
+    constant = np.full((len(values), 3), .1)
+    assert (constant - constant.mean(axis=0)).any()
+    sets = cluster_genes(np.hstack([values, constant]), 3)
+    assert [[gene for gene in genes if gene < 9] for genes in sets] == sorted(
+        np.flatnonzero(owner == number).tolist() for number in range(3))
+
+
 @pytest.mark.parametrize(('values', 'number', 'message'), [
     (np.zeros((2, 4)), 2, r'at least 3 patients, got \(2, 4\)'),
     (np.full((3, 4), np.nan), 2, '12 of 12 values are not finite'),

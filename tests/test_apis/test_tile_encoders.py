@@ -131,6 +131,24 @@ def test_backbone_of_our_config_with_its_own_normalisation(tmp_path):
                                random_seed=seed)
 
 
+def test_an_encoder_that_masks_shows_the_whole_tile(tmp_path):
+    config = tmp_path / 'mae.py'
+    config.write_text("""
+default_scope = 'mmpretrain'
+model = dict(
+    type='MAE', backbone=dict(
+        type='MAEViT', img_size=64, patch_size=16, mask_ratio=0.75,
+        out_type='avg_featmap', arch=dict(
+            embed_dims=16, num_layers=1, num_heads=2,
+            feedforward_channels=32)))
+""")
+    encoder = build_tile_encoder('cmim', config=config, random_seed=0)
+    assert encoder.dims == 16
+    tiles = draw_tiles(side=64)
+    first, again = (encode_tiles(encoder, tiles) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
 def test_a_failed_download_says_how_to_give_a_file(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise urllib.error.URLError('no network')

@@ -1,5 +1,7 @@
 """Read checkpoints safely, and find their tensors."""
 
+import hashlib
+import json
 import re
 import zipfile
 import zlib
@@ -14,6 +16,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from mmmedmask.util.file_locks import lock_file
 from mmmedmask.util.nearest import nearest_names
 
 STATE_DICT_KEYS = ('state_dict', 'model', 'model_state_dict')
@@ -176,7 +179,8 @@ def is_safetensors(file: Path) -> bool:
 def _read_safetensors(file: Path, map_location: str | torch.device) -> dict:
     try:
         with safe_open(file, 'pt') as content:
-            meta = dict(content.metadata() or {})
+            meta = {name: _plain_data(text) for name, text
+                    in (content.metadata() or {}).items()}
             tensors = {name: content.get_tensor(name).to(map_location)
                        for name in content.keys()}  # noqa: SIM118
     except SafetensorError as error:
@@ -184,6 +188,16 @@ def _read_safetensors(file: Path, map_location: str | torch.device) -> dict:
             f'{str(file)!r} is not a checkpoint that can be read, or is '
             f'damaged: {_first_line(error)}') from error
     return {'state_dict': tensors, 'meta': meta}
+
+
+def _plain_data(text: str) -> object:
+    """Mappings and lists that a header holds as JSON; all else is text."""
+    if not text.startswith(('{', '[')):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _first_line(error: Exception) -> str:
@@ -194,7 +208,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _download(address: str) -> Path:
-    """Download weights, once; one process of a machine does it for all."""
+    """Download weights, once; one process of a machine does it for all.
+
+    Most of the hub's repositories call theirs alike. A name that has no hash
+    gets one, of its address.
+    """
     scheme, rest = address.split('://', 1)
     if scheme == 'torchvision':
         from mmengine.runner.checkpoint import get_torchvision_models
@@ -209,14 +227,20 @@ def _download(address: str) -> Path:
             "safely, valid are a file, 'torchvision://', 'https://' and "
             "'http://'; download the file and name it")
     name = Path(urlparse(address).path).name
+    digest = re.search(r'[-_]([a-f0-9]{8,})\.', name)
     file = Path(torch.hub.get_dir(), 'checkpoints', name)
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # torchvision's files carry their hash in the name.
-        digest = re.search(r'-([a-f0-9]*)\.', name) \
-            if scheme == 'torchvision' else None
-        torch.hub.download_url_to_file(
-            address, str(file), digest and digest[1], progress=False)
+    if not digest:
+        mark = hashlib.sha256(address.encode()).hexdigest()[:8]
+        file = file.with_stem(f'{file.stem}-{mark}')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with lock_file(file.with_name(f'{file.name}.lock'),
+                   waiting=lambda holder: None):
+        if not file.is_file():
+            # torchvision's hashes are those of the content.
+            torch.hub.download_url_to_file(
+                address, str(file),
+                digest[1] if digest and scheme == 'torchvision' else None,
+                progress=False)
     return file
 
 

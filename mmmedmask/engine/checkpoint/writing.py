@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -54,7 +55,9 @@ def save_weights(path: str | Path, tensors: Mapping[str, Tensor],
     """Save tensors and plain data of them; return both.
 
     The file is whole or not there. The ending ``.safetensors`` makes one,
-    with ``meta`` as text in its header; any other a file for
+    with ``meta`` as text in its header, mappings and lists as JSON, which
+    :func:`~mmmedmask.engine.checkpoint.reading.read_checkpoint` reads; any
+    other a file for
     ``torch.load(weights_only=True)``, with the tensors under a key.
     """
     # Clones: a view would drag the whole storage into the file.
@@ -63,7 +66,9 @@ def save_weights(path: str | Path, tensors: Mapping[str, Tensor],
     if Path(path).suffix == SAFETENSORS:
         write_bytes(path, save(tensors, {
             'format': 'pt',
-            **{name: str(entry) for name, entry in meta.items()}}))
+            **{name: json.dumps(entry) if isinstance(
+                entry, dict | list | tuple) else str(entry)
+               for name, entry in meta.items()}}))
         return {'state_dict': tensors, 'meta': dict(meta)}
     content = {key: tensors, 'meta': dict(meta)}
     # Into the file of a path PyTorch writes its name; on a full disk both

@@ -5,7 +5,7 @@ How their weights are found is a matter of :mod:`mmmedmask.apis`.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -44,12 +44,15 @@ class TileEncoder(nn.Module):
         std: What they are divided by.
         input_size: Side in pixels that tiles are resized to first; None
             takes tiles as they are.
+        options: Named arguments of the network's call, such as ``mask=None``
+            for one that would mask.
     """
 
     def __init__(self, network: nn.Module, name: str,
                  mean: Sequence[float] = IMAGENET_MEAN,
                  std: Sequence[float] = IMAGENET_STD,
-                 input_size: int | None = None) -> None:
+                 input_size: int | None = None,
+                 options: Mapping[str, object] | None = None) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
@@ -62,6 +65,7 @@ class TileEncoder(nn.Module):
         self.network = network
         self.name = name
         self.input_size = input_size
+        self.options = dict(options or {})
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
@@ -76,7 +80,8 @@ class TileEncoder(nn.Module):
         if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
             tiles = F.interpolate(tiles, (self.input_size, ) * 2,
                                   mode='bilinear', antialias=True)
-        features = self.network((tiles - self.mean) / self.std)
+        features = self.network((tiles - self.mean) / self.std,
+                                **self.options)
         if isinstance(features, list | tuple):
             features = features[-1]
         if features.ndim == 4:

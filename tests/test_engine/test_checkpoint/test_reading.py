@@ -9,6 +9,7 @@ from mmmedmask.engine.checkpoint.matching import (
     compare_modules,
     suggest_prefix,
 )
+from mmmedmask.engine.checkpoint.writing import save_weights
 
 
 class Reach:
@@ -32,6 +33,32 @@ def test_the_door_for_log_histories_is_narrow(tmp_path):
 def test_checkpoints_without_clear_tensors(content, message):
     with pytest.raises(ValueError, match=message):
         reading.get_state_dict(content)
+
+
+def test_files_of_one_name_are_told_apart(tmp_path, monkeypatch):
+    """All repositories of the hub call their weights alike."""
+    asked = []
+
+    def download_url_to_file(url, target, hash_prefix, progress):
+        asked.append(url)
+        torch.save({'a': torch.full((1, ), float(len(asked)))}, target)
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file',
+                        download_url_to_file)
+    first, second = (f'https://hub.org/{name}/resolve/main/model.bin'
+                     for name in ('uni', 'conch'))
+    for address, value in ((first, 1), (second, 2), (first, 1)):
+        assert reading.read_checkpoint(address)['a'] == value
+    assert asked == [first, second]
+
+
+def test_safetensors_keep_lists_and_mappings(tmp_path):
+    meta = dict(dataset_meta=dict(classes=['a', 'b'], palette=[[1, 2, 3]]),
+                source='{no json', epoch='3')
+    file = tmp_path / 'a.safetensors'
+    save_weights(file, {'a': torch.ones(1)}, meta)
+    assert reading.read_checkpoint(file)['meta'] == dict(meta, format='pt')
 
 
 def test_missing_file_and_unknown_scheme(tmp_path):
