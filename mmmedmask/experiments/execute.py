@@ -48,8 +48,8 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
         cores: Cores of this machine; a run takes one per process that
             trains it, or ``threads`` if these are more. None takes one per
             GPU, and enough for one run.
-        threads: Threads that each process computes with; a sum is not the
-            same to the last digit with another number.
+        threads: Cores that a run computes on, at least one per process; a
+            sum is not the same to the last digit with another number.
         executor, jobs, options: As of
             :func:`~mmmedmask.experiments.engine.run_snakemake`, as what is
             returned.
