@@ -44,7 +44,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             None has no colour augmentation.
         data_range: Largest stored value. None follows the tiles: 255 for
             uint8, 65535 for uint16 (which ``PackTile`` makes int32); floats
-            need it named where colours are drawn.
+            need it named where colours are drawn, and no value below 0.
         color_impl: ``'kornia'`` (batched), ``'torchvision'`` (image by
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
@@ -193,6 +193,13 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 f'data_range is {self.data_range}, but the tiles are of '
                 f'{dtypes} with values up to {largest}; None follows the type')
+        least = min(image.min().item() for image in images)
+        if least < 0:
+            raise ValueError(
+                f'colours are drawn on values in [0, {self.data_range}], but '
+                f'the least of the tiles is {least}: LoadTile(window=(center, '
+                'width)) spreads HU and the like over [0, 1], with data_range '
+                '1')
         return float(self.data_range)
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
