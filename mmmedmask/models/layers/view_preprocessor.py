@@ -19,6 +19,7 @@ from mmmedmask.models.layers.color import (
 from mmmedmask.models.layers.data_samples import draw_for_samples
 from mmmedmask.util.checks import (
     check_choice,
+    check_numbers,
     check_positive,
     check_seed,
     check_size,
@@ -61,10 +62,11 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                  data_range: float | None = None, color_impl: str = 'auto',
                  seed: int | None = None) -> None:
         super().__init__(non_blocking=True)
+        check_numbers('mean', mean)
+        check_numbers('std', std, 0, open_low=True)
         if len(mean) != len(std) or len(mean) == 0:
             raise ValueError('mean and std need one value per channel, got '
                              f'{len(mean)} and {len(std)} values')
-        check_positive('std', min(std))
         self.in_channels = len(mean)
         self.view_size = check_size('view_size', view_size)
         self.family = ViewFamily(**views or {})
