@@ -26,7 +26,7 @@ from mmmedmask.datasets.slides import feature_writer
 from mmmedmask.datasets.slides.tiling import resize
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_numbers
 from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_table
 
@@ -200,10 +200,10 @@ def split_bags(bags: Sequence[TileBag], shares: Mapping[str, float],
         >>> sorted(bag.split for bag in bags)
         ['test', 'test', 'train', 'train']
     """
+    check_numbers('shares', list(shares.values()), 0)
     shares = {name: share for name, share in shares.items() if share != 0}
-    if not shares or min(shares.values()) <= 0 or abs(
-            sum(shares.values()) - 1) > 1e-6:
-        raise ValueError(f'shares must be positive and sum to 1, got {shares}')
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        raise ValueError(f'shares must sum to 1, got {shares}')
     split_of: dict[str, str] = {}
     for number, label in enumerate(sorted({bag.label for bag in bags})):
         names = sorted(bag.name for bag in bags if bag.label == label)

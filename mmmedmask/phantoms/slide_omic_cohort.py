@@ -15,7 +15,12 @@ import numpy as np
 from mmmedmask.phantoms import slide_omic_drawing
 from mmmedmask.phantoms.slide_files import draw_genes, write_features
 from mmmedmask.util.atomic_files import write_csv, write_json, write_text
-from mmmedmask.util.checks import check_ascending, check_integer, check_range
+from mmmedmask.util.checks import (
+    check_ascending,
+    check_integer,
+    check_numbers,
+    check_range,
+)
 
 COHORT_CLASSES = ('class_a', 'class_b')
 SPLITS = ('train', 'val', 'test')
@@ -183,10 +188,10 @@ def _lacking(num_cases: int, genes: int, slides: int) -> dict[int, str]:
 
 def _splits(labels: Sequence[int], shares: Sequence[float]) -> list[str]:
     """Deal the cases of each class to the split that lags most behind."""
-    if len(shares) != len(SPLITS) or min(shares) < 0 or abs(
-            sum(shares) - 1) > 1e-6:
-        raise ValueError(f'split_shares must be {len(SPLITS)} shares with '
-                         f'the sum 1, got {tuple(shares)}')
+    check_numbers('split_shares', shares, 0, count=len(SPLITS))
+    if abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(
+            f'split_shares must have the sum 1, got {tuple(shares)}')
     counts = np.zeros((max(labels) + 1, len(SPLITS)))
     splits = []
     for label in labels:

@@ -118,9 +118,27 @@ def check_ascending(name: str, pair: Sequence[float], low: float = -math.inf,
             or len(pair) != 2 or pair[0] > pair[1]:
         raise ValueError(f'{name} must be two ascending numbers, (low, high), '
                          f'got {pair!r}')
-    for value in pair:
-        check_range(f'each of {name} {pair!r}', value, low, high, open_low)
-    return pair
+    return check_numbers(name, pair, low, high, open_low)
+
+
+def check_numbers(name: str, values: Collection[float],
+                  low: float = -math.inf, high: float = math.inf,
+                  open_low: bool = False,
+                  count: int | None = None) -> Collection[float]:
+    """Check numbers by :func:`check_range`, and that there are ``count``.
+
+    Example:
+        >>> check_numbers('class_weights', [1, 2.5], 0, count=2)
+        [1, 2.5]
+    """
+    if not isinstance(values, Collection) or isinstance(values, str) \
+            or count not in (None, len(values)):
+        raise ValueError(f'{name} must be a list of '
+                         f'{"" if count is None else f"{count} "}numbers, '
+                         f'got {values!r}')
+    for value in values:
+        check_range(f'each of {name} {values!r}', value, low, high, open_low)
+    return values
 
 
 def check_indices(name: str, indices: Sequence[int]) -> Sequence[int]:

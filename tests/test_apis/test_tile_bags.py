@@ -1,5 +1,6 @@
 """Bags of tiles keep groups together, in a split as well."""
 
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -134,7 +135,8 @@ def test_what_is_not_a_tile_is_left_out_and_logged(folders, monkeypatch):
 
 @pytest.mark.parametrize(('shares', 'message'), [
     ({}, 'sum to 1'),
-    ({'train': 1.2, 'test': -.2}, 'must be positive and sum to 1'),
+    ({'train': 1.2, 'test': -.2}, 'each of shares .* at least 0, got -0.2'),
+    ({'train': 1., 'test': math.nan}, 'each of shares .* got nan'),
     ({'train': .5, 'test': .4}, 'sum to 1'),
     ({'train': .9, 'val': .05, 'test': .05}, "class 'aca' has 3 bags, too")])
 def test_bad_shares_are_refused(folders, shares, message):

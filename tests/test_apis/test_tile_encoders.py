@@ -1,6 +1,7 @@
 """Encoders of tiles: right sizes, right weights, or an error that helps."""
 
 import json
+import math
 import re
 import sys
 import types
@@ -199,8 +200,10 @@ def test_bad_arguments_are_explained(options, error, message):
 def test_odd_networks_and_precisions_are_refused():
     with pytest.raises(ValueError, match=r'shape \(1, 4, 64\), expected'):
         TileEncoder(nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(2)), 'odd')
-    with pytest.raises(ValueError, match='three numbers'):
-        TileEncoder(nn.Flatten(), 'gray', mean=[1.], std=[1.])
+    for std, message in (([1.], 'std of R, G, B .* 3 numbers'),
+                         ([1., 1., math.nan], 'positive, got nan')):
+        with pytest.raises(ValueError, match=message):
+            TileEncoder(nn.Flatten(), 'flat', std=std)
     encoder = TileEncoder(nn.Conv2d(3, 4, 1), 'plain')
     with pytest.raises(ValueError, match="got 'float8'"):
         encode_tiles(encoder, draw_tiles(), 'float8')

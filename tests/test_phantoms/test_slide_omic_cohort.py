@@ -1,6 +1,7 @@
 """Cohort phantoms: the planted part tells the class, the rest does not."""
 
 import csv
+import math
 
 import numpy as np
 import pandas as pd
@@ -332,7 +333,8 @@ class TestCohort:
         (dict(cases_without_genes=3, cases_without_slides=2),
          'at most 4, got 3 and 2'),
         (dict(cases_without_genes=-1), 'got -1 and 0'),
-        (dict(split_shares=(0.5, 0.5)), r'3 shares .* got \(0.5, 0.5\)'),
+        (dict(split_shares=(0.5, 0.5)), r'3 numbers, got \(0.5, 0.5\)'),
+        (dict(split_shares=(0.5, 0.5, math.nan)), 'at least 0, got nan'),
         (dict(split_shares=(0.5, 0.5, 0.5)), 'the sum 1')])
     def test_bad_arguments(self, tmp_path, changes, message):
         with pytest.raises(ValueError, match=message):

@@ -40,6 +40,7 @@ VALID = {
     ('MODELS', 'TripletHead'): {},
     ('TRANSFORMS', 'ColorJitter'): {},
     ('TRANSFORMS', 'GenerateSequenceMask'): {},
+    ('TRANSFORMS', 'LoadTile'): {},
     ('TRANSFORMS', 'RandomFlip'): {},
 }
 
@@ -64,7 +65,9 @@ def test_what_is_valid_is_built(place):
     ('BEiTFeatureViT', 'layer_scale_init_value', [-3., math.inf]),
     ('BlockShuffleSampler', 'seed', [-1, 'a', 1.5]),
     ('CMIMConvNeXt', 'out_indices', [[-1], [], 'abc', [4]]),
+    ('CMIMDataPreprocessor', 'mean', [[math.inf, 0., 0.], 'abc', 3]),
     ('CMIMDataPreprocessor', 'seed', [-1, 'a', 1.5]),
+    ('CMIMDataPreprocessor', 'std', [[1., math.nan, 2.], [math.inf] * 3]),
     ('CMIMNeck', 'offsets', [[math.nan]]),
     ('ColorJitter', 'backend', ['gimp']),
     ('ColorJitter', 'brightness', [math.nan, math.inf, [-1., .5], 'a']),
@@ -98,6 +101,8 @@ def test_what_is_valid_is_built(place):
     ('NystromAggregator', 'embed_dims', [-3, 'a']),
     ('RandomFlip', 'seed', [-1, 'a', 1.5]),
     ('SlideClassification', 'seed', [-1, 'a', None]),
+    ('LoadTile', 'window', [(math.nan, 400), (40, math.inf), (40, )]),
+    ('SlideOmicHead', 'class_weights', [[math.nan, 1.], [1., math.inf], [1.]]),
     ('SlideOmicHead', 'drop_rate', [math.nan, 'a']),
     ('SlideOmicHead', 'loss_weight', [math.inf]),
     ('SurvivalConcordance', 'collect_device', ['tpu']),

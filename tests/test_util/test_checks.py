@@ -105,6 +105,17 @@ def test_ascending_pairs():
             checks.check_ascending('x', pair, 0, 1, open_low=True)
 
 
+def test_numbers():
+    for values in ((), [0, 1.5], np.ones(2)):
+        assert checks.check_numbers('x', values, 0) is values
+    for values in ((1, math.nan), [math.inf], ['a'], [-1], np.array([-1.])):
+        with pytest.raises(ValueError, match=r'each of x .* at least 0'):
+            checks.check_numbers('x', values, 0)
+    for values in ('ab', 3, None, [1]):
+        with pytest.raises(ValueError, match='x must be a list of 2 numbers'):
+            checks.check_numbers('x', values, count=2)
+
+
 def test_shapes():
     array = np.zeros((3, 2))
     assert checks.check_shape('x', array, ('N', 2)) is array

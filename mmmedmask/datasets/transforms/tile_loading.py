@@ -16,7 +16,12 @@ from mmmedmask.datasets.image_io import (
 from mmmedmask.datasets.radiology import StoredImage
 from mmmedmask.datasets.transforms.seeded import ShownTransform
 from mmmedmask.registry import TRANSFORMS
-from mmmedmask.util.checks import check_choice, check_integer, check_positive
+from mmmedmask.util.checks import (
+    check_choice,
+    check_integer,
+    check_positive,
+    check_range,
+)
 
 DTYPE_CHOICES = ('uint8', 'uint16', 'float32')
 
@@ -68,6 +73,7 @@ class LoadTile(ShownTransform):
             if isinstance(window, str) or len(window) != 2:
                 raise ValueError("window is (center, width), 'header' or "
                                  f'None, got {window!r}')
+            check_range('the center of window', window[0])
             check_positive('the width of window', window[1])
             window = tuple(map(float, window))
         self.window = window

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mmmedmask.functional.affine import relative_theta
 from mmmedmask.functional.warp import inside_frame, warp_mask
 from mmmedmask.models.cmim.backbones import freeze_unread, probe_levels
+from mmmedmask.models.layers.pretrained_last import load_last
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_multiple
 
@@ -42,7 +43,7 @@ class CMIM(BaseSelfSupervisor):
                  data_preprocessor: dict | None = None,
                  channels_last: bool = False,
                  compile_encoder: bool | dict = False,
-                 init_cfg: dict | None = None) -> None:
+                 init_cfg: dict | list[dict] | None = None) -> None:
         preprocessor = MMPRETRAIN_MODELS.build(
             dict(type='mmmedmask.CMIMDataPreprocessor') |
             dict(data_preprocessor or {}))
@@ -80,10 +81,14 @@ class CMIM(BaseSelfSupervisor):
                 **({} if compile_encoder is True else compile_encoder))
 
     def init_weights(self) -> None:
-        """Initialise all parts; the mask token as in SparK and MAE."""
+        """Initialise all parts; the mask token as in SparK and MAE.
+
+        A pre-trained checkpoint wins.
+        """
         super().init_weights()
         for token in self.mask_tokens:
             nn.init.trunc_normal_(token, std=0.02)
+        load_last(self)
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict:
         """One training step, Eq. 1 to 7, with what the preprocessor makes.

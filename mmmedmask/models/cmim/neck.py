@@ -17,7 +17,7 @@ from mmmedmask.util.checks import (
     check_choice,
     check_integer,
     check_multiple,
-    check_range,
+    check_numbers,
 )
 
 FEATURE_ALIGNMENTS = ('rf', 'cell')
@@ -77,8 +77,7 @@ class CMIMNeck(BaseModule):
             raise ValueError('levels must be rising numbers of '
                              f'{list(numbers)}, at least one, got {levels}')
         self.strides = tuple(strides)
-        self.offsets = tuple(
-            check_range('each of offsets', offset) for offset in offsets)
+        self.offsets = tuple(check_numbers('offsets', offsets))
         self.embed_dims = embed_dims
         self.out_stride = check_integer('out_stride', out_stride)
         self.feat_align = check_choice('feat_align', feat_align,

@@ -24,8 +24,9 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
 
     Query and key are crops of the tile with colours of their own (MoCo v2's
     augmentation). The reference is the smallest box around both, resized
-    bicubically, neither flipped nor coloured. A matrix tells where each view
-    lies in the reference. A ValueError if views are rotated or sheared.
+    bicubically within the tile's values, neither flipped nor coloured. A
+    matrix tells where each view lies in the reference. A ValueError if views
+    are rotated or sheared.
 
     Args:
         options: Arguments of :class:`TileViewPreprocessor`. ``views`` have no
@@ -72,7 +73,10 @@ class ConCLDataPreprocessor(TileViewPreprocessor):
         query, key = (self.sample_view(images, theta) for theta in thetas)
         reference = resample_cubic(
             images, theta_reference.float().to(images.device), self.view_size)
+        # Cubics overshoot, and what tiles can hold is not known of floats.
+        least, largest = (end[:, None, None, None]
+                          for end in images.flatten(1).aminmax(dim=1))
         return (self.augment_color(query, color1),
                 self.augment_color(key, color2),
-                reference.clamp(0, self._stored_range),
+                reference.clamp(least, largest),
                 *(relative_theta(theta_reference, theta) for theta in thetas))

@@ -97,6 +97,10 @@ class GiMP(GeneEncoderOwner, BaseModel):
             raise ValueError(
                 f'{type(self.aggregator).__name__} gives a vector per class, '
                 'GiMP needs one vector per slide')
+        if getattr(self.aggregator, 'uses_genes', False):
+            raise ValueError(
+                f'{type(self.aggregator).__name__} looks at genes, GiMP needs '
+                'an aggregator of patches alone, such as NystromAggregator')
         if self.mpm_head is None and contrast is None:
             raise ValueError('give mpm_head, contrast_head or both, got '
                              'neither: there is nothing to learn')

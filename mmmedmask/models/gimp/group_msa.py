@@ -148,9 +148,7 @@ class GroupMSA(GeneEncoder):
         check_integer('inter_layers', inter_layers)
         check_choice('projection', projection, PROJECTIONS)
         self.fragment_size = math.ceil(num_genes / num_fragments)
-        #: Genes by name, which the data's must equal; None: not known.
-        self.gene_ids = None if gene_list is None else tuple(
-            gene_names(gene_list))
+        self.gene_ids = gene_names(gene_list)
         if gene_sets is None:
             self._check_groups(num_fragments, num_groups)
             count = num_fragments // num_groups * self.fragment_size

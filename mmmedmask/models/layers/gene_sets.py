@@ -111,14 +111,19 @@ def _file_places(path: str, num_genes: int,
     return places
 
 
-def gene_names(gene_list: str | Sequence[str]) -> list[str]:
+def gene_names(
+        gene_list: str | Sequence[str] | None) -> tuple[str, ...] | None:
     """The genes of a list, or a text file with one per line, without versions.
 
-    A ValueError names genes that are there twice.
+    What is built on their places keeps them as ``gene_ids``, which
+    ``GeneStatsHook`` compares with the data's; None: not known. A ValueError
+    names genes that are there twice.
     """
+    if gene_list is None:
+        return None
     if isinstance(gene_list, str):
         gene_list = read_list_file(gene_list)
-    genes = [_name(gene) for gene in gene_list]
+    genes = tuple(map(_name, gene_list))
     twice = sorted(gene for gene, count in Counter(genes).items() if count > 1)
     if twice:
         raise ValueError(f'gene_list has {len(twice)} genes twice: '

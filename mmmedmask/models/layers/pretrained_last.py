@@ -1,6 +1,6 @@
-"""Weights of a file win, also where ``init_cfg`` is a list."""
+"""Weights of a file win, over all that is drawn."""
 
-from mmengine.model import initialize
+from mmengine.model import BaseModule, initialize
 
 from mmmedmask.util.nested import split_init
 
@@ -16,4 +16,9 @@ class PretrainedLast:
         """Initialise; a pre-trained checkpoint wins."""
         super().init_weights()
         if isinstance(self.init_cfg, list):
-            initialize(self, split_init(self.init_cfg)[0])
+            load_last(self)
+
+
+def load_last(module: BaseModule) -> None:
+    """Load what ``init_cfg`` names, if it does, over what was drawn since."""
+    initialize(module, split_init(module.init_cfg)[0])

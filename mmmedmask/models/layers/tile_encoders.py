@@ -12,7 +12,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from mmmedmask.util.checks import check_integer
+from mmmedmask.util.checks import check_integer, check_numbers
 from mmmedmask.util.extras import import_extra
 from mmmedmask.util.nearest import did_you_mean
 
@@ -54,10 +54,8 @@ class TileEncoder(nn.Module):
                  input_size: int | None = None,
                  options: Mapping[str, object] | None = None) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(
-                'tiles have the channels R, G, B: mean and std need three '
-                f'numbers, std above 0, got {tuple(mean)} and {tuple(std)}')
+        check_numbers('mean of R, G, B', mean, count=3)
+        check_numbers('std of R, G, B', std, 0, open_low=True, count=3)
         if input_size is not None:
             check_integer('input_size', input_size)
         # Backbones of mmpretrain return nothing from train() and eval().

@@ -19,6 +19,7 @@ from mmmedmask.models.layers.color import (
 from mmmedmask.models.layers.data_samples import draw_for_samples
 from mmmedmask.util.checks import (
     check_choice,
+    check_numbers,
     check_positive,
     check_seed,
     check_size,
@@ -44,7 +45,7 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             None has no colour augmentation.
         data_range: Largest stored value. None follows the tiles: 255 for
             uint8, 65535 for uint16 (which ``PackTile`` makes int32); floats
-            need it named where colours are drawn.
+            need it named where colours are drawn, and no value below 0.
         color_impl: ``'kornia'`` (batched), ``'torchvision'`` (image by
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
@@ -61,10 +62,11 @@ class TileViewPreprocessor(BaseDataPreprocessor):
                  data_range: float | None = None, color_impl: str = 'auto',
                  seed: int | None = None) -> None:
         super().__init__(non_blocking=True)
+        check_numbers('mean', mean)
+        check_numbers('std', std, 0, open_low=True)
         if len(mean) != len(std) or len(mean) == 0:
             raise ValueError('mean and std need one value per channel, got '
                              f'{len(mean)} and {len(std)} values')
-        check_positive('std', min(std))
         self.in_channels = len(mean)
         self.view_size = check_size('view_size', view_size)
         self.family = ViewFamily(**views or {})
@@ -193,6 +195,13 @@ class TileViewPreprocessor(BaseDataPreprocessor):
             raise ValueError(
                 f'data_range is {self.data_range}, but the tiles are of '
                 f'{dtypes} with values up to {largest}; None follows the type')
+        least = min(image.min().item() for image in images)
+        if least < 0:
+            raise ValueError(
+                f'colours are drawn on values in [0, {self.data_range}], but '
+                f'the least of the tiles is {least}: LoadTile(window=(center, '
+                'width)) spreads HU and the like over [0, 1], with data_range '
+                '1')
         return float(self.data_range)
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:

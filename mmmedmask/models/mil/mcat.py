@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmmedmask.functional.bags import masked_softmax, weighted_sum
-from mmmedmask.models.layers import gene_set_places
+from mmmedmask.models.layers import gene_names, gene_set_places
 from mmmedmask.models.mil import base
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_multiple, check_shape
@@ -82,7 +82,7 @@ class MCAT(base.BagAggregator):
         gene_sets: The sets, see
             :func:`~mmmedmask.models.layers.gene_set_places`; the paper has
             six, by function.
-        gene_list: See there.
+        gene_list: See there. It has to be the data set's.
         embed_dims: Dimensions of all tokens and of the vector, d.
         num_layers: Layers of each transformer.
         num_heads: Heads of their attention.
@@ -101,8 +101,9 @@ class MCAT(base.BagAggregator):
         check_integer('num_layers', num_layers)
         check_multiple('embed_dims', embed_dims, num_heads, 'num_heads')
         self.num_genes = check_integer('num_genes', num_genes)
+        self.gene_ids = gene_names(gene_list)
         self.gene_tokens = GeneSetTokens(
-            gene_set_places(gene_sets, num_genes, gene_list), embed_dims,
+            gene_set_places(gene_sets, num_genes, self.gene_ids), embed_dims,
             drop_rate)
         self.missing_genes = nn.Parameter(torch.zeros(embed_dims))
         self.query = nn.Linear(embed_dims, embed_dims)

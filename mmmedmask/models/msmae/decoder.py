@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mmmedmask.functional import patchify
 from mmmedmask.functional.attention_masking import TokenPartition
+from mmmedmask.models.layers.pretrained_last import load_last
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import check_integer, check_multiple, check_size
 
@@ -53,7 +54,10 @@ class MSMAEDecoder(MAEPretrainDecoder):
         self.grid_size = (rows, columns)
 
     def init_weights(self) -> None:
-        """Initialise as MAE does, for grids of any shape."""
+        """Initialise as MAE does, for grids of any shape.
+
+        A pre-trained checkpoint wins.
+        """
         # Past the parent, whose embedding is for square grids only.
         super(MAEPretrainDecoder, self).init_weights()
         positions = patchify.sincos_position_embedding(
@@ -61,6 +65,7 @@ class MSMAEDecoder(MAEPretrainDecoder):
         with torch.no_grad():
             self.decoder_pos_embed.copy_(F.pad(positions, (0, 0, 1, 0)))
         nn.init.normal_(self.mask_token, std=0.02)
+        load_last(self)
 
     def forward(self, latent: Tensor, partition: TokenPartition) -> Tensor:
         """Predict the pixels of the masked patches.

@@ -16,6 +16,7 @@ from mmmedmask.models.layers.data_samples import class_labels
 from mmmedmask.registry import MODELS
 from mmmedmask.util.checks import (
     check_integer,
+    check_numbers,
     check_range,
     check_rate,
     check_shape,
@@ -51,10 +52,9 @@ class ClassificationHead(BaseModule):
         self.label_smoothing = check_range('label_smoothing', label_smoothing,
                                            0, 1, open_high=True)
         self.loss_weight = check_range('loss_weight', loss_weight, 0)
-        if class_weights is not None and (
-                len(class_weights) != num_classes or min(class_weights) < 0):
-            raise ValueError(f'class_weights must be {num_classes} numbers of '
-                             f'at least 0, got {class_weights}')
+        if class_weights is not None:
+            check_numbers('class_weights', class_weights, 0,
+                          count=num_classes)
         self.register_buffer(
             'class_weights', None if class_weights is None else torch.tensor(
                 [float(weight) for weight in class_weights]), persistent=False)

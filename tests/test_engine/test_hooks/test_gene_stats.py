@@ -1,5 +1,7 @@
 """Who fits the scale of genes, to whom, and who takes it over."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,11 @@ GENES = draw_genes(12)
 SPLITS = dict(train=[f'p{place}' for place in range(6)],
               val=['p6', 'p7'], test=['p8', 'p9'])
 CASES = [case for cases in SPLITS.values() for case in cases]
+#: Parts of models that take a gene_list: where they stand, and their sizes.
+LISTED = dict(
+    GroupMSA=('gene_encoder', dict(embed_dims=8, num_fragments=4,
+                                   num_groups=2, num_heads=2)),
+    MCAT=('aggregator', dict(in_dims=4, embed_dims=8, num_heads=2)))
 
 
 class GeneModel(BaseModel):
@@ -255,6 +262,26 @@ def test_other_genes_are_refused_everywhere(cohort):
              'holds fpkm_uq .* to fpkm ')):
         with pytest.raises(ValueError, match=message):
             only_testing(root, **changes).test()
+
+
+def test_every_part_with_a_gene_list_is_guarded(cohort):
+    assert set(LISTED) == {
+        name for name, kind in MODELS.module_dict.items()
+        if 'gene_list' in inspect.signature(kind).parameters}
+    root, _ = cohort
+    for name, (place, sizes) in LISTED.items():
+        for genes in (GENES, GENES[::-1]):
+            model = GeneModel()
+            setattr(model, place, MODELS.build(dict(
+                type=f'mmmedmask.{name}', num_genes=len(GENES),
+                gene_list=genes, **sizes)))
+            run = runner(root, f'{name}{genes[0]}', model)
+            if genes == GENES:
+                run.train()
+                continue
+            with pytest.raises(ValueError, match="gene_list of the model's "
+                               f'{name} .* another order'):
+                run.train()
 
 
 def test_a_set_without_genes_is_named(cohort, caplog):

@@ -292,6 +292,14 @@ def test_tiles_that_do_not_fit_the_data_range(dtype, data_range):
             batch([0]) | dict(inputs=[tile]), training=True)
 
 
+def test_colours_take_no_values_below_zero():
+    tile = torch.linspace(-1000, 900, 64 * 64).view(1, 64, 64)
+    views = build(mean=[0], std=[1], data_range=1000, color=dict(
+        saturation=0, hue=0, gray_prob=0))
+    with pytest.raises(ValueError, match=r'\[0, 1000\], .* -1000.0: .*window'):
+        views(batch([0]) | dict(inputs=[tile]), training=True)
+
+
 @pytest.mark.parametrize('empty', [
     [], torch.zeros(0, 3, 40, 40, dtype=torch.uint8)], ids=['list', 'tensor'])
 def test_no_tiles_have_no_range(empty):

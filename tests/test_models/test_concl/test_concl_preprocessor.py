@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from refusals import refuses
 from test_cmim.test_preprocessor import crops_of, inputs
-from test_cmim.tiny import draw_tile
+from test_cmim.tiny import batch, draw_tile
 
 from mmmedmask.functional.warp import resample
 from mmmedmask.models.concl import ConCLDataPreprocessor
@@ -34,7 +34,8 @@ def test_reference_is_pillows_bicubic_of_both_crops(size):
         tile = draw_tile(index, size).permute(1, 2, 0).numpy()
         want = Image.fromarray(tile).resize((64, 64), Image.Resampling.BICUBIC,
                                             box=(left, top, right, bottom))
-        difference = got[index].permute(1, 2, 0).numpy() - np.array(want)
+        want = np.array(want).clip(tile.min(), tile.max())
+        difference = got[index].permute(1, 2, 0).numpy() - want
         # Pillow rounds to 8 bits after each axis.
         assert np.abs(difference).max() < 1.6
 
@@ -74,6 +75,17 @@ def test_colours_are_drawn_for_each_view_and_not_for_the_reference():
         changes.append((coloured[name] - plain[name]).mean(dim=(2, 3)))
         assert changes[-1].abs().mean() > 5
     assert (changes[0] - changes[1]).abs().mean() > 5
+
+
+@pytest.mark.parametrize(('low', 'high'), [(-1000, 2000), (-2, 2), (0, 4e4)])
+def test_the_reference_has_the_values_of_its_tile(low, high):
+    tile = torch.full((3, 64, 64), float(low))
+    tile[:, 32:] = high
+    data = batch([0]) | dict(inputs=[tile])
+    views = build(views=dict(scale=(1, 1), ratio=(1, 1)), view_size=96)
+    reference = views(data, training=True)['inputs']['reference']
+    assert reference.min() == low
+    assert reference.max() == high
 
 
 def test_a_sample_depends_on_its_index_alone(run_state):

@@ -12,6 +12,7 @@ from mmmedmask.registry import MODELS
 
 from .tiny_gimp import (
     DIMS,
+    GENES,
     GROUPS,
     LABELS,
     NYSTROM,
@@ -294,7 +295,10 @@ test_parts_that_do_not_fit_are_refused = refuses(tiny_gimp, [
      'InfoNCEHead has gene_dims=7, the parts before it give 8'),
     (dict(aggregator=dict(type='mmmedmask.CLAM_MB', in_dims=DIMS,
                           embed_dims=WIDTH, num_classes=2)),
-     'CLAM_MB gives a vector per class')])
+     'CLAM_MB gives a vector per class'),
+    (dict(aggregator=dict(type='mmmedmask.MCAT', in_dims=DIMS,
+                          num_genes=GENES, embed_dims=WIDTH)),
+     'MCAT looks at genes')])
 
 
 @pytest.mark.parametrize(('change', 'said'), [

@@ -123,7 +123,7 @@ test_arguments_outside_their_range = refuses(call, [
     (lambda: SlideOmicHead(4, 1), 'num_classes must be at least 2, got 1'),
     (lambda: SlideOmicHead(4, 2, hidden_dims=0), 'hidden_dims .* got 0'),
     (lambda: SlideOmicHead(4, 2, class_weights=[1]),
-     r'class_weights must be 2 numbers of at least 0, got \[1\]'),
+     r'class_weights must be a list of 2 numbers, got \[1\]'),
     (lambda: SlideOmicHead(4, 2, label_smoothing=1.),
      r'label_smoothing must be in \[0, 1\), got 1'),
     (lambda: SlideOmicHead(4, 2, loss_weight=-1),
