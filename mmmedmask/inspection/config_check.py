@@ -27,8 +27,8 @@ from mmmedmask.inspection.findings import (
 from mmmedmask.inspection.paths import check_paths
 from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
-    check_module_weights,
-    check_whole_model,
+    check_starting_weights,
+    compare_weights,
 )
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.checks import check_positive, check_range
@@ -140,14 +140,10 @@ def _check_weights(config: Config, parts: Parts,
     if parts.model is None:
         return []
     with in_silence():
-        findings = list(check_module_weights(parts.model, config))
-        load_from = config.get('load_from')
-        if load_from and Path(load_from).is_file():
-            findings.append(check_whole_model(
-                parts.model, load_from, 'load_from', complete=False))
+        findings = list(check_starting_weights(parts.model, config))
         if options.checkpoint:
-            findings.append(check_whole_model(parts.model, options.checkpoint,
-                                              '--checkpoint', complete=True))
+            findings.append(compare_weights([parts.model], options.checkpoint,
+                                            None, '--checkpoint'))
     return findings
 
 

@@ -32,8 +32,7 @@ from mmmedmask.inspection.signatures import accepted_parameters
 from mmmedmask.inspection.trial import full_size_config
 from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
-    check_module_weights,
-    check_whole_model,
+    check_starting_weights,
     compare_weights,
 )
 
@@ -342,8 +341,9 @@ def test_compares_weights(tmp_path):
             (compare(prefixed, 'backbone'), 'green', []),
             (compare(wide), 'red', [
                 '0.weight: (5, 4) in the checkpoint, (3, 4) in', '85.7 %']),
-            (compare(wide, red_below=.5), 'yellow', []),
-            (compare(nans), 'red', ['diverged'])):
+            (compare(wide, part=True), 'yellow', []),
+            (compare(prefixed, part=True), 'red', []),
+            (compare(nans, part=True), 'red', ['diverged'])):
         assert finding.status == status
         assert all(part in f'{finding.message} {finding.mend}'
                    for part in parts), finding
@@ -359,15 +359,25 @@ def test_compares_the_weights_of_a_config(tiny, tmp_path):
     whole, part = tmp_path / 'whole.pth', tmp_path / 'part.pth'
     torch.save(dict(state_dict=model.state_dict()), whole)
     torch.save(model.head.state_dict(), part)
-    assert check_whole_model(model, str(whole), 'x', True).status == 'green'
-    assert check_whole_model(model, str(part), 'x', False).status == 'red'
+    torch.save(nn.ModuleDict(dict(head=model.head)).state_dict(),
+               tmp_path / 'head.pth')
+    # A run goes on with what fits of load_from, and ends if nothing does.
+    for file, status in (('whole', 'green'), ('head', 'yellow'),
+                         ('part', 'red')):
+        [finding] = check_starting_weights(
+            model, dict(load_from=str(tmp_path / f'{file}.pth')))
+        assert (finding.status, finding.where) == (status, 'load_from')
+    # It goes on from the state of this model alone.
+    [finding] = check_starting_weights(
+        model, dict(load_from=str(tmp_path / 'head.pth'), resume=True))
+    assert finding.status == 'red'
     tiny.model.backbone.init_cfg = dict(
         type='Pretrained', checkpoint=str(whole), prefix='backbone.')
-    [finding] = check_module_weights(build_parts(tiny).model)
+    [finding] = check_starting_weights(build_parts(tiny).model)
     assert (finding.status, finding.where) == (
         'green', 'model.backbone.init_cfg')
     tiny.model.backbone.depth = 34
-    [finding] = check_module_weights(build_parts(tiny).model)
+    [finding] = check_starting_weights(build_parts(tiny).model)
     assert finding.status == 'red'
     assert 'are not in the checkpoint' in finding.message
 
@@ -383,17 +393,52 @@ def test_knows_what_the_load_check_allows(tiny, tmp_path):
     model = build_parts(tiny).model
 
     def status(**allowed):
-        hook = dict(type='mmmedmask.LoadCheckHook', **allowed)
-        [finding] = check_module_weights(
-            model, dict(default_hooks=dict(load_check=hook)))
+        [finding] = check_starting_weights(model, guarded(**allowed))
         return finding.status
 
     missing = dict(allowed_missing=['*num_batches_tracked', 'bn1.*'])
     assert status() == status(**missing) == 'red'
     assert status(**missing, allowed_unused=['fc.*']) == 'green'
     # Without a guard, what nothing uses is not a harm.
-    [finding] = check_module_weights(model)
+    [finding] = check_starting_weights(model)
     assert 'bn1.bias' in finding.message
+
+
+def guarded(config=None, **settings):
+    """Return settings of a training whose LoadCheckHook has some."""
+    return dict(train_cfg=dict(max_epochs=1), **config or {},
+                default_hooks=dict(load_check=dict(
+                    type='mmmedmask.LoadCheckHook', **settings)))
+
+
+def test_refuses_what_the_load_check_refuses(tiny, tmp_path):
+    """A guarded module needs weights: its own, or those of load_from."""
+    init_default_scope('mmpretrain')
+    model = build_parts(tiny).model
+
+    def found(**settings):
+        return [(one.status, one.where, one.message) for one in
+                check_starting_weights(model, guarded(**settings))]
+
+    [(status, where, message)] = found()
+    assert (status, where) == ('red', 'default_hooks.load_check')
+    assert 'backbone has no checkpoint' in message
+    assert found(allow_scratch=True) == []
+    [(status, _, message)] = found(modules=['backbon'], allow_scratch=True)
+    assert status == 'red'
+    assert "no module 'backbon'" in message
+    assert list(check_starting_weights(
+        model, dict(guarded(), train_cfg=None))) == []
+    # All of the backbone has to come from load_from, of the rest a part.
+    weights = model.backbone.state_dict(prefix='backbone.')
+    file = tmp_path / 'before.pth'
+    for lost, statuses in (([], ['green', 'yellow']),
+                           (['backbone.bn1.bias'], ['red', 'yellow'])):
+        torch.save({name: value for name, value in weights.items()
+                    if name not in lost}, file)
+        lines = found(config=dict(load_from=str(file)))
+        assert [line[:2] for line in lines] == [
+            (status, 'load_from') for status in statuses]
 
 
 def training(**settings):
