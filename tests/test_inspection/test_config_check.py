@@ -3,18 +3,21 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from commands import call
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
 from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
 from refusals import refuses
 from shipped_configs import CONFIGS, load, read
 from torch import nn
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmedmask.config_files import load_config
@@ -26,7 +29,7 @@ from mmmedmask.inspection import (
     measuring,
 )
 from mmmedmask.inspection.building import build_parts
-from mmmedmask.inspection.paths import check_paths
+from mmmedmask.inspection.paths import check_paths, data_is_there
 from mmmedmask.inspection.schedules import check_batch, check_schedules
 from mmmedmask.inspection.signatures import accepted_parameters
 from mmmedmask.inspection.trial import full_size_config
@@ -296,6 +299,24 @@ def test_names_missing_paths(tiny, tmp_path, monkeypatch):
     assert 'load_from' in red[5]
     assert 'holds epoch_3.pth' in red[5]
     assert 'downloaded' in texts(check_paths(config), 'yellow')[0]
+
+
+def test_data_at_an_address_are_not_looked_at(tmp_path, monkeypatch):
+    """Nor are they called missing; a run fetches them."""
+    monkeypatch.chdir(tmp_path)
+    config = load('cmim_resnet18_8xb32-coslr-800e_tile-shards')
+    config.train_dataloader.dataset.update(
+        data_root='s3://bucket/tiles', index_dir='index')
+    config.val_evaluator = dict(type='CocoMetric',
+                                ann_file='https://example.org/a.json')
+    found = check_paths(config)
+    assert [(one.status, one.check, one.where) for one in found] == [
+        ('yellow', 'remote', 'train_dataloader.dataset.data_root'),
+        ('yellow', 'remote', 'val_evaluator.ann_file')]
+    assert found[0].message.startswith('s3://bucket/tiles is not on this')
+    assert not data_is_there(config.train_dataloader.dataset)
+    assert not build_parts(config).datasets
+    assert not Path('index').exists()
 
 
 def test_a_model_without_its_files_is_no_broken_model(tmp_path, monkeypatch):
@@ -664,9 +685,49 @@ def test_length_of_a_run():
         training(), 100, 8) == costs.Length(12 * 7, 12 * 100)
     drop = training(train_dataloader=dict(batch_size=2, drop_last=True))
     assert costs.run_length(drop, 100, 8) == costs.Length(12 * 6, 12 * 96)
+    balanced = training(train_dataloader=dict(batch_size=2, batch_sampler=dict(
+        type='mmmedmask.ClassBalancedBatchSampler')))
+    assert costs.run_length(balanced, 100, 8).iterations == 12 * 6
     assert costs.run_length(training(), None, 8) is None
     loop = training(train_cfg=dict(type='IterBasedTrainLoop', max_iters=50))
     assert costs.run_length(loop, None, 8).samples == 50 * 16
+
+
+@pytest.mark.parametrize('drop_last', [True, False])
+@pytest.mark.parametrize('samples', [31, 32, 33, 127])
+def test_length_of_an_epoch_is_that_of_the_loader(samples, drop_last,
+                                                  monkeypatch):
+    """Of 4 processes, which get as many samples each."""
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info',
+                        lambda: (0, 4))
+    data = range(samples)
+    loader = DataLoader(data, batch_size=2, drop_last=drop_last,
+                        sampler=DefaultSampler(data, seed=0))
+    config = training(train_dataloader=dict(batch_size=2,
+                                            drop_last=drop_last))
+    assert costs.epoch_length(config, samples, 4) == len(loader)
+
+
+def test_schedules_count_epochs_as_the_run_does(tiny):
+    """8 images in batches of 3 are 3 iterations."""
+    tiny.train_dataloader.batch_size = 3
+    tiny.param_scheduler = dict(type='MultiStepLR', milestones=[5],
+                                by_epoch=False)
+    report = check_config(tiny, CheckOptions(run_steps=False))
+    assert report.numbers['length']['iterations'] == 2 * 3
+    assert not any('milestones' in text for text in texts(report.findings))
+
+
+def test_free_space_is_that_of_the_checkpoints(tmp_path, monkeypatch):
+    """On whatever disk their folder is, or will be."""
+    free = {Path.cwd(): 1, tmp_path: 2}
+    monkeypatch.setattr(costs.shutil, 'disk_usage', lambda place:
+                        SimpleNamespace(free=free[place]))
+    run = training(work_dir=str(tmp_path / 'new/run'))
+    assert costs.free_space(run) == 2
+    for out_dir, expected in (('.', 1), ('s3://bucket', None)):
+        run.default_hooks = dict(checkpoint=dict(out_dir=out_dir))
+        assert costs.free_space(run) == expected
 
 
 def test_disk_of_a_run():
