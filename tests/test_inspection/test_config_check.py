@@ -490,6 +490,13 @@ def test_compares_learning_rate_and_batch(settings, gpus, status, part):
     assert part in f'{findings[0].message} {findings[0].mend}'
 
 
+def test_tiles_of_your_own_have_the_rate_of_their_batch():
+    """Of one GPU, with which it was measured."""
+    for name in ('folder', 'shards'):
+        config = load(f'cmim_resnet18_8xb32-coslr-800e_tile-{name}')
+        assert texts(check_batch(config, gpus=1)) == []
+
+
 EPOCHS = dict(by_epoch=True, begin=0, end=12)
 
 
