@@ -18,7 +18,8 @@ _base_ = [
 # A folder, or a list of folders.
 data_root = 'data/tiles/'
 batch_size = 32  # per GPU
-# Measured with batches of 32. --auto-scale-lr takes it for a total of 256.
+# Measured with a total batch of 32, which is one GPU's here; --auto-scale-lr
+# scales it to yours.
 base_lr = 1e-3
 max_epochs = 800
 mask_ratio = 0.7
@@ -36,4 +37,3 @@ train_dataloader = dict(
     batch_size=batch_size, dataset=dict(data_root=data_root))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs)
-auto_scale_lr = dict(base_batch_size=256)

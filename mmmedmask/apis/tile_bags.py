@@ -5,6 +5,7 @@ in one bag, so no split of bags can tear them apart.
 """
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,12 +87,13 @@ def find_tiles(folders: Sequence[Path],
         >>> [str(tile) for tile in find_tiles([Path('scc')])]
         ['scc/1.png']
     """
-    counts = Counter(folder.name for folder in folders)
-    if twice := [name for name, count in counts.items() if count > 1]:
+    # '.' has a name, too; that of a link is its own.
+    names = [Path(os.path.abspath(folder)).name for folder in folders]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f'several folders are called {shown(twice)}: the '
                          'name of a folder is the class of its tiles')
     tiles, lacking, labels = [], [], {}
-    for folder in sorted(folders, key=lambda folder: folder.name):
+    for name, folder in sorted(zip(names, folders, strict=True)):
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder} is not a folder')
         paths, others = image_files(folder)
@@ -102,16 +104,16 @@ def find_tiles(folders: Sequence[Path],
             print_log(f'{folder} has {len(paths)} tiles, and beside them '
                       f'{dict(others)}', logger='current')
         for path in paths:
-            key = (folder.name, path.name)
+            key = (name, path.name)
             group = f'{key}' if groups is None else groups.get(key)
             if group is None:
                 lacking.append('/'.join(key))
                 continue
-            tiles.append(Tile(path, folder.name, group))
-            label = labels.setdefault(group, folder.name)
-            if label != folder.name:
+            tiles.append(Tile(path, name, group))
+            label = labels.setdefault(group, name)
+            if label != name:
                 raise ValueError(f'group {group} has tiles of {label} and of '
-                                 f'{folder.name}: a bag has one class')
+                                 f'{name}: a bag has one class')
     if lacking:
         raise ValueError(f'{len(lacking)} tiles are in no group of the csv, '
                          f'the first are {shown(lacking)}')
@@ -146,7 +148,8 @@ def read_groups(
                     f'class of the tile, and have a group, got {number!r}')
             group = f'{file}:{number}'
             if groups.setdefault((folder, name), group) != group:
-                raise ValueError(f'{where}: {place} is in two groups')
+                raise ValueError(f'{where}: {place} is in two groups (of a '
+                                 f'path {folder}/{name} counts)')
     return groups
 
 
@@ -226,7 +229,9 @@ def add_test_bags(bags: Sequence[TileBag], test_bags: Sequence[TileBag],
     """Add the bags of a test set of its own, named ``test-...``.
 
     It shares no tile with the others, and no source either if groups are
-    sources (``grouped``), not names of files.
+    sources (``grouped``), not names of files. Then no tile has class and file
+    name of one in training, either, by which :func:`find_tiles` tells groups:
+    both would have the group of one of them.
 
     Example:
         >>> bags = [TileBag('scc-0000', 'scc', (), 'train')]
@@ -242,6 +247,14 @@ def add_test_bags(bags: Sequence[TileBag], test_bags: Sequence[TileBag],
         raise ValueError(f'the test set has the classes {shown(unknown)}, '
                          'which no other bag has')
     paths = {tile.path.resolve() for bag in bags for tile in bag.tiles}
+    names = {str(tile) for bag in bags for tile in bag.tiles if grouped}
+    alike = [str(tile) for bag in test_bags for tile in bag.tiles
+             if str(tile) in names and tile.path.resolve() not in paths]
+    if alike:
+        raise ValueError(
+            f'{len(alike)} tiles of the test set are called as tiles in '
+            'training, and groups are told by folder and file name; give '
+            f'them other names, here and in the csv: {shown(alike)}')
     groups = {tile.group for bag in bags for tile in bag.tiles if grouped}
     both = [str(tile.path) for bag in test_bags for tile in bag.tiles
             if tile.path.resolve() in paths or tile.group in groups]

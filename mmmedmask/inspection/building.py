@@ -168,8 +168,8 @@ def _build_dataset(config: Config, name: str, parts: Parts) -> None:
     where, part = f'{name}.dataset', name.partition('_')[0]
     if not data_is_there(loader.dataset):
         parts.findings.append(yellow(
-            'data', f'the {part} data are not there, so its samples are not '
-            'looked at', where, 'see the lines with "path"'))
+            'data', f'the {part} data are not here, so its samples are not '
+            'looked at', where, 'see the lines with "path" or "remote"'))
         return
     dataset = _attempt(parts, config, 'data', where, registry.DATASETS.build,
                        loader.dataset)

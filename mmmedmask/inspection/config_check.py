@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import planned_gpus, runner_keys, samples_per_step
+from mmmedmask.config_files import planned_gpus, runner_keys
 from mmmedmask.config_variables import unused_names
 from mmmedmask.engine.batch_sizes import MEND, batch_sizes, unfit_batch
 from mmmedmask.inspection import costs, measuring, schedules, trial
@@ -27,8 +26,8 @@ from mmmedmask.inspection.findings import (
 from mmmedmask.inspection.paths import check_paths
 from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
-    check_module_weights,
-    check_whole_model,
+    check_starting_weights,
+    compare_weights,
 )
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.checks import check_positive, check_range
@@ -106,8 +105,7 @@ def check_config(config: Config,
     planned = planned_gpus(config)
     gpus = options.gpus or (planned[0] if planned else 1)
     if config.get('train_dataloader') and config.get('optim_wrapper'):
-        batch, _ = samples_per_step(config, gpus)
-        epoch = max(1, samples // batch) if samples else None
+        epoch = costs.epoch_length(config, samples, gpus) if samples else None
         report.findings += schedules.check_batch(config, options.gpus)
         report.findings += schedules.check_schedules(config, epoch)
         if parts.model is not None and samples:
@@ -140,14 +138,10 @@ def _check_weights(config: Config, parts: Parts,
     if parts.model is None:
         return []
     with in_silence():
-        findings = list(check_module_weights(parts.model, config))
-        load_from = config.get('load_from')
-        if load_from and Path(load_from).is_file():
-            findings.append(check_whole_model(
-                parts.model, load_from, 'load_from', complete=False))
+        findings = list(check_starting_weights(parts.model, config))
         if options.checkpoint:
-            findings.append(check_whole_model(parts.model, options.checkpoint,
-                                              '--checkpoint', complete=True))
+            findings.append(compare_weights([parts.model], options.checkpoint,
+                                            None, '--checkpoint'))
     return findings
 
 
@@ -182,7 +176,7 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
         report.findings += costs.report_costs(
             measured, length, gpus, options.tflops)
     report.findings += costs.report_disk(
-        config, fixed, shutil.disk_usage('.').free)
+        config, fixed, costs.free_space(config))
 
 
 def _measure(config: Config, options: CheckOptions, report: ConfigReport,

@@ -1,6 +1,7 @@
 """What a run will take: memory, time, operations and disk space."""
 
 import math
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmmedmask.inspection.measuring import (
     StepMeasurement,
     scaled_memory,
 )
+from mmmedmask.shrinking.model_sizes import kind_of
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,24 @@ def number_of_samples(config: Config, dataset: Any | None) -> int | None:
     return known.get(part) if known and split == 'train' else None
 
 
+def epoch_length(config: Config, samples: int, gpus: int) -> int:
+    """Count the iterations of an epoch, as sampler and loader round them.
+
+    A sampler gives all processes as many samples, some of them twice; the
+    loader drops what fills no batch, if it is told to.
+    """
+    loader = config.train_dataloader
+    size = loader.get('batch_size', 1)
+    batches = loader.get('batch_sampler') or {}
+    if kind_of(batches) == 'ClassBalancedBatchSampler':
+        # It counts those of all processes together.
+        return max(1, samples // (size * gpus))
+    full, rest = divmod(math.ceil(samples / gpus), size)
+    drops = loader.get('drop_last') or batches.get('drop_last')
+    steps = max(1, full) if drops else full + (rest > 0)
+    return min(steps, loader.get('num_batch_per_epoch') or steps)
+
+
 def run_length(config: Config, samples: int | None,
                gpus: int) -> Length | None:
     """Count iterations; None without training or a known set of samples."""
@@ -70,11 +90,7 @@ def run_length(config: Config, samples: int | None,
         return Length(total, total * batch)
     if samples is None:
         return None
-    loader = config.train_dataloader
-    steps = max(1, samples // batch) if loader.get('drop_last') \
-        else math.ceil(samples / batch)
-    if loader.get('num_batch_per_epoch'):
-        steps = min(steps, loader.num_batch_per_epoch)
+    steps = epoch_length(config, samples, gpus)
     return Length(total * steps, total * min(samples, steps * batch))
 
 
@@ -133,9 +149,27 @@ def report_costs(measured: StepMeasurement, length: Length | None,
             'but the operations takes time', 'train_cfg')
 
 
+def free_space(config: Config) -> int | None:
+    """Bytes that are free where a run's checkpoints go, None if not local.
+
+    That is the folder that the checkpoint hook names, else the work dir.
+    What does not exist yet will be on the disk of its parent.
+    """
+    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    folder = str(hook.get('out_dir') or config.get('work_dir') or 'work_dirs')
+    if '://' in folder:
+        return None
+    path = Path(folder).absolute()
+    return shutil.disk_usage(next(
+        place for place in (path, *path.parents) if place.exists())).free
+
+
 def report_disk(config: Config, fixed: FixedMemory,
-                free: int) -> Iterator[Finding]:
-    """Say how much space checkpoints take, and whether it is ``free``."""
+                free: int | None) -> Iterator[Finding]:
+    """Say how much space checkpoints take, and whether it is ``free``.
+
+    ``free`` is None where it is not known.
+    """
     hook = (config.get('default_hooks') or {}).get('checkpoint')
     length = training_length(config)
     if not isinstance(hook, Mapping) or length is None:
@@ -154,6 +188,8 @@ def report_disk(config: Config, fixed: FixedMemory,
     space, where = each * count, 'default_hooks.checkpoint'
     text = (f'{count} checkpoints of {format_bytes(each)}, '
             f'{format_bytes(space)} in all')
-    yield yellow('disk', f'{text}, and {format_bytes(free)} are free', where,
-                 'keep fewer (max_keep_ckpts)') if free < space \
-        else green('disk', text, where)
+    if free is not None and free < space:
+        yield yellow('disk', f'{text}, and {format_bytes(free)} are free',
+                     where, 'keep fewer (max_keep_ckpts)')
+    else:
+        yield green('disk', text, where)

@@ -23,6 +23,8 @@ WEIGHT_KEYS = ('checkpoint', 'tokenizer_path')
 #: Their files lie below no root: that of a metric makes names short.
 WITHOUT_ROOT = (('model', ), ('val_evaluator', ), ('test_evaluator', ),
                 ('metric', ))
+#: What a finding is called of data at an address, which is not looked at.
+REMOTE = 'remote'
 #: Where weights go that a run writes, not reads.
 RUNS = 'work_dirs'
 
@@ -32,8 +34,8 @@ def check_paths(config: Config) -> list[Finding]:
 
     Data sets and metrics (``data_root`` and what lies below it), lists of
     genes, the weights that modules, ``load_from`` and teachers start from,
-    and nothing that a run writes. What is missing is red, weights that a run
-    would download are yellow.
+    and nothing that a run writes. What is missing is red; addresses are
+    yellow: weights that a run would download, data that nobody looks at.
     """
     findings: dict[str, Finding] = {}
     keys = runner_keys() - {'work_dir'}
@@ -46,8 +48,12 @@ def check_paths(config: Config) -> list[Finding]:
 
 
 def data_is_there(dataset: Mapping) -> bool:
-    """Tell whether all files are there that a part of a config names."""
-    return all(finding.status != 'red' for finding in _look(dataset, ()))
+    """Tell whether all files are there that a part of a config names.
+
+    Data at an address are not: nothing but a run fetches them.
+    """
+    return all(finding.status != 'red' and finding.check != REMOTE
+               for finding in _look(dataset, ()))
 
 
 def _look(node: Any, path: tuple) -> Iterator[Finding]:
@@ -69,28 +75,28 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
         else:
             keys = MODEL_FILES if place[:1] == ('model', ) else ('ann_file', )
             for key, file in _texts(part, keys):
-                yield _judge_data(Path(file), (*place, key), Path(file).parent)
+                yield _judge_data(file, (*place, key), Path(file).parent)
 
 
 def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
     roots = node.get('data_root') or ''
     roots = [roots] if isinstance(roots, str) else list(roots)
-    findings = [_judge_data(Path(root), (*path, 'data_root'), root)
+    findings = [_judge_data(root, (*path, 'data_root'), root)
                 for root in roots if root]
     yield from findings
     # What lies below a missing folder is missing too.
     if len(roots) == 1 and all(
             finding.status == 'green' for finding in findings):
         for keys, name in _files_below(node):
-            if '://' not in name:
-                yield _judge_data(Path(roots[0], name), (*path, *keys),
-                                  roots[0])
+            yield _judge_data(
+                name if '://' in name else str(Path(roots[0], name)),
+                (*path, *keys), roots[0])
 
 
 def _look_at_probe(node: Mapping, path: tuple) -> Iterator[Finding]:
     """What probes read; training goes on without it if it may."""
     for key, folder in _texts(node, ('data', 'dense')):
-        finding = _judge_data(Path(folder), (*path, key), folder)
+        finding = _judge_data(folder, (*path, key), folder)
         if node.get('optional') and finding.status == 'red':
             finding = replace(
                 finding, status='yellow', message=f'{finding.message}; '
@@ -128,8 +134,11 @@ def _files_below(node: Mapping) -> Iterator[tuple[tuple, str]]:
                 f'{labelled}.txt'
 
 
-def _judge_data(file: Path, keys: tuple, root: str | Path) -> Finding:
-    where = dotted(keys)
+def _judge_data(name: str, keys: tuple, root: str | Path) -> Finding:
+    file, where = Path(name), dotted(keys)
+    if '://' in name:
+        return yellow(REMOTE, f'{name} is not on this machine, so nobody has '
+                      'looked whether it is there', where)
     if file.exists():
         return green('path', f'{file} is there', where)
     mend = suggest_data(root or file)

@@ -1,5 +1,6 @@
 """Whether the weights that a config starts from would arrive in its model."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from torch import nn
 
 from mmmedmask.config_files import find_hooks
 from mmmedmask.engine.checkpoint import matching, reading
+from mmmedmask.engine.hooks import LoadCheckHook
 from mmmedmask.inspection.findings import (
     Finding,
     describe_error,
@@ -14,62 +16,71 @@ from mmmedmask.inspection.findings import (
     red,
     yellow,
 )
+from mmmedmask.registry import HOOKS
 from mmmedmask.shrinking.model_sizes import kind_of
 
-#: Share of a model that ``load_from`` may fill to be called intended.
-MEANT = .5
 
+def check_starting_weights(model: nn.Module, config: Mapping | None = None
+                           ) -> Iterator[Finding]:
+    """Compare a model with the weights that it starts from, as the run does.
 
-def check_module_weights(model: nn.Module,
-                         config: Mapping | None = None) -> Iterator[Finding]:
-    """Compare modules with the checkpoints of their own ``init_cfg``.
-
-    Modules that the config's LoadCheckHook guards are compared as it does.
-    Files that do not exist are left out, as :func:`~mmmedmask.inspection.\
-paths.check_paths` finds them, and addresses, as nothing is downloaded.
-    Gives a finding per checkpoint, and prefix in it, that modules name.
+    They are the checkpoints that modules name in their ``init_cfg``, and
+    ``load_from``. What a LoadCheckHook guards has to be there and to arrive
+    whole in a training that is not resumed; of ``load_from`` a part is
+    enough. Files that do not exist are left out, as :func:`~mmmedmask.\
+inspection.paths.check_paths` finds them, and addresses, as nothing is
+    downloaded. Gives a finding per checkpoint, and prefix in it.
     """
+    config = config or {}
+    load_from = config.get('load_from')
+    resumed = bool(load_from and config.get('resume'))
     names = [name for name, module in model.named_modules()
              if matching.pretrained_source(module)]
     groups = []
-    for hook in find_hooks(config or {}).values():
-        if kind_of(hook) != 'LoadCheckHook':
+    for place, guard in _find_guards(config):
+        if resumed:
             continue
-        wanted = hook.get('modules', 'backbone')
-        wanted = [wanted] if isinstance(wanted, str) else wanted
-        allowed = {key: hook[key] for key in
-                   ('allowed_missing', 'allowed_unused') if key in hook}
-        groups.append(([name for name in names if name in wanted],
-                       dict(allowed, complete=True)))
-        names = [name for name in names if name not in wanted]
-    groups += [([name], {}) for name in names]
-    for guarded, options in groups:
-        sources, _ = matching.group_by_checkpoint(model, guarded)
+        try:
+            sources, _ = guard.group_modules(model, load_from)
+        except ValueError as error:
+            yield red('weights', str(error), place, 'see the message')
+            continue
+        names = [name for name in names if name not in guard.modules]
+        groups.append((sources, load_from and 'load_from', dict(
+            complete=True, allowed_missing=guard.allowed_missing,
+            allowed_unused=guard.allowed_unused)))
+    groups += [(matching.group_by_checkpoint(model, [name])[0], None, {})
+               for name in names]
+    for sources, where, options in groups:
         for (file, prefix), modules in sources.items():
-            if '://' not in file and Path(file).expanduser().is_file():
-                where = ', '.join(f'model.{name}.init_cfg' if name else
-                                  'model.init_cfg' for name in modules)
+            if _is_file(file):
                 yield compare_weights(
-                    modules.values(), file, prefix, where, **options)
+                    modules.values(), file, prefix, where or ', '.join(
+                        f'model.{name}.init_cfg' if name else
+                        'model.init_cfg' for name in modules), **options)
+    if load_from and _is_file(load_from):
+        yield compare_weights([model], load_from, None, 'load_from',
+                              complete=resumed, part=not resumed)
 
 
-def check_whole_model(model: nn.Module, checkpoint: str, where: str,
-                      complete: bool) -> Finding:
-    """Compare a whole model with a checkpoint.
+def _find_guards(config: Mapping) -> Iterator[tuple[str, LoadCheckHook]]:
+    """Build the LoadCheckHooks of a training, with their places."""
+    for place, settings in find_hooks(config).items():
+        if kind_of(settings) == 'LoadCheckHook' and config.get('train_cfg'):
+            with contextlib.suppress(Exception):
+                # What is wrong is said where all hooks are built.
+                yield place, HOOKS.build({
+                    key: value for key, value in settings.items()
+                    if key != 'priority'})
 
-    Args:
-        where: What names it, for the finding.
-        complete: Whether every tensor has to arrive, as for testing. If
-            not, as for ``load_from``, a part is yellow, and less than half
-            of the model is red.
-    """
-    return compare_weights([model], checkpoint, None, where,
-                           red_below=1.0 if complete else MEANT)
+
+def _is_file(name: str) -> bool:
+    return '://' not in name and Path(name).expanduser().is_file()
 
 
 def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
-                    prefix: str | None, where: str, red_below: float = 1.0,
-                    complete: bool = False,
+                    prefix: str | None, where: str, complete: bool = False,
+                    part: bool = False,
                     **allowed: Iterable[str]) -> Finding:
     """Compare modules with a checkpoint, by names and shapes.
 
@@ -78,8 +89,10 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
 
     Args:
         prefix: Prefix of the modules' tensors in the file.
-        red_below: Share of the tensors below which it is red, else yellow.
+        where: What names the checkpoint, for the finding.
         complete: Whether everything has to agree, and all be used.
+        part: Whether some tensors are enough, as for ``load_from``: those
+            are yellow, none is red.
         allowed: ``allowed_missing`` and ``allowed_unused``, see
             :func:`~mmmedmask.engine.checkpoint.matching.compare_modules`.
     """
@@ -96,14 +109,15 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
             f'{report.expected} tensors fit ({100 * report.ratio:.1f} %)')
     if report.unused:
         text += f', {len(report.unused)} are used by nothing'
-    if report.ratio == 1 and not (complete and report.unused):
+    if report.complete or report.ratio == 1 and not complete:
         return green('weights', text, where)
     if report.matched and not (complete or report.not_finite) \
             and _adapts(modules, reading.select_prefix(tensors, prefix)):
         return green(
             'weights', f'{text}; the module adapts the rest while loading',
             where)
-    status = red if complete or report.ratio < red_below else yellow
+    status = yellow if part and report.matched and not report.not_finite \
+        else red
     lines = [line.strip() for line in report.describe().splitlines()]
     return status('weights', f'{text}: {"; ".join(lines).replace(":;", ":")}',
                   where, report.advise())

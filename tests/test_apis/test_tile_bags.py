@@ -97,7 +97,7 @@ def test_a_tile_without_a_group_is_an_error(folders):
 
 @pytest.mark.parametrize(('lines', 'columns', 'message'), [
     ('1,a.png', {}, "line 2: 'a.png' must name a folder"),
-    ('1,x/a.png\n2,y/x/a.png', {}, 'a.png is in two groups'),
+    ('1,x/a.png\n2,y/x/a.png', {}, r'in two groups \(of a path x/a.png'),
     ('1,x/a.png', dict(group_column='source'), r"lacks .* \['source'\]"),
     ('1,x/a.png', dict(path_column='file'), r"lacks .* \['file'\]")])
 def test_bad_groups_are_refused(tmp_path, lines, columns, message):
@@ -119,6 +119,13 @@ def test_bad_folders_are_refused(folders, tmp_path):
              'has no file that ends')):
         with pytest.raises(error, match=message):
             find_tiles(places, groups)
+
+
+def test_a_relative_folder_has_its_name(folders, monkeypatch):
+    monkeypatch.chdir(folders[0])
+    expected = find_tiles(folders)
+    named = find_tiles([Path('.'), Path('../aca/../scc')])
+    assert [str(tile) for tile in named] == [str(tile) for tile in expected]
 
 
 def test_what_is_not_a_tile_is_left_out_and_logged(folders, monkeypatch):
@@ -204,8 +211,13 @@ def test_a_test_set_of_its_own_mixes_with_nothing(folders, tmp_path):
     with pytest.raises(ValueError, match='30 tiles of the test set, or .* '
                        'the first are .*aca/aca'):
         add_test_bags(bags, make_bags(find_tiles(folders[:1]), 5))
+    # A name that may have the group of either tile.
+    groups = {('scc', 'scc0.png'): 'scc:99', ('scc', 'new.png'): 'scc:0'}
+    alike = make_bags(find_tiles([test_folder], groups), 5)
+    with pytest.raises(ValueError, match='1 tiles .* other names, .*scc0.png'):
+        add_test_bags(bags, alike, grouped=True)
     # Another tile of a source that is in training.
-    groups = {('scc', 'scc0.png'): 'scc:0'}
+    (test_folder / 'scc0.png').rename(test_folder / 'new.png')
     related = make_bags(find_tiles([test_folder], groups), 5)
     assert len(add_test_bags(bags, related)) == len(joined)
     with pytest.raises(ValueError, match='1 tiles of the test set, or other'):

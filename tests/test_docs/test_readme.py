@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from mmmedmask.apis import load_config
+from mmmedmask.inspection.schedules import check_batch
 from mmmedmask.phantoms.glands import write_tissue_tiles
 from mmmedmask.shrinking.shrink import shrink_config
 
@@ -56,6 +57,18 @@ def test_configs_are_short_and_load(folder, name):
         init_cfg = config.model.backbone.init_cfg
         assert init_cfg.type == 'Pretrained'
         assert init_cfg.checkpoint == written['checkpoint']
+
+
+def test_rates_fit_the_batch_of_a_gpu(folder):
+    """Or the README scales them."""
+    scaled = {command[2]: '--auto-scale-lr' in command for command in COMMANDS
+              if command[1] == 'tools/train.py'}
+    assert read_configs().keys() <= scaled.keys()
+    for name, is_scaled in scaled.items():
+        own = folder / name
+        [finding] = check_batch(
+            load_config(own if own.is_file() else ROOT / name), gpus=1)
+        assert finding.status == ('yellow' if is_scaled else 'green'), finding
 
 
 def test_checkpoints_have_the_names_that_runs_give_them(folder):

@@ -9,7 +9,7 @@ from shipped_configs import CONFIGS, load, read, source_of
 from mmmedmask.inspection.agreement import check_agreement
 from mmmedmask.inspection.building import Parts, build_parts
 from mmmedmask.inspection.trial import run_reduced
-from mmmedmask.inspection.weights import check_module_weights
+from mmmedmask.inspection.weights import check_starting_weights
 from mmmedmask.phantoms.glands import write_gland_dataset
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
@@ -254,6 +254,7 @@ def test_weights_of_a_pretraining_fit_its_classifier(tmp_path):
     model = build_parts(load(source_of(before))).model
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'before.pth')
     before.checkpoint = str(tmp_path / 'before.pth')
-    finding, = check_module_weights(build_parts(classifier).model, classifier)
+    finding, = check_starting_weights(build_parts(classifier).model,
+                                      classifier)
     assert finding.status == 'green', finding
     assert '(100.0 %)' in finding.message

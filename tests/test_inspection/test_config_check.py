@@ -3,18 +3,21 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from commands import call
 from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
 from mmengine.registry import OPTIMIZERS, init_default_scope
 from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
 from refusals import refuses
 from shipped_configs import CONFIGS, load, read
 from torch import nn
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmmedmask.config_files import load_config
@@ -26,14 +29,13 @@ from mmmedmask.inspection import (
     measuring,
 )
 from mmmedmask.inspection.building import build_parts
-from mmmedmask.inspection.paths import check_paths
+from mmmedmask.inspection.paths import check_paths, data_is_there
 from mmmedmask.inspection.schedules import check_batch, check_schedules
 from mmmedmask.inspection.signatures import accepted_parameters
 from mmmedmask.inspection.trial import full_size_config
 from mmmedmask.inspection.unknown_keys import check_types
 from mmmedmask.inspection.weights import (
-    check_module_weights,
-    check_whole_model,
+    check_starting_weights,
     compare_weights,
 )
 
@@ -299,6 +301,24 @@ def test_names_missing_paths(tiny, tmp_path, monkeypatch):
     assert 'downloaded' in texts(check_paths(config), 'yellow')[0]
 
 
+def test_data_at_an_address_are_not_looked_at(tmp_path, monkeypatch):
+    """Nor are they called missing; a run fetches them."""
+    monkeypatch.chdir(tmp_path)
+    config = load('cmim_resnet18_8xb32-coslr-800e_tile-shards')
+    config.train_dataloader.dataset.update(
+        data_root='s3://bucket/tiles', index_dir='index')
+    config.val_evaluator = dict(type='CocoMetric',
+                                ann_file='https://example.org/a.json')
+    found = check_paths(config)
+    assert [(one.status, one.check, one.where) for one in found] == [
+        ('yellow', 'remote', 'train_dataloader.dataset.data_root'),
+        ('yellow', 'remote', 'val_evaluator.ann_file')]
+    assert found[0].message.startswith('s3://bucket/tiles is not on this')
+    assert not data_is_there(config.train_dataloader.dataset)
+    assert not build_parts(config).datasets
+    assert not Path('index').exists()
+
+
 def test_a_model_without_its_files_is_no_broken_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, missing in (
@@ -342,8 +362,9 @@ def test_compares_weights(tmp_path):
             (compare(prefixed, 'backbone'), 'green', []),
             (compare(wide), 'red', [
                 '0.weight: (5, 4) in the checkpoint, (3, 4) in', '85.7 %']),
-            (compare(wide, red_below=.5), 'yellow', []),
-            (compare(nans), 'red', ['diverged'])):
+            (compare(wide, part=True), 'yellow', []),
+            (compare(prefixed, part=True), 'red', []),
+            (compare(nans, part=True), 'red', ['diverged'])):
         assert finding.status == status
         assert all(part in f'{finding.message} {finding.mend}'
                    for part in parts), finding
@@ -359,15 +380,25 @@ def test_compares_the_weights_of_a_config(tiny, tmp_path):
     whole, part = tmp_path / 'whole.pth', tmp_path / 'part.pth'
     torch.save(dict(state_dict=model.state_dict()), whole)
     torch.save(model.head.state_dict(), part)
-    assert check_whole_model(model, str(whole), 'x', True).status == 'green'
-    assert check_whole_model(model, str(part), 'x', False).status == 'red'
+    torch.save(nn.ModuleDict(dict(head=model.head)).state_dict(),
+               tmp_path / 'head.pth')
+    # A run goes on with what fits of load_from, and ends if nothing does.
+    for file, status in (('whole', 'green'), ('head', 'yellow'),
+                         ('part', 'red')):
+        [finding] = check_starting_weights(
+            model, dict(load_from=str(tmp_path / f'{file}.pth')))
+        assert (finding.status, finding.where) == (status, 'load_from')
+    # It goes on from the state of this model alone.
+    [finding] = check_starting_weights(
+        model, dict(load_from=str(tmp_path / 'head.pth'), resume=True))
+    assert finding.status == 'red'
     tiny.model.backbone.init_cfg = dict(
         type='Pretrained', checkpoint=str(whole), prefix='backbone.')
-    [finding] = check_module_weights(build_parts(tiny).model)
+    [finding] = check_starting_weights(build_parts(tiny).model)
     assert (finding.status, finding.where) == (
         'green', 'model.backbone.init_cfg')
     tiny.model.backbone.depth = 34
-    [finding] = check_module_weights(build_parts(tiny).model)
+    [finding] = check_starting_weights(build_parts(tiny).model)
     assert finding.status == 'red'
     assert 'are not in the checkpoint' in finding.message
 
@@ -383,17 +414,52 @@ def test_knows_what_the_load_check_allows(tiny, tmp_path):
     model = build_parts(tiny).model
 
     def status(**allowed):
-        hook = dict(type='mmmedmask.LoadCheckHook', **allowed)
-        [finding] = check_module_weights(
-            model, dict(default_hooks=dict(load_check=hook)))
+        [finding] = check_starting_weights(model, guarded(**allowed))
         return finding.status
 
     missing = dict(allowed_missing=['*num_batches_tracked', 'bn1.*'])
     assert status() == status(**missing) == 'red'
     assert status(**missing, allowed_unused=['fc.*']) == 'green'
     # Without a guard, what nothing uses is not a harm.
-    [finding] = check_module_weights(model)
+    [finding] = check_starting_weights(model)
     assert 'bn1.bias' in finding.message
+
+
+def guarded(config=None, **settings):
+    """Return settings of a training whose LoadCheckHook has some."""
+    return dict(train_cfg=dict(max_epochs=1), **config or {},
+                default_hooks=dict(load_check=dict(
+                    type='mmmedmask.LoadCheckHook', **settings)))
+
+
+def test_refuses_what_the_load_check_refuses(tiny, tmp_path):
+    """A guarded module needs weights: its own, or those of load_from."""
+    init_default_scope('mmpretrain')
+    model = build_parts(tiny).model
+
+    def found(**settings):
+        return [(one.status, one.where, one.message) for one in
+                check_starting_weights(model, guarded(**settings))]
+
+    [(status, where, message)] = found()
+    assert (status, where) == ('red', 'default_hooks.load_check')
+    assert 'backbone has no checkpoint' in message
+    assert found(allow_scratch=True) == []
+    [(status, _, message)] = found(modules=['backbon'], allow_scratch=True)
+    assert status == 'red'
+    assert "no module 'backbon'" in message
+    assert list(check_starting_weights(
+        model, dict(guarded(), train_cfg=None))) == []
+    # All of the backbone has to come from load_from, of the rest a part.
+    weights = model.backbone.state_dict(prefix='backbone.')
+    file = tmp_path / 'before.pth'
+    for lost, statuses in (([], ['green', 'yellow']),
+                           (['backbone.bn1.bias'], ['red', 'yellow'])):
+        torch.save({name: value for name, value in weights.items()
+                    if name not in lost}, file)
+        lines = found(config=dict(load_from=str(file)))
+        assert [line[:2] for line in lines] == [
+            (status, 'load_from') for status in statuses]
 
 
 def training(**settings):
@@ -422,6 +488,13 @@ def test_compares_learning_rate_and_batch(settings, gpus, status, part):
     findings = check_batch(training(**settings), gpus)
     assert findings[0].status == status
     assert part in f'{findings[0].message} {findings[0].mend}'
+
+
+def test_tiles_of_your_own_have_the_rate_of_their_batch():
+    """Of one GPU, with which it was measured."""
+    for name in ('folder', 'shards'):
+        config = load(f'cmim_resnet18_8xb32-coslr-800e_tile-{name}')
+        assert texts(check_batch(config, gpus=1)) == []
 
 
 EPOCHS = dict(by_epoch=True, begin=0, end=12)
@@ -619,9 +692,49 @@ def test_length_of_a_run():
         training(), 100, 8) == costs.Length(12 * 7, 12 * 100)
     drop = training(train_dataloader=dict(batch_size=2, drop_last=True))
     assert costs.run_length(drop, 100, 8) == costs.Length(12 * 6, 12 * 96)
+    balanced = training(train_dataloader=dict(batch_size=2, batch_sampler=dict(
+        type='mmmedmask.ClassBalancedBatchSampler')))
+    assert costs.run_length(balanced, 100, 8).iterations == 12 * 6
     assert costs.run_length(training(), None, 8) is None
     loop = training(train_cfg=dict(type='IterBasedTrainLoop', max_iters=50))
     assert costs.run_length(loop, None, 8).samples == 50 * 16
+
+
+@pytest.mark.parametrize('drop_last', [True, False])
+@pytest.mark.parametrize('samples', [31, 32, 33, 127])
+def test_length_of_an_epoch_is_that_of_the_loader(samples, drop_last,
+                                                  monkeypatch):
+    """Of 4 processes, which get as many samples each."""
+    monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info',
+                        lambda: (0, 4))
+    data = range(samples)
+    loader = DataLoader(data, batch_size=2, drop_last=drop_last,
+                        sampler=DefaultSampler(data, seed=0))
+    config = training(train_dataloader=dict(batch_size=2,
+                                            drop_last=drop_last))
+    assert costs.epoch_length(config, samples, 4) == len(loader)
+
+
+def test_schedules_count_epochs_as_the_run_does(tiny):
+    """8 images in batches of 3 are 3 iterations."""
+    tiny.train_dataloader.batch_size = 3
+    tiny.param_scheduler = dict(type='MultiStepLR', milestones=[5],
+                                by_epoch=False)
+    report = check_config(tiny, CheckOptions(run_steps=False))
+    assert report.numbers['length']['iterations'] == 2 * 3
+    assert not any('milestones' in text for text in texts(report.findings))
+
+
+def test_free_space_is_that_of_the_checkpoints(tmp_path, monkeypatch):
+    """On whatever disk their folder is, or will be."""
+    free = {Path.cwd(): 1, tmp_path: 2}
+    monkeypatch.setattr(costs.shutil, 'disk_usage', lambda place:
+                        SimpleNamespace(free=free[place]))
+    run = training(work_dir=str(tmp_path / 'new/run'))
+    assert costs.free_space(run) == 2
+    for out_dir, expected in (('.', 1), ('s3://bucket', None)):
+        run.default_hooks = dict(checkpoint=dict(out_dir=out_dir))
+        assert costs.free_space(run) == expected
 
 
 def test_disk_of_a_run():

@@ -1,12 +1,15 @@
 """The demo at its smallest size: every step, the report, its pictures."""
 
+import argparse
 import base64
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +19,10 @@ from pages import check_page, open_page
 from PIL import Image
 
 from mmmedmask.apis import load_config
+from mmmedmask.config_files import runner_keys
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
+from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.nested import walk_nested
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +84,7 @@ def test_report_and_its_pictures(demo):
     assert re.search(r'Attention in the planted region</td>\s*<td>\d+%', page)
     assert page.count('tensors are equal (100.0 %)') >= 4
     assert check_page(out / 'report.html') == len(sources)
+    assert 'demo_output' not in page
     # By chance, four letters of a picture spell it as well.
     assert 'http' not in re.sub(r'base64,[^"]*', '', page)
     files = sorted((out / 'pictures').glob('*.png'))
@@ -168,6 +175,31 @@ def test_configs_read_what_the_demo_writes(tmp_path):
             folder / expected)
         assert config.val_evaluator.data_root == str(
             tmp_path / 'data' / 'lesion_phantoms')
+
+
+def test_commands_read_what_the_demo_has_written(tmp_path):
+    """Those of the report, wherever --out is."""
+    load('demo.py')
+    from demo_parts.runs import CONFIGS, DEFAULT_OUT, Part
+    parser = argparse.ArgumentParser()
+    parser.add_argument('words', nargs='*')
+    add_config_options(parser)
+    for file in CONFIGS.glob('*/demo/*.py'):
+        name, out = str(file.relative_to(CONFIGS)), tmp_path / 'a folder'
+        part = Part(SimpleNamespace(out=out), 'cmim')
+        part.add_command('test', 'test', name, out / 'epoch_1.pth')
+        words = shlex.split(part.commands[1].replace('\\\n', ''))
+        args = parser.parse_args(words)
+        assert args.words == ['python', 'tools/test.py', f'configs/{name}',
+                              str(out / 'epoch_1.pth')]
+        texts = [value for place, value in walk_nested(
+            load_config(file, args.cfg_options).to_dict())
+            if isinstance(value, str) and place[0] in runner_keys()]
+        assert any(text.startswith(str(out)) for text in texts)
+        assert not any(text.startswith(DEFAULT_OUT) for text in texts)
+        default = Part(SimpleNamespace(out=Path(DEFAULT_OUT)), 'cmim')
+        default.add_command('test', 'test', name)
+        assert default.commands[1].endswith(name)
 
 
 @pytest.mark.parametrize('color', [255, 0])

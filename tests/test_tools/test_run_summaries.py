@@ -220,6 +220,20 @@ def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
     assert picture.stat().st_size > 0
     assert 'has no test_dataloader' in call(
         tool, cfg.work_dir, '--out', picture, '--split', 'test', status=1)
+    # One of its checkpoints; without states, its best weights are it.
+    last, = Path(cfg.work_dir).glob('epoch_*.pth')
+    last.rename(last.with_name(f'best_auc_{last.name}'))
+    Path(cfg.work_dir, 'last_checkpoint').unlink()
+    best, = Path(cfg.work_dir).glob('best_*.pth')
+    printed = call(tool, cfg.work_dir, best, '--out', picture, '--block', 2,
+                   '--places', 3)
+    rows = [line.strip('| ').split(' | ')
+            for line in printed.splitlines()[-2:]]
+    assert [row[0] for row in rows] == [
+        'run', f'{Path(cfg.work_dir).name}/{best.stem}']
+    assert rows[0][1:] == rows[1][1:]
+    assert 'there is no run or checkpoint' in call(
+        tool, best.with_name('absent.pth'), '--out', picture, status=1)
     (tmp_path / 'empty').mkdir()
     assert 'has no config' in call(tool, tmp_path / 'empty', '--out', picture,
                                    status=1)

@@ -3,11 +3,12 @@
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from commands import TOOLS, call, run
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 from shipped_configs import find, write_shrunk
 
@@ -16,6 +17,7 @@ from mmmedmask.datasets.image_io import write_image
 from mmmedmask.phantoms.glands import write_gland_dataset
 from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization.attention_pictures import HATCH_COLOR
+from mmmedmask.visualization.grid import GAP, MARGIN, Column, draw_grid
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -121,6 +123,12 @@ def inherit(name, folder, **dataset):
     return config
 
 
+def build_dataset(config):
+    config = load_config(config)
+    init_default_scope(config.default_scope)
+    return DATASETS.build(config.train_dataloader.dataset)
+
+
 def test_browse_tiles(cmim, tmp_path):
     printed, files = browse(cmim[0], tmp_path, 3)
     assert [file.name for file in files] == [
@@ -131,15 +139,41 @@ def test_browse_tiles(cmim, tmp_path):
         assert count(file, MASK_COLOR) == 11 * 48 * 48
 
 
+def read_rgb(file):
+    return np.asarray(Image.open(file).convert('RGB')).astype(int)
+
+
+def cells(file, number, side):
+    """The pictures of a grid of one row, each side x side pixels."""
+    sheet = read_rgb(file)
+    rows = slice(len(sheet) - MARGIN - side, len(sheet) - MARGIN)
+    lefts = [MARGIN + place * (side + GAP) for place in range(number)]
+    return [sheet[rows, left:left + side] for left in lefts]
+
+
 def test_browse_instances(tmp_path):
-    write_gland_dataset(tmp_path / 'glands', 3, 1, 96)
-    _, (first, _) = browse(inherit(
+    """Each is filled where its mask is, here that of a mirrored image."""
+    glands = write_gland_dataset(tmp_path / 'glands', 3, 1, 96)
+    _, (file, _) = browse(inherit(
         'mask-rcnn_scratch-resnet18-fpn_8xb2-1x_glas', tmp_path,
-        data_root=str(tmp_path / 'glands')), tmp_path, 2)
-    picture = np.asarray(Image.open(first).convert('RGB'))
-    left, right = np.array_split(picture, 2, axis=1)
-    assert (left.mean(axis=(0, 1)) != right.mean(axis=(0, 1))).any()
-    assert picture.std() > 20
+        data_root=str(glands), pipeline=[
+            dict(type='mmmedmask.LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True, with_mask=True,
+                 poly2mask=True),
+            dict(type='RandomFlip', prob=1.), dict(type='PackDetInputs')]),
+        tmp_path, 2)
+    # 96 pixels are enlarged by 2.
+    image, instances = cells(file, 2, 192)
+    expected = read_rgb(glands / 'images/train/0000.png')[:, ::-1]
+    assert abs(image[::2, ::2] - expected).max() <= 1
+    mask = Image.open(glands / 'masks/train/0000.png')
+    inside = np.asarray(mask)[:, ::-1] > 0
+    changed = (image != instances).any(axis=2)[::2, ::2]
+    assert changed[inside].mean() > .99
+    # The outline may stand out by its width.
+    around = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5))) > 0
+    assert not around.all()
+    assert not changed[~around].any()
 
 
 def test_attention_panel_of_a_checkpoint(msmae, tmp_path):
@@ -191,26 +225,59 @@ def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
     assert not out.exists()
 
 
-@pytest.mark.parametrize('name', [
-    'vit-base-p16_amt_1xb256-100e_busi',
-    'mocov2-ccrop_resnet50_1xb64-coslr-300e_brain-tumor-mri',
-    'setr-pup_msmae-vit-base-p16_1xb8-200e_busi'])
-def test_browse_labelled_images(name, tmp_path):
+def sheet_of(titles, pictures, heading):
+    return draw_grid([Column(*title, [picture.astype(np.uint8)])
+                      for title, picture in zip(titles, pictures, strict=True)
+                      ], heading=heading)
+
+
+@pytest.mark.parametrize(('name', 'views'), [
+    ('vit-base-p16_amt_1xb256-100e_busi', ['Image']),
+    ('mocov2-ccrop_resnet50_1xb64-coslr-300e_brain-tumor-mri',
+     ['View 1', 'View 2']),
+    ('setr-pup_msmae-vit-base-p16_1xb8-200e_busi', ['Image', 'Truth'])])
+def test_browse_labelled_images(name, views, tmp_path):
     """The class stands above; a lesion is outlined beside the image."""
-    data = write_lesion_dataset(tmp_path / 'data', 3, 1, size=96, normal=True)
-    _, files = browse(inherit(name, tmp_path, data_root=str(data),
-                              split_folder='splits/paper'), tmp_path, 2)
-    first, last = (np.asarray(Image.open(file).convert('RGB'))
-                   for file in files)
-    assert first.std() > 20
-    assert (first.shape != last.shape) or (first != last).any()
+    data = write_lesion_dataset(tmp_path / 'data', 3, 1, size=224, normal=True,
+                                lesion_size=32)
+    config = inherit(name, tmp_path, data_root=str(data),
+                     split_folder='splits/paper')
+    _, files = browse(config, tmp_path, 2)
+    for number, label, file in zip((0, 2), ('normal', 'dark'), files,
+                                   strict=True):
+        pictures = cells(file, len(views), 224)
+        assert pictures[0].std() > 20
+        titles = [(view, '224 x 224 pixels, after all transforms')
+                  for view in views]
+        if views[-1] == 'Truth':
+            lesion = data / f'masks/train_{number:04d}.png'
+            pixels = int((read_rgb(lesion)[..., 0] > 0).sum()) \
+                if lesion.is_file() else 0
+            sample = build_dataset(config)[number]['data_samples']
+            labels = sample.gt_sem_seg.data[0].numpy()
+            assert labels.sum() == pixels
+            assert bool(pixels) == (label == 'dark')
+            titles[-1] = 'Truth', f'lesion: {pixels} pixels'
+            # Outlined outside of it.
+            changed = (pictures[0] != pictures[1]).any(axis=2)
+            around = cv2.dilate(labels.astype(np.uint8), np.ones((7, 7))) > 0
+            assert not changed[(labels > 0) | ~around].any()
+            assert changed.any() == bool(pixels)
+        assert np.array_equal(read_rgb(file), sheet_of(
+            titles, pictures, f'train_{number:04d}.png: {label}'))
 
 
 def test_browse_class_folders(tiny_classification, tmp_path):
     """A folder per class, as mmpretrain reads it; the heading names it."""
     _, files = browse(tiny_classification, tmp_path, 8)
-    bright, dark = (np.asarray(Image.open(files[number]).convert('L'))
-                    for number in (0, 7))
-    # The heading is dark on white, and says another class.
-    assert (bright[:40] != dark[:40]).any()
-    assert bright[:40].min() < 100
+    folder = Path(load_config(
+        tiny_classification).train_dataloader.dataset.data_prefix)
+    for number, name in ((0, 'bright/0.png'), (7, 'dark/3.png')):
+        # 32 pixels are enlarged by 8. The config leaves them BGR.
+        [picture] = cells(files[number], 1, 256)
+        expected = read_rgb(folder / name)[..., ::-1]
+        assert abs(picture[::8, ::8] - expected).max() <= 1
+        label, file = name.split('/')
+        assert np.array_equal(read_rgb(files[number]), sheet_of(
+            [('Image', '32 x 32 pixels, after all transforms')], [picture],
+            f'{file}: {label}'))

@@ -111,7 +111,7 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     assert "24 tiles in 6 bags {'train': 3, 'test': 3}" in call(
         *command, '--split', 1, 0, 0)
     assert (tmp_path / 'own' / 'features' / 'test-aca-0002.h5').is_file()
-    assert '12 tiles of the test set, or others of their source' in call(
+    assert '12 tiles of the test set are called as tiles in training' in call(
         *command, *groups, '--split', 1, 0, 0, status=1)
 
 

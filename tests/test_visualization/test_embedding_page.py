@@ -241,6 +241,10 @@ def test_tool(tmp_path):
         (['--slide', 'z(.)'], "'z(.)' finds no group in a/s0_0.png")):
         printed = call(*tool, *arguments, status=1)
         assert message in printed
+    with open(tmp_path / 'labels.csv', 'a') as stream:
+        stream.write('a/s0_0.png,y\n')
+    assert 'line 15: a/s0_0.png is listed in line 2 already' in call(
+        *tool, '--labels', tmp_path / 'labels.csv', status=1)
     # Few tiles in one folder: slides tell them apart, and the folder's name.
     call(*tool[:3], tmp_path / 'tiles/a', '--out', tmp_path / 'flat.png',
          '--html', tmp_path / 'flat.html', '--slide', '([^/_]+)_')
@@ -254,6 +258,7 @@ def test_tool(tmp_path):
     (['--max-tiles', '-3'], 'must be at least 5, got -3'),
     (['--max-tiles', '0'], 'must be at least 5, got 0'),
     (['--neighbours', '0'], 'must be at least 1, got 0'),
+    (['--slide', '([^/_]+_'], "'([^/_]+_' is no regular expression: missing"),
     (['--html', 'map'], "must end with .html or .htm, got 'map'"),
     (['--out', 'map.csv'], "must end with .png or .jpg")])
 def test_what_the_tool_refuses_at_once(arguments, message):

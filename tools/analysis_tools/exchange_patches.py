@@ -3,11 +3,11 @@
     python tools/analysis_tools/exchange_patches.py RUN... --out exchange.png
 
 For each RUN, a folder of tools/train.py or tools/reproduce.py with its config
-and a checkpoint, blocks of patches are exchanged with those of a patient of
-another class, at several places of the file. Writes the curves and a csv
-beside the picture. A model that looks at patches answers alike wherever the
-block lay; one that dips at a place memorises patients by it. Training
-patients show this best.
+and a checkpoint, or one of the checkpoints in it, blocks of patches are
+exchanged with those of a patient of another class, at several places of the
+file. Writes the curves and a csv beside the picture. A model that looks at
+patches answers alike wherever the block lay; one that dips at a place
+memorises patients by it. Training patients show this best.
 """
 
 import argparse
@@ -30,7 +30,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN')
+    parser.add_argument(
+        'runs', nargs='+', type=Path, metavar='RUN',
+        help='of a folder the last state counts, else its best weights')
     parser.add_argument('--names', nargs='+', help='of the runs')
     parser.add_argument('--out', required=True, type=file_ending(*PICTURES),
                         help='PNG to write')
@@ -45,15 +47,11 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def find_files(run: Path) -> tuple[Path, Path]:
-    """Find the config and the last checkpoint of a run."""
+    """Find the config and the checkpoint of a run."""
     from mmmedmask.config_files import find_config
-    config = find_config(run)
-    checkpoints = sorted(
-        run.glob('epoch_*.pth'),
-        key=lambda path: int(path.stem.removeprefix('epoch_')))
-    if not checkpoints:
-        raise ValueError(f'{run} has no checkpoint epoch_*.pth')
-    return config, checkpoints[-1]
+    from mmmedmask.engine.checkpoint.run_folder import find_checkpoint
+    config = find_config(run if run.is_dir() else run.parent)
+    return config, find_checkpoint(run)
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -64,7 +62,9 @@ def measure(args: argparse.Namespace) -> dict:
     from mmmedmask.apis.patch_exchange import exchange_patches
     from mmmedmask.engine.held_out import build_changed
     from mmmedmask.engine.hooks.probe_hook import BAG_PIPELINE
-    names = args.names or [run.name for run in args.runs]
+    names = args.names or [
+        run.name if run.is_dir() else f'{run.parent.name}/{run.stem}'
+        for run in args.runs]
     if len(set(names)) != len(args.runs):
         raise ValueError(f'--names must be {len(args.runs)} different names, '
                          f'got {names}')

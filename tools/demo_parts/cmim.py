@@ -1,5 +1,6 @@
 """CMIM in the demo: tissue tiles, pre-training, Mask R-CNN on glands."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,12 +186,12 @@ def run(stage: Stage, start_others: Callable[[], None]) -> runs.PartResult:
         backbone = part.folder / 'backbone.pth'
         exported = export_backbone(checkpoint, backbone)['state_dict']
         step.result = f'{len(exported)} tensors of the encoder'
-    part.commands += ['# look at reconstructions', 'python '
-                      'tools/visualizations/visualize_reconstruction.py '
-                      f'configs/{PRETRAINING} {checkpoint} --out panel.png',
-                      '# keep the encoder alone',
-                      'python tools/model_converters/export_backbone.py '
-                      f'{checkpoint} {backbone} --force']
+    part.add_command(
+        'look at reconstructions', 'visualizations/visualize_reconstruction',
+        PRETRAINING, checkpoint, '--out', 'panel.png')
+    part.commands += ['# keep the encoder alone', shlex.join([
+        'python', 'tools/model_converters/export_backbone.py',
+        str(checkpoint), str(backbone), '--force'])]
 
     with stage.step('Probe') as step:
         few, most = (2, 4) if stage.smoke else (FEW, MOST)
@@ -205,7 +206,7 @@ def run(stage: Stage, start_others: Callable[[], None]) -> runs.PartResult:
                        f'{names["random"]}, colour {names["colour alone"]}')
     sections.append(describe_probe(tables, few, most, step.seconds))
     part.commands += ['# what can be read off the frozen encoder',
-                      f'python tools/probe.py {" ".join(words)}']
+                      shlex.join(['python', 'tools/probe.py', *words])]
 
     with stage.step('Mask R-CNN') as step:
         detection = part.train(step, 'mask_rcnn', DETECTION, 'fine-tune',

@@ -187,11 +187,10 @@ def run(stage: Stage) -> runs.PartResult:
         step.result = (f'reconstruction loss {losses[0][1]:.2f} -> '
                        f'{losses[-1][1]:.2f} in {pretraining.iter} iterations')
     seconds = step.seconds
-    part.commands += ['# look at attention and masking',
-                      'python tools/visualizations/visualize_attention.py '
-                      f'configs/{PRETRAINING} '
-                      f'{runs.last_checkpoint(part.folder / "pretraining")} '
-                      '--out attention.png']
+    part.add_command(
+        'look at attention and masking', 'visualizations/visualize_attention',
+        PRETRAINING, runs.last_checkpoint(part.folder / 'pretraining'),
+        '--out', 'attention.png')
 
     with stage.step('Masking') as step, runs.one_thread():
         model = pretraining.model

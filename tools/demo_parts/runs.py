@@ -1,5 +1,6 @@
 """What the parts of the demo share: folders, training runs, results."""
 
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from PIL import Image
 
 from demo_parts.stage import Stage, Step
 from mmmedmask import apis
-from mmmedmask.util.nested import nested_dicts
+from mmmedmask.config_files import runner_keys
+from mmmedmask.util.nested import dotted, walk_nested
 from mmmedmask.visualization.html_report import Section
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -78,15 +80,27 @@ class Part:
         for hook in (*hooks, ProgressHook(step)):
             runner.register_hook(hook)
         runner.train()
-        self.commands += [
-            f'# {comment}',
-            f'python tools/train.py configs/{config} --work-dir {work_dir}']
+        self.add_command(comment, 'train', config, '--work-dir', work_dir)
         return runner
+
+    def add_command(self, comment: str, tool: str, config: str,
+                    *arguments: object) -> None:
+        """Add a command that reads a config, and what this demo has written.
+
+        ``tool`` is below tools/, without its ending.
+        """
+        moved = relocate(apis.load_config(CONFIGS / config), self.stage.out)
+        lines = [shlex.join(['python', f'tools/{tool}.py', f'configs/{config}',
+                             *map(str, arguments)])]
+        if moved:
+            lines += ['--cfg-options', *(shlex.quote(f'{key}={value}')
+                                         for key, value in moved.items())]
+        self.commands += [f'# {comment}', ' \\\n    '.join(lines)]
 
     def test_command(self, config: str, runner: Runner) -> None:
         """Add the command that tests a run's last checkpoint."""
-        self.commands += ['# test', f'python tools/test.py configs/{config} '
-                          f'{last_checkpoint(Path(runner.work_dir))}']
+        self.add_command('test', 'test', config,
+                         last_checkpoint(Path(runner.work_dir)))
 
     def save_pictures(self, sections: Sequence[Section], *names: str) -> int:
         """Write the figures of the report as PNG files."""
@@ -105,17 +119,24 @@ def last_checkpoint(work_dir: Path) -> Path:
         (work_dir / 'last_checkpoint').read_text('utf-8')).name
 
 
-def relocate(config: Config, out: Path) -> None:
-    """Let a config read what this demo has written."""
-    for node in nested_dicts(config._cfg_dict):
-        for key, value in list(node.items()):
-            if not isinstance(value, str) or not value.startswith(DEFAULT_OUT):
-                continue
-            path = out / value.removeprefix(DEFAULT_OUT)
-            if path.suffix == '.pth' \
-                    and (path.parent / 'last_checkpoint').is_file():
-                path = last_checkpoint(path.parent)
-            node[key] = str(path)
+def relocate(config: Config, out: Path) -> dict[str, str]:
+    """Let a config read what this demo has written.
+
+    Returns the changes, as ``--cfg-options`` take them.
+    """
+    moved = {}
+    for place, value in walk_nested(config.to_dict()):
+        if not isinstance(value, str) or not value.startswith(DEFAULT_OUT) \
+                or place[0] not in runner_keys():
+            continue
+        path = out / value.removeprefix(DEFAULT_OUT)
+        if path.suffix == '.pth' \
+                and (path.parent / 'last_checkpoint').is_file():
+            path = last_checkpoint(path.parent)
+        if path != Path(value):
+            moved[dotted(place)] = str(path)
+    config.merge_from_dict(moved)
+    return moved
 
 
 def shorten(config: Config) -> None:

@@ -22,6 +22,15 @@ THUMBNAIL = 48
 CHUNK = 512
 
 
+def pattern(text: str) -> re.Pattern:
+    """Type of an option: a regular expression."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is no regular expression: {error}') from None
+
+
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = make_parser(__doc__, '--seed', '--device')
     parser.add_argument('tiles', help='folder of tiles, at any depth')
@@ -32,7 +41,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
                         'and label: tiles are coloured by label, and those '
                         'that it does not list are left out')
     parser.add_argument(
-        '--slide', metavar='REGEX', type=re.compile,
+        '--slide', metavar='REGEX', type=pattern,
         help='what of a path relative to TILES names the slide, in a group')
     parser.add_argument('--color', choices=('label', 'folder', 'slide'),
                         help='of the picture; the page has all (default: the '
@@ -52,14 +61,16 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
     import numpy as np
 
     from mmmedmask.datasets import TileFolder
+    from mmmedmask.datasets.labelled_images import image_rows
     from mmmedmask.util.table_files import read_table
     folder = TileFolder(args.tiles)
     names = [str(Path(folder.get_data_info(place)['img_path']).relative_to(
         args.tiles)) for place in range(len(folder))]
     groups = {}
     if args.labels:
-        labels = {row['path']: row['label'] for _, row in read_table(
-            args.labels, ('path', 'label')).rows()}
+        # Each tile is listed once.
+        labels = {row['path']: row['label'] for _, row in image_rows(
+            read_table(args.labels, ('path', 'label')), Path(args.tiles))}
         absent = labels.keys() - set(names)
         names = [name for name in names if name in labels]
         if not names:

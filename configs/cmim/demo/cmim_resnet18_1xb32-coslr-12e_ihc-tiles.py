@@ -48,7 +48,6 @@ train_dataloader = dict(
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.warm_up, end=10), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)
-auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(
     logger=dict(interval=1),
     loss_floors=dict(

@@ -28,7 +28,6 @@ train_dataloader = dict(_base_.crc5_loader, dataset=dict(data_root=data_root))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.warm_up, end=50), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)
-auto_scale_lr = dict(base_batch_size=32)
 default_hooks = dict(
     _base_.crc5_hooks,
     loss_floors=dict(held_out=dict(data_root=held_out_root), optional=True),

@@ -31,7 +31,6 @@ train_dataloader = dict(
 optim_wrapper = dict(
     type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.warm_up, end=warm_up_iters), _base_.cosine]
-auto_scale_lr = dict(base_batch_size=32)
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
     _base_.he_tiles_hooks,

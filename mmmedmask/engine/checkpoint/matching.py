@@ -58,6 +58,11 @@ class MatchReport:
         """Share of the expected tensors that match, in [0, 1]."""
         return len(self.matched) / self.expected if self.expected else 0.0
 
+    @property
+    def complete(self) -> bool:
+        """Whether all expected tensors match, and nothing is left over."""
+        return self.ratio == 1 and not self.unused
+
     def describe(self) -> str:
         """Say in a few lines what does not match."""
         lines = []

@@ -56,6 +56,41 @@ def find_resumable(folder: str | Path) -> Path | None:
     return None
 
 
+def find_checkpoint(run: str | Path) -> Path:
+    """Find the checkpoint that stands for a run, to look at its model.
+
+    That is the state from which it would go on, see :func:`find_resumable`,
+    else its only best weights. ``run`` is its folder, or a checkpoint, which
+    stands for itself.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If the folder has no state, and none or several bests.
+    """
+    run = Path(run)
+    if not run.is_dir():
+        if not run.is_file():
+            raise FileNotFoundError(f'there is no run or checkpoint {run}')
+        return run
+    bests = [file for _, file in list_bests(run)]
+    try:
+        state = find_resumable(run)
+    except FileNotFoundError:
+        # The states may have been deleted to save space.
+        if not bests:
+            raise
+        state = None
+    if state is not None:
+        return state
+    if len(bests) != 1:
+        several = ', '.join(file.name for file in bests)
+        raise ValueError(
+            f'{run} has no checkpoint epoch_*.pth or iter_*.pth, and '
+            + (f'several of the best weights, {several}: name one of them'
+               if bests else 'no best_*.pth: give the file of a checkpoint'))
+    return bests[0]
+
+
 def list_states(folder: Path,
                 pattern: re.Pattern = _STATE) -> list[tuple[int, Path]]:
     """List the whole states in a folder, with their epoch or iteration."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
@@ -79,18 +79,30 @@ class LoadCheckHook(Hook):
             return
         self._check(runner, compare_values=True)
 
+    def group_modules(
+        self, model: nn.Module, load_from: str | None = None
+    ) -> tuple[dict[tuple[str, str], dict[str, nn.Module]], list[str]]:
+        """Find the checkpoints of the modules, and the modules without one.
+
+        See :func:`~mmmedmask.engine.checkpoint.matching.group_by_checkpoint`.
+        A module without a checkpoint that may not be trained from scratch is
+        a ValueError, too.
+        """
+        groups, without = matching.group_by_checkpoint(
+            model, self.modules, load_from)
+        if without and not self.allow_scratch:
+            raise ValueError(
+                f'load check: {without[0]} has no checkpoint (its init_cfg is '
+                "not of type 'Pretrained'), it would be trained from "
+                'scratch. Set allow_scratch=True in LoadCheckHook if it '
+                'is meant to')
+        return groups, without
+
     def _check(self, runner: Runner, compare_values: bool) -> None:
         # A resume that found nothing to resume starts like a fresh run.
         load_from = None if runner._resume else runner._load_from
-        groups, without = matching.group_by_checkpoint(
-            unwrap(runner.model), self.modules, load_from)
+        groups, without = self.group_modules(unwrap(runner.model), load_from)
         for name in without:
-            if not self.allow_scratch:
-                raise ValueError(
-                    f'load check: {name} has no checkpoint (its init_cfg is '
-                    "not of type 'Pretrained'), it would be trained from "
-                    'scratch. Set allow_scratch=True in LoadCheckHook if it '
-                    'is meant to')
             if compare_values:
                 runner.logger.info(f'Load check: {name} is trained from '
                                    'scratch, as allowed.')
@@ -106,7 +118,7 @@ class LoadCheckHook(Hook):
                 f'Load check of {", ".join(modules)} against {checkpoint!r} '
                 f'under {prefix!r}: {len(report.matched)} of '
                 f'{report.expected} {compared} ({100 * report.ratio:.1f} %)')
-            if report.ratio < 1 or report.unused:
+            if not report.complete:
                 raise ValueError(f'{summary}, 100 % are needed.\n'
                                  f'{report.describe()}\n{report.advise()}')
             if compare_values:

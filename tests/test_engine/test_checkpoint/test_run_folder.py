@@ -48,6 +48,26 @@ def test_the_latest_whole_one_stands_in(tmp_path, write, pointer, found):
     assert run_folder.find_resumable(tmp_path) == tmp_path / found
 
 
+def test_what_stands_for_a_run(tmp_path, write):
+    """Its last state, else its only best weights; a file is itself."""
+    with pytest.raises(ValueError, match='no best_.*: give the file'):
+        run_folder.find_checkpoint(tmp_path)
+    best = write('best_auc_epoch_7.pth')
+    assert run_folder.find_checkpoint(tmp_path) == best
+    # The state that it names has been deleted.
+    (tmp_path / 'last_checkpoint').write_text('epoch_9.pth')
+    assert run_folder.find_checkpoint(tmp_path) == best
+    write('best_acc_epoch_8.pth')
+    with pytest.raises(ValueError, match='best_acc_epoch_8.pth, best_auc_.*: '
+                       'name one of them'):
+        run_folder.find_checkpoint(tmp_path)
+    state = write('iter_90.pth')
+    assert run_folder.find_checkpoint(tmp_path) == state
+    assert run_folder.find_checkpoint(best) == best
+    with pytest.raises(FileNotFoundError, match='no run or checkpoint'):
+        run_folder.find_checkpoint(tmp_path / 'none')
+
+
 def test_what_is_later_is_set_aside(tmp_path, write):
     for name in ('epoch_1.pth', 'epoch_3.pth', 'best_a_epoch_1.pth',
                  'best_a_epoch_3.pth', 'mine.pth'):
