@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -35,12 +36,14 @@ class TileFolder(ImageFileDataset):
             and ``on_error``.
 
     Raises:
-        ValueError: If there is no root, a root is given twice, or
-            ``ann_file`` comes with several roots.
+        ValueError: If there is no root, a root is given twice or lies in
+            another, or ``ann_file`` comes with several roots; or the header
+            of a DICOM or NIfTI file cannot be read, unless it is skipped.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
             root holds no image.
     """
 
+        OSError: If a folder below a root cannot be read.
     def __init__(self, data_root: str | Sequence[str], ann_file: str = '',
                  axis: str = 'axial', **base: object) -> None:
         self.axis = check_choice('axis', axis, radiology.AXES)
@@ -49,9 +52,12 @@ class TileFolder(ImageFileDataset):
         if not roots or not all(str(root) for root in roots):
             raise ValueError('data_root must name at least one folder, got '
                              f'{data_root!r}')
-        resolved = [Path(root).resolve() for root in roots]
-        if len(set(resolved)) < len(resolved):
-            raise ValueError(f'data_root names a folder twice: {roots}')
+        places = [(root, Path(root).resolve()) for root in roots]
+        for (inner, place), (outer, around) in permutations(places, 2):
+            if place.is_relative_to(around):
+                raise ValueError(
+                    f'data_root names {inner}, which is or lies in {outer}: '
+                    'its tiles would count twice')
         if ann_file and len(roots) > 1:
             raise ValueError(f'ann_file {ann_file!r} needs a single '
                              f'data_root, got {len(roots)}: {roots}')
@@ -96,9 +102,17 @@ def list_images(root: Path, axis: str = 'axial') -> list[Path | str]:
 
 
 def walk_files(root: Path) -> list[Path]:
-    """List files below a folder and links, by path parts; no dot names."""
+    """List files below a folder and links, by path parts; no dot names.
+
+    A folder that cannot be read is an OSError that names it.
+    """
+    def stop(error: OSError) -> None:
+        raise error
+
     paths, visited = [], set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    # Without a word os.walk would leave out what it cannot read.
+    for folder, subfolders, files in os.walk(root, onerror=stop,
+                                             followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
