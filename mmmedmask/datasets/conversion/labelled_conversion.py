@@ -158,8 +158,10 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
         copy: Whether to copy images that could be hard-linked.
 
     Raises:
-        LayoutError: If the download is not as released, or ``out`` cannot
-            be used.
+        LayoutError: If the download is not as released, ``out`` cannot be
+            used, or a part of a split would be empty.
+        ValueError: If classes or groups differ by upper and lower case,
+            blanks or kinds of hyphens alone.
         ConversionError: If images or masks are broken or do not fit
             together; names them all.
     """
@@ -180,6 +182,15 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
         source, images, notices, copies, splits, shapes, masks, copy)
 
 
+    for name, split in splits.items():
+        for part, members in split.parts().items():
+            if not members:
+                groups = Counter(image.group for image in images)
+                raise LayoutError(
+                    f'{download} has no image for {part} of splits/{name}: '
+                    f'it has {len(images)}, in {len(groups)} groups, the '
+                    f'largest of {max(groups.values())}. Near copies join '
+                    'groups, and a larger --near-threshold joins fewer')
 def _check_out_folder(download: Path, out: Path,
                       classes: Sequence[str]) -> None:
     """See that a data set can be written to a folder."""
