@@ -52,6 +52,7 @@ from mmmedmask.util.atomic_files import (
     write_csv,
     write_text,
 )
+from mmmedmask.util.table_files import check_spelling
 
 
 class LesionMask(NamedTuple):
@@ -168,6 +169,9 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
     _check_out_folder(download, out, source.classes)
     content = source.find(download)
     images, notices = content.images, content.notices
+    for what, names in (('class', source.classes),
+                        ('group', [image.group for image in images])):
+        check_spelling(download, what, names)
     records, shapes, masks = read_all(images, source.fingerprint_of)
     copies = find_copies(records, source.near_threshold if threshold is None
                          else threshold)
@@ -178,10 +182,6 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
                 f'{source.group_noun}s that share a picture are joined: '
                 + '; '.join(', '.join(names) for names in joined))
     splits = source.make_splits(images, copies, seed)
-    return LabelledConversion(
-        source, images, notices, copies, splits, shapes, masks, copy)
-
-
     for name, split in splits.items():
         for part, members in split.parts().items():
             if not members:
@@ -191,6 +191,10 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
                     f'it has {len(images)}, in {len(groups)} groups, the '
                     f'largest of {max(groups.values())}. Near copies join '
                     'groups, and a larger --near-threshold joins fewer')
+    return LabelledConversion(
+        source, images, notices, copies, splits, shapes, masks, copy)
+
+
 def _check_out_folder(download: Path, out: Path,
                       classes: Sequence[str]) -> None:
     """See that a data set can be written to a folder."""

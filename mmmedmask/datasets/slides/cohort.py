@@ -16,7 +16,6 @@ from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
 from mmmedmask.util.nearest import (
-    alike,
     bare_name,
     composed,
     nearest_names,
@@ -27,6 +26,7 @@ from mmmedmask.util.table_files import (
     Table,
     cell_number,
     check_cell,
+    check_spelling,
     read_table,
 )
 
@@ -130,14 +130,7 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
             ('site', [case.site or '' for case in cases.values()]),
             ('slide_id', [slide.slide_id for of_case in slides.values()
                           for slide in of_case])):
-        spelled: dict[str, str] = {}
-        for name in names:
-            other = spelled.setdefault(alike(name), name)
-            if other != name:
-                raise ValueError(
-                    f'{path}: {what} is {other!r} and {name!r}: they differ '
-                    'by upper and lower case, blanks or kinds of hyphens '
-                    'alone, spell one name in one way')
+        check_spelling(path, what, names)
     patients: dict[str, str] = {}
     for name in cases:
         other = patients.setdefault(tcga_case(name) or name, name)
