@@ -78,6 +78,7 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     without a slide) and ``label``. Optional ones are those of a case and of
     a slide: ``split``, ``site``, ``survival_months``, ``censorship`` (1 if
     death was not observed), ``rna_id``, ``features_path`` and ``mpp``.
+    ``NA`` and the like are empty cells.
 
     Raises:
         ValueError: If a column or a required cell is missing, lines of a
@@ -96,6 +97,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     for where, cells in table.rows(*kept):
         line = {name: cell if name == 'features_path' else composed(cell)
                 for name, cell in cells.items()}
+        line |= {name: '' for name in (*_OPTIONAL_COLUMNS, 'slide_id')
+                 if line.get(name) in MISSING}
         case = _read_case(where, line, label_column)
         for name in ('slide_id', 'rna_id'):
             patients = {tcga_case(case.case_id),
@@ -259,7 +262,7 @@ def read_split(path: str | Path,
 def _names(table: Table, split: str) -> list[str]:
     cells = table.text(table.names.index(split))
     if not {cell.lower() for cell in cells} & set(_TRUTHS):
-        return [composed(name) for name in cells if name]
+        return [composed(name) for name in cells if name not in MISSING]
     if table.names[0] in SPLITS:
         raise ValueError(
             f'{table.path} has True and False but no column with names')
