@@ -25,6 +25,8 @@ class TileFolder(ImageFileDataset):
     followed. Files and folders whose name starts with a dot, and files with
     other extensions, are not tiles; how many there were is logged. Every
     frame of a DICOM (``.dcm``) and every slice of a NIfTI volume is a tile.
+    With ``on_error='skip'`` one whose header cannot be read is in the list as
+    a file, and is skipped as any other.
 
     Args:
         data_root: A folder, or a list of folders.
@@ -41,9 +43,9 @@ class TileFolder(ImageFileDataset):
             of a DICOM or NIfTI file cannot be read, unless it is skipped.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
             root holds no image.
+        OSError: If a folder below a root cannot be read.
     """
 
-        OSError: If a folder below a root cannot be read.
     def __init__(self, data_root: str | Sequence[str], ann_file: str = '',
                  axis: str = 'axial', **base: object) -> None:
         self.axis = check_choice('axis', axis, radiology.AXES)
@@ -74,19 +76,28 @@ class TileFolder(ImageFileDataset):
             names = read_list_file(find_list_file(self.ann_file, root))
             return [{'img_path': str(root / name)} for name in names]
         return [{'img_path': str(path)} for root in self.roots
-                for path in list_images(root, self.axis)]
+                for path in list_images(root, self.axis,
+                                        self.on_error == 'skip')]
 
 
-def list_images(root: Path, axis: str = 'axial') -> list[Path | str]:
+def list_images(root: Path, axis: str = 'axial',
+                keep_broken: bool = False) -> list[Path | str]:
     """List the images below a folder, by path parts; log what else is there.
 
     Every frame of a DICOM and every slice of a NIfTI volume along ``axis`` is
-    an image. A folder without one is a FileNotFoundError.
+    an image, with ``keep_broken`` also a file of these whose header cannot be
+    read. A folder without an image is a FileNotFoundError.
     """
     images, others = [], Counter()
     for path in walk_files(root):
         if radiology.is_scan(path):
-            images += radiology.pictures_of(path, axis)
+            try:
+                images += radiology.pictures_of(path, axis)
+            except ValueError:
+                if not keep_broken:
+                    raise
+                # What is wrong with it is said where it is read.
+                images.append(path)
         elif path.suffix.lower() in IMAGE_EXTENSIONS:
             images.append(path)
         else:
