@@ -1,8 +1,13 @@
 """Files in object stores and on web servers, for MMEngine's file functions."""
 
+import time
+
 from mmengine.fileio import BaseStorageBackend, register_backend
 
 from mmmedmask.util.extras import import_extra
+
+_PAUSES = (0.5, 2.0)
+"""Seconds before a file is asked for again."""
 
 
 @register_backend('fsspec', prefixes=['memory', 'gs', 'gcs', 'az', 'abfs'])
@@ -11,7 +16,9 @@ class FsspecBackend(BaseStorageBackend):
 
     ``backend_args=dict(backend='fsspec')`` selects it for addresses that
     other backends of MMEngine claim, such as ``s3://`` and ``https://``.
-    fsspec says which package a protocol needs, such as s3fs.
+    fsspec says which package a protocol needs, such as s3fs. What a server
+    refuses is an OSError, whatever that package raises; but for files that are
+    not there, or not permitted, it is asked three times.
 
     Args:
         storage_options: What fsspec's file system takes, such as ``key``,
@@ -40,4 +47,15 @@ class FsspecBackend(BaseStorageBackend):
         core = import_extra('fsspec.core', 'storage', 'this address')
         # fsspec keeps its file systems, and makes new ones after a fork.
         system, path = core.url_to_fs(str(filepath), **self.storage_options)
-        return getattr(system, method)(path, **arguments)
+        for pause in (*_PAUSES, None):
+            try:
+                return getattr(system, method)(path, **arguments)
+            except (FileNotFoundError, PermissionError):
+                raise
+            # Each protocol's package has errors of its own.
+            except Exception as error:
+                if pause is None:
+                    raise OSError(f'{filepath} cannot be read: '
+                                  f'{type(error).__name__}: {error}'
+                                  ) from error
+            time.sleep(pause)

@@ -130,8 +130,9 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         path: The file, whose extension says the format; its folder is made
             if need be.
         image: uint8 or, for PNG and TIFF, uint16; shape (H, W), or
-            (H, W, C) with one channel, RGB or RGBA, or for PNG gray with
-            alpha. TIFF takes float32 and any number of channels, too.
+            (H, W, C) with one channel (not WebP), RGB or RGBA (not JPEG), or
+            for PNG gray with alpha. TIFF takes float32 and any number of
+            channels, too.
 
     Raises:
         OSError: If the format cannot hold the image.
@@ -154,7 +155,8 @@ def encode_image(extension: str, image: np.ndarray) -> bytes:
         return buffer.getvalue()
     types = ('uint8', 'uint16') if is_tiff or extension == '.png' else (
         'uint8', )
-    counts = (1, 2, 3, 4) if extension == '.png' else (1, 3, 4)
+    counts = {'.png': (1, 2, 3, 4), '.jpg': (1, 3), '.jpeg': (1, 3),
+              '.webp': (3, 4)}.get(extension, (1, 3, 4))
     if image.dtype.name not in types or channels not in counts:
         raise OSError(f'{extension} holds {counts} channels of '
                       f'{" or ".join(types)}, got {channels} of {image.dtype}')

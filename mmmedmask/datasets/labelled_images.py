@@ -14,10 +14,12 @@ from mmengine.logging import print_log
 from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.radiology import split_part
 from mmmedmask.registry import DATASETS
+from mmmedmask.util.nearest import alike
 from mmmedmask.util.table_files import (
     Table,
     check_cell,
     check_files,
+    check_spelling,
     read_list_file,
     read_table,
 )
@@ -63,7 +65,9 @@ class LabelledImages(ImageFileDataset):
     Raises:
         ValueError: If the csv lacks a column or has an unknown one, a label
             is not a class, a path occurs twice, in the csv or in another part
-            (train, val, test), or an entry is empty; names the line.
+            (train, val, test), or an entry is empty; names the line. Or if
+            classes or groups, of other parts too, differ by upper and lower
+            case, blanks or kinds of hyphens alone.
         FileNotFoundError: If ``data_root``, ``classes.txt`` or the csv is
             missing; says which splits there are.
     """
@@ -107,19 +111,22 @@ class LabelledImages(ImageFileDataset):
     def _compare_parts(self, rows: Sequence[Mapping[str, str]]) -> None:
         """Refuse images that another part has, too, and count groups."""
         paths = {os.path.normpath(self.root / row['path']) for row in rows}
-        groups = {row['group'] for row in rows}
+        groups = dict.fromkeys(row['group'] for row in rows)
         for part in PARTS if self.split in PARTS else ():
             file = self.split_file.with_name(f'{part}.csv')
             if part == self.split or not file.is_file():
                 continue
-            shared = set()
+            theirs = []
             for where, row in read_table(
                     file, REQUIRED_COLUMNS, empty=True).rows('path', 'group'):
                 if os.path.normpath(self.root / row['path']) in paths:
                     raise ValueError(
                         f'{where}: {row["path"]} is in {self.split_file.name}'
                         ', too; an image belongs to one part of a split')
-                shared |= groups & {row['group']}
+                theirs.append(row['group'])
+            check_spelling(f'{self.split_file} and {file.name}', 'group',
+                           [*groups, *theirs])
+            shared = groups.keys() & theirs
             if shared:
                 print_log(f'{self.split_file}: {len(shared)} of {len(groups)} '
                           f'groups are in {file.name}, too, such as '
@@ -138,8 +145,8 @@ def read_classes(data_root: Path) -> tuple[str, ...]:
             f'{path} does not exist; tools/dataset_converters/convert.py '
             'writes it')
     classes = read_list_file(path)
-    counts = Counter(map(str.casefold, classes))
-    twice = [name for name in classes if counts[name.casefold()] > 1]
+    counts = Counter(map(alike, classes))
+    twice = [name for name in classes if counts[alike(name)] > 1]
     if twice:
         raise ValueError(f'{path} names classes twice: {twice}')
     return tuple(classes)
@@ -174,8 +181,12 @@ def image_rows(table: Table,
                root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Go through the rows of a table of images, each listed once.
 
-    Paths are relative to ``root``; no path, label or group may be empty.
+    Paths are relative to ``root``; no path, label or group may be empty, and
+    each label and group is spelled in one way.
     """
+    for place, name in enumerate(table.names):
+        if name in ('label', 'group'):
+            check_spelling(table.path, name, table.text(place))
     lines = {}
     for where, row in table.rows():
         empty = [name for name in REQUIRED_COLUMNS if not row.get(name, name)]

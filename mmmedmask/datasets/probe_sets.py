@@ -25,7 +25,12 @@ from mmmedmask.datasets.radiology import split_part
 from mmmedmask.datasets.tiles import list_images
 from mmmedmask.util.checks import check_choice, check_integer
 from mmmedmask.util.nearest import did_you_mean
-from mmmedmask.util.table_files import check_cell, check_files, read_table
+from mmmedmask.util.table_files import (
+    check_cell,
+    check_files,
+    check_spelling,
+    read_table,
+)
 
 SPLIT_NAMES = {'train': ('train', 'training', 'Training'),
                'test': ('test', 'Test', 'Testing', 'val', 'validation')}
@@ -107,8 +112,9 @@ def read_probe_sets(source: str | Path, split_folder: str | None = None,
         FileNotFoundError: If the folder has none of these layouts, an image
             or a mask is not there, or there are several splits to choose from.
         ValueError: If the splits differ in their classes, or have an image
-            in common; or a table has an unknown split, an empty path, label
-            or group, or an image twice.
+            in common, or names of classes or groups differ by upper and lower
+            case, blanks or kinds of hyphens alone; or a table has an unknown
+            split, an empty path, label or group, or an image twice.
     """
     train, test = _read_parts(Path(source), split_folder, trained)
     for part in (train, test):
@@ -121,7 +127,9 @@ def read_probe_sets(source: str | Path, split_folder: str | None = None,
         raise ValueError(
             f'{source}: {len(shared)} images are to train and to test, such '
             f'as {min(shared)}; an image belongs to one split')
-    groups = set(train.groups or ()) & set(test.groups or ())
+    groups = [part.groups or () for part in (train, test)]
+    check_spelling(source, 'group', sum(groups, ()))
+    groups = set.intersection(*map(set, groups))
     if groups:
         print_log(f'{source}: {len(groups)} of {len(set(test.groups))} groups '
                   f'to test are in training, too, such as {min(groups)}: '
@@ -191,6 +199,7 @@ def _read_classes(folder: Path) -> ProbeSet:
                            if path.is_dir() and path.name[0] != '.'))
     if not classes:
         raise FileNotFoundError(f'{folder} has no folder with images')
+    check_spelling(folder, 'class', classes)
     paths, labels = zip(*(
         (Path(image), label) for label, name in enumerate(classes)
         for image in list_images(folder / name)), strict=True)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -109,28 +111,21 @@ def is_scan(path: Path) -> bool:
 
 def pictures_of(path: Path, axis: str = 'axial') -> list[str]:
     """List the pictures of a DICOM, or of a NIfTI along an axis of `AXES`."""
-    try:
-        with path.open('rb') as stream:
-            if path.suffix.lower() == SCAN_EXTENSIONS[0]:
-                header = _read_header(stream)
-                count = int(header.get('NumberOfFrames') or 1)
-                return [str(path)] if count == 1 else [
-                    f'{path}#frame={index}' for index in range(count)]
-            volume = _open_nifti(stream)
-            place = _voxel_axes(volume)[AXES.index(axis)][0]
-            return [f'{path}#{axis}={index}'
-                    for index in range(volume.shape[place])]
-    except ModuleNotFoundError:
-        raise
-    # A broken header can fail in any way.
-    except Exception as error:
-        raise ValueError(
-            f'Cannot read the header of {path}: {error}') from error
+    with _open_header(path) as stream:
+        if path.suffix.lower() == SCAN_EXTENSIONS[0]:
+            header = _read_header(stream)
+            count = int(header.get('NumberOfFrames') or 1)
+            return [str(path)] if count == 1 else [
+                f'{path}#frame={index}' for index in range(count)]
+        volume = _open_nifti(stream)
+        place = _voxel_axes(volume)[AXES.index(axis)][0]
+        return [f'{path}#{axis}={index}'
+                for index in range(volume.shape[place])]
 
 
 def patient_of(path: Path) -> str:
     """Return who a DICOM shows: the patient's id, else the study's UID."""
-    with path.open('rb') as stream:
+    with _open_header(path) as stream:
         header = _read_header(stream)
     for name in ('PatientID', 'StudyInstanceUID'):
         value = str(header.get(name) or '').strip()
@@ -242,6 +237,20 @@ def read_nifti(stream: BinaryIO, part: tuple[str, int] | None) -> StoredImage:
     window = Window((limits[0] + limits[1]) / 2, limits[1] - limits[0],
                     'LINEAR_EXACT') if limits[1] > limits[0] else None
     return StoredImage(np.ascontiguousarray(_plain_type(values)), window)
+
+
+@contextmanager
+def _open_header(path: Path) -> Iterator[BinaryIO]:
+    """Open a file; what fails with it becomes a ValueError that names it."""
+    try:
+        with path.open('rb') as stream:
+            yield stream
+    except ModuleNotFoundError:
+        raise
+    # A broken header can fail in any way.
+    except Exception as error:
+        raise ValueError(
+            f'Cannot read the header of {path}: {error}') from error
 
 
 def _read_header(stream: BinaryIO) -> object:

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -24,6 +25,8 @@ class TileFolder(ImageFileDataset):
     followed. Files and folders whose name starts with a dot, and files with
     other extensions, are not tiles; how many there were is logged. Every
     frame of a DICOM (``.dcm``) and every slice of a NIfTI volume is a tile.
+    With ``on_error='skip'`` one whose header cannot be read is in the list as
+    a file, and is skipped as any other.
 
     Args:
         data_root: A folder, or a list of folders.
@@ -35,10 +38,12 @@ class TileFolder(ImageFileDataset):
             and ``on_error``.
 
     Raises:
-        ValueError: If there is no root, a root is given twice, or
-            ``ann_file`` comes with several roots.
+        ValueError: If there is no root, a root is given twice or lies in
+            another, or ``ann_file`` comes with several roots; or the header
+            of a DICOM or NIfTI file cannot be read, unless it is skipped.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
             root holds no image.
+        OSError: If a folder below a root cannot be read.
     """
 
     def __init__(self, data_root: str | Sequence[str], ann_file: str = '',
@@ -49,9 +54,12 @@ class TileFolder(ImageFileDataset):
         if not roots or not all(str(root) for root in roots):
             raise ValueError('data_root must name at least one folder, got '
                              f'{data_root!r}')
-        resolved = [Path(root).resolve() for root in roots]
-        if len(set(resolved)) < len(resolved):
-            raise ValueError(f'data_root names a folder twice: {roots}')
+        places = [(root, Path(root).resolve()) for root in roots]
+        for (inner, place), (outer, around) in permutations(places, 2):
+            if place.is_relative_to(around):
+                raise ValueError(
+                    f'data_root names {inner}, which is or lies in {outer}: '
+                    'its tiles would count twice')
         if ann_file and len(roots) > 1:
             raise ValueError(f'ann_file {ann_file!r} needs a single '
                              f'data_root, got {len(roots)}: {roots}')
@@ -68,19 +76,28 @@ class TileFolder(ImageFileDataset):
             names = read_list_file(find_list_file(self.ann_file, root))
             return [{'img_path': str(root / name)} for name in names]
         return [{'img_path': str(path)} for root in self.roots
-                for path in list_images(root, self.axis)]
+                for path in list_images(root, self.axis,
+                                        self.on_error == 'skip')]
 
 
-def list_images(root: Path, axis: str = 'axial') -> list[Path | str]:
+def list_images(root: Path, axis: str = 'axial',
+                keep_broken: bool = False) -> list[Path | str]:
     """List the images below a folder, by path parts; log what else is there.
 
     Every frame of a DICOM and every slice of a NIfTI volume along ``axis`` is
-    an image. A folder without one is a FileNotFoundError.
+    an image, with ``keep_broken`` also a file of these whose header cannot be
+    read. A folder without an image is a FileNotFoundError.
     """
     images, others = [], Counter()
     for path in walk_files(root):
         if radiology.is_scan(path):
-            images += radiology.pictures_of(path, axis)
+            try:
+                images += radiology.pictures_of(path, axis)
+            except ValueError:
+                if not keep_broken:
+                    raise
+                # What is wrong with it is said where it is read.
+                images.append(path)
         elif path.suffix.lower() in IMAGE_EXTENSIONS:
             images.append(path)
         else:
@@ -96,9 +113,17 @@ def list_images(root: Path, axis: str = 'axial') -> list[Path | str]:
 
 
 def walk_files(root: Path) -> list[Path]:
-    """List files below a folder and links, by path parts; no dot names."""
+    """List files below a folder and links, by path parts; no dot names.
+
+    A folder that cannot be read is an OSError that names it.
+    """
+    def stop(error: OSError) -> None:
+        raise error
+
     paths, visited = [], set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    # Without a word os.walk would leave out what it cannot read.
+    for folder, subfolders, files in os.walk(root, onerror=stop,
+                                             followlinks=True):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()

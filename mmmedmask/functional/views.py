@@ -295,6 +295,13 @@ class ColorFamily:
         return self.gray_prob > 0 or self.stain_prob > 0 or (
             self.jitter_prob > 0 and (self.saturation > 0 or self.hue > 0))
 
+    def check_channels(self, channels: int, source: object) -> None:
+        """Refuse channels, told by ``source``, that a step cannot colour."""
+        if self.needs_rgb and channels != 3:
+            raise ValueError(
+                'saturation, hue, gray_prob and stain_prob need 3 channels, '
+                f'got {channels} ({source}); set them to 0')
+
     def draw(self, uniform: Tensor) -> Colors:
         """Draw parameters from numbers in [0, 1), (B, ``COLOR_DRAWS``).
 

@@ -225,9 +225,9 @@ def _scatter(where: np.ndarray, spacing: float,
              rng: np.random.Generator) -> np.ndarray:
     """Return points (N, 2), x and y, about ``spacing`` apart."""
     height, width = where.shape
-    rows, columns = np.mgrid[0:height:spacing, 0:width:spacing]
+    rows, columns = np.mgrid[0:height:spacing, 0:width:spacing].astype(float)
     columns[1::2] += spacing / 2
-    points = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float)
+    points = np.stack([columns.ravel(), rows.ravel()], axis=1)
     points += rng.uniform(-0.45, 0.45, points.shape) * spacing
     index = np.round(points).astype(int)
     inside = ((index >= 0) & (index < (width, height))).all(axis=1)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from mmmedmask.util.atomic_files import csv_text, is_formula
 from mmmedmask.util.extras import import_extra, late_module
-from mmmedmask.util.nearest import did_you_mean
+from mmmedmask.util.nearest import alike, did_you_mean
 
 # Tools import this module before they know whether they read a table.
 np = late_module('numpy')
@@ -273,6 +273,22 @@ def check_cell(where: str, column: str, value: str,
         raise ValueError(f'{where}: {column} must be one of {tuple(known)}'
                          f'{of}, got {value!r}.{did_you_mean(value, known)}')
     return value
+
+
+def check_spelling(source: object, what: str, names: Iterable[str]) -> None:
+    """Refuse names in ``source`` that look the same, or but for their case.
+
+    Example:
+        >>> check_spelling('a.csv', 'group', ['P1', 'P2', 'P1'])
+    """
+    spelled: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        other = spelled.setdefault(alike(name), name)
+        if other != name:
+            raise ValueError(
+                f'{source}: {what} is {other!r} and {name!r}: they differ by '
+                'upper and lower case, blanks or kinds of hyphens alone, '
+                'spell one name in one way')
 
 
 def cell_number(where: str, column: str, cell: str) -> float | None:

@@ -64,6 +64,17 @@ def test_unsuitable_tiles(pixels, found):
     assert 'a/b.tif' in str(error.value)
 
 
+def test_gray_tiles_need_colours_for_gray():
+    """At the first tile, whatever is drawn for it."""
+    tile = dict(img=np.zeros((8, 8, 1), np.uint8), sample_idx=0,
+                img_path='a/b.tif')
+    with pytest.raises(ValueError, match=r'need 3 channels, got 1 '
+                       r'\(a/b\.tif\); set them to 0'):
+        CMIMTwoViews(8, color=dict(gray_prob=1e-9))(dict(tile))
+    color = dict(saturation=0, hue=0, gray_prob=0)
+    assert CMIMTwoViews(8, color=color)(tile)['img'].shape == (2, 8, 8, 1)
+
+
 @pytest.mark.parametrize('views', [
     dict(max_angle=10), dict(max_shear=5), dict(vertical_flip_prob=0.5)])
 def test_only_crops_and_flips(views):

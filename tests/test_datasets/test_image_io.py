@@ -382,7 +382,9 @@ def test_what_is_written_is_read(tmp_path, pixels, suffix, shape, dtype):
 
 @pytest.mark.parametrize(('suffix', 'shape', 'dtype'), [
     ('.png', (4, 6), 'float32'), ('.png', (4, 6, 5), 'uint8'),
-    ('.jpg', (4, 6), 'uint16'), ('.tif', (4, 6, 2), 'float64')])
+    ('.jpg', (4, 6, 4), 'uint8'), ('.jpeg', (4, 6, 2), 'uint8'),
+    ('.webp', (4, 6), 'uint8'), ('.jpg', (4, 6), 'uint16'),
+    ('.tif', (4, 6, 2), 'float64')])
 def test_what_a_format_cannot_hold_is_not_written(tmp_path, suffix, shape,
                                                   dtype):
     with pytest.raises(OSError, match=f'{suffix} holds .* {dtype}'):

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from mmmedmask.datasets import LabelledImages, labelled_images
+from mmmedmask.datasets.probe_sets import read_probe_sets
 
 PIPELINE = ({'type': 'mmmedmask.LoadTile', 'in_channels': 3,
              'gray_to_rgb': True, 'drop_alpha': True},
@@ -101,6 +102,9 @@ def test_other_splits_folders_and_parts(root):
     ('path,label,group\na,NV,g\n./a,mel,g\n', 'line 3: ./a is listed in'),
     ('path,label,group\na,NV,\n', 'line 2: group must not be empty'),
     ('path,label,group\n,,g\n', 'line 2: path, label must not be empty'),
+    ('path,label,group\na,NV,P1\nb,NV,p1\n', "group is 'P1' and 'p1': they"),
+    ('path,label,group\na,NV,P 1\nb,NV,P\xa01\n', 'group is .* blanks or'),
+    ('path,label,group\na,NV,g\nb,Nv,h\n', "label is 'NV' and 'Nv': they"),
     ('path,label,group\na,NV\n', 'line 2 has 2 cells, line 1 has 3'),
     ('path,label,group\na,NV,g,h\n', 'line 2 has 4 cells, line 1 has 3'),
 ])
@@ -125,6 +129,11 @@ def test_parts_share_no_image(root, monkeypatch):
     LabelledImages(str(root), split='all')
     assert len(said) == 1
     assert '1 of 2 groups are in val.csv, too, such as g' in said[0]
+    val.write_text('path,label,group\nc,NV,G\n')
+    with pytest.raises(ValueError, match=r"val\.csv: group is 'g' and 'G'"):
+        LabelledImages(str(root))
+    with pytest.raises(ValueError, match="group is 'g' and 'G'"):
+        read_probe_sets(root)
     val.write_text('path,label,group\n./b,NV,h\n')
     train.write_text('path,label,group\na,NV,g\n./x/../b,NV,h\n')
     for part, other in (('train', 'val'), ('val', 'train')):
@@ -152,10 +161,18 @@ def test_bad_arguments(root, arguments, error, message):
 @pytest.mark.parametrize(('content', 'message'), [
     (None, 'classes.txt does not exist; tools/'), ('', 'is empty'),
     ('mel\nNV\nmel\n', r"twice: \['mel', 'mel'\]"),
-    ('mel\nMEL\n', r"twice: \['mel', 'MEL'\]")])
+    ('mel\nMEL\n', r"twice: \['mel', 'MEL'\]"),
+    ('a-b\na\u2011b\n', 'twice')])
 def test_class_file_that_is_wrong(root, content, message):
     (root / 'classes.txt').unlink()
     if content is not None:
         (root / 'classes.txt').write_text(content)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         LabelledImages(str(root))
+
+
+def test_folders_of_classes_spelled_in_two_ways(tmp_path):
+    for name in ('train/mel', 'train/Mel', 'test/mel'):
+        (tmp_path / name).mkdir(parents=True)
+    with pytest.raises(ValueError, match="class is 'Mel' and 'mel'"):
+        read_probe_sets(tmp_path)

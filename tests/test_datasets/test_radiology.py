@@ -371,6 +371,10 @@ def test_folders_of_volumes(tmp_path):
     (tmp_path / 'c.dcm').write_bytes(b'nothing')
     with pytest.raises(ValueError, match=r'c\.dcm'):
         TileFolder(str(tmp_path))
+    dataset = TileFolder(str(tmp_path), on_error='skip', pipeline=[
+        dict(type='mmmedmask.LoadTile', in_channels=1, dtype='float32')])
+    assert dataset[-1]['img_path'].endswith('a.nii.gz#axial=0')
+    assert dataset.skipped_paths() == [str(tmp_path / 'c.dcm')]
 
 
 def test_labelled_images_and_probes_take_slices(tmp_path):
@@ -453,7 +457,17 @@ def test_dicom_that_cannot_be_split(tmp_path):
     output = call('dataset_converters/convert.py', 'dicom', tmp_path / 'in',
                   tmp_path / 'out', status=1)
     assert "at least two patients" in output
+    cut = write_dicom(tmp_path / 'in/b/2.dcm', ramp(), PatientID='p')
+    output = call('dataset_converters/convert.py', 'dicom', tmp_path / 'in',
+                  tmp_path / 'out', status=1)
+    assert "group is 'P' and 'p'" in output
     nobody = write_dicom(tmp_path / 'in/a/2.dcm', ramp())
+    cut.write_bytes(cut.read_bytes()[:-40])
+    headless = tmp_path / 'in/a/3.dcm'
+    headless.write_bytes(b'nothing')
     output = call('dataset_converters/convert.py', 'dicom', tmp_path / 'in',
                   tmp_path / 'out', status=1)
     assert f'{nobody} has neither a PatientID' in output
+    assert f'Cannot read the header of {headless}' in output
+    assert f'Cannot read image {cut}' in output
+    assert 'nothing was written' in output

@@ -22,7 +22,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from mmmedmask.datasets import ShardedTiles, TileFolder
+from mmmedmask.datasets import ShardedTiles, TileFolder, fsspec_backend
 from mmmedmask.datasets.image_io import ImageFileError, encode_image
 from mmmedmask.datasets.shards import (
     ENTRIES_FILE,
@@ -233,11 +233,16 @@ class RangeHandler(SimpleHTTPRequestHandler):
     """A web server that knows ranges, or does not."""
 
     ranges = True
+    busy = 0
 
     def log_message(self, *_):
         pass
 
     def do_GET(self):
+        if self.busy:
+            RangeHandler.busy -= 1
+            self.send_error(503)
+            return
         header = self.headers.get('Range')
         if header is None or not self.ranges:
             super().do_GET()
@@ -284,6 +289,18 @@ def test_shards_in_memory_and_on_a_web_server(shards, server, tmp_path,
         lost[0]
     monkeypatch.setattr(RangeHandler, 'ranges', False)
     with pytest.raises(ImageFileError, match='knows no ranges'):
+        dataset[0]
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fsspec_backend, '_PAUSES', (0, 0))
+    dataset = ShardedTiles(server, index_dir=str(tmp_path), pipeline=PIPELINE)
+    expected = int(dataset[0]['inputs'].max())
+    monkeypatch.setattr(RangeHandler, 'busy', 2)
+    assert int(dataset[0]['inputs'].max()) == expected
+    RangeHandler.busy = 3
+    with pytest.raises(ImageFileError, match='tiles-000000.tar cannot be read'
+                       ': ClientResponseError: 503'):
         dataset[0]
 
 

@@ -73,6 +73,20 @@ def test_linked_folders_and_loops(tmp_path):
         '0.png', 'link/1.png']
 
 
+def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    write_tile(folder / 'locked' / '1.png')
+    scan = os.scandir
+
+    def refuse(place):
+        if str(place).endswith('locked'):
+            raise PermissionError(13, 'Permission denied', str(place))
+        return scan(place)
+
+    monkeypatch.setattr(os, 'scandir', refuse)
+    with pytest.raises(PermissionError, match='locked'):
+        TileFolder(str(folder))
+
+
 @pytest.mark.parametrize('in_root', [True, False])
 def test_list_file(folder, in_root, tmp_path_factory):
     place = folder if in_root else tmp_path_factory.mktemp('lists')
@@ -96,6 +110,8 @@ def test_empty_folder_names_what_is_there(tmp_path):
     ({'data_root': ''}, ValueError, 'data_root'),
     ({'data_root': []}, ValueError, 'data_root'),
     ({'data_root': ['.', './']}, ValueError, 'twice'),
+    ({'data_root': ['a', 'b', 'a/c']}, ValueError,
+     'a/c, which is or lies in a: its tiles would count twice'),
     ({'extensions': ['.svs']}, TypeError, 'extensions'),
     ({'on_error': 'ignore'}, ValueError, "'ignore'"),
     ({'ann_file': 'lost.txt'}, FileNotFoundError, r'lost\.txt'),

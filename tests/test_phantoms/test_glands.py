@@ -79,6 +79,12 @@ def test_some_glands_touch_and_some_are_cut():
     assert cut
 
 
+def test_a_whole_number_is_a_scale():
+    for one, other in zip(glands.draw_gland_image(64, 1, 1),
+                          glands.draw_gland_image(64, 1, 1.), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize('malignant', [True, False])
 def test_glands_are_whole_on_the_canvas(malignant):
     rng = np.random.default_rng(3)

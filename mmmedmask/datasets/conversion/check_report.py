@@ -72,7 +72,6 @@ ADVICE = {
     'written_mismatch':
     'What was written differs from the download. Convert again.',
     'other_split': 'This split was written by another conversion.',
-    'empty_part': 'This part of the split has no image.',
     'missing_class':
     'A part of the split has no image of these classes, so results on it do '
     'not concern them.',

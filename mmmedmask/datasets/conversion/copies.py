@@ -45,6 +45,10 @@ _LOCAL_NOISE = 0.02
 # Deviation of a fingerprint, in parts of full brightness, below which there
 # is only noise to compare.
 _MIN_CONTRAST = 0.004
+# Part of a scan that must differ from its surroundings. Slices of air and the
+# table have 0.17, slices of a brain at least 0.32.
+_MIN_CONTENT = 0.25
+_AIR = -1000  # In the units of CT.
 _BLOCK = 4096
 
 Fingerprint = Callable[[np.ndarray], np.ndarray | None]
@@ -75,11 +79,16 @@ def local_fingerprint(image: np.ndarray) -> np.ndarray | None:
 
     What was brightened or sharpened keeps this fingerprint, and slices of
     the same anatomy differ in it. As :func:`fingerprint`, but (64, 64).
+    Scans, in more than 8 bits, that hold little but air have none: a table
+    is the same in all patients.
     """
     fine = _fine_structure(image, _LOCAL_SIDE, _LOCAL_COARSE)
     if fine is None:
         return None
     power = cv2.GaussianBlur(fine**2, (0, 0), _LOCAL_COARSE)
+    if image.dtype != np.uint8 and (
+            power >= _LOCAL_NOISE**2).mean() < _MIN_CONTENT:
+        return None
     return _normalise(fine / np.sqrt(power + _LOCAL_NOISE**2))
 
 
@@ -87,6 +96,9 @@ def _fine_structure(image: np.ndarray, side: int,
                     coarse: float) -> np.ndarray | None:
     """Shrink an image to gray and remove its coarse brightness."""
     gray = image.astype(np.float32).mean(axis=2)
+    if image.dtype.kind == 'f':
+        # Below air is padding, whose edge is the same in all patients.
+        gray = gray.clip(_AIR)
     # Scans have no full brightness but their own: 16 bits often hold 12, of
     # which a picture uses a part.
     gray /= (255 if image.dtype == np.uint8

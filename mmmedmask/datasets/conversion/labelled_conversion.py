@@ -52,6 +52,7 @@ from mmmedmask.util.atomic_files import (
     write_csv,
     write_text,
 )
+from mmmedmask.util.table_files import check_spelling
 
 
 class LesionMask(NamedTuple):
@@ -158,14 +159,19 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
         copy: Whether to copy images that could be hard-linked.
 
     Raises:
-        LayoutError: If the download is not as released, or ``out`` cannot
-            be used.
+        LayoutError: If the download is not as released, ``out`` cannot be
+            used, or a part of a split would be empty.
+        ValueError: If classes or groups differ by upper and lower case,
+            blanks or kinds of hyphens alone.
         ConversionError: If images or masks are broken or do not fit
             together; names them all.
     """
     _check_out_folder(download, out, source.classes)
     content = source.find(download)
     images, notices = content.images, content.notices
+    for what, names in (('class', source.classes),
+                        ('group', [image.group for image in images])):
+        check_spelling(download, what, names)
     records, shapes, masks = read_all(images, source.fingerprint_of)
     copies = find_copies(records, source.near_threshold if threshold is None
                          else threshold)
@@ -176,6 +182,15 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
                 f'{source.group_noun}s that share a picture are joined: '
                 + '; '.join(', '.join(names) for names in joined))
     splits = source.make_splits(images, copies, seed)
+    for name, split in splits.items():
+        for part, members in split.parts().items():
+            if not members:
+                groups = Counter(image.group for image in images)
+                raise LayoutError(
+                    f'{download} has no image for {part} of splits/{name}: '
+                    f'it has {len(images)}, in {len(groups)} groups, the '
+                    f'largest of {max(groups.values())}. Near copies join '
+                    'groups, and a larger --near-threshold joins fewer')
     return LabelledConversion(
         source, images, notices, copies, splits, shapes, masks, copy)
 

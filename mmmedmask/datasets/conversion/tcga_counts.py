@@ -11,8 +11,13 @@ from mmmedmask.datasets.conversion.omics import (
     OmicConversion,
     choose_files,
 )
-from mmmedmask.datasets.expression.samples import match_samples, tcga_case
+from mmmedmask.datasets.expression.samples import (
+    PRIMARY_TUMOURS,
+    match_samples,
+    tcga_case,
+)
 from mmmedmask.datasets.expression.table import join_tables, load_expression
+from mmmedmask.util.nearest import shown
 
 _NAME = re.compile(r'TCGA_([A-Z0-9]+)_Counts\.exp(\.gz)?$')
 
@@ -50,6 +55,11 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
                 f'{path}: these are not TCGA barcodes: {unknown[:3]}')
         rows, notes = match_samples(
             table.case_ids, dict.fromkeys(cases.values()))
+        if not rows:
+            raise ValueError(
+                f'{path}: no sample is of a primary tumour, whose barcodes go '
+                f'on with one of {PRIMARY_TUMOURS} behind the patient; it has '
+                f'{shown(table.case_ids)}')
         notices += [f'{path.name}: {note}' for note in (*table.notes, *notes)]
         # As CPM are of all genes of a file, not of those that all files have.
         tables.append(table.select(list(rows.values()), list(rows)).convert(

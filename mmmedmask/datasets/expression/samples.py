@@ -1,7 +1,8 @@
 """Which sample of a table belongs to which patient.
 
 Of TCGA barcodes, ``TCGA-OR-A5L9-01A-11R-A29S-07``, the first three parts are
-the patient, the next two digits the kind of sample (01 is a primary tumour).
+the patient, the next two digits the kind of sample. Primary tumours are 01,
+and cancers of the blood 03 (from blood) and 09 (from bone marrow).
 """
 
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from mmmedmask.util.nearest import composed, shown
 
-_PRIMARY_TUMOUR = '01'
+PRIMARY_TUMOURS = ('01', '03', '09')
 _BARCODE = re.compile(
     r'(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?:-(\d{2})[A-Z]?(?:-.*)?)?$')
 
@@ -92,7 +93,7 @@ def match_samples(
 def _fits(sample: str, name: str) -> bool:
     if tcga_case(name) != name:
         return sample.startswith(name)
-    return _BARCODE.match(sample)[2] in (None, _PRIMARY_TUMOUR)
+    return _BARCODE.match(sample)[2] in (None, *PRIMARY_TUMOURS)
 
 
 def check_files_differ(files: Mapping[str, Path], start: str = 'the samples ',

@@ -16,7 +16,6 @@ from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
 from mmmedmask.util.nearest import (
-    alike,
     bare_name,
     composed,
     nearest_names,
@@ -27,6 +26,7 @@ from mmmedmask.util.table_files import (
     Table,
     cell_number,
     check_cell,
+    check_spelling,
     read_table,
 )
 
@@ -78,6 +78,7 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     without a slide) and ``label``. Optional ones are those of a case and of
     a slide: ``split``, ``site``, ``survival_months``, ``censorship`` (1 if
     death was not observed), ``rna_id``, ``features_path`` and ``mpp``.
+    ``NA`` and the like are empty cells.
 
     Raises:
         ValueError: If a column or a required cell is missing, lines of a
@@ -96,6 +97,8 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
     for where, cells in table.rows(*kept):
         line = {name: cell if name == 'features_path' else composed(cell)
                 for name, cell in cells.items()}
+        line |= {name: '' for name in (*_OPTIONAL_COLUMNS, 'slide_id')
+                 if line.get(name) in MISSING}
         case = _read_case(where, line, label_column)
         for name in ('slide_id', 'rna_id'):
             patients = {tcga_case(case.case_id),
@@ -130,14 +133,7 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
             ('site', [case.site or '' for case in cases.values()]),
             ('slide_id', [slide.slide_id for of_case in slides.values()
                           for slide in of_case])):
-        spelled: dict[str, str] = {}
-        for name in names:
-            other = spelled.setdefault(alike(name), name)
-            if other != name:
-                raise ValueError(
-                    f'{path}: {what} is {other!r} and {name!r}: they differ '
-                    'by upper and lower case, blanks or kinds of hyphens '
-                    'alone, spell one name in one way')
+        check_spelling(path, what, names)
     patients: dict[str, str] = {}
     for name in cases:
         other = patients.setdefault(tcga_case(name) or name, name)
@@ -266,7 +262,7 @@ def read_split(path: str | Path,
 def _names(table: Table, split: str) -> list[str]:
     cells = table.text(table.names.index(split))
     if not {cell.lower() for cell in cells} & set(_TRUTHS):
-        return [composed(name) for name in cells if name]
+        return [composed(name) for name in cells if name not in MISSING]
     if table.names[0] in SPLITS:
         raise ValueError(
             f'{table.path} has True and False but no column with names')

@@ -1,7 +1,8 @@
 """Read regions of whole slides: OpenSlide, else tifffile, else a picture.
 
 TIFF that OpenSlide cannot read (OME-TIFF with levels in sub-directories,
-strips) is decoded with tifffile by segments, small pictures as a whole.
+strips, gray of 16 bits) is decoded with tifffile by segments, small pictures
+as a whole.
 """
 
 import math
@@ -302,10 +303,9 @@ def open_slide(path: str | Path) -> SlideReader:
             'openslide-python openslide-bin') from error
     kind = openslide.OpenSlide.detect_format(path)
     if kind == 'generic-tiff':
-        is_ome, orientation = _look_into(path)
+        is_misread, orientation = _look_into(path)
         _check_orientation(path, orientation)
-        # Of it OpenSlide would see the finest level alone, without mpp.
-        kind = None if is_ome else kind
+        kind = None if is_misread else kind
     if is_tiff and kind is None:
         return TiffReader(path)
     if kind is None:
@@ -329,11 +329,16 @@ def _paste(region: np.ndarray, x: int, y: int, pixels: np.ndarray) -> None:
 
 
 def _look_into(path: Path) -> tuple[bool, int]:
-    """Whether a TIFF is an OME-TIFF, and its orientation."""
+    """Whether OpenSlide would misread a TIFF, and its orientation."""
     import tifffile
     try:
         with tifffile.TiffFile(path) as file:
-            return file.is_ome, file.pages[0].tags.valueof('Orientation', 1)
+            page = file.pages[0]
+            # Of OME-TIFF it would see the finest level alone, without mpp; of
+            # gray of 16 bits what is in cut-off tiles on the right as black.
+            return (file.is_ome or page.samplesperpixel == 1
+                    and page.bitspersample > 8,
+                    page.tags.valueof('Orientation', 1))
     # What is wrong with it, OpenSlide may say better.
     except Exception:
         return False, 1

@@ -100,6 +100,8 @@ class CMIMTwoViews(SeededTransform):
                 f'{pixels.dtype} with {pixels.shape[2]} channels in '
                 f'{results.get("img_path")}; draw the views on the device '
                 "(view_source='device')")
+        if self.color is not None:
+            self.color.check_channels(pixels.shape[2], results.get('img_path'))
         return self.make_views(results, self.draw(results, VIEW_DRAWS))
 
     def make_views(self, results: dict, uniform: torch.Tensor) -> dict:

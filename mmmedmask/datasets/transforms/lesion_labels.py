@@ -4,6 +4,7 @@ import numpy as np
 
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
+from mmmedmask.datasets.transforms.recorded_crops import pixel_keys
 from mmmedmask.datasets.transforms.seeded import (
     SeededTransform,
     ShownTransform,
@@ -73,7 +74,7 @@ class RandomRotate90(SeededTransform):
         """Turn one sample, counter-clockwise."""
         turn, angle = self.draw(results, 2, 'rotation')[0].tolist()
         quarters = int(4 * angle) if turn < self.prob else 0
-        for key in ('img', *results.get('seg_fields', [])):
+        for key in pixel_keys(results):
             results[key] = np.ascontiguousarray(
                 np.rot90(results[key], quarters))
         results['img_shape'] = results['img'].shape[:2]

@@ -69,6 +69,25 @@ def resize_image(image: np.ndarray, size: tuple[int, int],
     return planes.round().clip(0, limit).astype(image.dtype)
 
 
+def pixel_keys(results: dict) -> tuple[str, ...]:
+    """Name the image of a sample and its maps of labels (H, W)."""
+    return ('img', *results.get('seg_fields', ()))
+
+
+def resize_sample(results: dict, size: tuple[int, int], interpolation: str,
+                  box: tuple[slice, ...] = ()) -> None:
+    """Bring a sample, or a box (rows, columns) of it, to a size (h, w).
+
+    The maps of labels that ``seg_fields`` names take their nearest pixel.
+    """
+    for key in pixel_keys(results):
+        part = results[key][box]
+        results[key] = (resize_image(part, size, interpolation)
+                        if key == 'img' else resize_image(
+                            part[..., None], size, 'nearest')[..., 0])
+    results['img_shape'] = size
+
+
 def draw_crop(uniform: Sequence[float], image_size: tuple[int, int],
               crop_ratio_range: tuple[float, float],
               aspect_ratio_range: tuple[float, float]
@@ -135,7 +154,8 @@ class RandomResizedCrop(SeededTransform):
 
     **Required keys**: ``img`` (H, W, C); uint8, uint16 or float32;
     ``sample_idx``.
-    **Modified keys**: ``img``, ``img_shape`` (h, w).
+    **Modified keys**: ``img``, ``img_shape`` (h, w), and the maps of labels
+    (H, W) that ``seg_fields`` names, by the nearest pixel.
     **Added keys**: ``crop_box``, (x0, y0, x1, y1) in fractions of the loaded
     image; ``flip`` and ``flip_direction``, if there are none yet: False and
     None.
@@ -166,13 +186,10 @@ class RandomResizedCrop(SeededTransform):
             'interpolation', interpolation, INTERPOLATIONS)
 
     def transform(self, results: dict) -> dict:
-        image = results['img']
-        rows, columns = image.shape[:2]
+        rows, columns = results['img'].shape[:2]
         top, left, height, width = self.choose_crop(results)
-        results['img'] = resize_image(
-            image[top:top + height, left:left + width], self.scale,
-            self.interpolation)
-        results['img_shape'] = self.scale
+        resize_sample(results, self.scale, self.interpolation, (
+            slice(top, top + height), slice(left, left + width)))
         record_crop(results, (left / columns, top / rows,
                               (left + width) / columns, (top + height) / rows))
         return results
@@ -189,7 +206,7 @@ class ResizeImage(ShownTransform):
     """Bring a whole image to one size, whatever its shape, and record so.
 
     **Required key**: ``img`` (H, W, C); uint8, uint16 or float32.
-    **Modified keys**: ``img``, ``img_shape`` (h, w).
+    **Modified keys**: as :class:`RandomResizedCrop`.
     **Added keys**: as :class:`RandomResizedCrop`; ``crop_box`` is the whole
     image.
 
@@ -205,9 +222,7 @@ class ResizeImage(ShownTransform):
             'interpolation', interpolation, INTERPOLATIONS)
 
     def transform(self, results: dict) -> dict:
-        results['img'] = resize_image(results['img'], self.scale,
-                                      self.interpolation)
-        results['img_shape'] = self.scale
+        resize_sample(results, self.scale, self.interpolation)
         record_crop(results, WHOLE)
         return results
 
@@ -220,7 +235,8 @@ class RandomFlip(SeededTransform):
     Needs ``mmmedmask.TransformEpochHook``, as all seeded transforms.
 
     **Required keys**: ``img`` (H, W, C), ``sample_idx``.
-    **Modified key**: ``img``.
+    **Modified keys**: ``img``, and the maps of labels (H, W) that
+    ``seg_fields`` names.
     **Added keys**: ``flip``, whether it is mirrored; ``flip_direction``,
     ``'horizontal'`` (left-right), ``'vertical'`` (top-bottom),
     ``'diagonal'`` (both) or None.
@@ -256,9 +272,8 @@ class RandomFlip(SeededTransform):
     def transform(self, results: dict) -> dict:
         left_right, top_bottom = FLIPS[self._choose(results)]
         axes = (0, ) * top_bottom + (1, ) * left_right
-        if axes:
-            results['img'] = np.ascontiguousarray(
-                np.flip(results['img'], axes))
+        for key in pixel_keys(results) if axes else ():
+            results[key] = np.ascontiguousarray(np.flip(results[key], axes))
         before = recorded_flips(results)
         direction = DIRECTIONS[left_right != before[0],
                                top_bottom != before[1]]

@@ -71,11 +71,8 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         self.view_size = check_size('view_size', view_size)
         self.family = ViewFamily(**views or {})
         self.color = None if color is None else ColorFamily(**color)
-        if (self.color is not None and self.color.needs_rgb
-                and self.in_channels != 3):
-            raise ValueError(
-                'saturation, hue, gray_prob and stain_prob need 3 channels, '
-                f'got {self.in_channels} (the length of mean); set them to 0')
+        if self.color is not None:
+            self.color.check_channels(self.in_channels, 'the length of mean')
         if color_impl == 'torchvision' and not (
                 data_range in (None, 255) and self.in_channels in (1, 3)):
             raise ValueError(

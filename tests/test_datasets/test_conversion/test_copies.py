@@ -18,6 +18,7 @@ from mmmedmask.datasets.conversion.copies import (
     same_what,
 )
 from mmmedmask.datasets.image_io import read_image
+from mmmedmask.phantoms.gland_shapes import smooth_noise
 from mmmedmask.phantoms.glands import draw_gland_image
 
 
@@ -149,6 +150,26 @@ def test_featureless_images_have_no_fingerprint():
     noise = rng.normal(200, 2, (224, 224, 3)).astype(np.uint8)
     assert fingerprint(noise) is None
     assert near_pairs([], 0.5) == []
+
+
+def draw_ct(seed, body):
+    """A slice in HU with a table, padded outside of the scanner's circle."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:128, :128] - 63.5
+    image = rng.normal(-1000, 12, (128, 128))
+    if body:
+        image = np.where(np.hypot(x, y / .8) < 45, 40 + 60 * smooth_noise(
+            image.shape, 6, rng), image)
+    image[(np.abs(y - 45) < 2) & (np.abs(x) < 40)] = -400
+    image[np.hypot(x, y) > 63] = -2000
+    return np.float32(image)[..., None]
+
+
+def test_slices_of_air_and_a_table_are_no_copies():
+    copies = find_copies([scan_record(f'{seed} {body}', draw_ct(seed, body))
+                          for seed in range(3) for body in (True, False)], .87)
+    assert copies.groups == []
+    assert copies.featureless == ['0 False', '1 False', '2 False']
 
 
 def test_fingerprint_against_a_naive_one():

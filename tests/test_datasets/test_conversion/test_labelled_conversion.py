@@ -336,5 +336,6 @@ def test_parts_and_classes_that_are_empty(tmp_path):
         for name in ('paper', 'grouped')}
     (tmp_path / 'busi/Dataset_BUSI_with_GT/benign').rename(tmp_path / 'benign')
     write_busi_download(tmp_path / 'busi', {'benign': 3})
-    _, report = write_and_check(BUSI, tmp_path / 'busi', tmp_path / 'two')
-    assert kinds(report.problems) == ['empty_part']
+    with pytest.raises(LayoutError, match='no image for val of splits/paper: '
+                       'it has 7, in 7 groups, the largest of 1'):
+        prepare(BUSI, tmp_path / 'busi', tmp_path / 'two')

@@ -214,6 +214,17 @@ class TestCounts:
         assert [case.slides for case in cases] == [(), (), ()]
         assert cases[2].site == 'V4'
 
+    def test_primary_cancers_of_the_blood(self, tmp_path):
+        write_counts(tmp_path, 'LAML', [
+            barcode('TCGA-AB-0001', '03'), barcode('TCGA-AB-0002', '09'),
+            barcode('TCGA-AB-0003', '04')])
+        table = convert_counts(find_types(tmp_path)).table
+        assert table.case_ids == ('TCGA-AB-0001', 'TCGA-AB-0002')
+        write_counts(tmp_path, 'ACC', [barcode('TCGA-OR-0001', '11')])
+        with pytest.raises(ValueError, match='ACC_Counts.* no sample is of a '
+                           'primary tumour.*TCGA-OR-0001-11A'):
+            convert_counts(find_types(tmp_path))
+
     def test_takes_the_types_asked_for(self, tmp_path):
         for name in ('ACC', 'TEST'):
             write_counts(tmp_path, name, [barcode('TCGA-OR-0001')])

@@ -38,12 +38,13 @@ class TestCohort:
             'rna_id,features_path,mpp,age',
             'p1,s1.x.svs,LUAD,train,A,12.5,0,r1,f/s1.h5,0.25,50',
             'p2,s3,LUSC,val,B,,1.0,,,,60',
-            'p1,s2.ndpi,LUAD,train,A,12.5,0,r1,,,50', 'p3,,LUAD,,,,,,,,')
+            'p1,s2.ndpi,LUAD,train,A,12.5,0,r1,,,50', 'p3,,LUAD,,,,,,,,',
+            'p4,NA,LUAD,NA,nan,NA,NA,NULL,N/A,NA,NA', 'p5,,LUAD,,,,,NULL,,,')
         assert read_cohort(path) == [
             Case('p1', 'LUAD', (Slide('s1.x', 'f/s1.h5', 0.25), Slide('s2')),
                  'train', 'A', 12.5, 0, 'r1'),
             Case('p2', 'LUSC', (Slide('s3'), ), 'val', 'B', None, 1),
-            Case('p3', 'LUAD')]
+            Case('p3', 'LUAD'), Case('p4', 'LUAD'), Case('p5', 'LUAD')]
 
     def test_tumour_against_normal_of_a_patient(self, tmp_path):
         path = write(
@@ -138,7 +139,7 @@ class TestReadSplit:
             read_split(tmp_path / 'c.csv', COHORT)
 
     @pytest.mark.parametrize(('lines', 'split'), [
-        ([',train,val', '0,s1.a.svs,s3', '1,s2,'],
+        ([',train,val', '0,s1.a.svs,s3', '1,s2,NA', '2,NA,NA'],
          {'p1': 'train', 'p2': 'val'}),
         ([',train,val,test', 'p1,True,False,False', 'p2,False,False,True'],
          {'p1': 'train', 'p2': 'test'})])

@@ -114,6 +114,15 @@ def test_pictures_of_16_bit_and_with_transparency(tmp_path):
             assert region[0, 0].tolist() == [200, 100, 0]
 
 
+def test_tiles_of_gray_of_16_bit_that_the_border_cuts(tmp_path, pixels):
+    gray = pixels[:150, :200, :1]
+    tifffile.imwrite(tmp_path / 'a.tif', gray[..., 0].astype(np.uint16) * 257,
+                     photometric='minisblack', tile=(64, 64))
+    with open_slide(tmp_path / 'a.tif') as slide:
+        np.testing.assert_array_equal(slide.read(0, 0, 0, 200, 150),
+                                      np.repeat(gray, 3, axis=2))
+
+
 def test_resolutions_that_no_microscope_has_are_not_taken(tmp_path, pixels):
     path = write_slide(tmp_path / 'a.tif', pixels, 25400 / 72)
     with open_slide(path) as slide:

@@ -197,6 +197,22 @@ def test_the_record_says_where_the_pixels_come_from(steps):
     assert len(seen) == (4 if FLIP in steps else 1)
 
 
+def fields(places):
+    """The number of the field of a board of 4 x 4 for places (x, y)."""
+    return (np.floor(4 * places) @ [1, 4]).astype(np.uint8)
+
+
+@pytest.mark.parametrize('step', [CROP, FLIP, RESIZE])
+def test_labels_follow_the_image(step):
+    transform = Compose([copy.deepcopy(step)])
+    for index in range(6):
+        results = transform(dict(img=ramp(), sample_idx=index, gt_seg_map=(
+            fields(ramp())), seg_fields=['gt_seg_map']))
+        labels = results['gt_seg_map']
+        assert labels.dtype == np.uint8
+        assert (fields(results['img']) == labels).mean() > .9
+
+
 @pytest.mark.parametrize(('prob', 'direction', 'shares'), [
     (.5, 'horizontal', {'horizontal': .5}),
     (0., 'horizontal', {}),
