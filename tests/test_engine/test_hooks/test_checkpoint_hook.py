@@ -116,14 +116,14 @@ def train(work_dir, level='warning', **settings):
     return '\n'.join(heard(build(work_dir, **settings), level))
 
 
-def interrupt(work_dir, moment, **settings):
-    """Train to ``moment``, such as ``before_val``, at four iterations."""
+def interrupt(work_dir, moment, iteration=4, hooks=(), **settings):
+    """Train to ``moment``, such as ``before_val``, at some iterations."""
     def stop(runner, **_):
-        if runner.iter == 4:
+        if runner.iter == iteration:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(work_dir, hooks=[noting(moment, stop)[0]], **settings)
+        train(work_dir, hooks=[*hooks, noting(moment, stop)[0]], **settings)
 
 
 def names(folder):
@@ -328,12 +328,35 @@ def test_another_run_in_the_folder_is_set_aside(tmp_path):
     shutil.copy(tmp_path / 'epoch_2.pth', tmp_path / 'epoch_9.pth')
     # From epoch 2 on, epoch 9 is not of this run.
     train(tmp_path, epochs=3, resume=True)
-    assert names(tmp_path / 'superseded') == ['epoch_9.pth']
+    assert names(tmp_path / 'superseded' / '1') == [
+        'best_a_score_epoch_2.pth', 'epoch_9.pth']
     # A fresh start mixes nothing.
     before = names(tmp_path)
-    train(tmp_path, epochs=1)
-    assert names(tmp_path) == ['best_a_score_epoch_1.pth', 'epoch_1.pth']
-    assert set(before) < set(names(tmp_path / 'superseded'))
+    train(tmp_path, epochs=1, checkpoint=dict(save_best=None))
+    assert names(tmp_path) == ['epoch_1.pth']
+    assert names(tmp_path / 'superseded' / '2') == before
+    assert not list(tmp_path.glob('best_checkpoint*'))
+
+
+def test_going_back_to_a_run_finds_it_as_it_was(tmp_path, monkeypatch):
+    """Beside files of the same names, of a run between."""
+    def contents(folder):
+        return {path.name: path.read_bytes() for path in folder.glob('*.pth')}
+
+    monkeypatch.setitem(globals(), 'SCORES', (.3, .5, .4, .2))
+    keep = dict(checkpoint=dict(max_keep_ckpts=3))
+    train(tmp_path, **keep)
+    first = contents(tmp_path)
+    train(tmp_path, randomness=dict(seed=4), **keep)
+    second = contents(tmp_path)
+    assert first.keys() == second.keys()
+    places = [tmp_path / 'superseded' / number for number in '12']
+    train(tmp_path, resume=True, epochs=4,
+          load_from=str(places[0] / 'epoch_3.pth'))
+    assert [contents(place) for place in places] == [first, second]
+    assert names(tmp_path) == ['best_a_score_epoch_2.pth', 'epoch_4.pth']
+    assert contents(tmp_path)['best_a_score_epoch_2.pth'] == first[
+        'best_a_score_epoch_2.pth']
 
 
 def test_going_on_elsewhere_takes_the_best_along(whole, tmp_path):
@@ -620,6 +643,33 @@ def test_the_latest_of_equal_scores_is_the_best(tmp_path, monkeypatch, scores,
     interrupt(tmp_path / 'b', 'after_val_epoch', checkpoint=dict(rule=rule))
     train(tmp_path / 'b', resume=True, checkpoint=dict(rule=rule))
     assert_same_end(tmp_path / 'b', tmp_path / 'a')
+
+
+def test_the_best_by_another_metric_is_looked_for_anew(tmp_path):
+    """That by the same one goes on, beside others or alone."""
+    class Two(Scripted):
+        def compute_metrics(self, results):
+            scores = super().compute_metrics(results)
+            return scores | dict(loss=2 - scores['score'])
+
+    def go_on(epochs, save_best, rule):
+        said = train(tmp_path, epochs=epochs, resume=True,
+                     val_evaluator=Evaluator(Two()),
+                     checkpoint=dict(save_best=save_best, rule=rule))
+        return said, {path.name: Path(path.read_text()).name
+                      for path in tmp_path.glob('best_checkpoint*')}
+
+    go_on(3, 'a/loss', 'less')
+    said, bests = go_on(4, 'a/score', 'greater')
+    assert bests == {'best_checkpoint': 'best_a_score_epoch_4.pth'}
+    assert 'count any more: best_a_loss_epoch_2.pth (less a/loss)' in said
+    said, bests = go_on(5, ['a/score', 'a/loss'], ['greater', 'less'])
+    assert bests == {'best_checkpoint_a_score': 'best_a_score_epoch_4.pth',
+                     'best_checkpoint_a_loss': 'best_a_loss_epoch_5.pth'}
+    assert 'any more' not in said
+    said, bests = go_on(5, 'a/score', 'greater')
+    assert bests == {'best_checkpoint': 'best_a_score_epoch_4.pth'}
+    assert set(bests.values()) < set(names(tmp_path))
 
 
 def test_accumulated_gradients_go_on(tmp_path):
