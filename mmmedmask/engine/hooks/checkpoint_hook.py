@@ -162,6 +162,7 @@ class SafeCheckpointHook(CheckpointHook):
         if isinstance(runner, Runner):
             loaded_state.refuse_another_model(runner, checkpoint)
         if runner._resume:
+            loaded_state.leave_average(runner, checkpoint)
             self._saved_schedules = checkpoint.get('param_schedulers')
             self._loaded_iter = checkpoint['meta']['iter']
             # Here, so that hooks begin training with what is counted anew.

@@ -672,6 +672,18 @@ def test_the_best_by_another_metric_is_looked_for_anew(tmp_path):
     assert set(bests.values()) < set(names(tmp_path))
 
 
+def test_without_ema_the_weights_themselves_go_on(tmp_path):
+    def weights(runner):
+        return runner.model.layer[0].weight.detach().clone()
+
+    last, ended = noting('after_train', weights)
+    train(tmp_path, hooks=[dict(type='EMAHook', momentum=.1), last])
+    first, begun = noting('before_train', weights)
+    said = train(tmp_path, resume=True, epochs=4, hooks=[first])
+    assert torch.equal(*ended, *begun)
+    assert 'the config no EMAHook' in said
+
+
 def test_accumulated_gradients_go_on(tmp_path):
     """Of three iterations, an epoch has two."""
     settings = dict(optim_wrapper=dict(
