@@ -386,8 +386,7 @@ class SafeCheckpointHook(CheckpointHook):
         if runner.val_loop is None or validated == runner.iter:
             return False
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        if by_epoch and not self.by_epoch \
-                and runner.iter != runner.epoch * len(loop.dataloader):
+        if by_epoch and runner.iter != runner.epoch * len(loop.dataloader):
             # Within an epoch, at whose end the loop validates by itself.
             return False
         done = runner.epoch if by_epoch else runner.iter

@@ -620,6 +620,21 @@ def test_a_state_of_the_last_iteration_ends_its_epoch(tmp_path, validates):
         assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
+def test_a_state_within_an_epoch_goes_on_with_states_by_epochs(whole,
+                                                               tmp_path):
+    interrupt(tmp_path, 'before_train_iter', 5,
+              checkpoint=dict(by_epoch=False))
+    hook, visited = noting('before_val', lambda runner: runner.iter)
+    said = train(tmp_path, resume=True, hooks=[hook])
+    assert visited == [6]
+    assert 'not go on' not in said
+    ours, theirs = (parts_of(read_checkpoint(folder / 'epoch_3.pth'))
+                    for folder in (tmp_path, whole))
+    for place, value in theirs.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(ours[place], value), place
+
+
 @pytest.mark.parametrize('interval', [2, 3])
 def test_validations_are_those_of_the_loop(tmp_path, interval):
     """None in the middle of an epoch, of state 3, and at its end one."""
