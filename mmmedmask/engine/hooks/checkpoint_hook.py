@@ -9,7 +9,7 @@ from logging import LogRecord
 from pathlib import Path
 
 from mmengine.dist import barrier, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.runner import (
     BaseLoop,
     EpochBasedTrainLoop,
@@ -33,6 +33,8 @@ STOPPED = 'stopped_early_of'
 BEST_RULES = 'best_rules'
 #: Entry of a state: gradients that wait for the optimizer's next step.
 GRADIENTS = 'accumulated_gradients'
+#: Entry of a state: how long early stopping has waited, and its best score.
+EARLY_STOPPING = 'early_stopping'
 
 
 def _is_no_loss(record: LogRecord) -> bool:
@@ -48,6 +50,11 @@ def _length(runner: Runner) -> tuple[int, int]:
     if isinstance(runner.train_loop, IterBasedTrainLoop):
         return runner.iter, runner.max_iters
     return runner.epoch, runner.max_epochs
+
+
+def _early_stopping(runner: Runner) -> dict[str, EarlyStoppingHook]:
+    return {f'{hook.monitor} {hook.rule}': hook for hook in runner.hooks
+            if isinstance(hook, EarlyStoppingHook)}
 
 
 @HOOKS.register_module()
@@ -68,6 +75,7 @@ class SafeCheckpointHook(CheckpointHook):
       the work dir, see :func:`~mmmedmask.config_files.best_pointers`.
     * Gradients that were accumulated and not used yet are in the state, of
       one process; the log warns where several have their own.
+    * What ``EarlyStoppingHook`` has counted is in the state, too.
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
       :func:`~mmmedmask.engine.checkpoint.loaded_state.follow_config`.
@@ -146,6 +154,8 @@ class SafeCheckpointHook(CheckpointHook):
         # Epoch or iteration of the latest state, and the bests it names.
         self._state_step: int | None = None
         self._state_bests: set[str] = set()
+        # Whether a best was found that no state names.
+        self._improved = False
 
     def before_run(self, runner: Runner) -> None:
         """Find what an automatic resume goes on from."""
@@ -170,11 +180,22 @@ class SafeCheckpointHook(CheckpointHook):
             # Of another number of iterations they are no part of a step.
             self._saved_gradients = {} if self._counted_anew \
                 else checkpoint.get(GRADIENTS, {})
+            # A run that was stopped, and is made longer, waits anew.
+            stopped = checkpoint['message_hub']['runtime_info'].get(STOPPED)
+            saved = checkpoint.get(EARLY_STOPPING, {})
+            for name, hook in _early_stopping(runner).items():
+                if name in saved:
+                    waited, hook.best_score = saved[name]
+                    hook.wait_count = 0 if stopped else waited
         if self._saved_gradients:
             runner.logger.addFilter(_is_no_loss)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what was accumulated for a step of the optimizer to come."""
+        """Add what was counted, and accumulated for a step to come."""
+        if hooks := _early_stopping(runner):
+            checkpoint[EARLY_STOPPING] = {
+                name: (hook.wait_count, float(hook.best_score))
+                for name, hook in hooks.items()}
         wrapper = runner.optim_wrapper
         counts = getattr(wrapper, '_accumulative_counts', 1)
         if 'optimizer' not in checkpoint or counts == 1 \
@@ -436,12 +457,15 @@ class SafeCheckpointHook(CheckpointHook):
             # A validation without training.
             return
         runner.message_hub.update_info(VALIDATED, runner.iter)
-        improved = False
         if self.save_best and metrics:
-            improved = self._save_best_checkpoint(runner, metrics)
+            self._improved = self._save_best_checkpoint(runner, metrics)
         elif self.save_best:
             runner.logger.warning(
                 'The validation gives no scores: none of them is the best')
+
+    def after_val(self, runner: Runner) -> None:
+        """Save the state again, with what all hooks know of the scores."""
+        improved, self._improved = self._improved, False
         step = self._step(runner)
         over = runner.iter >= runner.max_iters
         if step == self._state_step and (improved or over):

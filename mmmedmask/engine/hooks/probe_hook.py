@@ -228,6 +228,7 @@ class ProbeHook(WatchingHook):
             keys = dict.fromkeys(hook.key_indicators)
             if scores.keys() & keys.keys():
                 hook.after_val_epoch(runner, keys | scores)
+                hook.after_val(runner)
 
     def after_train(self, runner) -> None:
         super().after_train(runner)

@@ -311,7 +311,7 @@ def test_states_at_intervals_keep_the_best_that_they_name(tmp_path):
             shutil.copytree(tmp_path / 'run', tmp_path / 'killed')
         return names(tmp_path / 'run')
 
-    hook, seen = noting('after_val_epoch', look, 'LOWEST')
+    hook, seen = noting('after_val', look, 'LOWEST')
     interval = dict(epochs=5, checkpoint=dict(interval=3))
     train(tmp_path / 'run', hooks=[hook], **interval)
     best = 'best_a_score_epoch_{}.pth'.format
@@ -391,6 +391,23 @@ def test_a_run_that_is_stopped_early_is_over(tmp_path, interval, by_epoch):
     assert not (tmp_path / 'superseded').exists()
     run(epochs=6, resume=True)
     assert epochs[3:4] == [3]
+
+
+@pytest.mark.parametrize(('scores', 'patience'), [
+    ((.9, .8, .7, .6, .5, .4), 3),
+    # The state of epoch 2 is saved again, with what is then the best.
+    ((.3, .9, .8, .7, .6, .5), 2)])
+def test_early_stopping_goes_on_waiting(tmp_path, monkeypatch, scores,
+                                        patience):
+    monkeypatch.setitem(globals(), 'SCORES', scores)
+    stop = dict(type='EarlyStoppingHook', monitor='a/score', rule='greater',
+                patience=patience)
+    settings = dict(epochs=6, hooks=[stop])
+    train(tmp_path / 'a', **settings)
+    assert names(tmp_path / 'a')[-1] == 'epoch_4.pth'
+    interrupt(tmp_path / 'b', 'before_train_iter', **settings)
+    train(tmp_path / 'b', resume=True, **settings)
+    assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
 def test_early_stops_are_told_by_epochs_and_of_their_own_run(tmp_path):
