@@ -31,8 +31,9 @@ from mmmedmask.util.checks import check_integer
 STOPPED = 'stopped_early_of'
 #: Entry of the message hub: metrics that have a best, to their rules.
 BEST_RULES = 'best_rules'
-#: Entry of a state: gradients that wait for the optimizer's next step.
-GRADIENTS = 'accumulated_gradients'
+#: Entries of a state: gradients that wait for the optimizer's next step, and
+#: of how many iterations a step has them.
+GRADIENTS, ACCUMULATED = 'accumulated_gradients', 'accumulative_counts'
 #: Entry of a state: how long early stopping has waited, and its best score.
 EARLY_STOPPING = 'early_stopping'
 
@@ -74,7 +75,8 @@ class SafeCheckpointHook(CheckpointHook):
       best is looked for anew. Its path is in the file ``best_checkpoint`` of
       the work dir, see :func:`~mmmedmask.config_files.best_pointers`.
     * Gradients that were accumulated and not used yet are in the state, of
-      one process; the log warns where several have their own.
+      one process; the log warns where several have their own, and where a
+      resumed run accumulates those of another number of iterations.
     * What ``EarlyStoppingHook`` has counted is in the state, too.
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
@@ -177,9 +179,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._loaded_iter = checkpoint['meta']['iter']
             # Here, so that hooks begin training with what is counted anew.
             self._counted_anew = loaded_state.count_anew(runner, checkpoint)
-            # Of another number of iterations they are no part of a step.
-            self._saved_gradients = {} if self._counted_anew \
-                else checkpoint.get(GRADIENTS, {})
+            self._take_up_gradients(runner, checkpoint)
             # A run that was stopped, and is made longer, waits anew.
             stopped = checkpoint['message_hub']['runtime_info'].get(STOPPED)
             saved = checkpoint.get(EARLY_STOPPING, {})
@@ -187,7 +187,21 @@ class SafeCheckpointHook(CheckpointHook):
                 if name in saved:
                     waited, hook.best_score = saved[name]
                     hook.wait_count = 0 if stopped else waited
-        if self._saved_gradients:
+
+    def _take_up_gradients(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep gradients that are part of the next step, as it is now."""
+        self._saved_gradients = checkpoint.get(GRADIENTS, {})
+        if not self._saved_gradients:
+            return
+        before = checkpoint.get(ACCUMULATED)
+        now = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if self._counted_anew or before != now:
+            runner.logger.warning(
+                f'{runner._load_from} lies within a step, whose gradients are '
+                'left out: iterations are counted anew, or accumulative_counts'
+                f' are others, {before} there and {now} here.')
+            self._saved_gradients = {}
+        else:
             runner.logger.addFilter(_is_no_loss)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -207,6 +221,7 @@ class SafeCheckpointHook(CheckpointHook):
                 'gradients are accumulated, and has none of them: a resumed '
                 'run will differ. Save at multiples of them.')
             return
+        checkpoint[ACCUMULATED] = counts
         checkpoint[GRADIENTS] = {
             name: parameter.grad.cpu().clone()
             for name, parameter in runner.model.named_parameters()

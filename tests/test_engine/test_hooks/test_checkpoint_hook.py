@@ -724,6 +724,16 @@ def test_accumulated_gradients_go_on(tmp_path):
     interrupt(tmp_path / 'b', 'before_train_epoch', **settings)
     state = read_checkpoint(tmp_path / 'b' / 'epoch_2.pth')
     assert len(state['accumulated_gradients']) == 2
+    # Of another number of iterations they are not part of a step.
+    shutil.copytree(tmp_path / 'b', tmp_path / 'c')
+    hook, gradients = noting(
+        'before_train_iter',
+        lambda runner, **_: runner.model.layer[0].weight.grad)
+    said = train(tmp_path / 'c', resume=True, hooks=[hook],
+                 optim_wrapper=settings['optim_wrapper'] | dict(
+                     accumulative_counts=2))
+    assert gradients[0] is None
+    assert 'are others, 3 there and 2 here' in said
     runner = build(tmp_path / 'b', resume=True, log_level='INFO', **settings)
     handler = logging.handlers.BufferingHandler(10**4)
     runner.logger.addHandler(handler)
