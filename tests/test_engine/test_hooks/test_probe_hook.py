@@ -382,6 +382,28 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
     assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
 
 
+def test_ranks_without_an_image_or_a_patient(discs, cohort, tmp_path):
+    """Of two to test on, the third rank has none."""
+    torch.manual_seed(0)
+    encoder = resnet18(weights=None)
+    encoder.eval()
+
+    def scores(rank=0):
+        train, test = read_probe_sets(discs)
+        image = ImageProbe(train, test.thin(2), batch_size=5)
+        bags, aggregator = bag_probe(cohort)
+        usable = bags.usable
+        bags.usable = lambda which: usable(which)[:2 if which == 'test'
+                                                  else None]
+        return [score.value for score in (
+            *image.run(FrozenFeatures(encoder, *[(120., ) * 3] * 2)),
+            *image.plain_floor(), *bags.run(aggregator),
+            *bags.plain_floor())]
+
+    alone = pytest.approx(scores(), abs=1e-6, nan_ok=True)
+    assert evaluate_on_ranks(scores, tmp_path, 3) == [alone] * 3
+
+
 def test_scores_do_not_depend_on_what_else_is_probed(discs, squares, tmp_path):
     for number, file in enumerate(sorted(discs.rglob('*.png'))):
         image = np.array(Image.open(file)).astype(float)
