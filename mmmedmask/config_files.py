@@ -33,6 +33,8 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 #: Keys of models that name files where they are texts, not lists.
 MODEL_FILES = ('gene_list', 'gene_sets')
+#: File that names the best checkpoint; one of several metrics has its name.
+BEST_POINTER = 'best_checkpoint'
 _BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
 
 
@@ -180,8 +182,8 @@ def name_best_pointers(save_best: str | Sequence[str] | None) -> list[str]:
     several; see :func:`best_pointers`.
     """
     if not save_best or isinstance(save_best, str) or len(save_best) == 1:
-        return ['best_checkpoint'] if save_best else []
-    return [f'best_checkpoint_{key.replace("/", "_")}' for key in save_best]
+        return [BEST_POINTER] if save_best else []
+    return [f'{BEST_POINTER}_{key.replace("/", "_")}' for key in save_best]
 
 
 def planned_gpus(config: Config) -> tuple[int, int] | None:

@@ -115,8 +115,8 @@ def run_ranks(work, folder, size=2):
     assert run_forked(*map(rank_of, range(size))) == [0] * size
 
 
-def evaluate_on_ranks(work, folder):
-    """Call ``work(rank)`` as two ranks; return what they returned.
+def evaluate_on_ranks(work, folder, size=2):
+    """Call ``work(rank)`` as some ranks; return what they returned.
 
     They work in ``folder``, where MMEngine's results of ranks meet.
     """
@@ -126,6 +126,6 @@ def evaluate_on_ranks(work, folder):
         with open(f'{rank}.json', 'w') as file:
             json.dump(work(rank), file)
 
-    run_ranks(write, folder)
+    run_ranks(write, folder, size)
     return [json.loads((folder / f'{rank}.json').read_text())
-            for rank in range(2)]
+            for rank in range(size)]

@@ -73,11 +73,19 @@ def _batches_of_share(places: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def _stack(images: Sequence[Tensor]) -> Tensor:
+    if not images:
+        # With more ranks than images one has none.
+        return torch.empty(0)
     sizes = sorted({tuple(image.shape[1:]) for image in images})
     if len(sizes) > 1:
         raise ValueError('images to probe on have different sizes, such as '
                          f'{sizes[0]} and {sizes[-1]}: give the probe a size')
     return torch.stack(list(images))
+
+
+def _join(vectors: Sequence[Tensor]) -> Tensor:
+    """Join the rows of this rank, which may have none."""
+    return torch.cat(list(vectors)) if vectors else torch.empty(0)
 
 
 def _on_main(score: Callable[..., list[ProbeScore]], *arguments
@@ -95,7 +103,8 @@ def score_vectors(vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
                   seed: int = 0) -> list[ProbeScore]:
     """Nearest neighbours and logistic regression on one vector per sample.
 
-    ``vectors`` are this rank's rows (N, D) of ``'train'`` and ``'test'``;
+    ``vectors`` are this rank's rows (N, D) of ``'train'`` and ``'test'``, or
+    empty ones of any shape where it has none;
     labels and groups are those of all samples of both. ``standardize`` brings
     the training vectors to mean 0 and deviation 1, and the test vectors
     alike. All ranks get the scores, each with the floor of chance.
@@ -142,8 +151,10 @@ class ImageProbe:
             for path in self.train.thin(REFERENCE_IMAGES).paths)
 
     def batches(self, which: str) -> Iterator[Tensor]:
-        """Give this rank's share of a split, uint8 (B, 3, h, w)."""
-        yield from self._load(which).split(self.batch_size)
+        """Give this rank's share of a split, uint8 (B, 3, h, w), if any."""
+        images = self._load(which)
+        if len(images):
+            yield from images.split(self.batch_size)
 
     def training_batches(self) -> Iterator[Tensor]:
         """Give up to 1,000 training images at random, as many on each rank."""
@@ -178,8 +189,8 @@ class ImageProbe:
 
     def _score(self, encode, standardize: bool = False) -> list[ProbeScore]:
         sets = dict(train=self.train, test=self.test)
-        vectors = {which: torch.cat([encode(batch)
-                                     for batch in self.batches(which)])
+        vectors = {which: _join([encode(batch)
+                                 for batch in self.batches(which)])
                    for which in sets}
         return score_vectors(
             vectors, {which: part.labels for which, part in sets.items()},
@@ -257,7 +268,7 @@ class BagProbe:
             cases = [info['case_id'] for info in infos]
             # Folds that keep nothing together are drawn in another way.
             groups[which] = cases if len(set(cases)) < len(cases) else None
-            vectors[which] = torch.cat([
+            vectors[which] = _join([
                 encode(inputs).float().cpu()
                 for inputs in self._bags(which, _share(places))])
         return score_vectors(
@@ -483,5 +494,6 @@ def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:
     whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]),
                      parts[0].dtype)
     for rank, part in enumerate(parts):
-        whole[rank::len(parts)] = part
+        if len(part):
+            whole[rank::len(parts)] = part
     return whole

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -82,6 +83,26 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file another name, which takes no space, or else copy it.
+
+    The target is whole or not there; another file there is replaced.
+    """
+    target = Path(target)
+    if target.exists() and target.samefile(source):
+        return
+    temporary = target.with_name(f'.{target.name}.part')
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        # To another disk, or on one that has no second names.
+        with atomic_path(target) as copy:
+            shutil.copyfile(source, copy)
+    else:
+        os.replace(temporary, target)
 
 
 def write_bytes(path: str | Path, content: bytes,

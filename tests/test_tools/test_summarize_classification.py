@@ -106,6 +106,8 @@ def test_lesion_coverage_over_seeds(tmp_path):
     for seed, end in enumerate((1.0, 2.0, 3.0)):
         write_coverage(tmp_path / f'a/seed{seed}', 1.0, 9.0, end)
     write_coverage(tmp_path / 'b', 1.0, 9.0, 2.0)
+    # Of a run that another one has taken the place of.
+    write_coverage(tmp_path / 'b/superseded/1', 1.0, 9.0, 5.0)
     name = 'analysis_tools/summarize_lesion_coverage.py'
     output = call(name, tmp_path / 'a', tmp_path / 'b')
     # 4.303 / sqrt(3) = 2.484.

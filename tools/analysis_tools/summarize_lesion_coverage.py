@@ -35,6 +35,9 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
     """
     last_rows = {}
     for path in sorted(folder.rglob('lesion_coverage.csv')):
+        if 'superseded' in path.relative_to(folder).parts:
+            # Of runs that others have taken the place of.
+            continue
         rows = [row for _, row in read_table(path, empty=True).rows()]
         for row in rows[-1:] if moment == 'end' else rows:
             if row['moment'] == moment:

@@ -1,7 +1,7 @@
 """Measure, while a model trains, how much of its attention is on lesions."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import PurePath
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from mmmedmask.engine.attention.whole_images import (
 )
 from mmmedmask.engine.hooks.panel_hook import choose_positions
 from mmmedmask.engine.preserved_state import model_at_rest, unwrap
+from mmmedmask.engine.run_table import RunTable
 from mmmedmask.engine.wrapped_datasets import ImageSource
 from mmmedmask.functional import lesion_coverage
 from mmmedmask.functional.attention_masking import (
@@ -33,9 +34,7 @@ from mmmedmask.functional.attention_masking import (
 )
 from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.registry import DATASETS, HOOKS
-from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_choice, check_integer
-from mmmedmask.util.table_files import read_table
 from mmmedmask.visualization.curves import draw_curves
 
 NAME = 'lesion_coverage'
@@ -67,10 +66,13 @@ class LesionCoverageHook(Hook):
     random weights (``at_start``), and maps of a supervised classifier
     (``maps='class_activation'``).
 
-    Values go to the log, to the visualizer as ``lesion_coverage/...``, to
-    ``lesion_coverage.csv`` in the work dir (see :class:`CoverageTable`) and,
-    next to chance, to ``lesion_coverage.png``. Only the main process
-    measures, and training stays the same.
+    Values go to the log, to the visualizer as ``lesion_coverage/...``, and,
+    next to chance, to ``lesion_coverage.png`` in the work dir, with
+    ``lesion_coverage.csv`` (see :class:`~mmmedmask.engine.run_table.RunTable`)
+    beside it. Its columns are ``epoch`` and ``iteration``, how much of the
+    training was over; ``moment``, ``start``, ``refresh`` of the maps or
+    ``end``; and the values, empty where one is not defined. Only the main
+    process measures, and training stays the same.
 
     Images need a ``lesion_path``, as ``mmmedmask.LabelledImages`` gives it:
     a mask of the whole image, of its size. All are read before training, so
@@ -118,7 +120,7 @@ class LesionCoverageHook(Hook):
         self.batch_size = check_integer('batch_size', batch_size)
         self._attention: AttentionMaskHook | None = None
         self._sources: list[ImageSource] = []
-        self._table: CoverageTable | None = None
+        self._table: RunTable | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Find the images, and check them and their lesion masks."""
@@ -147,12 +149,11 @@ class LesionCoverageHook(Hook):
                 'column mask of the split file; name a dataset with masks, '
                 'or switch the hook off')
             return
-        self._table = CoverageTable(Path(runner.work_dir, f'{NAME}.csv'))
-        removed = self._table.cut(runner.iter)
-        if removed:
-            runner.logger.info(
-                f'{removed} rows of {self._table.path} are later than this '
-                'start of the training and will be replaced.')
+        self._table = RunTable(
+            runner, NAME, COLUMNS,
+            (PurePath(source.info['img_path']).name
+             for source in self._sources),
+            dict(maps=self.maps, num_draws=self.num_draws))
         if self.at_start and runner.iter == 0:
             self._measure(runner, self._compute_maps(runner), START)
 
@@ -245,9 +246,17 @@ class LesionCoverageHook(Hook):
         runner.visualizer.add_scalars(
             {f'{NAME}/{name}': value for name, value in values.items()},
             runner.iter)
-        self._table.add(runner.epoch, runner.iter, moment, values)
-        Image.fromarray(draw_coverage(self._table)).save(
-            self._table.path.with_suffix('.png'))
+        place = dict(epoch=str(runner.epoch), iteration=str(runner.iter),
+                     moment=moment)
+        written = {name: str(value) if isinstance(value, int)
+                   else f'{value:.6g}' for name, value in values.items()}
+        rows = self._table.rows
+        # Each start of a run that is over measures its end.
+        rows[:] = [row for row in rows if any(
+            row[name] != value for name, value in place.items())]
+        rows.append(dict.fromkeys(COLUMNS, '') | place | written)
+        self._table.write()
+        Image.fromarray(draw_coverage(rows)).save(self._table.picture)
 
     def _draw_flags(self, model: nn.Module, attention_map: torch.Tensor,
                     generator: torch.Generator) -> torch.Tensor | None:
@@ -278,57 +287,15 @@ def image_size(path: str) -> tuple[int, int] | None:
         return None
 
 
-class CoverageTable:
-    """A csv with one row per measurement.
-
-    Columns are ``epoch`` and ``iteration``, how much of the training was
-    over; ``moment``, ``start``, ``refresh`` of the maps or ``end``; and the
-    values of :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`
-    (empty where one is not defined). Another table there is a ValueError.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.rows: list[dict[str, str]] = []
-        if self.path.is_file():
-            table = read_table(self.path, empty=True)
-            if table.names != COLUMNS:
-                raise ValueError(
-                    f'{self.path} has other columns than a table of lesion '
-                    f'coverage: {list(table.names)}; move it away')
-            self.rows = [row for _, row in table.rows()]
-
-    def cut(self, iteration: int) -> int:
-        """Forget what comes after ``iteration`` (0: all); count the rows."""
-        before = len(self.rows)
-        self.rows = [row for row in self.rows
-                     if iteration > 0 and int(row['iteration']) <= iteration]
-        return before - len(self.rows)
-
-    def add(self, epoch: int, iteration: int, moment: str,
-            values: Mapping[str, float]) -> None:
-        """Add or replace a row and write the file, whole or not at all."""
-        place = dict(epoch=str(epoch), iteration=str(iteration), moment=moment)
-        written = {name: str(value) if isinstance(value, int)
-                   else f'{value:.6g}' for name, value in values.items()}
-        self.rows = [
-            row for row in self.rows
-            if (row['iteration'], row['moment']) != (str(iteration), moment)]
-        self.rows.append(dict.fromkeys(COLUMNS, '') | place | written)
-        write_csv(self.path, COLUMNS,
-                  ([row[name] for name in COLUMNS] for row in self.rows))
-
-    def curve(self, name: str) -> list[tuple[int, float]]:
-        """Read a column: pairs of epoch and value, where there is one."""
-        return [(int(row['epoch']), float(row[name])) for row in self.rows
-                if row[name]]
-
-
-def draw_coverage(table: CoverageTable) -> np.ndarray:
+def draw_coverage(rows: Sequence[Mapping[str, str]]) -> np.ndarray:
     """Draw the rows of a table over the epochs, next to chance; RGB, uint8."""
-    curves = {title: curve for title, (name, _) in CURVES.items()
-              if (curve := table.curve(name))}
-    chances = {title: {'chance': table.curve(CURVES[title][1])[-1][1]}
+    def curve(name: str) -> list[tuple[int, float]]:
+        return [(int(row['epoch']), float(row[name]))
+                for row in rows if row[name]]
+
+    curves = {title: values for title, (name, _) in CURVES.items()
+              if (values := curve(name))}
+    chances = {title: {'chance': curve(CURVES[title][1])[-1][1]}
                for title in curves}
     return draw_curves(
         curves, x_label='epoch', references=chances, mark_points=True)

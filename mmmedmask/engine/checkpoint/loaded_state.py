@@ -10,6 +10,7 @@ import math
 import warnings
 from collections.abc import Container, Mapping, Sequence
 
+from mmengine.hooks import EMAHook
 from mmengine.model import BaseTTAModel
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
@@ -96,6 +97,24 @@ def refuse_another_model(runner: Runner, checkpoint: Mapping) -> None:
             runner.logger.warning(
                 f'{name} of the optimizer is {own[0][name]} in the config and '
                 f'{theirs[0][name]} in {runner._load_from}, which counts.')
+
+
+def leave_average(runner: Runner, checkpoint: Mapping) -> None:
+    """Go on from the weights themselves where no hook averages them now.
+
+    With an ``EMAHook`` a state has the average as its own weights.
+    """
+    average = checkpoint.get('ema_state_dict')
+    if average is None or any(isinstance(hook, EMAHook)
+                              for hook in runner.hooks):
+        return
+    checkpoint['state_dict'].update(
+        {name.removeprefix('module.'): value
+         for name, value in average.items() if name.startswith('module.')})
+    runner.logger.warning(
+        f'{runner._load_from} has an average of the weights, and the config '
+        'no EMAHook: the run goes on from the weights themselves, which are '
+        'validated and saved from now on.')
 
 
 def count_anew(runner: Runner, checkpoint: Mapping) -> bool:

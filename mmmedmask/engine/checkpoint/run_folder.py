@@ -6,15 +6,15 @@ weights; ``last_checkpoint`` and ``best_checkpoint`` hold a path of each.
 
 import re
 import zipfile
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
 
-from mmmedmask.util.atomic_files import PART_PATTERN
+from mmmedmask.util.atomic_files import PART_PATTERN, link_or_copy
 
 POINTER = 'last_checkpoint'
-#: Folder, below the work dir, of checkpoints that another run had left.
+#: Folder, below the work dir, of what another run had left, by number.
 SUPERSEDED = 'superseded'
 _STATE = re.compile(r'(epoch|iter)_(\d+)\.pth')
 _BEST = re.compile(r'best_.+_(epoch|iter)_(\d+)\.pth')
@@ -103,30 +103,40 @@ def list_bests(folder: Path) -> list[tuple[int, Path]]:
     return list_states(folder, _BEST)
 
 
-def set_aside(folder: Path, after: int = -1,
-              needed: Collection[str] = ()) -> list[str]:
-    """Move what a run that goes on from ``after`` does not need.
+def list_later(folder: Path, epoch: int = -1, iteration: int = -1
+               ) -> tuple[list[Path], list[Path]]:
+    """List the states and the best weights behind an epoch or an iteration.
 
-    Returns the names of the later files, which are in ``superseded/`` now;
-    the default moves all. Those ``needed`` stay: with other batches an earlier
-    one may have a larger number.
+    Each file is compared with what it counts; the default lists all.
     """
-    moved = [file for lister in (list_states, list_bests)
-             for number, file in lister(folder)
-             if number > after and file.name not in needed]
-    for file in moved:
-        supersede(file)
-    return [file.name for file in moved]
+    reached = dict(epoch=epoch, iter=iteration)
+    states, bests = (
+        [file for file in sorted(folder.glob('*.pth'))
+         if (match := pattern.fullmatch(file.name))
+         and int(match[2]) > reached[match[1]]] for pattern in (_STATE, _BEST))
+    return states, bests
 
 
-def supersede(file: Path) -> None:
-    """Move a file that another run has left into ``superseded/`` beside it.
+def supersede(files: Sequence[Path], shared: Sequence[Path] = ()) -> Path:
+    """Move files that another run has left into ``superseded/`` beside them.
 
-    One of its name that is there is replaced.
+    That is into its folder of the largest number, or a new one where a name
+    is there already, so that nothing is replaced; returns that folder. Files
+    that both runs need are ``shared``: they are there, too.
     """
-    place = file.parent / SUPERSEDED
-    place.mkdir(exist_ok=True)
-    file.replace(place / file.name)
+    folder = files[0].parent / SUPERSEDED
+    number = max((int(path.name) for path in folder.glob('*')
+                  if path.name.isdecimal()), default=1)
+    if any(Path(folder, str(number), file.name).exists()
+           for file in (*files, *shared)):
+        number += 1
+    place = folder / str(number)
+    place.mkdir(parents=True, exist_ok=True)
+    for file in shared:
+        link_or_copy(file, place / file.name)
+    for file in files:
+        file.replace(place / file.name)
+    return place
 
 
 def remove_parts(folder: Path) -> None:

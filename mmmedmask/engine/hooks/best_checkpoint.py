@@ -1,7 +1,5 @@
 """Keep the best checkpoint under a name that a later stage can know."""
 
-import os
-import shutil
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -9,7 +7,7 @@ from mmengine.hooks import CheckpointHook, Hook
 
 from mmmedmask.engine.checkpoint.run_folder import supersede
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.atomic_files import link_or_copy
 
 FILE_NAME = 'best.pth'
 
@@ -44,7 +42,7 @@ class BestCheckpointHook(Hook):
                     'None)')
         link = Path(runner.work_dir, FILE_NAME)
         if self._best(runner) is None and is_main_process() and link.is_file():
-            supersede(link)
+            supersede([link])
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         """Point to the best checkpoint, if there is a new one."""
@@ -52,17 +50,7 @@ class BestCheckpointHook(Hook):
         if best is None or not is_main_process() or (
                 best == self._source and link.exists()):
             return
-        if not (link.exists() and link.samefile(best)):
-            temporary = link.with_suffix('.part')
-            temporary.unlink(missing_ok=True)
-            try:
-                os.link(best, temporary)
-            except OSError:
-                # Of another disk, or on one that has no second names.
-                with atomic_path(link) as copy:
-                    shutil.copyfile(best, copy)
-            else:
-                os.replace(temporary, link)
+        link_or_copy(best, link)
         self._source = best
 
     # Probes choose checkpoints, too, without a validation.

@@ -5,12 +5,11 @@ pointer ``last_checkpoint`` is, and then what is not needed any more goes.
 """
 
 import re
-import shutil
 from logging import LogRecord
 from pathlib import Path
 
 from mmengine.dist import barrier, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.runner import (
     BaseLoop,
     EpochBasedTrainLoop,
@@ -19,19 +18,24 @@ from mmengine.runner import (
 )
 from torch import Tensor
 
-from mmmedmask.config_files import name_best_pointers
+from mmmedmask.config_files import BEST_POINTER, name_best_pointers
 from mmmedmask.engine.checkpoint import loaded_state, run_folder
 from mmmedmask.engine.checkpoint.loaded_state import EPOCH_LENGTH, VALIDATED
 from mmmedmask.engine.checkpoint.writing import WHOLE_FILES
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.atomic_files import atomic_path, write_text
+from mmmedmask.util.atomic_files import link_or_copy, write_text
 from mmmedmask.util.checks import check_integer
 
 #: Entry of the message hub: length of a training that a hook stopped early.
 STOPPED = 'stopped_early_of'
-#: Entry of a state: gradients that wait for the optimizer's next step.
-GRADIENTS = 'accumulated_gradients'
+#: Entry of the message hub: metrics that have a best, to their rules.
+BEST_RULES = 'best_rules'
+#: Entries of a state: gradients that wait for the optimizer's next step, and
+#: of how many iterations a step has them.
+GRADIENTS, ACCUMULATED = 'accumulated_gradients', 'accumulative_counts'
+#: Entry of a state: how long early stopping has waited, and its best score.
+EARLY_STOPPING = 'early_stopping'
 
 
 def _is_no_loss(record: LogRecord) -> bool:
@@ -49,6 +53,11 @@ def _length(runner: Runner) -> tuple[int, int]:
     return runner.epoch, runner.max_epochs
 
 
+def _early_stopping(runner: Runner) -> dict[str, EarlyStoppingHook]:
+    return {f'{hook.monitor} {hook.rule}': hook for hook in runner.hooks
+            if isinstance(hook, EarlyStoppingHook)}
+
+
 @HOOKS.register_module()
 class SafeCheckpointHook(CheckpointHook):
     """Save the state of a run and its best weights; let it go on from there.
@@ -61,11 +70,14 @@ class SafeCheckpointHook(CheckpointHook):
     * A run that was killed in a validation begins with it.
     * Of equally good weights the latest are the best: a score of few samples
       gets to its end, such as an AUC of 1, long before training does.
-    * A best checkpoint that the state refers to has to be there. Its path is
-      in the file ``best_checkpoint`` of the work dir, see
-      :func:`~mmmedmask.config_files.best_pointers`.
+    * A best checkpoint that the state refers to has to be beside it, unless
+      ``save_best`` or ``rule`` are others now: then the log says so, and the
+      best is looked for anew. Its path is in the file ``best_checkpoint`` of
+      the work dir, see :func:`~mmmedmask.config_files.best_pointers`.
     * Gradients that were accumulated and not used yet are in the state, of
-      one process; the log warns where several have their own.
+      one process; the log warns where several have their own, and where a
+      resumed run accumulates those of another number of iterations.
+    * What ``EarlyStoppingHook`` has counted is in the state, too.
     * A resumed run whose config has other schedules, as with a larger
       ``max_epochs``, follows the config, see
       :func:`~mmmedmask.engine.checkpoint.loaded_state.follow_config`.
@@ -76,7 +88,7 @@ class SafeCheckpointHook(CheckpointHook):
     * Weights of another model are refused, to resume, to test, and if none
       fits to start from; so is a state of another optimizer.
     * What another run, or a later part of this one, has left in the work dir
-      is moved into its folder ``superseded``.
+      is moved into a folder of its folder ``superseded``.
 
     Args:
         interval: Epochs, or iterations if not ``by_epoch``, from one state to
@@ -144,6 +156,8 @@ class SafeCheckpointHook(CheckpointHook):
         # Epoch or iteration of the latest state, and the bests it names.
         self._state_step: int | None = None
         self._state_bests: set[str] = set()
+        # Whether a best was found that no state names.
+        self._improved = False
 
     def before_run(self, runner: Runner) -> None:
         """Find what an automatic resume goes on from."""
@@ -160,18 +174,42 @@ class SafeCheckpointHook(CheckpointHook):
         if isinstance(runner, Runner):
             loaded_state.refuse_another_model(runner, checkpoint)
         if runner._resume:
+            loaded_state.leave_average(runner, checkpoint)
             self._saved_schedules = checkpoint.get('param_schedulers')
             self._loaded_iter = checkpoint['meta']['iter']
             # Here, so that hooks begin training with what is counted anew.
             self._counted_anew = loaded_state.count_anew(runner, checkpoint)
-            # Of another number of iterations they are no part of a step.
-            self._saved_gradients = {} if self._counted_anew \
-                else checkpoint.get(GRADIENTS, {})
-        if self._saved_gradients:
+            self._take_up_gradients(runner, checkpoint)
+            # A run that was stopped, and is made longer, waits anew.
+            stopped = checkpoint['message_hub']['runtime_info'].get(STOPPED)
+            saved = checkpoint.get(EARLY_STOPPING, {})
+            for name, hook in _early_stopping(runner).items():
+                if name in saved:
+                    waited, hook.best_score = saved[name]
+                    hook.wait_count = 0 if stopped else waited
+
+    def _take_up_gradients(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep gradients that are part of the next step, as it is now."""
+        self._saved_gradients = checkpoint.get(GRADIENTS, {})
+        if not self._saved_gradients:
+            return
+        before = checkpoint.get(ACCUMULATED)
+        now = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if self._counted_anew or before != now:
+            runner.logger.warning(
+                f'{runner._load_from} lies within a step, whose gradients are '
+                'left out: iterations are counted anew, or accumulative_counts'
+                f' are others, {before} there and {now} here.')
+            self._saved_gradients = {}
+        else:
             runner.logger.addFilter(_is_no_loss)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add what was accumulated for a step of the optimizer to come."""
+        """Add what was counted, and accumulated for a step to come."""
+        if hooks := _early_stopping(runner):
+            checkpoint[EARLY_STOPPING] = {
+                name: (hook.wait_count, float(hook.best_score))
+                for name, hook in hooks.items()}
         wrapper = runner.optim_wrapper
         counts = getattr(wrapper, '_accumulative_counts', 1)
         if 'optimizer' not in checkpoint or counts == 1 \
@@ -183,6 +221,7 @@ class SafeCheckpointHook(CheckpointHook):
                 'gradients are accumulated, and has none of them: a resumed '
                 'run will differ. Save at multiples of them.')
             return
+        checkpoint[ACCUMULATED] = counts
         checkpoint[GRADIENTS] = {
             name: parameter.grad.cpu().clone()
             for name, parameter in runner.model.named_parameters()
@@ -191,20 +230,27 @@ class SafeCheckpointHook(CheckpointHook):
     def before_train(self, runner: Runner) -> None:
         """Take up a run: schedules, best weights, a validation that is due."""
         runner.logger.removeFilter(_is_no_loss)
+        hub = runner.message_hub
+        folder = Path(runner.work_dir)
+        if self.out_dir not in (None, runner.work_dir):
+            folder = Path(self.out_dir, folder.name)
+        resumed = runner._resume and self._loaded_iter > 0
+        source = Path(runner._load_from).parent if resumed else None
+        if source is None or source.resolve() != folder.resolve():
+            # By these numbers MMEngine deletes what is of another run here.
+            hub.pop_info('keep_ckpt_ids')
+        if resumed:
+            self._take_up_bests(runner)
         super().before_train(runner)
         self._refuse_undefined(runner)
-        folder = Path(self.out_dir)
-        resumed = runner._resume and self._loaded_iter > 0
-        source = Path(runner._load_from).parent if resumed else folder
         if resumed:
             self._check_bests(runner, source)
         barrier()
         if is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
             run_folder.remove_parts(folder)
-            self._clear(runner, folder, source, resumed)
+            self._clear(runner, folder, source)
         barrier()
-        hub = runner.message_hub
         hub.update_info(EPOCH_LENGTH, len(runner.train_dataloader))
         if not resumed:
             # A run before this one, in the same process, may have left it.
@@ -273,7 +319,19 @@ class SafeCheckpointHook(CheckpointHook):
         write_text(Path(runner.work_dir, self._best_pointers()[entry]),
                    str(Path(self.out_dir, self._bests(runner)[entry])))
 
-    def _set_best(self, runner: Runner, entry: str, file: Path) -> None:
+    def _note_best(self, runner: Runner, key: str, rule: str, score: float,
+                   file: str | Path) -> str:
+        """Enter a best into the message hub; return the entry of its file."""
+        hub = runner.message_hub
+        ending = '' if len(self.key_indicators) == 1 else f'_{key}'
+        hub.update_info(f'best_score{ending}', score)
+        hub.update_info(
+            BEST_RULES, hub.runtime_info.get(BEST_RULES, {}) | {key: rule})
+        self._set_best(runner, f'best_ckpt{ending}', file)
+        return f'best_ckpt{ending}'
+
+    def _set_best(self, runner: Runner, entry: str,
+                  file: str | Path) -> None:
         runner.message_hub.update_info(entry, str(file))
         if entry == 'best_ckpt':
             self.best_ckpt_path = str(file)
@@ -281,51 +339,80 @@ class SafeCheckpointHook(CheckpointHook):
             key = entry.removeprefix('best_ckpt_')
             self.best_ckpt_path_dict[key] = str(file)
 
+    def _take_up_bests(self, runner: Runner) -> None:
+        """Name the bests of a state as here; leave those by other scores."""
+        wanted = dict(zip(self.key_indicators, self.rules, strict=True)) \
+            if self.save_best else {}
+        if 'auto' in wanted:
+            # The first validation tells the metric.
+            return
+        hub, bests, left = runner.message_hub, [], []
+        for key, rule in hub.pop_info(BEST_RULES, {}).items():
+            ending = f'_{key}' if f'best_score_{key}' in hub.runtime_info \
+                else ''
+            score, file = (hub.pop_info(f'{what}{ending}')
+                           for what in ('best_score', 'best_ckpt'))
+            if wanted.get(key) == rule:
+                bests.append((key, rule, score, file))
+            else:
+                left.append(f'{Path(file).name} ({rule} {key})')
+        for best in bests:
+            self._note_best(runner, *best)
+        if left:
+            runner.logger.warning(
+                f'save_best is {self.save_best!r}, so that the best weights '
+                f'so far do not count any more: {", ".join(left)}.')
+
     def _check_bests(self, runner: Runner, source: Path) -> None:
         for name in self._bests(runner).values():
-            if not any(Path(folder, name).is_file()
-                       for folder in (self.out_dir, source)):
+            if not Path(source, name).is_file():
                 raise ValueError(
                     f'the run goes on from {runner._load_from}, whose best '
-                    f'checkpoint {name} is not in {self.out_dir}: without it '
+                    f'checkpoint {name} is not in {source}: without it '
                     'another epoch would be taken for the best. Bring it '
                     'back, go on from another checkpoint, or leave best '
                     'checkpoints out with '
                     'default_hooks.checkpoint.save_best=None')
 
-    def _clear(self, runner: Runner, folder: Path, source: Path,
-               resumed: bool) -> None:
+    def _clear(self, runner: Runner, folder: Path,
+               source: Path | None) -> None:
         """Leave in the work dir what belongs to the run as it goes on."""
-        # What is there is named by the iterations of the state.
-        step = runner.epoch if self.by_epoch else self._loaded_iter
-        bests = self._bests(runner)
+        bests = self._bests(runner) if source else {}
+        here = source is not None and source.resolve() == folder.resolve()
         # First: a pointer must never name what is not there.
-        for entry, pointer in self._best_pointers().items():
-            name = bests.get(entry) if resumed else None
-            if name is not None and (folder / name).is_file():
+        pointers = self._best_pointers()
+        named = {pointers[entry] for entry in bests} if here else ()
+        for pointer in Path(runner.work_dir).glob(f'{BEST_POINTER}*'):
+            if pointer.name not in named:
+                pointer.unlink()
+        if here:
+            for entry in bests:
                 self._point_to_best(runner, entry)
-            else:
-                Path(runner.work_dir, pointer).unlink(missing_ok=True)
-        if not resumed or source.resolve() != folder.resolve():
-            Path(runner.work_dir, run_folder.POINTER).unlink(missing_ok=True)
-            aside = run_folder.set_aside(folder)
-        elif max(dict(run_folder.list_states(folder)), default=0) > step:
-            aside = run_folder.set_aside(folder, step, bests.values())
-        else:
-            aside = []
-            # The killed part of this run made them, and will do so again.
-            for number, file in run_folder.list_bests(folder):
-                if number > step and file.name not in bests.values():
+            # What is there is named by the iterations of the state.
+            later, surplus = run_folder.list_later(
+                folder, runner.epoch, self._loaded_iter)
+            # With other batches an earlier best may have a larger number.
+            surplus = [file for file in surplus
+                       if file.name not in bests.values()]
+            if not later:
+                # The killed part of this run made them, and will again.
+                for file in surplus:
                     file.unlink()
-        if aside:
-            runner.logger.warning('Checkpoints that this run does not go on '
-                                  f'from were in {folder}, and are in its '
-                                  f'folder {run_folder.SUPERSEDED!r} now: '
-                                  f'{", ".join(aside)}.')
-        for entry, name in bests.items():
-            if not (folder / name).is_file():
-                with atomic_path(folder / name) as temporary:
-                    shutil.copyfile(source / name, temporary)
+                surplus = []
+            shared = [folder / name for name in bests.values()]
+        else:
+            Path(runner.work_dir, run_folder.POINTER).unlink(missing_ok=True)
+            later, surplus = run_folder.list_later(folder)
+            shared = []
+        if aside := [*later, *surplus]:
+            place = run_folder.supersede(aside, shared)
+            runner.logger.warning(
+                'Checkpoints that this run does not go on from were in '
+                f'{folder}, and are in {place} now: '
+                f'{", ".join(file.name for file in aside)}.')
+        if not here:
+            for entry, name in bests.items():
+                link_or_copy(source / name, folder / name)
                 self._point_to_best(runner, entry)
 
     def _validation_is_due(self, runner: Runner) -> bool:
@@ -335,8 +422,7 @@ class SafeCheckpointHook(CheckpointHook):
         if runner.val_loop is None or validated == runner.iter:
             return False
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        if by_epoch and not self.by_epoch \
-                and runner.iter != runner.epoch * len(loop.dataloader):
+        if by_epoch and runner.iter != runner.epoch * len(loop.dataloader):
             # Within an epoch, at whose end the loop validates by itself.
             return False
         done = runner.epoch if by_epoch else runner.iter
@@ -386,12 +472,15 @@ class SafeCheckpointHook(CheckpointHook):
             # A validation without training.
             return
         runner.message_hub.update_info(VALIDATED, runner.iter)
-        improved = False
         if self.save_best and metrics:
-            improved = self._save_best_checkpoint(runner, metrics)
+            self._improved = self._save_best_checkpoint(runner, metrics)
         elif self.save_best:
             runner.logger.warning(
                 'The validation gives no scores: none of them is the best')
+
+    def after_val(self, runner: Runner) -> None:
+        """Save the state again, with what all hooks know of the scores."""
+        improved, self._improved = self._improved, False
         step = self._step(runner)
         over = runner.iter >= runner.max_iters
         if step == self._state_step and (improved or over):
@@ -406,14 +495,15 @@ class SafeCheckpointHook(CheckpointHook):
         improved = False
         if 'auto' in self.key_indicators:
             self._init_rule(self.rules, [next(iter(metrics))])
+            self._take_up_bests(runner)
         for key, rule in zip(self.key_indicators, self.rules, strict=True):
             if key not in metrics:
                 if key in self.occasional_keys:
                     continue
                 raise ValueError(f'save_best is {key!r}, and validation '
                                  f'reports {", ".join(metrics)}')
-            ending = '' if len(self.key_indicators) == 1 else f'_{key}'
-            entry = f'best_score{ending}'
+            entry = 'best_score' if len(self.key_indicators) == 1 \
+                else f'best_score_{key}'
             best = hub.runtime_info.get(entry, self.init_value_map[rule])
             score = metrics[key]
             ties = entry in hub.runtime_info and score == best
@@ -423,9 +513,8 @@ class SafeCheckpointHook(CheckpointHook):
             improved = True
             name = (f'best_{key}_' + self.filename_tmpl.format(step)).replace(
                 '/', '_')
-            hub.update_info(entry, score)
-            entry = f'best_ckpt{ending}'
-            self._set_best(runner, entry, Path(self.out_dir, name))
+            entry = self._note_best(runner, key, rule, score,
+                                    Path(self.out_dir, name))
             runner.save_checkpoint(
                 self.out_dir, name, save_optimizer=False,
                 save_param_scheduler=False,

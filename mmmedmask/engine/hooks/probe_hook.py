@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dataset import BaseDataset
+from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook
 from PIL import Image
 from torch import nn
 
 from mmmedmask.datasets import LabelledImages
+from mmmedmask.datasets.probe_sets import ProbeSet
 from mmmedmask.engine.frozen_features import encoder_of, untrained_encoder
 from mmmedmask.engine.held_out import build_changed, build_held_out
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
@@ -24,15 +26,14 @@ from mmmedmask.engine.probing import (
     score_encoder,
     warn_of_trained,
 )
+from mmmedmask.engine.run_table import RunTable
 from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.registry import HOOKS
-from mmmedmask.util.atomic_files import atomic_path, write_csv
-from mmmedmask.util.table_files import read_table
+from mmmedmask.util.atomic_files import atomic_path
 from mmmedmask.visualization.curves import draw_curves
 
-TABLE = 'probe.csv'
-PICTURE = 'probe.png'
+NAME = 'probe'
 COLUMNS = ('epoch', 'probe', 'value', 'low', 'high', 'random', 'plain',
            'chance')
 #: Whole bags, and genes where the data set has them.
@@ -50,7 +51,8 @@ class ProbeHook(WatchingHook):
     ROC curve). Beside each score stand its floors: the encoder at random
     weights, what the same probe scores without an encoder (the colour of
     images, the mean patch of bags), and chance. They go to the log, the
-    visualizer, ``WORK_DIR/probe.csv`` and ``WORK_DIR/probe.png``. All ranks
+    visualizer, ``WORK_DIR/probe.csv`` (see
+    :class:`~mmmedmask.engine.run_table.RunTable`) and ``probe.png``. All ranks
     share the work; training is not changed by it. With an ``EMAHook`` the
     average of the weights is scored, as checkpoints hold it.
 
@@ -114,7 +116,7 @@ class ProbeHook(WatchingHook):
                              split_folder=split_folder, dense_size=dense_size)
         self._probes: dict[str, Probe] = {}
         self._floors: dict[str, tuple[float, float]] = {}
-        self._rows: list[dict] = []
+        self._table: RunTable | None = None
         # Scores that no checkpoint has been offered yet, and their iteration.
         self._scores: dict[str, float] = {}
         self._iteration = 0
@@ -148,10 +150,13 @@ class ProbeHook(WatchingHook):
                     raise ValueError(
                         f'save_best is {key!r}, which is NaN: all samples '
                         'of its test set are of one class')
-        # All ranks have to agree on what an earlier run has done.
-        rows = [read_probe_scores(Path(runner.work_dir, TABLE), runner.epoch)]
-        broadcast_object_list(rows)
-        self._rows, = rows
+        self._table = RunTable(
+            runner, NAME, COLUMNS,
+            (f'{prefix} {part} {sample}'
+             for prefix, probe in self._probes.items()
+             for part in ('train', 'test')
+             for sample in _sample_names(getattr(probe, part))),
+            self._options)
         return None
 
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:
@@ -191,7 +196,7 @@ class ProbeHook(WatchingHook):
 
     def look(self, runner, epoch: int, iteration: int) -> None:
         """Score the encoder, unless a run before this one has."""
-        values = {row['probe']: row['value'] for row in self._rows
+        values = {row['probe']: row['value'] for row in self._table.rows
                   if row['epoch'] == epoch}
         known = bool(values)
         if not known:
@@ -228,6 +233,7 @@ class ProbeHook(WatchingHook):
             keys = dict.fromkeys(hook.key_indicators)
             if scores.keys() & keys.keys():
                 hook.after_val_epoch(runner, keys | scores)
+                hook.after_val(runner)
 
     def after_train(self, runner) -> None:
         super().after_train(runner)
@@ -245,7 +251,7 @@ class ProbeHook(WatchingHook):
         for name, score in scores.items():
             random, plain = self._floors[name]
             floor_name = self._probes[name.partition('/')[0]].floor_name
-            self._rows.append(dict(
+            self._table.rows.append(dict(
                 epoch=epoch, probe=name, value=score.value, low=score.low,
                 high=score.high, random=random, plain=plain,
                 chance=score.floor))
@@ -256,14 +262,13 @@ class ProbeHook(WatchingHook):
                 f'{100 * plain:.1f}, chance {100 * score.floor:.1f}')
         if epoch > 0:
             runner.visualizer.add_scalars(self._scores, step=iteration)
-        write_csv(Path(runner.work_dir, TABLE), COLUMNS,
-                  ([row[name] for name in COLUMNS] for row in self._rows))
-        if not self._rows:
+        self._table.write()
+        if not self._table.rows:
             raise ValueError(
                 'the probe has no score: every number of images in few is '
                 f'above those that there are, few is {self._options["few"]}')
-        with atomic_path(Path(runner.work_dir, PICTURE)) as temporary:
-            Image.fromarray(draw_probes(self._rows)).save(temporary)
+        with atomic_path(self._table.picture) as temporary:
+            Image.fromarray(draw_probes(self._table.rows)).save(temporary)
 
     def _take_scores(self, runner) -> dict[str, float]:
         """Give the scores of the weights as they are now, once."""
@@ -288,14 +293,12 @@ def saved_model(runner) -> nn.Module:
     return averages[0] if averages and runner.iter else unwrap(runner.model)
 
 
-def read_probe_scores(file: Path, epoch: int) -> list[dict]:
-    """Read the scores of ``probe.csv`` up to an epoch; 0 begins anew."""
-    if epoch == 0 or not file.is_file():
-        return []
-    kinds = dict.fromkeys(COLUMNS, float) | dict(epoch=int, probe=str)
-    rows = [{name: kinds[name](cell) for name, cell in row.items()}
-            for _, row in read_table(file, empty=True).rows()]
-    return [row for row in rows if row['epoch'] <= epoch]
+def _sample_names(part: ProbeSet | BaseDataset) -> list[str]:
+    """Name images or patients, wherever their files are."""
+    if isinstance(part, ProbeSet):
+        return [f'{path.parent.name}/{path.name}' for path in part.paths]
+    return [part.get_data_info(place)['case_id']
+            for place in range(len(part))]
 
 
 def draw_probes(rows: Sequence[Mapping]):

@@ -6,12 +6,13 @@ Other libraries draw from global generators, which no checkpoint has.
 import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_rank
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch.utils.data import BatchSampler
 
@@ -106,13 +107,13 @@ def _leave_skipping_to_us(runner: Runner) -> int:
 def _done_of_epoch(runner: Runner) -> int:
     """Count the batches of this epoch that a state in its middle has seen.
 
-    Only states that are saved by iterations lie there. One of the last
-    iteration has seen all: what ends an epoch is then done without batches.
-    An iteration that other ranks or batch sizes counted says nothing.
+    Only states that are saved by iterations lie there; the name tells. One of
+    the last iteration has seen all: what ends an epoch is then done without
+    batches. An iteration that other ranks or batch sizes counted says nothing.
     """
     done = runner.iter - runner.epoch * len(runner.train_dataloader)
-    if not done or all(hook.by_epoch for hook in runner.hooks
-                       if isinstance(hook, CheckpointHook)):
+    name = Path(runner.message_hub.runtime_info.get('last_ckpt', '')).name
+    if not done or name.startswith('epoch_'):
         return 0
     if 0 < done <= len(runner.train_dataloader):
         return done

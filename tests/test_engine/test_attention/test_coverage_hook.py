@@ -1,5 +1,6 @@
 """The hook that measures attention on lesions while a model trains."""
 
+import csv
 import json
 import math
 from types import SimpleNamespace
@@ -27,7 +28,6 @@ from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.engine.attention import coverage_hook as hook_module
 from mmmedmask.engine.attention.coverage_hook import (
     COLUMNS,
-    CoverageTable,
     draw_coverage,
 )
 from mmmedmask.engine.hooks import (
@@ -42,6 +42,7 @@ from mmmedmask.functional.attention_masking import (
 )
 from mmmedmask.functional.randomness import sample_generator, stream_seed
 from mmmedmask.models.msmae import MSMAEClassifier
+from mmmedmask.util.atomic_files import write_csv
 
 SIZE, GRID = 32, 8
 CELL = SIZE // GRID
@@ -109,8 +110,8 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def quick_pictures(monkeypatch):
     """Most of a short run's time would go into pictures."""
-    monkeypatch.setattr(hook_module, 'draw_coverage', lambda table: np.zeros(
-        (1, len(table.rows), 3), np.uint8))
+    monkeypatch.setattr(hook_module, 'draw_coverage', lambda rows: np.zeros(
+        (1, len(rows), 3), np.uint8))
 
 
 def images_of(folder, split='train', pipeline=WHOLE):
@@ -140,6 +141,11 @@ def train(folder, work_dir, *hooks, max_epochs=4, model=None, split='train',
 def rows_in(work_dir):
     return pd.read_csv(work_dir / 'lesion_coverage.csv',
                        keep_default_na=False).to_dict('records')
+
+
+def cells_in(work_dir):
+    with (work_dir / 'lesion_coverage.csv').open(newline='') as file:
+        return list(csv.DictReader(file))
 
 
 def naive_attention(folder, number, power):
@@ -197,7 +203,7 @@ def test_values_and_when_they_are_measured(folder, tmp_path):
         rows[1]['masked'], rel=1e-5)
     picture = cv2.imread(str(tmp_path / 'lesion_coverage.png'))
     assert picture.shape[1] == 3
-    picture = draw_coverage(CoverageTable(tmp_path / 'lesion_coverage.csv'))
+    picture = draw_coverage(cells_in(tmp_path))
     assert picture.shape[1] > 4 * 400
 
 
@@ -255,15 +261,24 @@ def test_resumed_runs_have_the_same_table(folder, tmp_path, monkeypatch):
     first = rows_in(tmp_path / 'cut')
     assert [row['moment'] for row in first] == ['refresh', 'end']
     # As if it had been killed in the next epoch but one.
-    table = CoverageTable(tmp_path / 'cut/lesion_coverage.csv')
-    table.rows.pop()
-    table.add(3, 6, 'refresh', dict(masked=0.5))
-    train(folder, tmp_path / 'cut', LesionCoverageHook(), resume=True,
-          load_from=str(tmp_path / 'cut' / 'epoch_2.pth'))
-    assert rows_in(tmp_path / 'cut') == rows_in(tmp_path / 'whole')
-    # A fresh start in the same folder begins a table of its own.
+    row, _ = cells_in(tmp_path / 'cut')
+    write_csv(tmp_path / 'cut/lesion_coverage.csv', COLUMNS, [
+        row.values(), (row | dict(epoch=3, iteration=6)).values()])
+    go_on = dict(resume=True,
+                 load_from=str(tmp_path / 'cut' / 'epoch_2.pth'))
+    train(folder, tmp_path / 'cut', LesionCoverageHook(), **go_on)
+    whole = rows_in(tmp_path / 'whole')
+    assert rows_in(tmp_path / 'cut') == whole
+    assert not (tmp_path / 'cut' / 'superseded').exists()
+    # What is measured in another way, and a fresh start, begin anew.
+    train(folder, tmp_path / 'cut', LesionCoverageHook(num_draws=2), **go_on)
+    assert [row['epoch'] for row in rows_in(tmp_path / 'cut')] == [3, 4]
     train(folder, tmp_path / 'cut', LesionCoverageHook(), max_epochs=1)
     assert [row['epoch'] for row in rows_in(tmp_path / 'cut')] == [1]
+    kept = [tmp_path / 'cut' / 'superseded' / number for number in '12']
+    assert rows_in(kept[0]) == whole
+    assert len(rows_in(kept[1])) == 2
+    assert all((place / 'lesion_coverage.png').is_file() for place in kept)
 
 
 def test_maps_stay_in_the_middle_of_an_epoch(folder, tmp_path):
@@ -311,7 +326,7 @@ def test_maps_alone(folder, tmp_path):
           max_epochs=1, attention=False)
     (row, ) = rows_in(tmp_path / 'a')
     assert row['moment'] == 'end'
-    picture = draw_coverage(CoverageTable(tmp_path / 'a/lesion_coverage.csv'))
+    picture = draw_coverage(cells_in(tmp_path / 'a'))
     assert 2 * 400 < picture.shape[1] < 3 * 600
     model = BrightnessModel()
     model.masking = 'random'
@@ -342,10 +357,10 @@ def test_start_is_measured_once(folder, tmp_path):
     assert start['attention_gain'] == pytest.approx(np.mean(want), rel=1e-4)
     train(folder, tmp_path, LesionCoverageHook(at_start=True), max_epochs=3,
           resume=True)
-    rows = rows_in(tmp_path)
-    assert [row['moment'] for row in rows] == [
-        'start', 'refresh', 'end', 'end']
-    assert rows[:3] == [start, refresh, end]
+    # The end of what has become a longer run was none.
+    *rows, last = rows_in(tmp_path)
+    assert rows == [start, refresh]
+    assert (end['epoch'], last['epoch'], last['moment']) == (2, 3, 'end')
 
 
 class SpotClassifier(MSMAEClassifier):
@@ -467,15 +482,6 @@ def test_wrong_masks_stop_before_training(folder, tmp_path, pixels, error,
     with pytest.raises(error, match=message):
         train(root, tmp_path / 'run', LesionCoverageHook(), model=model)
     assert model.power.item() == 1
-
-
-def test_foreign_tables_are_not_overwritten(tmp_path):
-    path = tmp_path / 'lesion_coverage.csv'
-    path.write_text('a,b\n1,2\n')
-    with pytest.raises(ValueError, match='other columns'):
-        CoverageTable(path)
-    path.write_text(','.join(COLUMNS) + '\n')
-    assert CoverageTable(path).rows == []
 
 
 @pytest.mark.parametrize('orientation', [1, 3, 5, 6])

@@ -69,15 +69,26 @@ def test_what_stands_for_a_run(tmp_path, write):
 
 
 def test_what_is_later_is_set_aside(tmp_path, write):
-    for name in ('epoch_1.pth', 'epoch_3.pth', 'best_a_epoch_1.pth',
-                 'best_a_epoch_3.pth', 'mine.pth'):
+    def names(files):
+        return [file.name for file in files]
+
+    for name in ('epoch_1.pth', 'epoch_3.pth', 'iter_3.pth', 'mine.pth',
+                 'best_a_epoch_1.pth', 'best_a_epoch_3.pth'):
         write(name)
-    assert run_folder.set_aside(
-        tmp_path, 2) == ['epoch_3.pth', 'best_a_epoch_3.pth']
-    assert sorted(path.name for path in tmp_path.glob('*.pth')) == [
-        'best_a_epoch_1.pth', 'epoch_1.pth', 'mine.pth']
-    assert run_folder.set_aside(
-        tmp_path, 0, ['best_a_epoch_1.pth']) == ['epoch_1.pth']
+    states, bests = run_folder.list_later(tmp_path, 2, 3)
+    assert (names(states), names(bests)) == (
+        ['epoch_3.pth'], ['best_a_epoch_3.pth'])
+    place = run_folder.supersede(states, [tmp_path / 'best_a_epoch_1.pth'])
+    assert place == tmp_path / 'superseded' / '1'
+    assert names(sorted(tmp_path.glob('*.pth'))) == [
+        'best_a_epoch_1.pth', 'best_a_epoch_3.pth', 'epoch_1.pth',
+        'iter_3.pth', 'mine.pth']
+    # Nothing there is replaced.
+    assert run_folder.supersede(bests) == place
+    write('epoch_3.pth')
+    assert run_folder.supersede(states).name == '2'
+    assert names(sorted(place.iterdir())) == [
+        'best_a_epoch_1.pth', 'best_a_epoch_3.pth', 'epoch_3.pth']
     write('.epoch_4.abc.part.pth')
     run_folder.remove_parts(tmp_path)
     assert not list(tmp_path.glob('.*'))

@@ -8,7 +8,7 @@ import pytest
 from mmengine.hooks import CheckpointHook
 from mmengine.logging import MessageHub
 
-from mmmedmask.engine.hooks import BestCheckpointHook, best_checkpoint
+from mmmedmask.engine.hooks import BestCheckpointHook
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def test_it_follows_the_best(runner, tmp_path, monkeypatch, one_disk):
         raise OSError(errno.EXDEV, 'Invalid cross-device link')
 
     copied, plain = [], shutil.copyfile
-    monkeypatch.setattr(best_checkpoint.shutil, 'copyfile', copy)
+    monkeypatch.setattr('shutil.copyfile', copy)
     if not one_disk:
-        monkeypatch.setattr(best_checkpoint.os, 'link', refuse)
+        monkeypatch.setattr('os.link', refuse)
     hook, link = BestCheckpointHook(), tmp_path / 'best.pth'
     hook.after_val_epoch(runner)
     assert not link.exists()
@@ -55,7 +55,7 @@ def test_that_of_an_earlier_run_is_set_aside(runner, tmp_path):
     (tmp_path / 'best.pth').write_text('earlier')
     BestCheckpointHook().before_train(runner)
     assert not (tmp_path / 'best.pth').exists()
-    assert (tmp_path / 'superseded/best.pth').read_text() == 'earlier'
+    assert (tmp_path / 'superseded/1/best.pth').read_text() == 'earlier'
     # A run that goes on has one.
     (tmp_path / 'best.pth').write_text('ours')
     runner.message_hub.update_info('best_ckpt', 'best_auc_epoch_1.pth')

@@ -116,14 +116,14 @@ def train(work_dir, level='warning', **settings):
     return '\n'.join(heard(build(work_dir, **settings), level))
 
 
-def interrupt(work_dir, moment, **settings):
-    """Train to ``moment``, such as ``before_val``, at four iterations."""
+def interrupt(work_dir, moment, iteration=4, hooks=(), **settings):
+    """Train to ``moment``, such as ``before_val``, at some iterations."""
     def stop(runner, **_):
-        if runner.iter == 4:
+        if runner.iter == iteration:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(work_dir, hooks=[noting(moment, stop)[0]], **settings)
+        train(work_dir, hooks=[*hooks, noting(moment, stop)[0]], **settings)
 
 
 def names(folder):
@@ -311,7 +311,7 @@ def test_states_at_intervals_keep_the_best_that_they_name(tmp_path):
             shutil.copytree(tmp_path / 'run', tmp_path / 'killed')
         return names(tmp_path / 'run')
 
-    hook, seen = noting('after_val_epoch', look, 'LOWEST')
+    hook, seen = noting('after_val', look, 'LOWEST')
     interval = dict(epochs=5, checkpoint=dict(interval=3))
     train(tmp_path / 'run', hooks=[hook], **interval)
     best = 'best_a_score_epoch_{}.pth'.format
@@ -328,12 +328,35 @@ def test_another_run_in_the_folder_is_set_aside(tmp_path):
     shutil.copy(tmp_path / 'epoch_2.pth', tmp_path / 'epoch_9.pth')
     # From epoch 2 on, epoch 9 is not of this run.
     train(tmp_path, epochs=3, resume=True)
-    assert names(tmp_path / 'superseded') == ['epoch_9.pth']
+    assert names(tmp_path / 'superseded' / '1') == [
+        'best_a_score_epoch_2.pth', 'epoch_9.pth']
     # A fresh start mixes nothing.
     before = names(tmp_path)
-    train(tmp_path, epochs=1)
-    assert names(tmp_path) == ['best_a_score_epoch_1.pth', 'epoch_1.pth']
-    assert set(before) < set(names(tmp_path / 'superseded'))
+    train(tmp_path, epochs=1, checkpoint=dict(save_best=None))
+    assert names(tmp_path) == ['epoch_1.pth']
+    assert names(tmp_path / 'superseded' / '2') == before
+    assert not list(tmp_path.glob('best_checkpoint*'))
+
+
+def test_going_back_to_a_run_finds_it_as_it_was(tmp_path, monkeypatch):
+    """Beside files of the same names, of a run between."""
+    def contents(folder):
+        return {path.name: path.read_bytes() for path in folder.glob('*.pth')}
+
+    monkeypatch.setitem(globals(), 'SCORES', (.3, .5, .4, .2))
+    keep = dict(checkpoint=dict(max_keep_ckpts=3))
+    train(tmp_path, **keep)
+    first = contents(tmp_path)
+    train(tmp_path, randomness=dict(seed=4), **keep)
+    second = contents(tmp_path)
+    assert first.keys() == second.keys()
+    places = [tmp_path / 'superseded' / number for number in '12']
+    train(tmp_path, resume=True, epochs=4,
+          load_from=str(places[0] / 'epoch_3.pth'))
+    assert [contents(place) for place in places] == [first, second]
+    assert names(tmp_path) == ['best_a_score_epoch_2.pth', 'epoch_4.pth']
+    assert contents(tmp_path)['best_a_score_epoch_2.pth'] == first[
+        'best_a_score_epoch_2.pth']
 
 
 def test_going_on_elsewhere_takes_the_best_along(whole, tmp_path):
@@ -368,6 +391,23 @@ def test_a_run_that_is_stopped_early_is_over(tmp_path, interval, by_epoch):
     assert not (tmp_path / 'superseded').exists()
     run(epochs=6, resume=True)
     assert epochs[3:4] == [3]
+
+
+@pytest.mark.parametrize(('scores', 'patience'), [
+    ((.9, .8, .7, .6, .5, .4), 3),
+    # The state of epoch 2 is saved again, with what is then the best.
+    ((.3, .9, .8, .7, .6, .5), 2)])
+def test_early_stopping_goes_on_waiting(tmp_path, monkeypatch, scores,
+                                        patience):
+    monkeypatch.setitem(globals(), 'SCORES', scores)
+    stop = dict(type='EarlyStoppingHook', monitor='a/score', rule='greater',
+                patience=patience)
+    settings = dict(epochs=6, hooks=[stop])
+    train(tmp_path / 'a', **settings)
+    assert names(tmp_path / 'a')[-1] == 'epoch_4.pth'
+    interrupt(tmp_path / 'b', 'before_train_iter', **settings)
+    train(tmp_path / 'b', resume=True, **settings)
+    assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
 def test_early_stops_are_told_by_epochs_and_of_their_own_run(tmp_path):
@@ -597,6 +637,21 @@ def test_a_state_of_the_last_iteration_ends_its_epoch(tmp_path, validates):
         assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
+def test_a_state_within_an_epoch_goes_on_with_states_by_epochs(whole,
+                                                               tmp_path):
+    interrupt(tmp_path, 'before_train_iter', 5,
+              checkpoint=dict(by_epoch=False))
+    hook, visited = noting('before_val', lambda runner: runner.iter)
+    said = train(tmp_path, resume=True, hooks=[hook])
+    assert visited == [6]
+    assert 'not go on' not in said
+    ours, theirs = (parts_of(read_checkpoint(folder / 'epoch_3.pth'))
+                    for folder in (tmp_path, whole))
+    for place, value in theirs.items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(ours[place], value), place
+
+
 @pytest.mark.parametrize('interval', [2, 3])
 def test_validations_are_those_of_the_loop(tmp_path, interval):
     """None in the middle of an epoch, of state 3, and at its end one."""
@@ -622,6 +677,45 @@ def test_the_latest_of_equal_scores_is_the_best(tmp_path, monkeypatch, scores,
     assert_same_end(tmp_path / 'b', tmp_path / 'a')
 
 
+def test_the_best_by_another_metric_is_looked_for_anew(tmp_path):
+    """That by the same one goes on, beside others or alone."""
+    class Two(Scripted):
+        def compute_metrics(self, results):
+            scores = super().compute_metrics(results)
+            return scores | dict(loss=2 - scores['score'])
+
+    def go_on(epochs, save_best, rule):
+        said = train(tmp_path, epochs=epochs, resume=True,
+                     val_evaluator=Evaluator(Two()),
+                     checkpoint=dict(save_best=save_best, rule=rule))
+        return said, {path.name: Path(path.read_text()).name
+                      for path in tmp_path.glob('best_checkpoint*')}
+
+    go_on(3, 'a/loss', 'less')
+    said, bests = go_on(4, 'a/score', 'greater')
+    assert bests == {'best_checkpoint': 'best_a_score_epoch_4.pth'}
+    assert 'count any more: best_a_loss_epoch_2.pth (less a/loss)' in said
+    said, bests = go_on(5, ['a/score', 'a/loss'], ['greater', 'less'])
+    assert bests == {'best_checkpoint_a_score': 'best_a_score_epoch_4.pth',
+                     'best_checkpoint_a_loss': 'best_a_loss_epoch_5.pth'}
+    assert 'any more' not in said
+    said, bests = go_on(5, 'a/score', 'greater')
+    assert bests == {'best_checkpoint': 'best_a_score_epoch_4.pth'}
+    assert set(bests.values()) < set(names(tmp_path))
+
+
+def test_without_ema_the_weights_themselves_go_on(tmp_path):
+    def weights(runner):
+        return runner.model.layer[0].weight.detach().clone()
+
+    last, ended = noting('after_train', weights)
+    train(tmp_path, hooks=[dict(type='EMAHook', momentum=.1), last])
+    first, begun = noting('before_train', weights)
+    said = train(tmp_path, resume=True, epochs=4, hooks=[first])
+    assert torch.equal(*ended, *begun)
+    assert 'the config no EMAHook' in said
+
+
 def test_accumulated_gradients_go_on(tmp_path):
     """Of three iterations, an epoch has two."""
     settings = dict(optim_wrapper=dict(
@@ -630,6 +724,16 @@ def test_accumulated_gradients_go_on(tmp_path):
     interrupt(tmp_path / 'b', 'before_train_epoch', **settings)
     state = read_checkpoint(tmp_path / 'b' / 'epoch_2.pth')
     assert len(state['accumulated_gradients']) == 2
+    # Of another number of iterations they are not part of a step.
+    shutil.copytree(tmp_path / 'b', tmp_path / 'c')
+    hook, gradients = noting(
+        'before_train_iter',
+        lambda runner, **_: runner.model.layer[0].weight.grad)
+    said = train(tmp_path / 'c', resume=True, hooks=[hook],
+                 optim_wrapper=settings['optim_wrapper'] | dict(
+                     accumulative_counts=2))
+    assert gradients[0] is None
+    assert 'are others, 3 there and 2 here' in said
     runner = build(tmp_path / 'b', resume=True, log_level='INFO', **settings)
     handler = logging.handlers.BufferingHandler(10**4)
     runner.logger.addHandler(handler)

@@ -37,14 +37,18 @@ from torchvision.models import resnet18
 
 from mmmedmask.datasets import LabelledImages, TileFolder
 from mmmedmask.datasets.coco_instances import encode_mask
-from mmmedmask.datasets.probe_sets import load_image, read_probe_sets
+from mmmedmask.datasets.probe_sets import (
+    ProbeSet,
+    load_image,
+    read_probe_sets,
+)
 from mmmedmask.engine import probing
 from mmmedmask.engine.frozen_features import FrozenFeatures
 from mmmedmask.engine.hooks import BestCheckpointHook, probe_hook
 from mmmedmask.engine.hooks.probe_hook import (
     BAG_PIPELINE,
+    COLUMNS,
     ProbeHook,
-    read_probe_scores,
 )
 from mmmedmask.engine.probing import (
     BagProbe,
@@ -57,6 +61,14 @@ from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.table_files import read_table
+
+
+def read_probe_scores(file):
+    """Read the scores of ``probe.csv``."""
+    kinds = dict.fromkeys(COLUMNS, float) | dict(epoch=int, probe=str)
+    return [{name: kinds[name](cell) for name, cell in row.items()}
+            for _, row in read_table(file).rows()]
 
 
 def draw_disc(file, bright, random):
@@ -153,8 +165,7 @@ def test_scores_floors_table_picture_and_best(tiny_classification, discs,
         drawn = {}
         patched.setattr(probe_hook, 'draw_curves', lambda curves, **settings:
                         drawn.update(settings))
-        probe_hook.draw_probes(probe_hook.read_probe_scores(
-            tmp_path / 'probe.csv', 3))
+        probe_hook.draw_probes(read_probe_scores(tmp_path / 'probe.csv'))
         assert list(drawn['references']) == names
         for name, floors in drawn['references'].items():
             assert floors == pytest.approx({
@@ -167,6 +178,8 @@ def test_scores_floors_table_picture_and_best(tiny_classification, discs,
 class Scripted(ProbeHook):
     """A probe of given values: of random weights, then one per look."""
 
+    images = ProbeSet((Path('a/0.png'), ))
+
     def __init__(self, values):
         super().__init__(interval=5)
         self.values = iter(values)
@@ -175,7 +188,8 @@ class Scripted(ProbeHook):
     def _build_probes(self, runner, model):
         floor = ProbeScore('knn', .5, 0, 1, .5)
         return dict(rgb=SimpleNamespace(
-            plain_floor=lambda: [floor], floor_name='colour'))
+            plain_floor=lambda: [floor], floor_name='colour',
+            train=self.images, test=self.images))
 
     def _score(self, model, encoder):
         self.scored = copies(encoder.state_dict())
@@ -278,8 +292,27 @@ def test_a_run_that_goes_on_within_an_epoch(monkeypatch, tmp_path, moment,
     run_scripted(monkeypatch, tmp_path, values, hooks=[seeded], resume=True,
                  **settings)
     assert_best_is(tmp_path, 'best_probe_rgb_knn_iter_10.pth')
-    assert [(row['epoch'], row['value']) for row in read_probe_scores(
-        tmp_path / 'probe.csv', 10)] == [(0, .6), (5, .9), (10, .8)]
+    assert scripted_scores(tmp_path) == [(0, .6), (5, .9), (10, .8)]
+
+
+def scripted_scores(folder):
+    return [(row['epoch'], row['value'])
+            for row in read_probe_scores(folder / 'probe.csv')]
+
+
+def test_tables_of_other_runs_and_images_are_set_aside(monkeypatch, tmp_path):
+    one, other = tmp_path / 'one', tmp_path / 'other'
+    run_scripted(monkeypatch, one, [.5, .6, .9, .8])
+    run_scripted(monkeypatch, other, [.5, .1, .2, .3])
+    go_on = dict(resume=True, load_from=str(one / 'epoch_5.pth'))
+    run_scripted(monkeypatch, other, [.5, .7], **go_on)
+    assert scripted_scores(other) == [(0, .6), (5, .9), (10, .7)]
+    monkeypatch.setattr(Scripted, 'images', ProbeSet((Path('a/1.png'), )))
+    run_scripted(monkeypatch, other, [.5, .4, .3], **go_on)
+    assert scripted_scores(other) == [(5, .4), (10, .3)]
+    run_scripted(monkeypatch, other, [.5, .4, .3, .2])
+    assert [scripted_scores(other / 'superseded' / number)[-1]
+            for number in '123'] == [(10, .3), (10, .7), (10, .3)]
 
 
 def test_averaged_weights_are_scored_as_checkpoints_hold_them(monkeypatch,
@@ -320,12 +353,11 @@ def test_training_is_the_same_to_the_bit_and_a_resumed_run_keeps_its_rows(
         for folder, some in ((tmp_path / 'plain', []), (tmp_path, hooks)))
     for name, value in plain.items():
         assert torch.equal(value, probed[name]), name
-    before = read_probe_scores(tmp_path / 'probe.csv', 2)
+    before = read_probe_scores(tmp_path / 'probe.csv')
     run(tiny_classification, tmp_path, hooks, epochs=4, resume=True)
-    after = read_probe_scores(tmp_path / 'probe.csv', 4)
+    after = read_probe_scores(tmp_path / 'probe.csv')
     assert after[:len(before)] == before
     assert sorted({row['epoch'] for row in after}) == [0, 2, 4]
-    assert read_probe_scores(tmp_path / 'probe.csv', 0) == []
 
 
 def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
@@ -348,6 +380,28 @@ def test_two_ranks_score_as_one_process(discs, squares, tmp_path):
 
     alone = pytest.approx(scores(), abs=1e-6)
     assert evaluate_on_ranks(scores, tmp_path) == [alone, alone]
+
+
+def test_ranks_without_an_image_or_a_patient(discs, cohort, tmp_path):
+    """Of two to test on, the third rank has none."""
+    torch.manual_seed(0)
+    encoder = resnet18(weights=None)
+    encoder.eval()
+
+    def scores(rank=0):
+        train, test = read_probe_sets(discs)
+        image = ImageProbe(train, test.thin(2), batch_size=5)
+        bags, aggregator = bag_probe(cohort)
+        usable = bags.usable
+        bags.usable = lambda which: usable(which)[:2 if which == 'test'
+                                                  else None]
+        return [score.value for score in (
+            *image.run(FrozenFeatures(encoder, *[(120., ) * 3] * 2)),
+            *image.plain_floor(), *bags.run(aggregator),
+            *bags.plain_floor())]
+
+    alone = pytest.approx(scores(), abs=1e-6, nan_ok=True)
+    assert evaluate_on_ranks(scores, tmp_path, 3) == [alone] * 3
 
 
 def test_scores_do_not_depend_on_what_else_is_probed(discs, squares, tmp_path):
@@ -470,7 +524,7 @@ def test_folders_that_are_not_there(tiny_classification, discs, tmp_path):
         assert (folder / 'probe.csv').is_file() == (expected is not None)
         if expected:
             assert {row['probe'] for row in read_probe_scores(
-                folder / 'probe.csv', 1)} == expected
+                folder / 'probe.csv')} == expected
     with pytest.raises(ValueError, match='save_best names a probe'):
         run(tiny_classification, tmp_path / '2', [hook], epochs=1,
             **{'default_hooks.checkpoint.save_best': 'probe/rgb/knn',
@@ -491,7 +545,7 @@ def test_the_labels_of_the_training_set(tmp_path):
         hooks=[ProbeHook(size=16, max_images=8)])
     runner.cfg.model = msmae_config()
     runner.train()
-    rows = read_probe_scores(tmp_path / 'probe.csv', 1)
+    rows = read_probe_scores(tmp_path / 'probe.csv')
     assert {row['probe'] for row in rows} == {'rgb/knn', 'rgb/logistic'}
     assert {row['epoch'] for row in rows} == {0, 1}
 
