@@ -17,12 +17,17 @@ from mmmedmask.apis.slide_extraction import FAILED, extract_slides
 from mmmedmask.datasets.slides.feature_files import (
     FEATURE_SUFFIXES,
     SLIDE_SUFFIXES,
+    SlideFeatureError,
 )
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_list import list_slides, slide_files
 from mmmedmask.datasets.slides.slide_pictures import find_picture
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.models.layers.tile_encoders import TileEncoder
+
+#: What is found of a slide whose file cannot be used, but for the error.
+NOTHING = dict(dict.fromkeys(('label', 'class', 'score', 'scores',
+                              'attention', 'coords')), note='', error='')
 
 
 class SlideInferencer(ClassificationInferencer):
@@ -32,8 +37,9 @@ class SlideInferencer(ClassificationInferencer):
     results are dicts of ``label``, ``class``, ``score`` and ``scores`` (as
     of :class:`~mmmedmask.apis.inferencers.ClassificationInferencer`; None
     for a model without classes), ``attention``, an array (R, N) whose rows
-    sum to 1, ``coords``, an array (N, 2) or None, and ``note``: empty, or
-    ``'no patches'`` of a slide without tissue, which has no class.
+    sum to 1, ``coords``, an array (N, 2) or None, ``note``: empty, or
+    ``'no patches'`` of a slide without tissue, which has no class, and
+    ``error``: why a file cannot be used, which stops no other, else empty.
 
     Args, beside those of :class:`~mmmedmask.apis.inferencers.Inferencer`:
         encoder: What turns tiles of slides into the features that the model
@@ -59,6 +65,11 @@ class SlideInferencer(ClassificationInferencer):
                  tiling: TilingOptions | None = None,
                  slide_mpp: float | None = None) -> None:
         super().__init__(model, checkpoint, device)
+        in_dims = self.model.aggregator.in_dims
+        if encoder is not None and encoder.dims != in_dims:
+            raise ValueError(
+                f'encoder {encoder.name} gives {encoder.dims} features, the '
+                f'model takes {in_dims}: give the one it was trained on')
         self.encoder = encoder
         self.tiling = tiling or TilingOptions()
         self.slide_mpp = slide_mpp
@@ -82,35 +93,53 @@ class SlideInferencer(ClassificationInferencer):
                  progress: bool = False) -> list[dict]:
         """Classify feature files, slides, or a folder of them, one by one.
 
-        ``batch_size`` is that of the tiles that are encoded at once.
+        ``batch_size`` is that of the tiles that are encoded at once. A
+        SlideFeatureError if no file can be used.
         """
-        results = []
-        for path in track(list_inputs(inputs, self.list_files),
-                          type(self).__name__, disable=not progress):
-            with tempfile.TemporaryDirectory() as folder, SlideFeatures(
-                    self._features(path, folder, batch_size),
-                    mpp=self.slide_mpp) as features:
-                results.append({'input': str(path),
-                                **self._classify(features)})
+        places = list_inputs(inputs, self.list_files)
+        for path in places:
+            self._check_place(path)
+        results, failed = [], []
+        for path in track(places, type(self).__name__, disable=not progress):
+            try:
+                with tempfile.TemporaryDirectory() as folder, SlideFeatures(
+                        self._features(path, folder, batch_size),
+                        self.model.aggregator.in_dims,
+                        self.slide_mpp) as features:
+                    result = self._classify(features)
+            # The others may do better.
+            except SlideFeatureError as error:
+                failed.append(str(error))
+                result = dict(NOTHING, error=str(error))
+            results.append({'input': str(path), **result})
+        if failed:
+            text = (f'{len(failed)} of {len(results)} slides cannot be used, '
+                    f'the first: {failed[0]}')
+            if len(failed) == len(results):
+                raise SlideFeatureError(text)
+            print_log(text, 'current', 30)
         return results
 
-    def _features(self, path: Path | np.ndarray, folder: str,
-                  batch_size: int) -> Path:
+    def _check_place(self, path: Path | np.ndarray) -> None:
         if not isinstance(path, Path):
             raise ValueError('SlideInferencer takes files of features and '
                              f'slides, got an array of shape {path.shape}')
-        if path.suffix.lower() in FEATURE_SUFFIXES:
-            return path
-        if self.encoder is None:
+        if self.encoder is None and \
+                path.suffix.lower() not in FEATURE_SUFFIXES:
             raise ValueError(
                 f'{path} is not a file of features ({FEATURE_SUFFIXES}): '
                 'slides need SlideInferencer(encoder=...), see '
                 'mmmedmask.apis.encoder_weights.build_tile_encoder')
+
+    def _features(self, path: Path, folder: str, batch_size: int) -> Path:
+        if path.suffix.lower() in FEATURE_SUFFIXES:
+            return path
         tasks, _ = list_slides([path], mpp=self.slide_mpp)
         result, = extract_slides(tasks, Path(folder), self.encoder,
                                  self.tiling, batch_size)
         if result.status == FAILED:
-            raise ValueError(f'{path} has no features: {result.error}')
+            raise SlideFeatureError(
+                f'{path} has no features: {result.error}')
         return Path(folder, 'h5_files', f'{result.slide_id}.h5')
 
     def _classify(self, features: SlideFeatures) -> dict:
@@ -118,10 +147,10 @@ class SlideInferencer(ClassificationInferencer):
         evidence = find_evidence(
             self.model, dict(patches=features.read(), coords=coords,
                              genes=None), per_patch=False)
-        decision = dict.fromkeys(('label', 'class', 'score', 'scores'))
+        decision = {}
         if evidence.bag_scores is not None:
             decision = self.decide(evidence.bag_scores)
-        return {**decision, 'attention': evidence.attention,
+        return {**NOTHING, **decision, 'attention': evidence.attention,
                 'coords': None if coords is None else coords.numpy(),
                 'note': '' if len(features) else 'no patches'}
 

@@ -16,7 +16,7 @@ from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
     preserve_random_state,
-    unwrap,
+    saved_model,
 )
 from mmmedmask.engine.wrapped_datasets import datasets_of, list_sources
 from mmmedmask.util.nested import innermost_datasets
@@ -82,9 +82,9 @@ def shared_count(dataset: Dataset, number: int) -> int:
 
 def fixed_batches(runner: Runner, dataset: Dataset, number: int,
                   batch_size: int, shared: bool = False) -> Iterator[dict]:
-    """Give samples, taken evenly, as the model takes them.
+    """Give samples, taken evenly, as :func:`saved_model` takes them.
 
-    Views and masks are those of iteration 0 each time. The model is in
+    Views and masks are those of iteration 0 each time. This model is in
     evaluation mode and without gradients until the last batch is taken; the
     run's random state stays.
 
@@ -94,7 +94,7 @@ def fixed_batches(runner: Runner, dataset: Dataset, number: int,
             size (:func:`shared_count`), for models whose loss gathers those
             of all ranks; else each gets all.
     """
-    model = unwrap(runner.model)
+    model = saved_model(runner)
     number = (shared_count(dataset, number) if shared
               else min(number, len(dataset)))
     indices = np.linspace(0, len(dataset) - 1, number).round().astype(int)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
@@ -80,3 +81,15 @@ def at_iteration(runner: Runner, iteration: int) -> Iterator[None]:
 def unwrap(model: nn.Module) -> nn.Module:
     """Take a model out of its wrapper, such as DistributedDataParallel."""
     return model.module if is_model_wrapper(model) else model
+
+
+def saved_model(runner: Runner) -> nn.Module:
+    """The model that is validated and that a checkpoint has as its own.
+
+    It is the average of an ``EMAHook``, whose parameters have no gradient,
+    but before the first iteration, with which the average begins; without
+    such a hook the model that is trained.
+    """
+    averages = [hook.ema_model.module for hook in runner.hooks
+                if isinstance(hook, EMAHook)]
+    return averages[0] if averages and runner.iter else unwrap(runner.model)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmmedmask.util.checks import check_integer, check_shape
+from mmmedmask.util.checks import check_range, check_shape
 
 # Side of a block in cells, and numbers laid out at a time.
 BLOCK_SIDE = 32
@@ -33,15 +33,16 @@ def _check_coords(coords: Tensor) -> None:
                          f'{coords.dtype}')
 
 
-def grid_step(coords: Tensor) -> int:
-    """Find the distance of neighbouring patches.
+def grid_step(coords: Tensor) -> float:
+    """Find the distance of neighbouring patches, in parts of a pixel.
 
-    It is the most frequent distance from a patch to the next one in its row
-    or column. Where that is less than half of the distances, as in a small
-    random part of a slide, it is the largest fraction 1/k of it, k an
+    It is about the most frequent distance from a patch to the next one in its
+    row or column. Where that is less than half of the distances, as in a
+    small random part of a slide, it is the largest fraction 1/k of it, k an
     integer, of which three in four distances are multiples, up to a tenth.
-    This holds in any order, where each piece of tissue has a grid of its own,
-    and for positions that were rounded.
+    This holds in any order and where each piece of tissue has a grid of its
+    own. Positions may be rounded: distances within a pixel of it, and a
+    tenth, are averaged.
 
     If no fraction fits, it is the most frequent distance itself, and the
     smallest of several. Without two patches in one row or column it is the
@@ -49,25 +50,37 @@ def grid_step(coords: Tensor) -> int:
 
     Example:
         >>> grid_step(torch.tensor([[0, 0], [0, 256], [256, 0]]))
-        256
+        256.0
+        >>> grid_step(torch.tensor([[0, 0], [0, 224], [0, 449], [0, 673]]))
+        224.33333333333334
     """
     _check_coords(coords)
     gaps = torch.cat([_gaps(coords[:, axis], coords[:, 1 - axis])
                       for axis in (0, 1)])
     if not len(gaps):
         gaps = torch.cat([coords[:, axis].unique().diff() for axis in (0, 1)])
-        return int(gaps.min()) if len(gaps) else 1
+        return float(gaps.min()) if len(gaps) else 1.
     values, counts = gaps.unique(return_counts=True)
+    step = _step_of(values, counts)
+    off = (values - step).abs()
+    counts = torch.where((off <= 1) & (10 * off <= step), counts, 0)
+    total = int(counts.sum())
+    return int((values * counts).sum()) / total if total else step
+
+
+def _step_of(values: Tensor, counts: Tensor) -> float:
+    """Find the step, up to a pixel, of distances that are there so often."""
     frequent = values[counts == counts.max()][0]
-    if 2 * counts.max() >= len(gaps):
-        return int(frequent)
+    if 2 * counts.max() >= counts.sum():
+        return float(frequent)
     # Of distances in a random part about half at most are multiples of two
     # steps, and fewer of three.
-    parts = torch.arange(1, MOST_STEPS + 1, device=gaps.device)
+    parts = torch.arange(1, MOST_STEPS + 1, device=values.device)
     rest = values * parts[:, None] % frequent
     fits = 10 * torch.minimum(rest, frequent - rest) <= frequent
-    fitting = parts[4 * (fits * counts).sum(dim=1) >= 3 * len(gaps)].tolist()
-    return round(int(frequent) / (fitting[0] if fitting else 1))
+    fitting = parts[
+        4 * (fits * counts).sum(dim=1) >= 3 * counts.sum()].tolist()
+    return int(frequent) / (fitting[0] if fitting else 1)
 
 
 def _gaps(along: Tensor, across: Tensor) -> Tensor:
@@ -78,7 +91,7 @@ def _gaps(along: Tensor, across: Tensor) -> Tensor:
     return gaps[(across[order].diff() == 0) & (gaps > 0)]
 
 
-def grid_cells(coords: Tensor, step: int | None = None) -> Tensor:
+def grid_cells(coords: Tensor, step: float | None = None) -> Tensor:
     """Put every patch into the nearest cell of a regular grid.
 
     Gives (N, 2), int64, not negative, in the order of ``coords``. Patches of
@@ -96,9 +109,10 @@ def grid_cells(coords: Tensor, step: int | None = None) -> Tensor:
                 [1, 0]])
     """
     _check_coords(coords)
-    step = grid_step(coords) if step is None else check_integer('step', step)
-    shifted = coords.long() - coords.long().amin(dim=0) + step // 2
-    return shifted.div(step, rounding_mode='floor')
+    step = grid_step(coords) if step is None else check_range('step', step, 1)
+    shifted = coords.long() - coords.long().amin(dim=0)
+    # Not round(), which takes halves to even numbers.
+    return (shifted.double() / step + .5).floor().long()
 
 
 def grid_cells_apart(coords: Tensor, gap: int) -> Tensor:
@@ -126,7 +140,7 @@ def grid_cells_apart(coords: Tensor, gap: int) -> Tensor:
     return cells
 
 
-def hilbert_order(coords: Tensor, step: int | None = None) -> Tensor:
+def hilbert_order(coords: Tensor, step: float | None = None) -> Tensor:
     """Order patches along a Hilbert curve through their grid.
 
     ``coords[order]`` follows the curve, (N, ), int64; patches of one cell

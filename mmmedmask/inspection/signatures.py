@@ -19,10 +19,14 @@ KEY_METHODS = ('pop', 'get', 'setdefault')
 
 @dataclass(frozen=True)
 class Parameters:
-    """Keyword arguments that a callable takes; no others if ``closed``."""
+    """Keyword arguments that a callable takes; no others if ``closed``.
+
+    ``flags`` are those that its signature says are true or false.
+    """
 
     names: frozenset[str]
     closed: bool
+    flags: frozenset[str] = frozenset()
 
 
 @functools.cache
@@ -34,8 +38,10 @@ def accepted_parameters(target: Callable) -> Parameters:
     if not inspect.isclass(target):
         own, keywords = _split(inspect.unwrap(target))
         return Parameters(frozenset(own or ()),
-                          own is not None and keywords is None)
+                          own is not None and keywords is None,
+                          _flags(inspect.unwrap(target)))
     names: set[str] = set()
+    flags: frozenset[str] = frozenset()
     for cls in target.__mro__:
         constructor = cls.__dict__.get('__init__')
         if cls in (nn.Module, object):
@@ -44,14 +50,26 @@ def accepted_parameters(target: Callable) -> Parameters:
             continue
         function = inspect.unwrap(constructor)
         own, keywords = _split(function)
+        # What a class says of an argument, its bases cannot change.
+        flags |= _flags(function) - names
         names |= (own or set()) - {'self'}
         if own is not None and keywords is None:
             break
         used = keywords and _follow(function, keywords)
         if used is None:
-            return Parameters(frozenset(names), False)
+            return Parameters(frozenset(names), False, flags)
         names |= used
-    return Parameters(frozenset(names), True)
+    return Parameters(frozenset(names), True, flags)
+
+
+def _flags(function: Callable) -> frozenset[str]:
+    """Return the arguments that are annotated as ``bool`` and no more."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return frozenset()
+    return frozenset(parameter.name for parameter in parameters
+                     if parameter.annotation in (bool, 'bool'))
 
 
 def _split(function: Callable) -> tuple[set[str] | None, str | None]:

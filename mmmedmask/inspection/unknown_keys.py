@@ -87,7 +87,8 @@ def check_types(config: Config) -> list[Finding]:
     """Compare every part of a config with the class that is made from it.
 
     Nothing is built; the host library is imported. Unknown types and keys
-    are red, with the nearest valid one.
+    are red, with the nearest valid one, and so is text in the place of a
+    truth value.
     """
     keys = runner_keys()
     settings = {key: value for key, value in config.to_dict().items()
@@ -212,8 +213,13 @@ def _check_keys(node: Mapping, path: tuple, target: Callable,
     parameters = accepted_parameters(target)
     valid = parameters.names | taken
     name = getattr(target, '__name__', str(target))
-    for key in node:
+    for key, value in node.items():
         where = dotted((*path, key))
+        # Text that says no is true, too.
+        if key in parameters.flags and isinstance(value, str):
+            yield red('value', f'{name} takes {key!r} as true or false, and '
+                      f'any text is true, got {value!r}', where,
+                      'True or False, without quotes')
         if key in valid or key in ALWAYS:
             continue
         if parameters.closed:

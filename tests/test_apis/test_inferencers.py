@@ -23,6 +23,7 @@ from mmmedmask.apis.inferencers import (
 from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.datasets import SlideOmicDataset
 from mmmedmask.datasets.image_io import read_image
+from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
@@ -448,3 +449,27 @@ def test_slides_without_patches_do_not_stop_the_others(slide_model, tmp_path):
     np.testing.assert_array_equal(results[1]['scores'], alone['scores'])
     pictures = infer.visualize(tmp_path, results[:2])
     assert all(picture.ndim == 3 for picture in pictures)
+
+
+def test_slides_that_are_broken_do_not_stop_the_others(slide_model, tmp_path):
+    slides = [tmp_path / f'{name}.h5' for name in 'abc']
+    for path, dims in zip(slides, (256, 256, 8), strict=True):
+        write_features(path, 'clam-h5', *draw_bag(9, dims, patch_size=64),
+                       patch_size=64)
+    slides[0].write_bytes(slides[0].read_bytes()[:200])
+    (tmp_path / 'd.tif').write_bytes(b'no slide')
+    encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+    infer = SlideInferencer(slide_model, slide_mpp=.5, encoder=encoder)
+    broken, whole, *others = infer(tmp_path)
+    assert (whole['error'], whole['scores'].shape) == ('', (2, ))
+    for result, message in zip([broken, *others], (
+            'a.h5 is truncated', 'c.h5 holds features of size 8',
+            'd.tif has no features: '), strict=True):
+        assert message in result['error']
+        assert result['label'] is result['attention'] is None
+        assert set(result) == set(whole)
+    with pytest.raises(SlideFeatureError, match=r'1 of 1 .*a\.h5 is trunc'):
+        infer(slides[0])
+    encoder.dims = 8
+    with pytest.raises(ValueError, match='gives 8 .* model takes 256'):
+        SlideInferencer(slide_model, encoder=encoder)

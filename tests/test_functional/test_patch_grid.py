@@ -73,6 +73,16 @@ def test_step_of_a_fiftieth_of_a_slide(pitch, pieces):
         assert abs(grid_step(coords[part]) - pitch) < 1
 
 
+@pytest.mark.parametrize('pitch', [224.5, 443.6, 256.])
+@pytest.mark.parametrize('rounded', [torch.round, torch.floor])
+def test_cells_do_not_drift_where_positions_were_rounded(pitch, rounded):
+    cells = full_grid(300, 20)
+    cells = cells[torch.arange(len(cells)) % 7 > 0]
+    coords = rounded(cells.double() * pitch).long()
+    assert abs(grid_step(coords) - pitch) < .05
+    assert torch.equal(grid_cells(coords), cells)
+
+
 @pytest.mark.parametrize(('coords', 'step'), [
     ([[5, 9]], 1), ([[5, 9], [5, 9]], 1), ([[0, 0], [300, 500]], 300),
     ([[0, 0], [10, 0], [30, 0]], 10)])

@@ -111,6 +111,15 @@ def test_names_an_unknown_key(tiny, key, value, below, meant):
 
 
 @pytest.mark.parametrize(('key', 'value'), [
+    ('default_hooks.checkpoint.save_last', 'no'),
+    ('train_dataloader.sampler.shuffle', 'False'),
+    ('model.backbone', dict(type='mmmedmask.MSMAEViT', final_norm='off'))])
+def test_text_is_no_truth_value(tiny, key, value):
+    found = ''.join(texts(check_types(broken(tiny, key, value)), 'red'))
+    assert 'any text is true, got ' in found
+
+
+@pytest.mark.parametrize(('key', 'value'), [
     ('model.backbone.norm_cfg', dict(type='BN', requires_grad=True, eps=1)),
     ('model.backbone.norm_cfg', dict(type='GN', num_groups=2)),
     ('model.backbone.init_cfg',

@@ -210,6 +210,11 @@ def test_cut_tiles_covers_every_pixel(tmp_path):
                       32, '--exclude', '*_anno*', '--stride', 30, status=1)
     assert 'a_y00000_x00020.png exists and is no tile of this cut' in message
     assert len(list((tmp_path / 'out').iterdir())) == 6
+    printed = convert('cut_tiles', tmp_path / 'in/more', tmp_path / 'out',
+                      '--size', 32, '--stride', 30)
+    assert (f'NOTICE: {tmp_path / "out"} also holds 6 tiles of other '
+            'pictures') in printed
+    assert printed.rstrip().endswith('too: a.')
 
 
 def test_tiles_of_two_pictures_never_overwrite_each_other(tmp_path):

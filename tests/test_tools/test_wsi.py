@@ -193,6 +193,13 @@ def test_extracting_features_and_drawing_attention(tmp_path):
             *more, *thumbnail, '--out', tmp_path / 'wrong', status=1)
     assert (tmp_path / 'both' / 'a.geojson').read_text() == (
         tmp_path / 'heat' / 'a.geojson').read_text()
+    # Neither does one that is broken, but for the exit status.
+    (tmp_path / 'c.h5').write_bytes(b'no features')
+    printed = call(*drawing[:4], tmp_path / 'c.h5', drawing[4], '--out',
+                   tmp_path / 'broken', status=1)
+    assert '1 slides cannot be drawn:' in printed
+    assert f'{tmp_path / "c.h5"} is not an HDF5' in printed
+    assert (tmp_path / 'broken' / 'a.geojson').is_file()
     # By its case, as the data set of the config gives it.
     (tmp_path / 'cohort.csv').write_text(
         'case_id,slide_id,label,split\np,a,aca,test\n')

@@ -89,7 +89,7 @@ def finish(args: argparse.Namespace, prepare: Callable, out: Path) -> int:
             status = 1
             if conversion is None or not check:
                 return status
-        for notice in conversion.notices:
+        for notice in [*conversion.notices, *conversion.leftovers(out)]:
             print(f'NOTICE: {notice}')
         if check:
             report = conversion.check(out)

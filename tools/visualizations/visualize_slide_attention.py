@@ -6,7 +6,8 @@
 writes OUT/<slide>_attention.png, OUT/<slide>_classes.png (probability of
 each class for a bag that holds one patch alone) and OUT/<slide>.geojson for
 QuPath. Without the slide its thumbnail is used, if it lies where
-extract_features.py puts it, else an empty canvas.
+extract_features.py puts it, else an empty canvas. A slide that cannot be
+drawn stops no other; the exit status is 1 then.
 """
 
 import argparse
@@ -49,21 +50,36 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def bags_of_files(args):
-    """Give each file's name, its slides (one) by name, and inputs."""
-    from mmmedmask.datasets.slides.feature_files import slide_name
+def bags_of_files(args, failed):
+    """Give each file's name, its slides (one) by name, and inputs.
+
+    Why a file cannot be used goes to the list ``failed``.
+    """
+    from mmmedmask.datasets.slides.feature_files import (
+        SlideFeatureError,
+        slide_name,
+    )
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
     from mmmedmask.util.checks import check_names_differ
     for name, path in check_names_differ(
             [(slide_name(path.name), path) for path in args.features],
             'their pictures would overwrite each other').items():
-        with SlideFeatures(path, mpp=args.slide_mpp) as features:
-            yield name, {name: features}, dict(
-                patches=features.read(), coords=features.coords, genes=None)
+        try:
+            with SlideFeatures(path, mpp=args.slide_mpp) as features:
+                inputs = dict(patches=features.read(),
+                              coords=features.coords, genes=None)
+        except SlideFeatureError as error:
+            failed.append(str(error))
+            continue
+        yield name, {name: features}, inputs
 
 
-def bags_of_cases(args, config):
-    """Give each patient, slides by name, and inputs as of the data set."""
+def bags_of_cases(args, config, failed):
+    """Give each patient, slides by name, and inputs as of the data set.
+
+    Why one's slides cannot be used goes to the list ``failed``.
+    """
+    from mmmedmask.datasets.slides.feature_files import SlideFeatureError
     from mmmedmask.datasets.slides.slide_features import SlideFeatures
     dataset = picture_tool.build_dataset(config, args.split)
     places = {}
@@ -75,11 +91,16 @@ def bags_of_cases(args, config):
             raise ValueError(f'there is no case {case!r} in the {args.split} '
                              f'set; it has {sorted(places)[:5]} and others')
         for place in places[case]:
-            # The table names slides: their files may all be features.h5.
-            slides = {slide['slide_id']: SlideFeatures(
-                          slide['path'], mpp=slide['mpp'] or args.slide_mpp)
-                      for slide in dataset.get_data_info(place)['slides']}
-            inputs = dataset[place]['inputs']
+            try:
+                # The table names slides: their files may all be features.h5.
+                slides = {
+                    slide['slide_id']: SlideFeatures(
+                        slide['path'], mpp=slide['mpp'] or args.slide_mpp)
+                    for slide in dataset.get_data_info(place)['slides']}
+                inputs = dataset[place]['inputs']
+            except SlideFeatureError as error:
+                failed.append(f'{case}: {error}')
+                continue
             count = sum(slide.num_patches for slide in slides.values())
             taken = 0 if inputs['patches'] is None else len(inputs['patches'])
             if taken != count:
@@ -96,6 +117,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis import load_config
     from mmmedmask.apis.slide_attention import find_evidence
     from mmmedmask.apis.slide_inferencer import SlideInferencer
+    from mmmedmask.datasets.image_io import ImageFileError
     from mmmedmask.datasets.slides.slide_list import list_slides
     if args.thumbnail and (args.slide or len(args.features or args.case) > 1):
         raise ValueError('--thumbnail is the picture of one slide: give one '
@@ -105,9 +127,9 @@ def draw(args: argparse.Namespace) -> list[Path]:
     classes = tuple(map(str, inferencer.classes()))
     slides = {task.slide_id: task.path for task in (
         list_slides(args.slide)[0] if args.slide else ())}
-    written, empty = [], []
-    bags = (bags_of_files(args) if args.features else
-            bags_of_cases(args, config))
+    written, empty, failed = [], [], []
+    bags = (bags_of_files(args, failed) if args.features else
+            bags_of_cases(args, config, failed))
     for bag, files, inputs in bags:
         if args.thumbnail and len(files) > 1:
             raise ValueError(f'--thumbnail is the picture of one slide, and '
@@ -124,10 +146,18 @@ def draw(args: argparse.Namespace) -> list[Path]:
         for name, file in files.items():
             rows = slice(start, start + file.num_patches)
             start += file.num_patches
-            written += draw_slide(args, name, file, evidence, rows, classes,
-                                  slides.get(name))
+            try:
+                written += draw_slide(args, name, file, evidence, rows,
+                                      classes, slides.get(name))
+            # Of the slide, its picture or its coordinates.
+            except (FileNotFoundError, ImageFileError, ValueError) as error:
+                failed.append(str(error))
     if empty:
         print(f'Nothing is drawn of what has no patches: {", ".join(empty)}')
+    if failed:
+        print(*written, sep='\n')
+        raise ValueError('\n'.join(
+            [f'{len(failed)} slides cannot be drawn:', *failed]))
     return written
 
 

@@ -33,6 +33,13 @@ class Conversion(ABC):
             ValueError: If the download is not as released.
         """
 
+    def leftovers(self, out: Path) -> list[str]:
+        """Say what else is in the folder, of what reads it would read.
+
+        Of an earlier conversion, that is; called after :meth:`write`.
+        """
+        return []
+
     def check(self, out: Path) -> CheckReport:
         """Read back what was written, and look for what is wrong with it."""
         raise NotImplementedError(

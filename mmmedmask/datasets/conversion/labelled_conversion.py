@@ -46,12 +46,14 @@ from mmmedmask.datasets.labelled_images import (
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
 from mmmedmask.datasets.radiology import is_scan
+from mmmedmask.datasets.tiles import walk_files
 from mmmedmask.util.atomic_files import (
     atomic_path,
     write_bytes,
     write_csv,
     write_text,
 )
+from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import check_spelling
 
 
@@ -115,9 +117,18 @@ class LabelledConversion(Conversion):
         written = self.write_files(out)
         return [f'{out}: {written["linked"]} files linked, '
                 f'{written["copied"]} copied, {written["kept"]} there already',
-                *describe_splits(self.splits, self.source.classes),
-                *(f'NOTICE: {out / name} is not of this conversion'
-                  for name in self.other_splits(out))]
+                *describe_splits(self.splits, self.source.classes)]
+
+    def leftovers(self, out: Path) -> list[str]:
+        files = {path.relative_to(out).as_posix()
+                 for folder in ('images', 'masks') if (out / folder).is_dir()
+                 for path in walk_files(out / folder)}
+        files -= {image.path for image in self.images}
+        files = sorted(files.difference(self.masks))
+        return [f'{out / name} is not of this conversion'
+                for name in self.other_splits(out)] + [
+            f'{len(files)} files in {out} are not of this conversion: '
+            f'{shown(files)}'] * bool(files)
 
     def other_splits(self, out: Path) -> list[str]:
         """Name the splits in a folder that are not of this conversion."""

@@ -13,6 +13,7 @@ from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.conversion.folders import image_files
 from mmmedmask.util.atomic_files import write_bytes
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nearest import shown
 
 _TILE = re.compile(r'(.+)_y\d{5,}_x\d{5,}\.png')
 
@@ -65,10 +66,7 @@ class TileCutting(Conversion):
         tile that is there from another grid on the same picture.
         """
         out.mkdir(parents=True, exist_ok=True)
-        there: dict[str, set[str]] = defaultdict(set)
-        for path in out.iterdir():
-            if match := _TILE.fullmatch(path.name):
-                there[match[1]].add(path.name)
+        there = _tiles_in(out)
         written, problems = 0, []
         for path in self.pictures:
             try:
@@ -93,6 +91,16 @@ class TileCutting(Conversion):
                           f'{problems[0]}')
         return [line]
 
+    def leftovers(self, out: Path) -> list[str]:
+        others = _tiles_in(out)
+        for path in self.pictures:
+            others.pop(path.stem, None)
+        count = sum(map(len, others.values()))
+        return [f'{out} also holds {count} tiles of other pictures, perhaps '
+                'of another --size or --stride, which whatever reads the '
+                f'folder reads, too: {shown(sorted(others))}.'
+                ] if others else []
+
     def _cut(self, path: Path) -> dict[str, bytes]:
         """Encode the tiles of a picture, by the names of their files."""
         image = image_io.read_image(path)
@@ -110,6 +118,15 @@ class TileCutting(Conversion):
         """First pixels of the tiles along one axis."""
         last = length - self.size
         return sorted({*range(0, last + 1, self.stride), last})
+
+
+def _tiles_in(folder: Path) -> dict[str, set[str]]:
+    """List the names of tiles in a folder by the names of their pictures."""
+    tiles: dict[str, set[str]] = defaultdict(set)
+    for path in folder.iterdir():
+        if match := _TILE.fullmatch(path.name):
+            tiles[match[1]].add(path.name)
+    return tiles
 
 
 def _write_once(path: Path, encoded: bytes) -> None:

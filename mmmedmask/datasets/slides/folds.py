@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.cohort import SPLITS, Case
@@ -34,13 +35,15 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
         by_site: Whether all patients of a site go into the same part, so
             that a site's stain cannot be learned for its classes (Howard et
             al. 2021). Sites are those of the csv, else the tissue source
-            site of TCGA barcodes.
+            site of TCGA barcodes. Sites that share a patient, whose samples
+            are of several, go into the same part, too.
         validate: Whether a part validates; if not, it trains as well.
     """
     check_integer('num_folds', num_folds, 3)
     labels = [case.label for case in cases]
-    groups = [_site(case) if by_site else tcga_case(case.case_id)
-              or case.case_id for case in cases]
+    patients = [tcga_case(case.case_id) or case.case_id for case in cases]
+    groups = _joined(list(map(_site, cases)),
+                     patients) if by_site else patients
     kind = 'sites' if by_site else 'patients'
     _check_counts(Counter(labels), 'has {} cases', num_folds)
     pairs = set(zip(labels, groups, strict=True))
@@ -97,6 +100,15 @@ def _site(case: Case) -> str:
         raise ValueError(f'case {case.case_id} has no site: add the column '
                          'site (TCGA barcodes tell it by themselves)')
     return name.split('-')[1]
+
+
+def _joined(sites: Sequence[str], patients: Sequence[str]) -> list[str]:
+    """Name the site of each case, those that share a patient by one."""
+    joined = DisjointSet(sites)
+    first: dict[str, str] = {}
+    for site, patient in zip(sites, patients, strict=True):
+        joined.merge(first.setdefault(patient, site), site)
+    return [joined[site] for site in sites]
 
 
 def write_folds(folder: str | Path, folds: Sequence[Mapping[str, str]],

@@ -96,7 +96,7 @@ def _distance(coords: np.ndarray) -> int | None:
     if all(len(np.unique(coords[:, axis])) == len(coords)
            for axis in range(2)):
         return None
-    return grid_step(torch.as_tensor(coords))
+    return round(grid_step(torch.as_tensor(coords)))
 
 
 def _stored_size(path: Path) -> tuple[tuple[int, int] | None, tuple[int, int]]:

@@ -26,8 +26,8 @@ class SeededTransform(ShownTransform):
     :meth:`set_epoch`; without it every epoch draws the same. A sample that
     comes several times in one epoch gets the same draws each time, and so do
     samples of one index in concatenated data sets. Views of mmpretrain's
-    ``MultiView`` get draws of their own; two of one class in a pipeline draw
-    the same, unless their seeds differ.
+    ``MultiView`` get draws of their own, and so do the second and further
+    ones of one class that a sample goes through.
 
     Args:
         seed: Seed of the draws; None takes the run's.
@@ -54,10 +54,17 @@ class SeededTransform(ShownTransform):
         """Draw numbers (1, count), float64, of a sample in this epoch.
 
         The key ``view_idx`` of a sample is the number of a view, which has
-        draws of its own.
+        draws of its own. How often a sample has been drawn for is kept in its
+        key ``draws``, by stream.
         """
+        draws = results.get('draws', {})
+        before = draws.get(stream, 0)
+        # A new dict: views and mixed images have copies of a sample.
+        results['draws'] = {**draws, stream: before + 1}
         if 'view_idx' in results:
             stream = f'{stream} {results["view_idx"]}'
+        if before:
+            stream = f'{stream} again {before}'
         return per_sample_uniform(self.current_seed(stream),
                                   int(self._state[0]),
                                   [results['sample_idx']], count)

@@ -24,7 +24,7 @@ from mmmedmask.engine.masked_reconstruction import (
     answer_masked,
     explain_missing,
 )
-from mmmedmask.engine.preserved_state import unwrap
+from mmmedmask.engine.preserved_state import saved_model, unwrap
 from mmmedmask.functional.loss_floors import (
     Guesses,
     MaskedTargets,
@@ -198,7 +198,7 @@ class LossFloorsHook(WatchingHook):
         """The model's answers on samples taken evenly, on the CPU."""
         for data in fixed_batches(runner, dataset, number, self.batch_size):
             prediction, targets, criterion = answer_masked(
-                unwrap(runner.model), data['inputs'],
+                saved_model(runner), data['inputs'],
                 data.get('data_samples'))
             yield MaskedAnswer(prediction.cpu(), MaskedTargets(*(
                 None if value is None else value.cpu()

@@ -12,6 +12,7 @@ from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
     preserve_random_state,
+    saved_model,
     unwrap,
 )
 from mmmedmask.util.checks import check_ascending, check_indices, check_integer
@@ -79,7 +80,7 @@ class PanelHook(WatchingHook):
             self.load_samples(runner, model)
 
     def look(self, runner: Runner, epoch: int, iteration: int) -> None:
-        model = unwrap(runner.model)
+        model = saved_model(runner)
         heading = f'After {iteration} iterations'
         if loss := runner.message_hub.runtime_info.get(LOSS_INFO):
             heading += f': {loss}'

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from mmengine.dataset import BaseDataset
 from mmengine.dist import is_main_process
-from mmengine.hooks import CheckpointHook, EMAHook
+from mmengine.hooks import CheckpointHook
 from PIL import Image
 from torch import nn
 
@@ -16,7 +16,11 @@ from mmmedmask.engine.frozen_features import encoder_of, untrained_encoder
 from mmmedmask.engine.held_out import build_changed, build_held_out
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
-from mmmedmask.engine.preserved_state import preserve_random_state, unwrap
+from mmmedmask.engine.preserved_state import (
+    preserve_random_state,
+    saved_model,
+    unwrap,
+)
 from mmmedmask.engine.probing import (
     BagProbe,
     ImageProbe,
@@ -280,17 +284,6 @@ def _checkpoint_hooks(runner) -> list[CheckpointHook]:
     """Those that keep a best checkpoint."""
     return [hook for hook in runner.hooks
             if isinstance(hook, CheckpointHook) and hook.save_best]
-
-
-def saved_model(runner) -> nn.Module:
-    """The model whose weights a checkpoint has as its own: the average.
-
-    It is the model that is trained without an ``EMAHook``, and before the
-    first iteration, with which its average begins.
-    """
-    averages = [hook.ema_model.module for hook in runner.hooks
-                if isinstance(hook, EMAHook)]
-    return averages[0] if averages and runner.iter else unwrap(runner.model)
 
 
 def _sample_names(part: ProbeSet | BaseDataset) -> list[str]:

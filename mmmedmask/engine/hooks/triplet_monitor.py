@@ -15,7 +15,7 @@ from mmmedmask.engine.held_out import (
     with_slides,
 )
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
-from mmmedmask.engine.preserved_state import unwrap
+from mmmedmask.engine.preserved_state import saved_model
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_integer
 
@@ -100,7 +100,7 @@ class TripletMonitorHook(Hook):
         # The triplets are of the patients of all ranks, as in training.
         for batch in fixed_batches(runner, self._dataset, count, count,
                                    shared=True):
-            values = _triplet_values(runner, unwrap(runner.model)(
+            values = _triplet_values(runner, saved_model(runner)(
                 **batch, mode='loss'))
         totals = torch.stack([value.double() for value in values.values()])
         all_reduce(totals, op='mean')

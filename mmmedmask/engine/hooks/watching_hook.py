@@ -14,7 +14,9 @@ class WatchingHook(Hook):
     of the last epoch's end is not of its weights, and an epoch of which
     nothing is left to train is looked at when it ends.
 
-    Subclasses write :meth:`prepare` and :meth:`look`. ``interval`` counts
+    Subclasses write :meth:`prepare` and :meth:`look`, at
+    :func:`~mmmedmask.engine.preserved_state.saved_model`: with an ``EMAHook``
+    at the average of the weights, as validation does. ``interval`` counts
     epochs or iterations. All processes look, or the main one alone.
     """
 

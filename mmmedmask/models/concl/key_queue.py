@@ -52,6 +52,7 @@ class KeyQueue(nn.Module):
         length = len(self.keys)
         if count > length:
             raise ValueError(
-                f'a queue of {length} cannot take {count} keys at once; '
-                'queue_len has to be larger, or the batch or num_concepts '
-                'smaller')
+                f'a queue of {length} cannot take {count} keys at once, which '
+                'is what the tiles of a step, of all processes, may bring, '
+                'after the warm-up num_concepts each: queue_len must be at '
+                f'least {count}, or the batch or num_concepts smaller')

@@ -36,7 +36,7 @@ class GiMP(GeneEncoderOwner, BaseModel):
     Leaving ``mpm_head`` or ``contrast_head`` out makes the rows of Table 2;
     without ``gene_encoder`` the triplets are of images alone. Patients who
     lack slides or genes take no part in the contrast, those with slides do in
-    the reconstruction.
+    the reconstruction; a batch without any of them has losses of 0.
     :class:`~mmmedmask.models.slide_omic.SlideOmicClassifier` takes
     ``aggregator`` and ``gene_encoder`` over under the same names. A ValueError
     if parts are missing or do not fit each other.
@@ -144,6 +144,7 @@ class GiMP(GeneEncoderOwner, BaseModel):
             ``loss_rec`` and what the contrast gives, such as ``loss_tri``
             with ``tri_active``.
         """
+        inputs = self.fill_in(inputs)
         mask = self.mask_of(inputs)  # M, section 2.3
         image, tokens = self.aggregator(inputs['patches'], inputs['valid'],
                                         mask, inputs['coords'])  # Eq. 1, 2
@@ -157,14 +158,22 @@ class GiMP(GeneEncoderOwner, BaseModel):
             losses.update(compare(image, tokens, inputs, data_samples))
         return losses  # of which MMEngine takes the sum, L_pre
 
+    def fill_in(self, inputs: dict) -> dict:
+        """Give empty bags if nobody in the batch has slides.
+
+        They take all parameters into the graph, for which distributed
+        training waits.
+        """
+        filled = fill_in_bags(inputs, self.aggregator.in_dims,
+                              next(self.aggregator.parameters()).dtype)
+        return inputs if filled is inputs else dict(
+            filled, mask=filled['valid'])
+
     def mask_of(self, inputs: dict) -> Tensor | None:
         """Which patches are masked, (B, N), bool; None without ``mpm_head``.
 
-        A ValueError says what the batch or the pipeline lacks.
+        A ValueError says what the pipeline lacks.
         """
-        if inputs.get('patches') is None:
-            raise ValueError('nobody in the batch has slides; pre-training '
-                             'needs them')
         if self.mpm_head is None:
             return None
         if inputs.get('mask') is None:
@@ -243,8 +252,7 @@ class GiMP(GeneEncoderOwner, BaseModel):
         encoder; ``patient``, both side by side. Patients without slides have
         the image vector of an empty bag.
         """
-        inputs = fill_in_bags(inputs, self.aggregator.in_dims,
-                              next(self.aggregator.parameters()).dtype)
+        inputs = self.fill_in(inputs)
         image, _ = self.aggregator(inputs['patches'], inputs['valid'], None,
                                    inputs['coords'])
         genes = self.encode_genes(inputs, data_samples)

@@ -115,13 +115,17 @@ def test_csv_as_text(drawn, tmp_path):
         'malignant'] + ['normal']
 
 
-def test_splits_of_an_earlier_conversion_are_a_problem(drawn, tmp_path):
+def test_what_is_there_of_an_earlier_conversion_is_named(drawn, tmp_path):
     conversion, report = write_and_check(BUSI, drawn / 'busi', tmp_path)
     assert report.problems == []
     name = max(conversion.splits)
     del conversion.splits[name]
-    line = f'NOTICE: {tmp_path / "splits" / name} is not of this conversion'
-    assert line in conversion.write(tmp_path)
+    image = tmp_path / 'images' / 'more.png'
+    image.touch()
+    conversion.write(tmp_path)
+    assert conversion.leftovers(tmp_path) == [
+        f'{tmp_path / "splits" / name} is not of this conversion',
+        f'1 files in {tmp_path} are not of this conversion: images/more.png']
     problem, = conversion.check(tmp_path).problems
     assert (problem.kind, problem.files) == (
         'other_split', [f'splits/{name}'])

@@ -233,6 +233,20 @@ class TestDrawFolds:
                     assert {fold[case.case_id] for case in cases
                             if case.label == label} == {'train', 'val', 'test'}
 
+    def test_sites_that_share_a_patient_stay_together(self):
+        cases = [Case(f'TCGA-AA-{number:04d}-01A', 'tumour',
+                      site=f's{number % 12}') for number in range(48)]
+        cases += [Case(f'TCGA-AA-{number:04d}-11A', 'normal',
+                       site=f's{number % 12 // 2 * 2}')
+                  for number in range(48)]
+        for fold in draw_folds(cases, 3, by_site=True):
+            for kind in (slice(8, 12), slice(12)):
+                places = {}
+                for case in cases:
+                    name = case.site if kind.start else case.case_id[kind]
+                    places.setdefault(name, set()).add(fold[case.case_id])
+                assert all(len(place) == 1 for place in places.values())
+
     def test_site_of_a_barcode(self):
         cases = [Case(f'TCGA-{site}-{number:04d}', 'x')
                  for site in ('AA', 'BB', 'CC') for number in range(5)]

@@ -264,6 +264,19 @@ def test_draws_follow_seed_epoch_and_sample_and_nothing_else():
         assert run(fixed, epoch, seed, index) == first[epoch, 5, index]
 
 
+def test_two_of_one_class_draw_apart():
+    """With one seed, too; the first as if it were alone."""
+    first, second = (RandomFlip(.5, direction) for direction in (
+        'horizontal', 'vertical'))
+    alone, both = ([Compose(steps)(dict(
+        img=ramp(4), sample_idx=index))['flip_direction']
+        for index in range(200)] for steps in ([first], [first, second]))
+    assert min(both.count(direction) for direction in (
+        None, 'horizontal', 'vertical', 'diagonal')) > 30
+    assert [name is not None for name in alone] == [
+        name in ('horizontal', 'diagonal') for name in both]
+
+
 def test_crop_and_flip_are_independent():
     """The boxes of mirrored samples are the same as of the rest."""
     transforms = [RandomResizedCrop(4), RandomFlip()]

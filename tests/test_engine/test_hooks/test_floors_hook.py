@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.hooks import EMAHook
 from mmengine.registry import MODELS
 from tiny_runs import (
     TinyCMIM,
@@ -87,6 +88,26 @@ def test_loss_and_constant_floor_are_those_of_a_loop(tiles, tmp_path):
 def test_training_is_the_same_to_the_bit(tiles, tmp_path):
     assert_same_training(train(tiles, tmp_path / 'plain'), train(
         tiles, tmp_path / 'watched', floors_hook(tiles)))
+
+
+def test_the_average_of_the_weights_is_looked_at(tiles, tmp_path):
+    """By panels, too: it is what validation and checkpoints have."""
+
+    class Drawing(ReconstructionPanelHook):
+        def draw(self, model, heading):
+            drawn.append(model)
+            return super().draw(model, heading)
+
+    drawn = []
+    floors, ema = floors_hook(tiles), EMAHook(momentum=.5)
+    runner = train(tiles, tmp_path, ema, floors, Drawing())[0]
+    average = ema.ema_model.module
+    assert drawn == [runner.model, average]
+    before = floors._loss
+    runner.model.load_state_dict(average.state_dict())
+    runner.hooks.remove(ema)
+    floors._measure(runner)
+    assert floors._loss == before
 
 
 def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):

@@ -148,7 +148,8 @@ def held_out_runner(folder, **options):
     scalars, lines = {}, []
     hub = MessageHub.get_instance('held_out')
     return SimpleNamespace(
-        model=model, iter=7, epoch=0, message_hub=hub, scalars=scalars,
+        model=model, hooks=[], iter=7, epoch=0, message_hub=hub,
+        scalars=scalars,
         cfg=Config(dict(train_dataloader=dict(dataset=config))),
         train_dataloader=SimpleNamespace(dataset=dataset,
                                          collate_fn=pseudo_collate),
@@ -218,7 +219,7 @@ def test_triplets_of_held_out_patients(tmp_path):
 
 
 def test_who_has_no_slides_is_not_held_out(tmp_path):
-    """A process whose patients have none would raise, and others wait."""
+    """Nothing of them can be measured."""
     folder = write_slide_omic_cohort(
         tmp_path / 'cohort', num_cases=30, patches=(20, 30), dims=5,
         num_genes=40, num_pathways=2, split_shares=(.5, .3, .2),

@@ -138,6 +138,42 @@ def test_who_lacks_genes_is_not_contrasted():
     assert torch.allclose(got['loss_nce'], want['loss_nce'])
 
 
+@pytest.mark.parametrize('arguments', [
+    {}, NCE, SLIDES, dict(mpm_head=None),
+    dict(gene_encoder=None, contrast_head=None),
+    dict(aggregator=dict(NYSTROM, ppeg=True, norm_features=True))])
+@pytest.mark.parametrize('genes', [True, False])
+def test_a_batch_without_any_slides_teaches_nothing(arguments, genes):
+    """Distributed training waits for the gradient of each parameter."""
+    model = tiny_gimp(**arguments)
+    inputs, samples = batch()
+    inputs |= dict(patches=None, valid=None, mask=None, coords=None,
+                   has_patches=torch.zeros(6, dtype=torch.bool))
+    if not genes:
+        inputs |= dict(genes=None, has_genes=inputs['has_patches'])
+    losses = model(inputs, samples, mode='loss')
+    assert total(losses) == 0
+    total(losses).backward()
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert not parameter.grad.any(), name
+
+
+@pytest.mark.parametrize('name', ['BioViLHead', 'MGCAHead', 'REFERSHead'])
+def test_a_batch_without_any_slides_has_all_gradients(name):
+    """Where genes are learned, too."""
+    model = tiny_gimp(
+        contrast_head=dict(type=f'mmmedmask.{name}', proj_dims=4),
+        gene_encoder=GROUPS, freeze_gene_encoder=False)
+    inputs, samples = batch()
+    inputs |= dict(patches=None, valid=None, mask=None,
+                   has_patches=torch.zeros(6, dtype=torch.bool))
+    total(model(inputs, samples, mode='loss')).backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all()
+               for parameter in model.parameters())
+
+
 def test_a_batch_without_any_genes_is_reconstructed():
     model = tiny_gimp()
     inputs, samples = batch()
@@ -302,8 +338,6 @@ test_parts_that_do_not_fit_are_refused = refuses(tiny_gimp, [
 
 
 @pytest.mark.parametrize(('change', 'said'), [
-    (lambda inputs, samples: inputs.update(patches=None),
-     'nobody in the batch has slides'),
     (lambda inputs, samples: inputs.update(mask=None),
      'lacks mmmedmask.GenerateSequenceMask'),
     (lambda inputs, samples: samples[2].pop('gt_label'),
