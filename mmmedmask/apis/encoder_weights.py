@@ -8,7 +8,6 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from torch import Tensor, nn
 from mmmedmask.apis.backbone_export import build_backbone
 from mmmedmask.config_files import load_config
 from mmmedmask.engine.checkpoint import matching
-from mmmedmask.engine.checkpoint.model_card import normalisation_of
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     read_checkpoint,
@@ -33,6 +31,7 @@ from mmmedmask.engine.frozen_features import (
 )
 from mmmedmask.models.layers import tile_encoders
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.input_units import InputUnits, units_of_config
 from mmmedmask.util.silence import without_log
 
 TIMM_PREFIX = 'timm:'
@@ -107,7 +106,7 @@ def build_tile_encoder(
 
 def build_config_encoder(
         config: str | Path, weights: str | None = None,
-        random_seed: int = 0) -> tuple[nn.Module, SimpleNamespace]:
+        random_seed: int = 0) -> tuple[nn.Module, InputUnits]:
     """Build what a config trains, of any architecture, in training mode.
 
     Args:
@@ -116,7 +115,7 @@ def build_config_encoder(
             config with ``random_seed`` starts from.
 
     Returns:
-        The encoder, and ``mean``, ``std`` and ``data_range`` of its images.
+        The encoder, and the units of its images.
 
     Raises:
         ValueError: If the config has no backbone, or a tensor is missing.
@@ -136,10 +135,7 @@ def build_config_encoder(
     if weights is not None:
         _load_all(network, get_state_dict(read_checkpoint(weights)),
                   str(weights))
-    units = normalisation_of(settings)
-    return network, SimpleNamespace(
-        mean=torch.tensor(units['mean']), std=torch.tensor(units['std']),
-        data_range=units['data_range'])
+    return network, units_of_config(settings)
 
 
 def _build_network(name: str,
@@ -157,11 +153,11 @@ def _build_network(name: str,
 def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     config = load_config(path)
     backbone = build_backbone(config, str(path))
-    units = normalisation_of(config)
-    if units['data_range'] != 255:
+    units = units_of_config(config)
+    if units.data_range != 255:
         raise ValueError(f'{str(path)!r} is for images of another range than '
-                         f'8 bits (data_range {units["data_range"]:g})')
-    return backbone, dict(mean=tuple(units['mean']), std=tuple(units['std']),
+                         f'8 bits (data_range {units.data_range:g})')
+    return backbone, dict(mean=units.mean, std=units.std, bgr=units.bgr,
                           options=show_whole_images(backbone))
 
 

@@ -331,6 +331,21 @@ def test_a_card_says_what_a_user_needs(tmp_path, target):
     assert 'secret' not in card
 
 
+def test_a_network_of_bgr_is_said_and_not_given_to_timm(tmp_path):
+    pytest.importorskip('timm', reason='timm is not installed')
+    _, source = _run_of(tmp_path, 'ResNet', depth=18)
+    content = read_checkpoint(source)
+    content['meta']['cfg'] = content['meta']['cfg'].replace(
+        "type='mmmedmask.TileFolder'",
+        "pipeline=[dict(type='LoadImageFromFile')]")
+    torch.save(content, source)
+    export_backbone(source, tmp_path / 'a')
+    card = (tmp_path / 'a.safetensors.md').read_text('utf-8')
+    assert '3, in the order B, G, R' in card
+    with pytest.raises(ValueError, match='order R, G, B, and the config'):
+        export_backbone(source, tmp_path / 'folder', 'hf')
+
+
 def test_a_card_names_what_a_data_set_wraps():
     tiles = [dict(type='Tiles', data_root=f'data/{name}') for name in 'ab']
     config = Config(dict(train_dataloader=dict(dataset=dict(datasets=[

@@ -124,11 +124,26 @@ def test_backbone_of_our_config_with_its_own_normalisation(tmp_path):
             (CONFIG, None, 'needs a file with weights'),
             (CONFIG.replace('mean=', 'data_range=65535, mean='), 0,
              'another range than 8 bits'),
+            (CONFIG.replace('[100', '[300'), 0, 'another range than 8 bits'),
             ('model = dict(type="A")', 0, 'no model with a backbone')):
         (tmp_path / 'cmim.py').write_text(text)
         with pytest.raises(ValueError, match=message):
             build_tile_encoder('cmim', config=tmp_path / 'cmim.py',
                                random_seed=seed)
+
+
+def test_a_config_that_trains_on_bgr_is_given_bgr(tmp_path):
+    config = tmp_path / 'cmim.py'
+    config.write_text(CONFIG)
+    rgb = build_tile_encoder('cmim', config=config, random_seed=0)
+    config.write_text(
+        f'{CONFIG}train_dataloader = dict(dataset=dict('
+        "pipeline=[dict(type='LoadImageFromFile')]))")
+    bgr = build_tile_encoder('cmim', config=config, random_seed=0)
+    tiles = draw_tiles()
+    np.testing.assert_array_equal(
+        encode_tiles(bgr, tiles),
+        encode_tiles(rgb, np.ascontiguousarray(tiles[..., ::-1])))
 
 
 def test_an_encoder_that_masks_shows_the_whole_tile(tmp_path):

@@ -8,10 +8,9 @@ from pathlib import PurePath
 import yaml
 from mmengine.config import Config
 
+from mmmedmask.util.input_units import units_of_config
 from mmmedmask.util.nested import innermost_datasets
 
-#: Of ImageNet, which mmpretrain and timm take where nothing else is said.
-IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 #: Scalars of a run that say how good it is.
 METRICS = ('train/loss', 'val/', 'test/')
 
@@ -48,16 +47,6 @@ def _literal(node: ast.expr) -> object:
     return ast.literal_eval(node)
 
 
-def normalisation_of(config: Config) -> dict:
-    """Mean and std per channel, and the range of the values they are for."""
-    units = (config.get('model') or {}).get('data_preprocessor') \
-        or config.get('data_preprocessor') or {}
-    return dict(
-        {key: [float(number) for number in units.get(key) or value]
-         for key, value in IMAGENET.items()},
-        data_range=float(units.get('data_range') or 255))
-
-
 def describe_run(checkpoint: Mapping, config: Config | None,
                  licence: str | None = None) -> dict:
     """Collect what a card says of a run: plain data, paths' last names."""
@@ -76,9 +65,12 @@ def describe_run(checkpoint: Mapping, config: Config | None,
         backbone.pop('init_cfg', None)
         facts.update(method=model.get('type'), backbone=backbone,
                      data=_datasets(config))
-        if model.get('data_preprocessor') or config.get('data_preprocessor'):
-            units = normalisation_of(config)
-            facts.update(normalisation=units, channels=len(units['mean']))
+        if backbone:
+            units = units_of_config(config)
+            facts.update(
+                normalisation=dict(mean=list(units.mean), std=list(units.std),
+                                   data_range=units.data_range),
+                channels=len(units.mean), bgr=units.bgr or None)
     return facts
 
 
@@ -121,7 +113,9 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
             'epoch', 'iterations', 'seed') if facts[name] is not None),
         Data='; '.join(f'{split}: {data}' for split, data in (
             facts.get('data') or {}).items()),
-        Channels='3, in the order R, G, B' if channels == 3 else channels,
+        Channels='3, in the order ' + (
+            'B, G, R' if facts.get('bgr') else 'R, G, B')
+        if channels == 3 else channels,
         Normalisation=units and (
             f'values from 0 to {units["data_range"]:g}, minus '
             f'{units["mean"]}, divided by {units["std"]}'),

@@ -40,19 +40,22 @@ class TileEncoder(nn.Module):
             (B, D), a map (B, D, h, w), which is averaged over its places, or
             a sequence of maps, of which the last counts.
         name: How files of features call it.
-        mean: What is subtracted from the channels R, G, B, in 8-bit units.
+        mean: What is subtracted from the channels, in 8-bit units and in the
+            order that the network takes.
         std: What they are divided by.
         input_size: Side in pixels that tiles are resized to first; None
             takes tiles as they are.
         options: Named arguments of the network's call, such as ``mask=None``
             for one that would mask.
+        bgr: Whether the network takes the channels B, G, R.
     """
 
     def __init__(self, network: nn.Module, name: str,
                  mean: Sequence[float] = IMAGENET_MEAN,
                  std: Sequence[float] = IMAGENET_STD,
                  input_size: int | None = None,
-                 options: Mapping[str, object] | None = None) -> None:
+                 options: Mapping[str, object] | None = None,
+                 bgr: bool = False) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
@@ -66,6 +69,7 @@ class TileEncoder(nn.Module):
         self.name = name
         self.input_size = input_size
         self.options = dict(options or {})
+        self.bgr = bgr
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
@@ -80,6 +84,8 @@ class TileEncoder(nn.Module):
         if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
             tiles = F.interpolate(tiles, (self.input_size, ) * 2,
                                   mode='bilinear', antialias=True)
+        if self.bgr:
+            tiles = tiles.flip(1)
         features = self.network((tiles - self.mean) / self.std,
                                 **self.options)
         if isinstance(features, list | tuple):
