@@ -15,6 +15,7 @@ from mmmedmask.engine.checkpoint.naming import NAMINGS, rename_backbone
 from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
+    keep_versions,
     listing,
     normalize_prefix,
     read_checkpoint,
@@ -140,6 +141,9 @@ def export_backbone(
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
     start = normalize_prefix(target_prefix)
     renamed = {f'{start}{name}': tensor for name, tensor in renamed.items()}
+    if naming == 'openmmlab':
+        renamed = keep_versions(renamed, backbone,
+                                lambda name: f'{start}{name}')
     origin = writing.describe_source(
         source, source_prefix=prefix, naming=naming, compared=compared,
         config_sha256=hashlib.sha256(text.encode()).hexdigest()

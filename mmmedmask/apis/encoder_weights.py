@@ -6,6 +6,7 @@ random ones have to be asked for.
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from mmmedmask.config_files import load_config
 from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
+    keep_versions,
     read_checkpoint,
     select_prefix,
 )
 from mmmedmask.engine.checkpoint.writing import sha256_of
 from mmmedmask.engine.frozen_features import (
+    image_size,
     show_whole_images,
     untrained_encoder,
 )
@@ -38,6 +41,8 @@ TIMM_PREFIX = 'timm:'
 LOCAL_FOLDER = f'{TIMM_PREFIX}{tile_encoders.LOCAL_DIR}'
 CONFIG_ENCODER = 'cmim'
 TORCHVISION_DEFAULT = 'IMAGENET1K_V1'
+# Of torchvision's DenseNets in its files; a name had more dots once.
+_OLD_DENSE_LAYER = re.compile(r'(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)')
 # What autocast is told.
 _PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16,
                'float16': torch.float16}
@@ -58,7 +63,8 @@ def build_tile_encoder(
             config of ours.
         weights: A file, whose tensors may have a prefix and may be more than
             are needed; for torchvision also a name of its own weights, of
-            which ``'IMAGENET1K_V1'`` is the default and is downloaded.
+            which ``'IMAGENET1K_V1'`` is the default and is downloaded. These
+            bring their units, as a file or by name.
         config: The config of ``'cmim'``.
         random_seed: Draw the weights with this seed instead, for tests and
             as a baseline.
@@ -92,8 +98,11 @@ def build_tile_encoder(
         if random_seed is not None and name == CONFIG_ENCODER:
             with without_log():
                 network.init_weights()
-    identity = (f'random:{random_seed}' if random_seed is not None else
-                _load_weights(network, name, weights))
+    if random_seed is not None:
+        identity = f'random:{random_seed}'
+    else:
+        identity, own_units = _load_weights(network, name, weights)
+        units.update(own_units)
     if input_size is not None:
         units['input_size'] = input_size
     encoder = tile_encoders.TileEncoder(
@@ -145,9 +154,7 @@ def _build_network(name: str,
         return _backbone_of_config(config)
     if name.startswith(TIMM_PREFIX):
         return tile_encoders.timm_network(name.removeprefix(TIMM_PREFIX))
-    network = tile_encoders.torchvision_network(name)
-    # Transformers have one position embedding per patch.
-    return network, dict(input_size=getattr(network, 'image_size', None))
+    return tile_encoders.torchvision_network(name)
 
 
 def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
@@ -157,8 +164,11 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     if units.data_range != 255:
         raise ValueError(f'{str(path)!r} is for images of another range than '
                          f'8 bits (data_range {units.data_range:g})')
-    return backbone, dict(mean=units.mean, std=units.std, bgr=units.bgr,
-                          options=show_whole_images(backbone))
+    size = image_size(backbone) or (None, None)
+    return backbone, dict(
+        mean=units.mean, std=units.std, bgr=units.bgr,
+        options=show_whole_images(backbone),
+        probe_size=size[0] if size[0] == size[1] else None)
 
 
 def weights_file(name: str, weights: str | None) -> str | None:
@@ -174,15 +184,17 @@ def weights_file(name: str, weights: str | None) -> str | None:
     return weights
 
 
-def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
-    """Load weights and say which they are."""
+def _load_weights(network: nn.Module, name: str,
+                  weights: str | None) -> tuple[str, dict]:
+    """Load weights; say which they are, and the units of torchvision's."""
     own = _torchvision_weights(name)
     if weights is None and TORCHVISION_DEFAULT in own:
         weights = TORCHVISION_DEFAULT
     weights = weights_file(name, weights)
-    if weights in own:
+    known = own.get(weights)
+    if known is not None:
         tensors = _download(name.removesuffix(tile_encoders.BLOCK3_SUFFIX),
-                            own[weights])
+                            known)
         identity = f'torchvision:{weights}'
     elif weights is None:
         raise ValueError(
@@ -194,9 +206,18 @@ def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
             f'there is no file with weights {weights!r}{hint}')
     else:
         tensors = get_state_dict(read_checkpoint(weights))
-        identity = f'sha256:{sha256_of(weights)[:16]}'
+        digest = sha256_of(weights)
+        identity = f'sha256:{digest[:16]}'
+        # The names of torchvision's files end with the start of theirs.
+        known = next((choice for choice in own.values() if digest.startswith(
+            Path(choice.url).stem.rpartition('-')[2])), None)
+    if known is None:
+        _load_all(network, tensors, str(weights))
+        return identity, {}
+    tensors = keep_versions({_OLD_DENSE_LAYER.sub(r'\1', part): tensor
+                             for part, tensor in tensors.items()}, tensors)
     _load_all(network, tensors, str(weights))
-    return identity
+    return identity, tile_encoders.torchvision_units(network, known)
 
 
 def _torchvision_weights(name: str) -> Mapping[str, object]:
@@ -242,11 +263,17 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
     """Load every tensor of a network, whatever prefix it has."""
     prefix, _ = matching.suggest_prefix(network.state_dict(), tensors)
     report = matching.compare_modules([network], tensors, prefix)
-    if len(report.matched) != report.expected:
+    given = select_prefix(tensors, prefix)
+    complete = len(report.matched) == report.expected
+    if complete and not hasattr(given, '_metadata'):
+        # All names and shapes are those of today.
+        given = keep_versions(given, network.state_dict())
+    if not complete and (report.shapes or report.not_finite
+                         or not matching.adapts([network], given)):
         raise ValueError(
             f'{source!r} does not fit the encoder, {len(report.matched)} of '
             f'{report.expected} tensors match:\n{report.describe()}')
-    network.load_state_dict(select_prefix(tensors, prefix), strict=False)
+    network.load_state_dict(given, strict=False)
 
 
 def encode_tiles(encoder: tile_encoders.TileEncoder, tiles: np.ndarray,

@@ -99,7 +99,8 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
     if report.ratio == 1 and not (complete and report.unused):
         return green('weights', text, where)
     if report.matched and not (complete or report.not_finite) \
-            and _adapts(modules, reading.select_prefix(tensors, prefix)):
+            and matching.adapts(modules,
+                                reading.select_prefix(tensors, prefix)):
         return green(
             'weights', f'{text}; the module adapts the rest while loading',
             where)
@@ -108,12 +109,3 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
     return status('weights', f'{text}: {"; ".join(lines).replace(":;", ":")}',
                   where, report.advise())
 
-
-def _adapts(modules: Iterable[nn.Module], given: Mapping) -> bool:
-    try:
-        missing = [name for module in modules for name in
-                   module.load_state_dict(dict(given), strict=False)
-                   .missing_keys]
-    except RuntimeError:
-        return False
-    return all(name.endswith('num_batches_tracked') for name in missing)

@@ -53,7 +53,7 @@ def _mmpretrain_backbone(kind, **kwargs):
 
 def _pretraining_checkpoint(path, backbone, config='a = 1'):
     """What a CMIM run saves: other parts beside the backbone."""
-    tensors = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    tensors = nn.ModuleDict(dict(backbone=backbone)).state_dict()
     tensors.update({'mask_token': torch.zeros(1, 64, 1, 1),
                     'neck.pred.weight': torch.zeros(3, 3)})
     torch.save(
@@ -216,6 +216,7 @@ def test_exported_file_is_plain(tmp_path):
     assert meta['experiment_name'] == 'cmim_20240101'
     assert len(meta['source_sha256']) == len(meta['config_sha256']) == 64
     assert all(type(v) in (int, float, str) for v in meta.values())
+    assert state._metadata['backbone.bn1'] == dict(version=2)
     assert not any(str(tmp_path) in str(v) for v in meta.values())
 
 

@@ -26,6 +26,8 @@ _BLOCK3_LAYERS = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2',
 _NUM_CLASSES = 1000
 # Side of the empty tile that tells the size of a feature, in pixels.
 _PROBE_SIZE = 64
+# Of networks that torchvision took from TensorFlow, as R, G and B.
+_TENSORFLOW_UNITS = (127.5, 127.5, 127.5)
 
 
 class TileEncoder(nn.Module):
@@ -48,6 +50,8 @@ class TileEncoder(nn.Module):
         options: Named arguments of the network's call, such as ``mask=None``
             for one that would mask.
         bgr: Whether the network takes the channels B, G, R.
+        probe_size: Side in pixels of tiles that the network takes, where
+            ``input_size`` is None.
     """
 
     def __init__(self, network: nn.Module, name: str,
@@ -55,7 +59,7 @@ class TileEncoder(nn.Module):
                  std: Sequence[float] = IMAGENET_STD,
                  input_size: int | None = None,
                  options: Mapping[str, object] | None = None,
-                 bgr: bool = False) -> None:
+                 bgr: bool = False, probe_size: int | None = None) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
@@ -73,7 +77,7 @@ class TileEncoder(nn.Module):
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
-        side = input_size or _PROBE_SIZE
+        side = input_size or probe_size or _PROBE_SIZE
         with torch.inference_mode():
             self.dims = self(
                 torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
@@ -103,14 +107,15 @@ class TileEncoder(nn.Module):
         return super().train(False)
 
 
-def torchvision_network(name: str) -> nn.Module:
+def torchvision_network(name: str) -> tuple[nn.Module, dict]:
     """Build a classifier of torchvision without its last layer.
 
     With the ending ``'-block3'`` a ResNet is cut after its third block, as
     CLAM and GiMP do: ``'resnet50-block3'`` gives 1,024 features. Weights are
-    random; the names of tensors are torchvision's. A ValueError tells if
-    torchvision has no such classifier, it cannot be cut, or it ends with no
-    linear layer.
+    random; the names of tensors are torchvision's. What belongs to it is
+    ``input_size``, None if it takes every size, and ``probe_size``. A
+    ValueError tells if torchvision has no such classifier, it cannot be cut,
+    or it ends with no linear layer.
     """
     base = name.removesuffix(BLOCK3_SUFFIX)
     known = torchvision.models.list_models(module=torchvision.models)
@@ -118,8 +123,12 @@ def torchvision_network(name: str) -> nn.Module:
         raise ValueError(f'torchvision has no classifier {base!r}.'
                          f'{did_you_mean(base, known, count=3)}')
     network = torchvision.models.get_model(base, weights=None)
+    smallest = max((weights.meta['min_size'][0] for weights in
+                    torchvision.models.get_model_weights(base)), default=0)
+    units = dict(input_size=_fixed_size(network),
+                 probe_size=max(_PROBE_SIZE, smallest))
     if base != name:
-        return _cut_after_block3(network, name)
+        return _cut_after_block3(network, name), units
     last = [place for place, module in network.named_modules()
             if isinstance(module, nn.Linear)
             and module.out_features == _NUM_CLASSES]
@@ -128,7 +137,27 @@ def torchvision_network(name: str) -> nn.Module:
             f'{name} has no linear layer of classes that could be left out')
     parent, _, child = last[-1].rpartition('.')
     setattr(network.get_submodule(parent), child, nn.Identity())
-    return network
+    return network, units
+
+
+def _fixed_size(network: nn.Module) -> int | None:
+    """Side in pixels of the only images that a transformer takes."""
+    if isinstance(network, torchvision.models.MaxVit):
+        # Of the first block, behind two strides of 2.
+        return 4 * network.blocks[0].grid_size[0]
+    # One position embedding per patch.
+    return getattr(network, 'image_size', None)
+
+
+def torchvision_units(network: nn.Module, weights: torchvision.models.Weights
+                      ) -> dict[str, tuple[float, ...]]:
+    """Mean and std, in 8-bit units, that weights of torchvision are for."""
+    # torchvision changes the units within these networks, if it loads them.
+    if hasattr(network, 'transform_input'):
+        return dict(mean=_TENSORFLOW_UNITS, std=_TENSORFLOW_UNITS)
+    shown = weights.transforms()
+    return {name: tuple(255 * value for value in getattr(shown, name))
+            for name in ('mean', 'std')}
 
 
 def _cut_after_block3(network: nn.Module, name: str) -> nn.Module:
@@ -144,8 +173,8 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
     """Build a network of timm, with random weights, without its classifier.
 
     ``'local-dir:FOLDER'`` is that of a folder with a ``config.json``. What
-    belongs to a network is ``mean`` and ``std`` in 8-bit units, and
-    ``input_size``, None if it takes every size.
+    belongs to a network is ``mean`` and ``std`` in 8-bit units,
+    ``input_size``, None if it takes every size, and ``probe_size``.
     """
     timm = import_extra('timm', 'encoders', f"the encoder 'timm:{name}'")
     if not name.startswith(LOCAL_DIR) and not timm.is_model(name):
@@ -165,4 +194,4 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
     return network, {
         'mean': tuple(255 * value for value in settings['mean']),
         'std': tuple(255 * value for value in settings['std']),
-        'input_size': size}
+        'input_size': size, 'probe_size': height}
