@@ -4,6 +4,7 @@ Weights come from a file or from torchvision, every tensor has to fit, and
 random ones have to be asked for.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -153,7 +154,12 @@ def _build_network(name: str,
     if name == CONFIG_ENCODER:
         return _backbone_of_config(config)
     if name.startswith(TIMM_PREFIX):
-        return tile_encoders.timm_network(name.removeprefix(TIMM_PREFIX))
+        network, units = tile_encoders.timm_network(
+            name.removeprefix(TIMM_PREFIX))
+        if name.startswith(LOCAL_FOLDER):
+            units['config_id'] = _digest(Path(
+                name.removeprefix(LOCAL_FOLDER), 'config.json').read_bytes())
+        return network, units
     return tile_encoders.torchvision_network(name)
 
 
@@ -165,10 +171,18 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
         raise ValueError(f'{str(path)!r} is for images of another range than '
                          f'8 bits (data_range {units.data_range:g})')
     size = image_size(backbone) or (None, None)
+    described = {name: value for name, value in config.model.backbone.items()
+                 if name != 'init_cfg'}
     return backbone, dict(
         mean=units.mean, std=units.std, bgr=units.bgr,
         options=show_whole_images(backbone),
-        probe_size=size[0] if size[0] == size[1] else None)
+        probe_size=size[0] if size[0] == size[1] else None,
+        config_id=_digest(json.dumps(
+            described, sort_keys=True, default=str).encode()))
+
+
+def _digest(content: bytes) -> str:
+    return f'sha256:{hashlib.sha256(content).hexdigest()[:16]}'
 
 
 def weights_file(name: str, weights: str | None) -> str | None:
@@ -274,6 +288,51 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
             f'{source!r} does not fit the encoder, {len(report.matched)} of '
             f'{report.expected} tensors match:\n{report.describe()}')
     network.load_state_dict(given, strict=False)
+
+
+def encoder_settings(encoder: tile_encoders.TileEncoder,
+                     precision: str) -> dict:
+    """List all of an encoder that decides about its features.
+
+    Files of features note it as plain values.
+
+    Example:
+        >>> encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+        >>> encoder_settings(encoder, 'float32')['mean']
+        [123.675, 116.28, 103.53]
+    """
+    return dict(
+        encoder=encoder.name, weights=encoder.weights_id,
+        input_size=encoder.input_size, precision=precision,
+        mean=_noted(encoder.mean), std=_noted(encoder.std),
+        bgr=encoder.bgr, config=encoder.config_id)
+
+
+def unnoted_settings(encoder: tile_encoders.TileEncoder) -> dict:
+    """Say with which units a file was made that does not note them.
+
+    An earlier version took ImageNet's for all networks of torchvision, and
+    for those of timm theirs. Of other encoders only the order of channels is
+    known.
+
+    Example:
+        >>> encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+        >>> unnoted_settings(encoder)['mean']
+        [123.675, 116.28, 103.53]
+    """
+    base = encoder.name.removesuffix(tile_encoders.BLOCK3_SUFFIX)
+    if base in torchvision.models.list_models(module=torchvision.models):
+        units = tile_encoders.IMAGENET_MEAN, tile_encoders.IMAGENET_STD
+    elif base.startswith(TIMM_PREFIX) and encoder.config_id is None:
+        units = encoder.mean, encoder.std
+    else:
+        return dict(bgr=False)
+    return dict(bgr=False, mean=_noted(units[0]), std=_noted(units[1]))
+
+
+def _noted(values: object) -> list[float]:
+    return [float(f'{value:.6g}')
+            for value in torch.as_tensor(values).flatten().tolist()]
 
 
 def encode_tiles(encoder: tile_encoders.TileEncoder, tiles: np.ndarray,

@@ -52,6 +52,7 @@ class TileEncoder(nn.Module):
         bgr: Whether the network takes the channels B, G, R.
         probe_size: Side in pixels of tiles that the network takes, where
             ``input_size`` is None.
+        config_id: What tells the network from others of its name.
     """
 
     def __init__(self, network: nn.Module, name: str,
@@ -59,7 +60,8 @@ class TileEncoder(nn.Module):
                  std: Sequence[float] = IMAGENET_STD,
                  input_size: int | None = None,
                  options: Mapping[str, object] | None = None,
-                 bgr: bool = False, probe_size: int | None = None) -> None:
+                 bgr: bool = False, probe_size: int | None = None,
+                 config_id: str | None = None) -> None:
         super().__init__()
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(
@@ -74,6 +76,7 @@ class TileEncoder(nn.Module):
         self.input_size = input_size
         self.options = dict(options or {})
         self.bgr = bgr
+        self.config_id = config_id
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
