@@ -370,6 +370,10 @@ def test_a_config_is_read_without_running_it():
         a=dict(b=[1, [2, -3.5]], c=dict(d=None)), g=True)
     with pytest.raises(ValueError, match='line 1.*--config'):
         read_config_text('a b')
+    # As MMEngine writes them.
+    numbers = dict(a=float('inf'), b=[-float('inf')])
+    assert read_config_text(Config(dict(model=numbers)).pretty_text
+                            ).model == numbers
 
 
 @pytest.mark.parametrize(('kind', 'arguments', 'name'), [

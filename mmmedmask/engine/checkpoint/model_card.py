@@ -31,8 +31,17 @@ def read_config_text(text: str) -> Config:
         if isinstance(node, ast.Assign) and isinstance(
                 node.targets[0], ast.Name):
             with suppress(ValueError):
-                settings[node.targets[0].id] = _literal(node.value)
+                settings[node.targets[0].id] = _literal(
+                    _Numbers().visit(node.value))
     return Config(settings)
+
+
+class _Numbers(ast.NodeTransformer):
+    """MMEngine writes these numbers as names that Python does not know."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+        return ast.Constant(float(node.id)) if node.id in ('inf', 'nan') \
+            else node
 
 
 def _literal(node: ast.expr) -> object:
