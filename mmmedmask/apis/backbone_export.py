@@ -15,6 +15,7 @@ from mmmedmask.engine.checkpoint.naming import NAMINGS, rename_backbone
 from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
+    keep_versions,
     listing,
     normalize_prefix,
     read_checkpoint,
@@ -24,6 +25,7 @@ from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
 from mmmedmask.engine.frozen_features import image_size
 from mmmedmask.util.atomic_files import write_json, write_text
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.input_units import units_of_config
 
 FORMATS = (writing.SAFETENSORS, '.pth', '.onnx')
 """Endings of a target; the first is added where there is none."""
@@ -139,6 +141,9 @@ def export_backbone(
         target_prefix = 'backbone' if naming in NAMINGS[:2] else ''
     start = normalize_prefix(target_prefix)
     renamed = {f'{start}{name}': tensor for name, tensor in renamed.items()}
+    if naming == 'openmmlab':
+        renamed = keep_versions(renamed, backbone,
+                                lambda name: f'{start}{name}')
     origin = writing.describe_source(
         source, source_prefix=prefix, naming=naming, compared=compared,
         config_sha256=hashlib.sha256(text.encode()).hexdigest()
@@ -216,9 +221,8 @@ def _write_network(path: Path, backbone: Mapping[str, Tensor],
         step = size[0] // network.patch_resolution[0]
     else:
         step = None
-    return write_onnx(path, network,
-                      len(model_card.normalisation_of(settings)['mean']), size,
-                      step)
+    return write_onnx(path, network, len(units_of_config(settings).mean),
+                      size, step)
 
 
 def _compared(library: str, backbone: Mapping[str, Tensor],
@@ -239,12 +243,15 @@ def _compared(library: str, backbone: Mapping[str, Tensor],
 def _timm_config(backbone: Mapping[str, Tensor], settings: Config | None,
                  network: nn.Module | None) -> dict:
     architecture, arguments = timm_architecture(backbone, network)
-    units = model_card.normalisation_of(Config() if settings is None
-                                        else settings)
+    units = units_of_config(settings or {})
+    if units.bgr:
+        raise ValueError('timm gives images in the order R, G, B, and the '
+                         'config trains on B, G, R (as mmcv loads them, and '
+                         "without bgr_to_rgb): naming 'timm' takes it")
     size = arguments.get('img_size', (_SIDE, _SIDE))
     # timm divides images by their largest value first.
-    mean, std = ([value / units['data_range'] for value in units[name]]
-                 for name in ('mean', 'std'))
+    mean, std = ([value / units.data_range for value in values]
+                 for values in (units.mean, units.std))
     return dict(
         architecture=architecture, num_classes=0, model_args=arguments,
         pretrained_cfg=dict(

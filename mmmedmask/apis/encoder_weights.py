@@ -4,11 +4,12 @@ Weights come from a file or from torchvision, every tensor has to fit, and
 random ones have to be asked for.
 """
 
+import hashlib
 import json
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -20,25 +21,29 @@ from torch import Tensor, nn
 from mmmedmask.apis.backbone_export import build_backbone
 from mmmedmask.config_files import load_config
 from mmmedmask.engine.checkpoint import matching
-from mmmedmask.engine.checkpoint.model_card import normalisation_of
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
+    keep_versions,
     read_checkpoint,
     select_prefix,
 )
 from mmmedmask.engine.checkpoint.writing import sha256_of
 from mmmedmask.engine.frozen_features import (
+    image_size,
     show_whole_images,
     untrained_encoder,
 )
 from mmmedmask.models.layers import tile_encoders
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.input_units import InputUnits, units_of_config
 from mmmedmask.util.silence import without_log
 
 TIMM_PREFIX = 'timm:'
 LOCAL_FOLDER = f'{TIMM_PREFIX}{tile_encoders.LOCAL_DIR}'
 CONFIG_ENCODER = 'cmim'
 TORCHVISION_DEFAULT = 'IMAGENET1K_V1'
+# Of torchvision's DenseNets in its files; a name had more dots once.
+_OLD_DENSE_LAYER = re.compile(r'(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)')
 # What autocast is told.
 _PRECISIONS = {'float32': None, 'bfloat16': torch.bfloat16,
                'float16': torch.float16}
@@ -59,7 +64,8 @@ def build_tile_encoder(
             config of ours.
         weights: A file, whose tensors may have a prefix and may be more than
             are needed; for torchvision also a name of its own weights, of
-            which ``'IMAGENET1K_V1'`` is the default and is downloaded.
+            which ``'IMAGENET1K_V1'`` is the default and is downloaded. These
+            bring their units, as a file or by name.
         config: The config of ``'cmim'``.
         random_seed: Draw the weights with this seed instead, for tests and
             as a baseline.
@@ -93,8 +99,11 @@ def build_tile_encoder(
         if random_seed is not None and name == CONFIG_ENCODER:
             with without_log():
                 network.init_weights()
-    identity = (f'random:{random_seed}' if random_seed is not None else
-                _load_weights(network, name, weights))
+    if random_seed is not None:
+        identity = f'random:{random_seed}'
+    else:
+        identity, own_units = _load_weights(network, name, weights)
+        units.update(own_units)
     if input_size is not None:
         units['input_size'] = input_size
     encoder = tile_encoders.TileEncoder(
@@ -107,7 +116,7 @@ def build_tile_encoder(
 
 def build_config_encoder(
         config: str | Path, weights: str | None = None,
-        random_seed: int = 0) -> tuple[nn.Module, SimpleNamespace]:
+        random_seed: int = 0) -> tuple[nn.Module, InputUnits]:
     """Build what a config trains, of any architecture, in training mode.
 
     Args:
@@ -116,7 +125,7 @@ def build_config_encoder(
             config with ``random_seed`` starts from.
 
     Returns:
-        The encoder, and ``mean``, ``std`` and ``data_range`` of its images.
+        The encoder, and the units of its images.
 
     Raises:
         ValueError: If the config has no backbone, or a tensor is missing.
@@ -136,10 +145,7 @@ def build_config_encoder(
     if weights is not None:
         _load_all(network, get_state_dict(read_checkpoint(weights)),
                   str(weights))
-    units = normalisation_of(settings)
-    return network, SimpleNamespace(
-        mean=torch.tensor(units['mean']), std=torch.tensor(units['std']),
-        data_range=units['data_range'])
+    return network, units_of_config(settings)
 
 
 def _build_network(name: str,
@@ -148,21 +154,35 @@ def _build_network(name: str,
     if name == CONFIG_ENCODER:
         return _backbone_of_config(config)
     if name.startswith(TIMM_PREFIX):
-        return tile_encoders.timm_network(name.removeprefix(TIMM_PREFIX))
-    network = tile_encoders.torchvision_network(name)
-    # Transformers have one position embedding per patch.
-    return network, dict(input_size=getattr(network, 'image_size', None))
+        network, units = tile_encoders.timm_network(
+            name.removeprefix(TIMM_PREFIX))
+        if name.startswith(LOCAL_FOLDER):
+            units['config_id'] = _digest(Path(
+                name.removeprefix(LOCAL_FOLDER), 'config.json').read_bytes())
+        return network, units
+    return tile_encoders.torchvision_network(name)
 
 
 def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     config = load_config(path)
     backbone = build_backbone(config, str(path))
-    units = normalisation_of(config)
-    if units['data_range'] != 255:
+    units = units_of_config(config)
+    if units.data_range != 255:
         raise ValueError(f'{str(path)!r} is for images of another range than '
-                         f'8 bits (data_range {units["data_range"]:g})')
-    return backbone, dict(mean=tuple(units['mean']), std=tuple(units['std']),
-                          options=show_whole_images(backbone))
+                         f'8 bits (data_range {units.data_range:g})')
+    size = image_size(backbone) or (None, None)
+    described = {name: value for name, value in config.model.backbone.items()
+                 if name != 'init_cfg'}
+    return backbone, dict(
+        mean=units.mean, std=units.std, bgr=units.bgr,
+        options=show_whole_images(backbone),
+        probe_size=size[0] if size[0] == size[1] else None,
+        config_id=_digest(json.dumps(
+            described, sort_keys=True, default=str).encode()))
+
+
+def _digest(content: bytes) -> str:
+    return f'sha256:{hashlib.sha256(content).hexdigest()[:16]}'
 
 
 def weights_file(name: str, weights: str | None) -> str | None:
@@ -178,15 +198,17 @@ def weights_file(name: str, weights: str | None) -> str | None:
     return weights
 
 
-def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
-    """Load weights and say which they are."""
+def _load_weights(network: nn.Module, name: str,
+                  weights: str | None) -> tuple[str, dict]:
+    """Load weights; say which they are, and the units of torchvision's."""
     own = _torchvision_weights(name)
     if weights is None and TORCHVISION_DEFAULT in own:
         weights = TORCHVISION_DEFAULT
     weights = weights_file(name, weights)
-    if weights in own:
+    known = own.get(weights)
+    if known is not None:
         tensors = _download(name.removesuffix(tile_encoders.BLOCK3_SUFFIX),
-                            own[weights])
+                            known)
         identity = f'torchvision:{weights}'
     elif weights is None:
         raise ValueError(
@@ -198,9 +220,18 @@ def _load_weights(network: nn.Module, name: str, weights: str | None) -> str:
             f'there is no file with weights {weights!r}{hint}')
     else:
         tensors = get_state_dict(read_checkpoint(weights))
-        identity = f'sha256:{sha256_of(weights)[:16]}'
+        digest = sha256_of(weights)
+        identity = f'sha256:{digest[:16]}'
+        # The names of torchvision's files end with the start of theirs.
+        known = next((choice for choice in own.values() if digest.startswith(
+            Path(choice.url).stem.rpartition('-')[2])), None)
+    if known is None:
+        _load_all(network, tensors, str(weights))
+        return identity, {}
+    tensors = keep_versions({_OLD_DENSE_LAYER.sub(r'\1', part): tensor
+                             for part, tensor in tensors.items()}, tensors)
     _load_all(network, tensors, str(weights))
-    return identity
+    return identity, tile_encoders.torchvision_units(network, known)
 
 
 def _torchvision_weights(name: str) -> Mapping[str, object]:
@@ -246,11 +277,62 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
     """Load every tensor of a network, whatever prefix it has."""
     prefix, _ = matching.suggest_prefix(network.state_dict(), tensors)
     report = matching.compare_modules([network], tensors, prefix)
-    if len(report.matched) != report.expected:
+    given = select_prefix(tensors, prefix)
+    complete = len(report.matched) == report.expected
+    if complete and not hasattr(given, '_metadata'):
+        # All names and shapes are those of today.
+        given = keep_versions(given, network.state_dict())
+    if not complete and (report.shapes or report.not_finite
+                         or not matching.adapts([network], given)):
         raise ValueError(
             f'{source!r} does not fit the encoder, {len(report.matched)} of '
             f'{report.expected} tensors match:\n{report.describe()}')
-    network.load_state_dict(select_prefix(tensors, prefix), strict=False)
+    network.load_state_dict(given, strict=False)
+
+
+def encoder_settings(encoder: tile_encoders.TileEncoder,
+                     precision: str) -> dict:
+    """List all of an encoder that decides about its features.
+
+    Files of features note it as plain values.
+
+    Example:
+        >>> encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+        >>> encoder_settings(encoder, 'float32')['mean']
+        [123.675, 116.28, 103.53]
+    """
+    return dict(
+        encoder=encoder.name, weights=encoder.weights_id,
+        input_size=encoder.input_size, precision=precision,
+        mean=_noted(encoder.mean), std=_noted(encoder.std),
+        bgr=encoder.bgr, config=encoder.config_id)
+
+
+def unnoted_settings(encoder: tile_encoders.TileEncoder) -> dict:
+    """Say with which units a file was made that does not note them.
+
+    An earlier version took ImageNet's for all networks of torchvision, and
+    for those of timm theirs. Of other encoders only the order of channels is
+    known.
+
+    Example:
+        >>> encoder = build_tile_encoder('resnet18-block3', random_seed=0)
+        >>> unnoted_settings(encoder)['mean']
+        [123.675, 116.28, 103.53]
+    """
+    base = encoder.name.removesuffix(tile_encoders.BLOCK3_SUFFIX)
+    if base in torchvision.models.list_models(module=torchvision.models):
+        units = tile_encoders.IMAGENET_MEAN, tile_encoders.IMAGENET_STD
+    elif base.startswith(TIMM_PREFIX) and encoder.config_id is None:
+        units = encoder.mean, encoder.std
+    else:
+        return dict(bgr=False)
+    return dict(bgr=False, mean=_noted(units[0]), std=_noted(units[1]))
+
+
+def _noted(values: object) -> list[float]:
+    return [float(f'{value:.6g}')
+            for value in torch.as_tensor(values).flatten().tolist()]
 
 
 def encode_tiles(encoder: tile_encoders.TileEncoder, tiles: np.ndarray,

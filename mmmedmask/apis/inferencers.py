@@ -22,6 +22,7 @@ from torch import nn
 from mmmedmask.apis.models import get_model, list_models
 from mmmedmask.config_files import find_hooks
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.input_units import input_units
 from mmmedmask.util.nested import nested_dicts
 
 LOADERS = tuple(f'{split}_dataloader' for split in ('test', 'val', 'train'))
@@ -375,8 +376,8 @@ class EmbeddingInferencer(Inferencer):
         from mmmedmask.engine.frozen_features import FrozenFeatures
 
         # The data preprocessor has normalised already.
-        mean = getattr(self.model.data_preprocessor, 'mean', None)
-        channels = 3 if mean is None else torch.as_tensor(mean).numel()
+        channels = len(input_units(
+            self.model.data_preprocessor, self.config).mean)
         self.features = FrozenFeatures(
             self.model.backbone, [0.0] * channels, [1.0] * channels)
 
@@ -429,7 +430,7 @@ class ReconstructionInferencer(Inferencer):
         from mmmedmask.visualization import PictureUnits, reconstruct
         inputs = self.model.data_preprocessor(batch, True)['inputs']
         units = units or PictureUnits.from_preprocessor(
-            self.model.data_preprocessor)
+            self.model.data_preprocessor, config=self.config)
         pixels, weight = reconstruct(self.model, inputs)
         shown = [units.to_pictures(value) for value in (
             inputs['query'], inputs['key'], pixels)]
@@ -477,7 +478,8 @@ class AttentionInferencer(Inferencer):
         images = self._prepared(batch)
         maps = self.model.attention_maps(images).float().cpu()
         maps = maps / maps.sum(dim=(1, 2), keepdim=True)
-        units = PictureUnits.from_preprocessor(self.model.data_preprocessor)
+        units = PictureUnits.from_preprocessor(
+            self.model.data_preprocessor, config=self.config)
         return [{'attention': weights.numpy(), 'picture': picture}
                 for weights, picture in zip(
                     maps, units.to_pictures(images), strict=True)]

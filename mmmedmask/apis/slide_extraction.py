@@ -17,7 +17,11 @@ from mmengine.logging import print_log
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from mmmedmask.apis.encoder_weights import encode_tiles
+from mmmedmask.apis.encoder_weights import (
+    encode_tiles,
+    encoder_settings,
+    unnoted_settings,
+)
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.feature_writer import (
     FeatureWriter,
@@ -195,8 +199,7 @@ class ExtractionRun:
         # A slide that tells another resolution fails without, and has no file.
         del tiling['trust_slide_mpp']
         return dict(
-            encoder=self.encoder.name, weights=self.encoder.weights_id,
-            input_size=self.encoder.input_size, precision=self.precision,
+            encoder_settings(self.encoder, self.precision),
             given_slide_mpp=task.mpp, slide=_digest_slide(task.path),
             **tiling)
 
@@ -211,7 +214,8 @@ class ExtractionRun:
             return
         path = self._target(task)
         try:
-            differing = differing_settings(path, self._settings(task))
+            differing = differing_settings(
+                path, self._settings(task), unnoted_settings(self.encoder))
         except (OSError, SlideFeatureError) as error:
             self._finish(task, FAILED, error=str(error))
             return

@@ -15,7 +15,11 @@ import numpy as np
 from mmengine.logging import print_log
 from PIL import Image
 
-from mmmedmask.apis.encoder_weights import encode_tiles
+from mmmedmask.apis.encoder_weights import (
+    encode_tiles,
+    encoder_settings,
+    unnoted_settings,
+)
 from mmmedmask.datasets.conversion.folders import image_files
 from mmmedmask.datasets.image_io import (
     IMAGE_EXTENSIONS,
@@ -331,11 +335,11 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
     for number, bag in enumerate(bags, start=1):
         path = folder / 'features' / f'{bag.name}.h5'
         settings = dict(
-            encoder=encoder.name, weights=encoder.weights_id,
-            input_size=encoder.input_size, precision=precision,
-            tile_size=tile_size, tiles=[str(tile) for tile in bag.tiles],
+            encoder_settings(encoder, precision), tile_size=tile_size,
+            tiles=[str(tile) for tile in bag.tiles],
             pictures=_digest_pictures(bag))
-        differing = feature_writer.differing_settings(path, settings)
+        differing = feature_writer.differing_settings(
+            path, settings, unnoted_settings(encoder))
         if differing:
             raise ValueError(
                 f'{path} was made with other settings ({differing}): choose '

@@ -4,6 +4,7 @@ import copy
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from mmmedmask.engine.hooks.precise_bn import (
     active_batch_norms,
     update_bn_statistics,
 )
+from mmmedmask.util.input_units import input_units
 from mmmedmask.util.nested import split_init
 from mmmedmask.util.silence import without_log
 
@@ -99,6 +101,7 @@ class FrozenFeatures:
         device: Where the copy runs; None takes that of the encoder.
         data_range: Largest value of the images that the encoder was trained
             on. None is 255, or 65535 where the mean is above that.
+        bgr: Whether the encoder takes the channels B, G, R.
 
     Raises:
         ValueError: If the encoder has no stages, or later, if a stage gives
@@ -109,18 +112,18 @@ class FrozenFeatures:
     def __init__(self, encoder: nn.Module, mean: Sequence[float],
                  std: Sequence[float], images: Iterable[Tensor] | None = None,
                  device: str | torch.device | None = None,
-                 data_range: float | None = None) -> None:
+                 data_range: float | None = None, bgr: bool = False) -> None:
         if device is None:
             device = next(encoder.parameters()).device
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
         self._options = show_whole_images(self.encoder)
         self.device = torch.device(device)
+        units = input_units(SimpleNamespace(
+            mean=mean, std=std, data_range=data_range, bgr=bgr))
         self.mean, self.std = (
-            torch.tensor(values, device=device).float().view(1, -1, 1, 1)
-            for values in (mean, std))
-        if data_range is None:
-            data_range = 65535. if self.mean.max() > 255 else 255.
-        self.data_range = data_range
+            torch.tensor(values, device=device).view(1, -1, 1, 1)
+            for values in (units.mean, units.std))
+        self.data_range, self.bgr = units.data_range, bgr
         stages = encoder_stages(self.encoder)
         self._maps: list[tuple[Tensor, Sequence[int] | None]] = []
         self._grid: Sequence[int] | None = None
@@ -179,6 +182,8 @@ class FrozenFeatures:
                 f'the encoder takes {channels} channels, the images have '
                 f'{images.shape[1]}: they cannot be probed; switch the probe '
                 'off (default_hooks.probe=None)')
+        if self.bgr:
+            images = images.flip(1)
         return (images - self.mean) / self.std
 
     @torch.inference_mode()

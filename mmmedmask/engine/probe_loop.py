@@ -12,6 +12,7 @@ from mmmedmask.engine.probing import (
     trained_splits,
 )
 from mmmedmask.registry import LOOPS
+from mmmedmask.util.input_units import input_units
 
 
 @LOOPS.register_module()
@@ -63,7 +64,8 @@ class ProbeLoop(BaseLoop):
         model = unwrap(self.runner.model)
         probes = build_probes(
             **self._probes, trained=trained_splits(self.runner.cfg))
-        scores = score_encoder(model.backbone, model.data_preprocessor, probes)
+        units = input_units(model.data_preprocessor, self.runner.cfg)
+        scores = score_encoder(model.backbone, units, probes)
         metrics = {f'probe/{name}': score.value
                    for name, score in scores.items()} | {
             f'probe/{prefix}/{score.name}/{probe.floor_name}': score.value

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -36,6 +35,7 @@ from mmmedmask.evaluation.probes import ProbeScore, probe_images, probe_pixels
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.input_units import InputUnits, input_units
 from mmmedmask.util.nested import innermost_datasets
 
 REFERENCE_IMAGES = 100
@@ -470,23 +470,23 @@ def warn_of_trained(train: object, probes: Mapping[str, Probe]) -> None:
                   logger='current', level=logging.WARNING)
 
 
-def score_encoder(encoder: nn.Module, units: nn.Module | SimpleNamespace,
+def score_encoder(encoder: nn.Module, units: nn.Module | InputUnits,
                   probes: Mapping[str, Probe], measure: bool = True
                   ) -> dict[str, ProbeScore]:
     """Run all probes, each on a frozen copy of an encoder.
 
     Each probe measures BatchNorm statistics again, on training images of its
     own: a score does not depend on what else is probed. Without ``measure``
-    the encoder's statistics stay. ``units`` has mean
-    and deviation of the images' channels and perhaps their ``data_range``.
+    the encoder's statistics stay. ``units`` are those of
+    the images, or what :func:`~mmmedmask.util.input_units.input_units` reads.
     Scores are named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
     """
-    mean, std = (value.flatten().tolist() for value in (units.mean, units.std))
-    data_range = getattr(units, 'data_range', None)
+    units = input_units(units)
     return {f'{prefix}/{score.name}': score for prefix, probe in probes.items()
             for score in probe.run(
-                FrozenFeatures(encoder, mean, std, probe.training_batches()
-                               if measure else None, data_range=data_range))}
+                FrozenFeatures(encoder, units.mean, units.std,
+                               probe.training_batches() if measure else None,
+                               data_range=units.data_range, bgr=units.bgr))}
 
 
 def _interleave(parts: Sequence[np.ndarray]) -> np.ndarray:

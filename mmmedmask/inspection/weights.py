@@ -112,7 +112,8 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
     if report.complete or report.ratio == 1 and not complete:
         return green('weights', text, where)
     if report.matched and not (complete or report.not_finite) \
-            and _adapts(modules, reading.select_prefix(tensors, prefix)):
+            and matching.adapts(modules,
+                                reading.select_prefix(tensors, prefix)):
         return green(
             'weights', f'{text}; the module adapts the rest while loading',
             where)
@@ -122,12 +123,3 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
     return status('weights', f'{text}: {"; ".join(lines).replace(":;", ":")}',
                   where, report.advise())
 
-
-def _adapts(modules: Iterable[nn.Module], given: Mapping) -> bool:
-    try:
-        missing = [name for module in modules for name in
-                   module.load_state_dict(dict(given), strict=False)
-                   .missing_keys]
-    except RuntimeError:
-        return False
-    return all(name.endswith('num_batches_tracked') for name in missing)

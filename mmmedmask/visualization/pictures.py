@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from mmmedmask.util.input_units import input_units
+
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
@@ -56,25 +58,20 @@ class PictureUnits:
     def from_preprocessor(
             cls, preprocessor: torch.nn.Module,
             channels: Sequence[int] | None = None,
-            window: Sequence[float] | None = None) -> 'PictureUnits':
-        """Take the units from a data preprocessor with ``mean`` and ``std``.
+            window: Sequence[float] | None = None,
+            config: Mapping | None = None) -> 'PictureUnits':
+        """Take the units from a data preprocessor.
 
-        Without a ``window`` it is (0, ``data_range``), of a preprocessor
-        without that 8 bits, (0, 255), or 16 if the mean says so.
+        With the ``config`` of its data, see
+        :func:`~mmmedmask.util.input_units.input_units`. Without a ``window``
+        it is (0, ``data_range``).
         """
-        mean = getattr(preprocessor, 'mean', None)
-        if mean is None:
-            raise ValueError(
-                f'{type(preprocessor).__name__} has no mean and std, so its '
-                'images cannot be shown in their stored units')
+        units = input_units(preprocessor, config)
         if window is None:
-            data_range = getattr(preprocessor, 'data_range', None)
-            if data_range is None:
-                data_range = 255 if mean.max() <= 255 else 65535
-            window = (0.0, float(data_range))
-        return cls(mean=tuple(mean.flatten().tolist()),
-                   std=tuple(preprocessor.std.flatten().tolist()),
-                   window=tuple(window),
+            window = (0.0, units.data_range)
+        if channels is None and units.bgr:
+            channels = (2, 1, 0)
+        return cls(mean=units.mean, std=units.std, window=tuple(window),
                    channels=None if channels is None else tuple(channels))
 
     def to_pictures(self, images: torch.Tensor) -> np.ndarray:

@@ -53,7 +53,7 @@ def _mmpretrain_backbone(kind, **kwargs):
 
 def _pretraining_checkpoint(path, backbone, config='a = 1'):
     """What a CMIM run saves: other parts beside the backbone."""
-    tensors = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
+    tensors = nn.ModuleDict(dict(backbone=backbone)).state_dict()
     tensors.update({'mask_token': torch.zeros(1, 64, 1, 1),
                     'neck.pred.weight': torch.zeros(3, 3)})
     torch.save(
@@ -216,6 +216,7 @@ def test_exported_file_is_plain(tmp_path):
     assert meta['experiment_name'] == 'cmim_20240101'
     assert len(meta['source_sha256']) == len(meta['config_sha256']) == 64
     assert all(type(v) in (int, float, str) for v in meta.values())
+    assert state._metadata['backbone.bn1'] == dict(version=2)
     assert not any(str(tmp_path) in str(v) for v in meta.values())
 
 
@@ -331,6 +332,21 @@ def test_a_card_says_what_a_user_needs(tmp_path, target):
     assert 'secret' not in card
 
 
+def test_a_network_of_bgr_is_said_and_not_given_to_timm(tmp_path):
+    pytest.importorskip('timm', reason='timm is not installed')
+    _, source = _run_of(tmp_path, 'ResNet', depth=18)
+    content = read_checkpoint(source)
+    content['meta']['cfg'] = content['meta']['cfg'].replace(
+        "type='mmmedmask.TileFolder'",
+        "pipeline=[dict(type='LoadImageFromFile')]")
+    torch.save(content, source)
+    export_backbone(source, tmp_path / 'a')
+    card = (tmp_path / 'a.safetensors.md').read_text('utf-8')
+    assert '3, in the order B, G, R' in card
+    with pytest.raises(ValueError, match='order R, G, B, and the config'):
+        export_backbone(source, tmp_path / 'folder', 'hf')
+
+
 def test_a_card_names_what_a_data_set_wraps():
     tiles = [dict(type='Tiles', data_root=f'data/{name}') for name in 'ab']
     config = Config(dict(train_dataloader=dict(dataset=dict(datasets=[
@@ -354,6 +370,10 @@ def test_a_config_is_read_without_running_it():
         a=dict(b=[1, [2, -3.5]], c=dict(d=None)), g=True)
     with pytest.raises(ValueError, match='line 1.*--config'):
         read_config_text('a b')
+    # As MMEngine writes them.
+    numbers = dict(a=float('inf'), b=[-float('inf')])
+    assert read_config_text(Config(dict(model=numbers)).pretty_text
+                            ).model == numbers
 
 
 @pytest.mark.parametrize(('kind', 'arguments', 'name'), [

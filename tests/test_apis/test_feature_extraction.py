@@ -153,6 +153,49 @@ def test_another_slide_in_the_place_of_one_is_told(tmp_path, encoder):
     assert extract(first).status == 'was there'
 
 
+def test_features_of_other_units_are_not_taken_for_these(tmp_path):
+    """Nor those of an earlier version, which did not note them."""
+    write_slide(tmp_path / 'a.tif', draw_slide((512, 384), [
+        (0, 0, 512, 384)]), mpp=1.0)
+    tasks, h5 = list_slides([tmp_path])[0], tmp_path / 'h5_files' / 'a.h5'
+
+    def extract(name='own', **units):
+        encoder = TileEncoder(Means(), name, **units)
+        encoder.weights_id = 'none'
+        result, = extract_slides(tasks, tmp_path, encoder, TILING)
+        return result.status, result.error
+
+    assert extract()[0] == 'done'
+    assert extract()[0] == 'was there'
+    for units, told in (
+            (dict(mean=[9., 9., 9.]),
+             'mean [123.675, 116.28, 103.53] there, [9.0, 9.0, 9.0] now'),
+            (dict(std=[9., 9., 9.]), 'std [58.395'),
+            (dict(bgr=True), 'bgr False there, True now'),
+            (dict(config_id='b'), "config None there, 'b' now")):
+        status, error = extract(**units)
+        assert (status, told in error) == ('failed', True)
+
+    def forget(name):
+        with h5py.File(h5, 'r+') as file:
+            settings = json.loads(file.attrs['mmmedmask_settings'])
+            for key in ('mean', 'std', 'bgr', 'config'):
+                settings.pop(key, None)
+            file.attrs['mmmedmask_settings'] = json.dumps(
+                settings | dict(encoder=name))
+
+    forget('own')
+    assert ('(mean not noted there, [123.675, 116.28, 103.53] now, '
+            'std not noted there') in extract()[1]
+    # Those of networks by name can be told.
+    forget('googlenet')
+    assert extract('googlenet')[0] == 'was there'
+    assert 'mean [123.675' in extract('googlenet', mean=[127.5] * 3)[1]
+    forget('timm:vit')
+    assert extract('timm:vit', mean=[127.5] * 3)[0] == 'was there'
+    assert 'config not noted' in extract('timm:vit', config_id='b')[1]
+
+
 def test_bags_of_tiles_keep_their_precision(tmp_path, encoder):
     tile = tmp_path / 'tile.png'
     Image.fromarray(np.full((32, 32, 3), 9, np.uint8)).save(tile)
@@ -164,6 +207,9 @@ def test_bags_of_tiles_keep_their_precision(tmp_path, encoder):
     with pytest.raises(ValueError, match=r"one.h5 .* with other settings "
                        r"\(precision 'float32' there, 'bfloat16' now\)"):
         encode_bags(bags, tmp_path, encoder, 32, precision='bfloat16')
+    encoder.mean += 1
+    with pytest.raises(ValueError, match='mean .* there, .* now'):
+        encode_bags(bags, tmp_path, encoder, 32)
 
 
 def test_one_failing_slide_does_not_stop_the_others(slides, tmp_path,

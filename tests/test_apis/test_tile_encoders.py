@@ -125,11 +125,39 @@ def test_backbone_of_our_config_with_its_own_normalisation(tmp_path):
             (CONFIG, None, 'needs a file with weights'),
             (CONFIG.replace('mean=', 'data_range=65535, mean='), 0,
              'another range than 8 bits'),
+            (CONFIG.replace('[100', '[300'), 0, 'another range than 8 bits'),
             ('model = dict(type="A")', 0, 'no model with a backbone')):
         (tmp_path / 'cmim.py').write_text(text)
         with pytest.raises(ValueError, match=message):
             build_tile_encoder('cmim', config=tmp_path / 'cmim.py',
                                random_seed=seed)
+
+
+def test_a_config_that_trains_on_bgr_is_given_bgr(tmp_path):
+    config = tmp_path / 'cmim.py'
+    config.write_text(CONFIG)
+    rgb = build_tile_encoder('cmim', config=config, random_seed=0)
+    config.write_text(
+        f'{CONFIG}train_dataloader = dict(dataset=dict('
+        "pipeline=[dict(type='LoadImageFromFile')]))")
+    bgr = build_tile_encoder('cmim', config=config, random_seed=0)
+    tiles = draw_tiles()
+    np.testing.assert_array_equal(
+        encode_tiles(bgr, tiles),
+        encode_tiles(rgb, np.ascontiguousarray(tiles[..., ::-1])))
+
+
+def test_a_transformer_of_a_config_is_tried_at_its_size(tmp_path):
+    config = tmp_path / 'swin.py'
+    config.write_text("""
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier', backbone=dict(
+        type='SwinTransformer', img_size=224, arch=dict(
+            embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])))
+""")
+    encoder = build_tile_encoder('cmim', config=config, random_seed=0)
+    assert encoder.dims == 64
 
 
 def test_an_encoder_that_masks_shows_the_whole_tile(tmp_path):
@@ -174,6 +202,72 @@ def test_weights_of_torchvision_are_asked_for_by_name(monkeypatch):
     encoder = build_tile_encoder('resnet18')
     assert encoder.weights_id == 'torchvision:IMAGENET1K_V1'
     assert asked == ['torchvision://resnet18.imagenet1k_v1']
+
+
+def test_weights_of_torchvision_bring_the_units_they_are_for(
+        tmp_path, monkeypatch):
+    source = torchvision.models.googlenet(weights=None, init_weights=False)
+    source.transform_input = True
+    monkeypatch.setattr(tile_encoders, 'read_checkpoint',
+                        lambda address: source.state_dict())
+    encoder = build_tile_encoder('googlenet')
+    source.fc = nn.Identity()
+    tiles = draw_tiles()
+    pictures = torch.from_numpy(tiles).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        wanted = source.eval()(torchvision.transforms.functional.normalize(
+            pictures, [.485, .456, .406], [.229, .224, .225]))
+    torch.testing.assert_close(
+        torch.from_numpy(encode_tiles(encoder, tiles)), wanted,
+        rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    # A file is known by its content.
+    (tmp_path / 'mine.pth').touch()
+    for digest, mean in (('1378be20' + 56 * '0', 127.5), (64 * '0', 123.675)):
+        monkeypatch.setattr(tile_encoders, 'sha256_of', lambda _, d=digest: d)
+        found = build_tile_encoder('googlenet', str(tmp_path / 'mine.pth'))
+        assert found.mean[0, 0].item() == pytest.approx(mean)
+    units = tile_encoders.tile_encoders.torchvision_units(
+        nn.Identity(), torchvision.models.EfficientNet_V2_L_Weights.DEFAULT)
+    assert units == dict(mean=(127.5, ) * 3, std=(127.5, ) * 3)
+
+
+@pytest.mark.parametrize(('name', 'size', 'dims'), [
+    ('inception_v3', None, 2048), ('maxvit_t', 224, 512)])
+def test_networks_are_tried_at_a_size_that_they_take(name, size, dims):
+    encoder = build_tile_encoder(name, random_seed=0)
+    assert (encoder.input_size, encoder.dims) == (size, dims)
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_networks_that_load_by_their_version(tmp_path, ending):
+    source = build_tile_encoder('mnasnet0_5', random_seed=1)
+    file = str(tmp_path / f'a.{ending}')
+    if ending == 'pth':
+        wrapped = nn.ModuleDict(dict(backbone=source.network))
+        torch.save({'state_dict': wrapped.state_dict()}, file)
+    else:
+        save_file({name: value.contiguous() for name, value in
+                   source.network.state_dict().items()}, file)
+    tiles = draw_tiles()
+    np.testing.assert_array_equal(
+        encode_tiles(build_tile_encoder('mnasnet0_5', file), tiles),
+        encode_tiles(source, tiles))
+
+
+def test_files_of_torchvision_with_older_names(monkeypatch):
+    old = {re.sub(r'(denselayer\d+\.(?:norm|conv))(?=[12]\.)', r'\1.', name):
+           value for name, value in
+           torchvision.models.densenet121(weights=None).state_dict().items()}
+    assert 'features.denseblock1.denselayer1.norm.1.weight' in old
+    monkeypatch.setattr(tile_encoders, 'read_checkpoint', lambda _: old)
+    assert build_tile_encoder('densenet121').dims == 1024
+    # Vision transformers rename what they load by themselves.
+    vit = torchvision.models.VisionTransformer(32, 16, 1, 2, 8, 16)
+    old = {name.replace('mlp.0', 'mlp.linear_1').replace(
+        'mlp.3', 'mlp.linear_2'): torch.ones_like(value)
+        for name, value in vit.state_dict().items()}
+    tile_encoders._load_all(vit, old, 'a.pth')
+    assert all((value == 1).all() for value in vit.state_dict().values())
 
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [

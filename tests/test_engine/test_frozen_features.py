@@ -282,6 +282,15 @@ def test_gray_and_deep_encoders_see_what_they_were_trained_on(mean, std,
         features.normalize(images), (gray - mean[0]) / std[0])
 
 
+def test_an_encoder_of_bgr_sees_bgr():
+    encoder = tiny_vit()
+    images = small_images()
+    features = FrozenFeatures(encoder, MEAN, STD, bgr=True)
+    torch.testing.assert_close(
+        features.normalize(images),
+        FrozenFeatures(encoder, MEAN, STD).normalize(images.flip(1)))
+
+
 def test_other_channels_are_refused():
     encoder = nn.Sequential()
     encoder.layer1 = nn.Conv2d(5, 2, 1)

@@ -76,5 +76,17 @@ def test_units_of_mmpretrains_preprocessor():
     assert wider.to_pictures(inputs).max() <= 128
     deep = ClsDataPreprocessor(mean=[900.0], std=[300.0])
     assert PictureUnits.from_preprocessor(deep).window == (0, 65535)
-    with pytest.raises(ValueError, match='ClsDataPreprocessor has no mean'):
-        PictureUnits.from_preprocessor(ClsDataPreprocessor())
+    # What normalises nothing leaves the stored units.
+    np.testing.assert_array_equal(
+        PictureUnits.from_preprocessor(ClsDataPreprocessor()).to_pictures(
+            images), images.permute(0, 2, 3, 1))
+
+
+def test_pictures_of_a_network_that_sees_bgr_are_rgb():
+    from mmpretrain.models import ClsDataPreprocessor
+    images = torch.randint(0, 256, (2, 3, 8, 8)).byte()
+    config = dict(train_dataloader=dict(dataset=dict(
+        pipeline=[dict(type='LoadImageFromFile')])))
+    shown = PictureUnits.from_preprocessor(
+        ClsDataPreprocessor(), config=config).to_pictures(images)
+    np.testing.assert_array_equal(shown, images.flip(1).permute(0, 2, 3, 1))

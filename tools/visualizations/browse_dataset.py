@@ -121,7 +121,7 @@ def browse(args: argparse.Namespace) -> list[str]:
             raise ValueError('shown are images, and this config has bags of '
                              'patches or genes')
         units = PictureUnits.from_preprocessor(
-            preprocessor, args.channels, args.window)
+            preprocessor, args.channels, args.window, config)
         batch = preprocessor(collate([sample]), True)
         if is_masked:
             picture = draw_views(sample, batch['inputs'], units)

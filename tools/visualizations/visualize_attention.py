@@ -67,7 +67,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     if args.random_masking and hasattr(model, 'masking'):
         model.masking = 'random'
     units = PictureUnits.from_preprocessor(model.data_preprocessor,
-                                           args.channels, args.window)
+                                           args.channels, args.window, config)
     sources, positions = list_images(args, config)
     panel = load_panel(sources, positions, inferencer.pipeline(),
                        not args.random_masking)

@@ -28,7 +28,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     preprocessor = infer.model.data_preprocessor
     preprocessor.seed = args.seed
     units = PictureUnits.from_preprocessor(
-        preprocessor, args.channels, args.window)
+        preprocessor, args.channels, args.window, config)
     dataset = picture_tool.build_dataset(config, 'train')
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     batch = pseudo_collate([dataset[position] for position in positions])

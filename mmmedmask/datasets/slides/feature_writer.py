@@ -115,11 +115,13 @@ class FeatureWriter:
         self._partial.unlink(missing_ok=True)
 
 
-def differing_settings(path: Path, wanted: Mapping) -> str | None:
+def differing_settings(path: Path, wanted: Mapping,
+                       unnoted: Mapping | None = None) -> str | None:
     """Say which settings of a file differ from those that are wanted.
 
-    Returns None for a file that is not there or truncated, and has to be
-    made; one of another tool is a SlideFeatureError.
+    ``unnoted`` is what a file that does not note them was made with. Returns
+    None for a file that is not there or truncated, and has to be made; one of
+    another tool is a SlideFeatureError.
     """
     if not path.is_file():
         return None
@@ -137,13 +139,15 @@ def differing_settings(path: Path, wanted: Mapping) -> str | None:
     if text is None:
         raise SlideFeatureError(_FOREIGN.format(path))
     known = {name: wanted[name] for name in _LATER_SETTINGS if name in wanted}
-    stored = {**_FIRST_SETTINGS, **known, **json.loads(text)}
+    stored = {**_FIRST_SETTINGS, **known, **(unnoted or {}),
+              **json.loads(text)}
     # What JSON makes of them, such as lists of tuples.
-    wanted = json.loads(json.dumps({**_FIRST_SETTINGS, **wanted}))
+    stored, wanted = json.loads(json.dumps(
+        [stored, {**_FIRST_SETTINGS, **wanted}]))
     return ', '.join(
-        f'{name} {_short(stored.get(name))} there, '
-        f'{_short(wanted.get(name))} now' for name in sorted(
-            {*stored, *wanted}) if stored.get(name) != wanted.get(name))
+        f'{name} {_short(stored, name)} there, {_short(wanted, name)} now'
+        for name in sorted({*stored, *wanted})
+        if stored.get(name) != wanted.get(name))
 
 
 def _begins_as_hdf5(path: Path) -> bool:
@@ -155,8 +159,8 @@ def _begins_as_hdf5(path: Path) -> bool:
         raise SlideFeatureError(f'{path} cannot be read: {error}') from None
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+def _short(settings: Mapping, name: str) -> str:
+    text = repr(settings[name]) if name in settings else 'not noted'
     return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'
 
 

@@ -160,6 +160,21 @@ def compare_modules(modules: Iterable[nn.Module],
         **{key: tuple(names) for key, names in groups.items()})
 
 
+def adapts(modules: Iterable[nn.Module],
+           given: Mapping[str, Tensor]) -> bool:
+    """Load tensors into modules; tell whether all their own were there.
+
+    Some modules rename or resize what they load.
+    """
+    try:
+        missing = [name for module in modules for name in
+                   module.load_state_dict(given, strict=False).missing_keys]
+    # torchvision's MNASNet raises a ValueError.
+    except (RuntimeError, ValueError):
+        return False
+    return all(matches_any(name, ALLOWED_MISSING) for name in missing)
+
+
 def matches_any(name: str, patterns: Iterable[str]) -> bool:
     """Tell whether a name fits one of some shell patterns (``layer4.*``)."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

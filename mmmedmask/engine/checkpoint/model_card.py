@@ -8,10 +8,9 @@ from pathlib import PurePath
 import yaml
 from mmengine.config import Config
 
+from mmmedmask.util.input_units import units_of_config
 from mmmedmask.util.nested import innermost_datasets
 
-#: Of ImageNet, which mmpretrain and timm take where nothing else is said.
-IMAGENET = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
 #: Scalars of a run that say how good it is.
 METRICS = ('train/loss', 'val/', 'test/')
 
@@ -32,8 +31,17 @@ def read_config_text(text: str) -> Config:
         if isinstance(node, ast.Assign) and isinstance(
                 node.targets[0], ast.Name):
             with suppress(ValueError):
-                settings[node.targets[0].id] = _literal(node.value)
+                settings[node.targets[0].id] = _literal(
+                    _Numbers().visit(node.value))
     return Config(settings)
+
+
+class _Numbers(ast.NodeTransformer):
+    """MMEngine writes these numbers as names that Python does not know."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+        return ast.Constant(float(node.id)) if node.id in ('inf', 'nan') \
+            else node
 
 
 def _literal(node: ast.expr) -> object:
@@ -46,16 +54,6 @@ def _literal(node: ast.expr) -> object:
     if isinstance(node, ast.List | ast.Tuple):
         return [_literal(element) for element in node.elts]
     return ast.literal_eval(node)
-
-
-def normalisation_of(config: Config) -> dict:
-    """Mean and std per channel, and the range of the values they are for."""
-    units = (config.get('model') or {}).get('data_preprocessor') \
-        or config.get('data_preprocessor') or {}
-    return dict(
-        {key: [float(number) for number in units.get(key) or value]
-         for key, value in IMAGENET.items()},
-        data_range=float(units.get('data_range') or 255))
 
 
 def describe_run(checkpoint: Mapping, config: Config | None,
@@ -76,9 +74,12 @@ def describe_run(checkpoint: Mapping, config: Config | None,
         backbone.pop('init_cfg', None)
         facts.update(method=model.get('type'), backbone=backbone,
                      data=_datasets(config))
-        if model.get('data_preprocessor') or config.get('data_preprocessor'):
-            units = normalisation_of(config)
-            facts.update(normalisation=units, channels=len(units['mean']))
+        if backbone:
+            units = units_of_config(config)
+            facts.update(
+                normalisation=dict(mean=list(units.mean), std=list(units.std),
+                                   data_range=units.data_range),
+                channels=len(units.mean), bgr=units.bgr or None)
     return facts
 
 
@@ -121,7 +122,9 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
             'epoch', 'iterations', 'seed') if facts[name] is not None),
         Data='; '.join(f'{split}: {data}' for split, data in (
             facts.get('data') or {}).items()),
-        Channels='3, in the order R, G, B' if channels == 3 else channels,
+        Channels='3, in the order ' + (
+            'B, G, R' if facts.get('bgr') else 'R, G, B')
+        if channels == 3 else channels,
         Normalisation=units and (
             f'values from 0 to {units["data_range"]:g}, minus '
             f'{units["mean"]}, divided by {units["std"]}'),

@@ -5,7 +5,8 @@ import json
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.parse import urlparse
@@ -269,7 +270,8 @@ def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
         raise ValueError('the checkpoint has no dictionary of tensors: none '
                          f'of {STATE_DICT_KEYS} is one, and its own keys are '
                          f'{listing(map(str, checkpoint))}')
-    tensors = {strip_wrappers(name): value for name, value in given.items()}
+    tensors = keep_versions({strip_wrappers(name): value for name, value
+                             in given.items()}, given, strip_wrappers)
     if len(tensors) != len(given):
         raise ValueError(
             'the checkpoint holds the same weights wrapped and unwrapped '
@@ -286,8 +288,29 @@ def select_prefix(state_dict: Mapping[str, Tensor],
                   prefix: str | None) -> dict[str, Tensor]:
     """Keep the tensors under a prefix and drop it from their names."""
     prefix = normalize_prefix(prefix)
-    return {name[len(prefix):]: value for name, value in state_dict.items()
-            if name.startswith(prefix)}
+    return keep_versions(
+        {name[len(prefix):]: value for name, value in state_dict.items()
+         if name.startswith(prefix)}, state_dict,
+        lambda name: name[len(prefix):] if name.startswith(prefix) else None)
+
+
+def keep_versions(tensors: Mapping[str, Tensor], source: Mapping,
+                  rename: Callable[[str], str | None] = str
+                  ) -> OrderedDict[str, Tensor]:
+    """Give tensors the versions of the modules that those of a source have.
+
+    PyTorch keeps them in ``_metadata`` of a state dict, by the names of the
+    modules, and modules that have changed load by them. ``rename`` is told
+    such a name with a final dot; one that becomes None is left out.
+    """
+    tensors = OrderedDict(tensors)
+    versions = getattr(source, '_metadata', None)
+    if versions is not None:
+        names = {name: rename(normalize_prefix(name)) for name in versions}
+        tensors._metadata = OrderedDict(
+            (names[name].removesuffix('.'), value)
+            for name, value in versions.items() if names[name] is not None)
+    return tensors
 
 
 def listing(names: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from safetensors.torch import save
 from torch import Tensor
 
+from mmmedmask.engine.checkpoint.reading import keep_versions
 from mmmedmask.util.atomic_files import atomic_path, write_bytes
 from mmmedmask.util.checks import check_choice
 from mmmedmask.version import __version__
@@ -61,8 +62,8 @@ def save_weights(path: str | Path, tensors: Mapping[str, Tensor],
     ``torch.load(weights_only=True)``, with the tensors under a key.
     """
     # Clones: a view would drag the whole storage into the file.
-    tensors = {name: value.detach().clone().contiguous()
-               for name, value in tensors.items()}
+    tensors = keep_versions({name: value.detach().clone().contiguous()
+                             for name, value in tensors.items()}, tensors)
     if Path(path).suffix == SAFETENSORS:
         write_bytes(path, save(tensors, {
             'format': 'pt',

@@ -4,14 +4,18 @@
 a model that trains from scratch (mmdetection#4304, mmselfsup#74).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
+from mmpretrain.models.utils import to_2tuple
 from torch import Tensor, nn
 
 from mmmedmask.engine.checkpoint import matching
+from mmmedmask.engine.checkpoint.model_card import read_config_text
 from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.registry import HOOKS
@@ -25,7 +29,8 @@ class LoadCheckHook(Hook):
     names, or ``load_from``. Before the weights are initialised its names and
     shapes are compared, before the first iteration the values. Both say what
     does not fit and end the run. A resumed run is not compared, as its
-    weights have moved on.
+    weights have moved on. Position embeddings of another grid are refused
+    where the checkpoint has its config, even if there are as many.
 
     Args:
         modules: Dotted names of the modules that must come from a
@@ -107,8 +112,11 @@ class LoadCheckHook(Hook):
                 runner.logger.info(f'Load check: {name} is trained from '
                                    'scratch, as allowed.')
         for (checkpoint, prefix), modules in groups.items():
+            content = _read_once(checkpoint)
+            if 'backbone' in modules and prefix == 'backbone.':
+                _refuse_other_grid(modules['backbone'], content, checkpoint)
             report = matching.compare_modules(
-                modules.values(), _read_tensors(checkpoint), prefix,
+                modules.values(), get_state_dict(content), prefix,
                 compare_values=compare_values,
                 allowed_missing=self.allowed_missing,
                 allowed_unused=self.allowed_unused)
@@ -125,12 +133,45 @@ class LoadCheckHook(Hook):
                 runner.logger.info(f'{summary}.')
 
 
-def _read_tensors(checkpoint: str) -> dict[str, Tensor]:
+def _refuse_other_grid(module: nn.Module, checkpoint: Mapping,
+                       name: str) -> None:
+    """Refuse position embeddings of another grid than they are loaded into.
+
+    mmpretrain takes as many as the model has for those of its grid, and any
+    other number for a square. The config in a checkpoint knows the grid.
+    """
+    meta = checkpoint.get('meta')
+    text = meta.get('cfg') if isinstance(meta, Mapping) else None
+    grid = getattr(module, 'patch_resolution', None)
+    if grid is None or getattr(module, 'pos_embed', None) is None \
+            or not isinstance(text, str):
+        return
+    backbone = {}
+    with suppress(ValueError):
+        model = read_config_text(text).get('model') or {}
+        backbone = model.get('backbone') or {}
+    if 'img_size' not in backbone or 'patch_cfg' in backbone:
+        return
+    given = tuple(side // step for side, step in zip(
+        to_2tuple(backbone['img_size']),
+        to_2tuple(backbone.get('patch_size', 16)), strict=True))
+    square = given[0] == given[1]
+    if given != tuple(grid) and not (
+            square and math.prod(given) != math.prod(grid)):
+        raise ValueError(
+            f'load check: the position embeddings of {name!r} are of '
+            f'{given[0]} x {given[1]} patches, by the config in it, and the '
+            f'model has {grid[0]} x {grid[1]}: pre-train with the img_size of '
+            'the model, or interpolate them (mmpretrain.models.utils.'
+            'resize_pos_embed)')
+
+
+def _read_once(checkpoint: str) -> dict:
     """Read a checkpoint; one process downloads it for all."""
     download = '://' in checkpoint
     if download and not is_main_process():
         barrier()
-    tensors = get_state_dict(read_checkpoint(checkpoint))
+    content = read_checkpoint(checkpoint)
     if download and is_main_process():
         barrier()
-    return tensors
+    return content

@@ -75,7 +75,7 @@ class PanelHook(WatchingHook):
         model = unwrap(runner.model)
         self.check_model(model)
         self.units = PictureUnits.from_preprocessor(
-            model.data_preprocessor, self.channels, self.window)
+            model.data_preprocessor, self.channels, self.window, runner.cfg)
         with preserve_random_state(), at_iteration(runner, 0):
             self.load_samples(runner, model)
 

@@ -35,6 +35,7 @@ from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.atomic_files import atomic_path
+from mmmedmask.util.input_units import input_units
 from mmmedmask.visualization.curves import draw_curves
 
 NAME = 'probe'
@@ -128,6 +129,7 @@ class ProbeHook(WatchingHook):
     def prepare(self, runner) -> str | None:
         model = unwrap(runner.model)
         encoder_of(model)
+        self._units = input_units(model.data_preprocessor, runner.cfg)
         self._probes = self._build_probes(runner, model)
         if not self._probes:
             if any(str(name).startswith('probe/')
@@ -248,7 +250,7 @@ class ProbeHook(WatchingHook):
         if self.bags is not None:
             return {f'bags/{score.name}': score
                     for score in self._probes['bags'].run(encoder)}
-        return score_encoder(encoder, model.data_preprocessor, self._probes)
+        return score_encoder(encoder, self._units, self._probes)
 
     def _write(self, runner, scores: Mapping[str, ProbeScore], epoch: int,
                iteration: int) -> None:

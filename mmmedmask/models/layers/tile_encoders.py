@@ -26,6 +26,8 @@ _BLOCK3_LAYERS = ('conv1', 'bn1', 'relu', 'maxpool', 'layer1', 'layer2',
 _NUM_CLASSES = 1000
 # Side of the empty tile that tells the size of a feature, in pixels.
 _PROBE_SIZE = 64
+# Of networks that torchvision took from TensorFlow, as R, G and B.
+_TENSORFLOW_UNITS = (127.5, 127.5, 127.5)
 
 
 class TileEncoder(nn.Module):
@@ -40,19 +42,26 @@ class TileEncoder(nn.Module):
             (B, D), a map (B, D, h, w), which is averaged over its places, or
             a sequence of maps, of which the last counts.
         name: How files of features call it.
-        mean: What is subtracted from the channels R, G, B, in 8-bit units.
+        mean: What is subtracted from the channels, in 8-bit units and in the
+            order that the network takes.
         std: What they are divided by.
         input_size: Side in pixels that tiles are resized to first; None
             takes tiles as they are.
         options: Named arguments of the network's call, such as ``mask=None``
             for one that would mask.
+        bgr: Whether the network takes the channels B, G, R.
+        probe_size: Side in pixels of tiles that the network takes, where
+            ``input_size`` is None.
+        config_id: What tells the network from others of its name.
     """
 
     def __init__(self, network: nn.Module, name: str,
                  mean: Sequence[float] = IMAGENET_MEAN,
                  std: Sequence[float] = IMAGENET_STD,
                  input_size: int | None = None,
-                 options: Mapping[str, object] | None = None) -> None:
+                 options: Mapping[str, object] | None = None,
+                 bgr: bool = False, probe_size: int | None = None,
+                 config_id: str | None = None) -> None:
         super().__init__()
         check_numbers('mean of R, G, B', mean, count=3)
         check_numbers('std of R, G, B', std, 0, open_low=True, count=3)
@@ -64,10 +73,12 @@ class TileEncoder(nn.Module):
         self.name = name
         self.input_size = input_size
         self.options = dict(options or {})
+        self.bgr = bgr
+        self.config_id = config_id
         shape = (1, 3, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
-        side = input_size or _PROBE_SIZE
+        side = input_size or probe_size or _PROBE_SIZE
         with torch.inference_mode():
             self.dims = self(
                 torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
@@ -78,6 +89,8 @@ class TileEncoder(nn.Module):
         if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
             tiles = F.interpolate(tiles, (self.input_size, ) * 2,
                                   mode='bilinear', antialias=True)
+        if self.bgr:
+            tiles = tiles.flip(1)
         features = self.network((tiles - self.mean) / self.std,
                                 **self.options)
         if isinstance(features, list | tuple):
@@ -95,14 +108,15 @@ class TileEncoder(nn.Module):
         return super().train(False)
 
 
-def torchvision_network(name: str) -> nn.Module:
+def torchvision_network(name: str) -> tuple[nn.Module, dict]:
     """Build a classifier of torchvision without its last layer.
 
     With the ending ``'-block3'`` a ResNet is cut after its third block, as
     CLAM and GiMP do: ``'resnet50-block3'`` gives 1,024 features. Weights are
-    random; the names of tensors are torchvision's. A ValueError tells if
-    torchvision has no such classifier, it cannot be cut, or it ends with no
-    linear layer.
+    random; the names of tensors are torchvision's. What belongs to it is
+    ``input_size``, None if it takes every size, and ``probe_size``. A
+    ValueError tells if torchvision has no such classifier, it cannot be cut,
+    or it ends with no linear layer.
     """
     base = name.removesuffix(BLOCK3_SUFFIX)
     known = torchvision.models.list_models(module=torchvision.models)
@@ -110,8 +124,12 @@ def torchvision_network(name: str) -> nn.Module:
         raise ValueError(f'torchvision has no classifier {base!r}.'
                          f'{did_you_mean(base, known, count=3)}')
     network = torchvision.models.get_model(base, weights=None)
+    smallest = max((weights.meta['min_size'][0] for weights in
+                    torchvision.models.get_model_weights(base)), default=0)
+    units = dict(input_size=_fixed_size(network),
+                 probe_size=max(_PROBE_SIZE, smallest))
     if base != name:
-        return _cut_after_block3(network, name)
+        return _cut_after_block3(network, name), units
     last = [place for place, module in network.named_modules()
             if isinstance(module, nn.Linear)
             and module.out_features == _NUM_CLASSES]
@@ -120,7 +138,27 @@ def torchvision_network(name: str) -> nn.Module:
             f'{name} has no linear layer of classes that could be left out')
     parent, _, child = last[-1].rpartition('.')
     setattr(network.get_submodule(parent), child, nn.Identity())
-    return network
+    return network, units
+
+
+def _fixed_size(network: nn.Module) -> int | None:
+    """Side in pixels of the only images that a transformer takes."""
+    if isinstance(network, torchvision.models.MaxVit):
+        # Of the first block, behind two strides of 2.
+        return 4 * network.blocks[0].grid_size[0]
+    # One position embedding per patch.
+    return getattr(network, 'image_size', None)
+
+
+def torchvision_units(network: nn.Module, weights: torchvision.models.Weights
+                      ) -> dict[str, tuple[float, ...]]:
+    """Mean and std, in 8-bit units, that weights of torchvision are for."""
+    # torchvision changes the units within these networks, if it loads them.
+    if hasattr(network, 'transform_input'):
+        return dict(mean=_TENSORFLOW_UNITS, std=_TENSORFLOW_UNITS)
+    shown = weights.transforms()
+    return {name: tuple(255 * value for value in getattr(shown, name))
+            for name in ('mean', 'std')}
 
 
 def _cut_after_block3(network: nn.Module, name: str) -> nn.Module:
@@ -136,8 +174,8 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
     """Build a network of timm, with random weights, without its classifier.
 
     ``'local-dir:FOLDER'`` is that of a folder with a ``config.json``. What
-    belongs to a network is ``mean`` and ``std`` in 8-bit units, and
-    ``input_size``, None if it takes every size.
+    belongs to a network is ``mean`` and ``std`` in 8-bit units,
+    ``input_size``, None if it takes every size, and ``probe_size``.
     """
     timm = import_extra('timm', 'encoders', f"the encoder 'timm:{name}'")
     if not name.startswith(LOCAL_DIR) and not timm.is_model(name):
@@ -157,4 +195,4 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
     return network, {
         'mean': tuple(255 * value for value in settings['mean']),
         'std': tuple(255 * value for value in settings['std']),
-        'input_size': size}
+        'input_size': size, 'probe_size': height}

@@ -3,11 +3,17 @@
 import pytest
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from torch import nn
 
 from mmmedmask.engine.checkpoint import reading
 from mmmedmask.engine.checkpoint.matching import (
     compare_modules,
     suggest_prefix,
+)
+from mmmedmask.engine.checkpoint.reading import (
+    get_state_dict,
+    read_checkpoint,
+    select_prefix,
 )
 from mmmedmask.engine.checkpoint.writing import save_weights
 
@@ -51,6 +57,17 @@ def test_files_of_one_name_are_told_apart(tmp_path, monkeypatch):
     for address, value in ((first, 1), (second, 2), (first, 1)):
         assert reading.read_checkpoint(address)['a'] == value
     assert asked == [first, second]
+
+
+def test_versions_of_modules_go_with_their_tensors(tmp_path):
+    """Modules that have changed load by them."""
+    wrapped = nn.DataParallel(nn.ModuleDict(dict(a=nn.BatchNorm2d(1))))
+    path = tmp_path / 'a.pth'
+    save_weights(path, get_state_dict(dict(state_dict=wrapped.state_dict())),
+                 {})
+    tensors = get_state_dict(read_checkpoint(path))
+    assert tensors._metadata['a'] == dict(version=2)
+    assert select_prefix(tensors, 'a')._metadata == {'': dict(version=2)}
 
 
 def test_safetensors_keep_lists_and_mappings(tmp_path):

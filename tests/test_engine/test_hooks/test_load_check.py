@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
 from mmengine.registry import MODEL_WRAPPERS
+from mmpretrain.models.backbones import VisionTransformer
 from tiny_runs import heard, tiny_runner
 from torch import nn
 
@@ -117,6 +118,32 @@ def test_what_does_not_fit_is_named(tmp_path, pretrained, prefix, size,
     model = Detector(**size, init_cfg=_init(pretrained, prefix))
     with pytest.raises(ValueError, match=message):
         _run(tmp_path, model)
+
+
+@pytest.mark.parametrize(('size', 'fits'), [
+    ((32, 128), False), ((64, 64), True)])
+def test_positions_of_another_grid_are_refused(tmp_path, size, fits):
+    """Of 8 x 8 patches, and 4 x 16 are as many."""
+    options = dict(arch=dict(embed_dims=8, num_layers=1, num_heads=1,
+                             feedforward_channels=8), patch_size=8)
+    path = tmp_path / 'a.pth'
+    tensors = VisionTransformer(**options, img_size=64).state_dict()
+    torch.save(dict(
+        state_dict={f'backbone.{name}': tensor
+                    for name, tensor in tensors.items()},
+        meta=dict(cfg='model = dict(backbone=dict(img_size=64, patch_size=8))'
+                  )), path)
+    model = Detector()
+    model.backbone = VisionTransformer(
+        **options, img_size=size, init_cfg=_init(path))
+    model.forward = lambda inputs, mode: dict(
+        loss=model.backbone(torch.zeros(1, 3, *size))[0].square().mean())
+    if fits:
+        assert 'tensors are equal (100.0 %)' in _run(tmp_path, model)
+    else:
+        with pytest.raises(ValueError, match=(
+                r"a.pth' are of 8 x 8 patches.*the model has 4 x 16")):
+            _run(tmp_path, model)
 
 
 def test_shallower_model_is_noticed(tmp_path, pretrained):
