@@ -12,7 +12,7 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import BaseLoop, Runner
 from mmpretrain.models.utils import to_2tuple
-from torch import Tensor, nn
+from torch import nn
 
 from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.model_card import read_config_text
