@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -151,10 +152,17 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
 
 def visible_gpus() -> list[str]:
-    """List the entries of ``CUDA_VISIBLE_DEVICES``, else all GPUs."""
+    """List the entries of ``CUDA_VISIBLE_DEVICES``, else all GPUs.
+
+    From the first one on that is neither a number nor the name of a GPU, such
+    as -1, CUDA takes none.
+    """
     chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
     if chosen is not None:
-        return [entry.strip() for entry in chosen.split(',') if entry.strip()]
+        return list(itertools.takewhile(
+            lambda entry: entry.isdigit()
+            or entry.startswith(('GPU-', 'MIG-')),
+            map(str.strip, chosen.split(','))))
     return [str(number) for number in range(len(gpu_names()))]
 
 

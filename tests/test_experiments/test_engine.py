@@ -384,9 +384,14 @@ def test_gpus_are_shared_out(tmp_path, monkeypatch):
     # A cluster shows a job what is its own.
     with reserve_gpus(3, tmp_path) as (all_of_them, locks):
         assert (all_of_them, locks) == ({}, ())
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    with reserve_gpus(1, tmp_path) as (none, _):
-        assert none == {}
+    for nothing in ('', '-1', 'NoDevFiles'):
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', nothing)
+        with reserve_gpus(1, tmp_path) as (none, _):
+            assert none == {}
+        assert visible_gpus() == []
+    # CUDA takes none from the first one on that is not there.
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'GPU-8f, 1,-1,2')
+    assert visible_gpus() == ['GPU-8f', '1']
 
 
 @pytest.mark.slow
