@@ -25,8 +25,7 @@ def check_plan(plan: Plan) -> None:
 
 def find_problems(plan: Plan) -> list[str]:
     """Find missing data and weights, and folders of other runs."""
-    fingerprints = None if plan.scale == 'smoke' \
-        else DataFingerprints(plan.data_root)
+    fingerprints = plan.fingerprints()
     problems = _missing_data(plan, fingerprints) if fingerprints else []
     if problems:
         fingerprints = None
@@ -125,7 +124,7 @@ def find_failures(plan: Plan) -> dict[Run, str]:
             failures[run] = 'not finished'
         elif not (run.folder / DONE_FILE).is_file():
             try:
-                load_checked_manifest(run, DataFingerprints(plan.data_root))
+                load_checked_manifest(run, plan.fingerprints())
                 failures[run] = 'not finished'
             except ValueError as error:
                 failures[run] = str(error)

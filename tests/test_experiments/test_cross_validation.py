@@ -234,7 +234,8 @@ def test_no_table_of_an_earlier_cross_validation_stays(drawn, stages,
 
 
 @pytest.mark.parametrize('fault', [
-    dict(data_changed=['cohort.csv']), dict(digest='f' * 64), dict(format=99)])
+    dict(data_changed=['cohort.csv']), dict(digest='f' * 64), dict(format=99),
+    dict(data={})])
 def test_folds_show_what_the_table_above_shows(drawn, stages, tmp_path, fault):
     recipe = ad_hoc_recipe(stages[:1])
     row, = recipe.rows
@@ -242,7 +243,8 @@ def test_folds_show_what_the_table_above_shows(drawn, stages, tmp_path, fault):
     plan = make_plan(tmp_path, stages[:1], find_folds(drawn / 'splits'))
     for run in plan.runs:
         write_json(run.folder / MANIFEST_FILE, new_manifest(
-            run, 'data', {}) | dict(results=dict(best={'slide/auc': .5})))
+            run, 'data', DataFingerprints('data').of_run(run)
+        ) | dict(results=dict(best={'slide/auc': .5})))
     assert len(fold_rows(plan, recipe, row, stage)) > len(plan.runs)
     file = plan.runs[1].folder / MANIFEST_FILE
     write_json(file, json.loads(file.read_text()) | fault)
