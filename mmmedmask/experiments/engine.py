@@ -64,7 +64,8 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
                   cores: int = 1, resources: Mapping[str, int] | None = None,
                   executor: str | None = None, jobs: int | None = None,
                   report: str | Path | None = None,
-                  options: Sequence[str] = ()) -> int:
+                  options: Sequence[str] = (),
+                  defaults: Mapping[str, int] | None = None) -> int:
     """Let Snakemake make files, in this process.
 
     A job that fails stops those alone that need its files. The same call goes
@@ -87,6 +88,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         jobs: Jobs at a time that an executor submits; None takes 100.
         report: Html file to write about what is there. Nothing is run then.
         options: More options of Snakemake's command line, which win.
+        defaults: Resources instead of those of the package's profile.
 
     Raises:
         EngineMissingError: If Snakemake is not installed.
@@ -104,7 +106,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         command += ['--cores', str(cores)]
     else:
         command += ['--executor', executor, '--jobs', str(jobs or 100)]
-        options = add_profile(PROFILES / executor, options)
+        options = add_profile(PROFILES / executor, options, defaults or {})
     if resources:
         command += ['--resources', *(f'{name}={number}' for name, number
                                      in resources.items())]
@@ -118,11 +120,13 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         return _call(command)
 
 
-def add_profile(profile: Path, options: Sequence[str]) -> list[str]:
+def add_profile(profile: Path, options: Sequence[str],
+                defaults: Mapping[str, int]) -> list[str]:
     """Add a profile, if it is there, to options that name none.
 
     Snakemake takes all default resources of the options in the place of all
-    of the profile; here one replaces that of its name alone.
+    of the profile; here one replaces that of its name alone. ``defaults``
+    replace those of the profile, too.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--profile', action='append')
@@ -132,10 +136,10 @@ def add_profile(profile: Path, options: Sequence[str]) -> list[str]:
     if chosen.profile or not profile.is_dir():
         return list(options)
     content = yaml.safe_load((profile / 'config.yaml').read_text('utf-8'))
-    defaults = [f'{name}={value}' for name, value
-                in content['default-resources'].items()]
-    resources = {text.partition('=')[0]: text
-                 for text in (*defaults, *chosen.default_resources)}
+    resources = {name: f'{name}={value}' for name, value
+                 in {**content['default-resources'], **defaults}.items()}
+    resources |= {text.partition('=')[0]: text
+                  for text in chosen.default_resources}
     return ['--profile', str(profile), '--default-resources',
             *resources.values(), *others]
 

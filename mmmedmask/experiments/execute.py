@@ -45,16 +45,21 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
     Args:
         tools: Folder of ``train.py`` and the others.
         cores: Cores of this machine; a run takes one per process that
-            trains it, or ``threads`` if these are more. None takes one per
-            GPU, and enough for one run.
-        threads: Cores that a run computes on, at least one per process; a
-            sum is not the same to the last digit with another number.
+            trains it, or ``threads`` if these are more. None takes enough
+            for as many runs as the GPUs are for, and for one without.
+        threads: Cores that a run computes on, at least one per process,
+            which share them; a sum is not the same to the last digit with
+            another number.
         executor, jobs, options: As of
             :func:`~mmmedmask.experiments.engine.run_snakemake`, as what is
             returned.
     """
     processes = max((run.gpus for run in plan.runs), default=1)
     need = max(processes, threads)
+    if executor is None and cores is not None and cores < need:
+        raise ValueError(
+            f'cores must be at least {need}, which one run needs with '
+            f'gpus={processes} and threads={threads}, got {cores}')
     gpus = len(engine.visible_gpus())
     resources = dict(gpus=gpus) \
         if executor is None and gpus >= processes else {}
@@ -63,18 +68,19 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
         _forget_unfinished(plan, tools)
     return engine.run_snakemake(
         SNAKEFILE, plan.folder,
-        dict(plan=str(write_plan(plan, tools)), threads=threads),
-        cores=cores or max(gpus, need), resources=resources,
-        executor=executor, jobs=jobs, options=options)
+        dict(plan=str(write_plan(plan, tools, threads))),
+        cores=cores or max(gpus // processes, 1) * need, resources=resources,
+        executor=executor, jobs=jobs, options=options,
+        defaults=dict(cpus_per_task=max(8 * processes, threads)))
 
 
-def write_plan(plan: Plan, tools: str | Path) -> Path:
+def write_plan(plan: Plan, tools: str | Path, threads: int = 1) -> Path:
     """Write what jobs need to know, into a file of its own content's name."""
     folder = plan.folder.resolve()
     # Jobs of an earlier plan may still wait in a queue, and read theirs.
     return write_runs(folder / 'plans', plan.runs, folder=str(folder),
                       data_root=str(plan.data_root), tools=str(tools),
-                      working_folder=os.getcwd())
+                      working_folder=os.getcwd(), threads=threads)
 
 
 def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],

@@ -47,13 +47,15 @@ def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
         'scaled to the batch of all of them (default: 1)')
     parser.add_argument(
         '--threads', type=int, default=1, metavar='N',
-        help='processor cores that one run computes on; other numbers give '
-        'other last digits (default: 1)')
+        help='processor cores that one run computes on, shared by its '
+        'processes; other numbers give other last digits (default: 1)')
     parser.add_argument(
         '--dry-run', action='store_true',
         help='print the commands in their order and run none')
-    add_engine_options(parser, 'runs at a time, times the processes of each '
-                       '(default: one per GPU that is visible, else one run)')
+    add_engine_options(
+        parser, 'processor cores of all runs at a time; one takes --threads, '
+        'and one per process at least (default: enough for a run on each '
+        'GPU that is visible, else for one run)')
     parser.add_argument(
         '--report', type=Path, metavar='FILE.html',
         help="write Snakemake's report of runs and tables at the end")
