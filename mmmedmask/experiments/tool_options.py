@@ -30,6 +30,17 @@ def add_engine_options(parser: argparse.ArgumentParser, cores: str) -> None:
         help='jobs at a time that --executor submits (default: 100)')
 
 
+def check_engine_options(parser: argparse.ArgumentParser,
+                         args: argparse.Namespace) -> None:
+    """Refuse options of :func:`add_engine_options` that would do nothing."""
+    if args.executor is None and args.jobs is not None:
+        parser.error(f'--jobs {args.jobs} is for --executor NAME; on this '
+                     'machine --cores says how many go at a time')
+    if args.executor is not None and args.cores is not None:
+        parser.error(f'--cores {args.cores} is for this machine; with '
+                     '--executor, --jobs says how many go at a time')
+
+
 def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     """Add the options of a command that runs a plan.
 
@@ -64,6 +75,7 @@ def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
 def check_plan_options(parser: argparse.ArgumentParser,
                        args: argparse.Namespace) -> None:
     """Refuse values of :func:`add_plan_options` that mean nothing."""
+    check_engine_options(parser, args)
     for name in ('gpus', 'threads'):
         if getattr(args, name) < 1:
             parser.error(f'--{name} must be at least 1, got '

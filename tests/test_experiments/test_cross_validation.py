@@ -200,6 +200,8 @@ def test_all_options_of_reproduce(stages, drawn, tmp_path):
     assert not (tmp_path / 'out').exists()
     assert '--gpus must be at least 1' in call(
         'cross_validate.py', *arguments, '--gpus', 0, status=2)
+    assert 'say how --draw K draws folds' in call(
+        'cross_validate.py', *arguments, '--by-site', status=2)
 
 
 @pytest.mark.parametrize('option', ['--dry-run', '-np'])
