@@ -66,6 +66,7 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
     plan.folder.mkdir(parents=True, exist_ok=True)
     with engine.lock_folder(plan.folder):
         _forget_unfinished(plan, tools)
+    # The profile's 8 cores for each GPU may be too few for the threads.
     return engine.run_snakemake(
         SNAKEFILE, plan.folder,
         dict(plan=str(write_plan(plan, tools, threads))),
@@ -94,12 +95,11 @@ def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],
             SNAKEFILE, plan.folder, config, ['all', *copies], report=report)
 
 
-def execute_here(plan: Plan, tools: str | Path, start: run_job.StartStep,
-                 drawn: bool = False) -> int:
+def execute_here(plan: Plan, tools: str | Path,
+                 start: run_job.StartStep) -> int:
     """Do all runs of a plan one after the other, in this process.
 
-    ``start`` does a step; ``drawn`` says whether the data are drawn. Returns
-    0 if all runs are done, else 1.
+    ``start`` does a step. Returns 0 if all runs are done, else 1.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     done: set[Run] = set()
@@ -108,7 +108,7 @@ def execute_here(plan: Plan, tools: str | Path, start: run_job.StartStep,
             if all(source.run in done for source in run.sources.values()):
                 try:
                     run_job.do_run(run, plan.folder, plan.data_root, tools,
-                                   start, drawn)
+                                   start)
                     done.add(run)
                 except (run_job.StepFailedError, OSError, ValueError) as error:
                     sys.stderr.write(f'FAILED {run.title}: {error}\n')

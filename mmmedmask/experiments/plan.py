@@ -30,6 +30,7 @@ from mmmedmask.experiments.commands import format_option
 from mmmedmask.experiments.config_content import move_data
 from mmmedmask.experiments.fingerprints import (
     DataFingerprints,
+    data_fingerprints,
     digest_files,
 )
 from mmmedmask.experiments.fold_axis import fold_options
@@ -102,9 +103,9 @@ class Plan:
                     if recipe.name == table)
 
     def fingerprints(self) -> DataFingerprints | None:
-        """Fingerprints of the data as they are now; None of drawn data."""
-        return None if self.scale == 'smoke' \
-            else DataFingerprints(self.data_root)
+        """See :func:`~mmmedmask.experiments.fingerprints.data_fingerprints`.
+        """
+        return data_fingerprints(self.data_root, self.scale)
 
 
 def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,

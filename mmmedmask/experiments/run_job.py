@@ -19,7 +19,10 @@ from mmmedmask.experiments import run_files
 from mmmedmask.experiments.commands import Step, run_steps, shell_line
 from mmmedmask.experiments.engine import reserve_gpus
 from mmmedmask.experiments.environment import describe_environment
-from mmmedmask.experiments.fingerprints import DataFingerprints
+from mmmedmask.experiments.fingerprints import (
+    DataFingerprints,
+    data_fingerprints,
+)
 from mmmedmask.experiments.manifest import (
     LOCK_FILE,
     MANIFEST_FILE,
@@ -91,22 +94,21 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
 
 
 def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
-           start: StartStep = start_command, drawn: bool = False,
-           threads: int | None = None) -> dict:
+           start: StartStep = start_command,
+           threads: int | None = None) -> None:
     """Do what is left of a run, and note that it is done.
 
     It waits as long as another process has the run: one of a killed engine,
-    which goes on. If the data are ``drawn``, they have no fingerprint. The
-    processes of a step share the ``threads``; None leaves that to them. A
-    StepFailedError if a step fails, and a ValueError if the folder has a run
-    of something else, or the data have changed meanwhile.
+    which goes on. The processes of a step share the ``threads``; None leaves
+    that to them. A StepFailedError if a step fails, and a ValueError if the
+    folder has a run of something else, or the data have changed meanwhile.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     with lock_file(run.folder / LOCK_FILE, inherited=True,
                    waiting=lambda holder: _say(
                        f'{run.title}: waiting for {holder}')) as lock:
         (run.folder / DONE_FILE).unlink(missing_ok=True)
-        fingerprints = None if drawn else DataFingerprints(data_root)
+        fingerprints = data_fingerprints(data_root, run.scale)
         manifest = load_checked_manifest(run, fingerprints)
         if manifest is None:
             data = fingerprints.of_run(run) if fingerprints else {}
@@ -116,10 +118,9 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
                 _do_steps(run, manifest, tools, lambda step: start(
                     run, step, environment | _share_threads(
                         run, step, threads), (lock, *gpu_locks)),
-                    None if drawn else DataFingerprints(data_root), threads)
+                    data_fingerprints(data_root, run.scale), threads)
         write_json(run.folder / DONE_FILE, dict(
             id=manifest['id'], digest=run.digest, results=manifest['results']))
-        return manifest
 
 
 def open_steps(run: Run, manifest: Mapping, tools: str | Path) -> list[Step]:

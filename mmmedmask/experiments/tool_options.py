@@ -125,8 +125,7 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
     if plan.scale == 'smoke':
         check_plan(plan)
         from mmmedmask.experiments.smoke import SmokeSteps
-        return execute_here(
-            plan, tools, SmokeSteps(plan.folder / 'data'), drawn=True)
+        return execute_here(plan, tools, SmokeSteps(plan.folder / 'data'))
     require_snakemake()
     check_plan(plan)
     dry = False
