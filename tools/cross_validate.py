@@ -10,9 +10,9 @@ other folder what the config right before makes), so that no stage sees a
 fold's test patients. A checkpoint that no stage makes is refused, also in the
 first config, unless --pretrained allows it. Stages hand on what later configs
 name, NAME/best.pth or the last checkpoint; the last one is tested, with its
-best. Every fold has a folder with
-a work dir per stage. Finished stages are skipped and interrupted ones go on,
-so the command can be given again. At its end there are results.md and
+best. Every stage of a fold has a folder,
+CONFIG-DIGEST/seedS_foldK. Finished stages are skipped and interrupted ones go
+on, so the command can be given again. At its end there are results.md and
 results.csv: all folds, their mean and spread, and the scores of all patients,
 each predicted by the model that has not seen it, with 95 % intervals.
 
@@ -68,6 +68,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     tool_options.add_plan_options(
         parser, "run all folds once per seed; default: the configs' own seed")
     args = parser.parse_args(argv)
+    if args.draw is None and (args.draw_seed or args.by_site):
+        parser.error('--draw-seed and --by-site say how --draw K draws folds')
     tool_options.check_plan_options(parser, args)
     return args
 

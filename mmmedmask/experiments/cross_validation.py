@@ -21,6 +21,7 @@ from mmmedmask.evaluation.patient_tables import (
 from mmmedmask.experiments import schema
 from mmmedmask.experiments.chain import load_stage_config
 from mmmedmask.experiments.config_content import BEST_NAME, find_checkpoints
+from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import results_of
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.util.atomic_files import write_text
@@ -109,7 +110,8 @@ def fold_rows(plan: Plan, recipe: schema.Recipe, row: schema.Row,
                                          tabulate(runs) if runs else ())
         return rows
     rows = [fold_table.FoldRow(axis.seed, f'fold {axis.fold}', None,
-                               _results(cell)) for axis, cell in cells.items()]
+                               _results(cell, None))
+            for axis, cell in cells.items()]
     return rows + fold_table.spread_rows(rows)
 
 
@@ -162,11 +164,14 @@ def _cells_of(plan: Plan, recipe: schema.Recipe, row: schema.Row,
     cells = {axis: plan.cells[recipe.name, row.name, stage, axis]
              for axis in plan.axes[recipe.name]
              if (recipe.name, row.name, stage, axis) in plan.cells}
-    return cells if all(map(_results, cells.values())) else {}
+    fingerprints = plan.fingerprints()
+    return cells if all(_results(cell, fingerprints)
+                        for cell in cells.values()) else {}
 
 
-def _results(cell: Cell) -> dict[str, float]:
-    results = results_of(cell.run, cell.choice)
+def _results(cell: Cell, fingerprints: DataFingerprints | None
+             ) -> dict[str, float]:
+    results = results_of(cell.run, cell.choice, fingerprints)
     return {} if isinstance(results, str) else {
         name: value for name, value in results.items()
         if isinstance(value, float)}

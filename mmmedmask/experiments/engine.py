@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -63,7 +64,8 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
                   cores: int = 1, resources: Mapping[str, int] | None = None,
                   executor: str | None = None, jobs: int | None = None,
                   report: str | Path | None = None,
-                  options: Sequence[str] = ()) -> int:
+                  options: Sequence[str] = (),
+                  defaults: Mapping[str, int] | None = None) -> int:
     """Let Snakemake make files, in this process.
 
     A job that fails stops those alone that need its files. The same call goes
@@ -86,6 +88,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         jobs: Jobs at a time that an executor submits; None takes 100.
         report: Html file to write about what is there. Nothing is run then.
         options: More options of Snakemake's command line, which win.
+        defaults: Resources instead of those of the package's profile.
 
     Raises:
         EngineMissingError: If Snakemake is not installed.
@@ -103,7 +106,7 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         command += ['--cores', str(cores)]
     else:
         command += ['--executor', executor, '--jobs', str(jobs or 100)]
-        options = add_profile(PROFILES / executor, options)
+        options = add_profile(PROFILES / executor, options, defaults or {})
     if resources:
         command += ['--resources', *(f'{name}={number}' for name, number
                                      in resources.items())]
@@ -117,11 +120,13 @@ def run_snakemake(snakefile: str | Path, folder: str | Path,
         return _call(command)
 
 
-def add_profile(profile: Path, options: Sequence[str]) -> list[str]:
+def add_profile(profile: Path, options: Sequence[str],
+                defaults: Mapping[str, int]) -> list[str]:
     """Add a profile, if it is there, to options that name none.
 
     Snakemake takes all default resources of the options in the place of all
-    of the profile; here one replaces that of its name alone.
+    of the profile; here one replaces that of its name alone. ``defaults``
+    replace those of the profile, too.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('--profile', action='append')
@@ -131,10 +136,10 @@ def add_profile(profile: Path, options: Sequence[str]) -> list[str]:
     if chosen.profile or not profile.is_dir():
         return list(options)
     content = yaml.safe_load((profile / 'config.yaml').read_text('utf-8'))
-    defaults = [f'{name}={value}' for name, value
-                in content['default-resources'].items()]
-    resources = {text.partition('=')[0]: text
-                 for text in (*defaults, *chosen.default_resources)}
+    resources = {name: f'{name}={value}' for name, value
+                 in {**content['default-resources'], **defaults}.items()}
+    resources |= {text.partition('=')[0]: text
+                  for text in chosen.default_resources}
     return ['--profile', str(profile), '--default-resources',
             *resources.values(), *others]
 
@@ -151,10 +156,17 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
 
 def visible_gpus() -> list[str]:
-    """List the entries of ``CUDA_VISIBLE_DEVICES``, else all GPUs."""
+    """List the entries of ``CUDA_VISIBLE_DEVICES``, else all GPUs.
+
+    From the first one on that is neither a number nor the name of a GPU, such
+    as -1, CUDA takes none.
+    """
     chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
     if chosen is not None:
-        return [entry.strip() for entry in chosen.split(',') if entry.strip()]
+        return list(itertools.takewhile(
+            lambda entry: entry.isdigit()
+            or entry.startswith(('GPU-', 'MIG-')),
+            map(str.strip, chosen.split(','))))
     return [str(number) for number in range(len(gpu_names()))]
 
 

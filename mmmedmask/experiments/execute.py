@@ -25,8 +25,7 @@ def check_plan(plan: Plan) -> None:
 
 def find_problems(plan: Plan) -> list[str]:
     """Find missing data and weights, and folders of other runs."""
-    fingerprints = None if plan.scale == 'smoke' \
-        else DataFingerprints(plan.data_root)
+    fingerprints = plan.fingerprints()
     problems = _missing_data(plan, fingerprints) if fingerprints else []
     if problems:
         fingerprints = None
@@ -46,36 +45,43 @@ def execute_plan(plan: Plan, tools: str | Path, cores: int | None = None,
     Args:
         tools: Folder of ``train.py`` and the others.
         cores: Cores of this machine; a run takes one per process that
-            trains it, or ``threads`` if these are more. None takes one per
-            GPU, and enough for one run.
-        threads: Cores that a run computes on, at least one per process; a
-            sum is not the same to the last digit with another number.
+            trains it, or ``threads`` if these are more. None takes enough
+            for as many runs as the GPUs are for, and for one without.
+        threads: Cores that a run computes on, at least one per process,
+            which share them; a sum is not the same to the last digit with
+            another number.
         executor, jobs, options: As of
             :func:`~mmmedmask.experiments.engine.run_snakemake`, as what is
             returned.
     """
     processes = max((run.gpus for run in plan.runs), default=1)
     need = max(processes, threads)
+    if executor is None and cores is not None and cores < need:
+        raise ValueError(
+            f'cores must be at least {need}, which one run needs with '
+            f'gpus={processes} and threads={threads}, got {cores}')
     gpus = len(engine.visible_gpus())
     resources = dict(gpus=gpus) \
         if executor is None and gpus >= processes else {}
     plan.folder.mkdir(parents=True, exist_ok=True)
     with engine.lock_folder(plan.folder):
         _forget_unfinished(plan, tools)
+    # The profile's 8 cores for each GPU may be too few for the threads.
     return engine.run_snakemake(
         SNAKEFILE, plan.folder,
-        dict(plan=str(write_plan(plan, tools)), threads=threads),
-        cores=cores or max(gpus, need), resources=resources,
-        executor=executor, jobs=jobs, options=options)
+        dict(plan=str(write_plan(plan, tools, threads))),
+        cores=cores or max(gpus // processes, 1) * need, resources=resources,
+        executor=executor, jobs=jobs, options=options,
+        defaults=dict(cpus_per_task=max(8 * processes, threads)))
 
 
-def write_plan(plan: Plan, tools: str | Path) -> Path:
+def write_plan(plan: Plan, tools: str | Path, threads: int = 1) -> Path:
     """Write what jobs need to know, into a file of its own content's name."""
     folder = plan.folder.resolve()
     # Jobs of an earlier plan may still wait in a queue, and read theirs.
     return write_runs(folder / 'plans', plan.runs, folder=str(folder),
                       data_root=str(plan.data_root), tools=str(tools),
-                      working_folder=os.getcwd())
+                      working_folder=os.getcwd(), threads=threads)
 
 
 def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],
@@ -89,12 +95,11 @@ def write_report(plan: Plan, tools: str | Path, files: Sequence[Path],
             SNAKEFILE, plan.folder, config, ['all', *copies], report=report)
 
 
-def execute_here(plan: Plan, tools: str | Path, start: run_job.StartStep,
-                 drawn: bool = False) -> int:
+def execute_here(plan: Plan, tools: str | Path,
+                 start: run_job.StartStep) -> int:
     """Do all runs of a plan one after the other, in this process.
 
-    ``start`` does a step; ``drawn`` says whether the data are drawn. Returns
-    0 if all runs are done, else 1.
+    ``start`` does a step. Returns 0 if all runs are done, else 1.
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     done: set[Run] = set()
@@ -103,7 +108,7 @@ def execute_here(plan: Plan, tools: str | Path, start: run_job.StartStep,
             if all(source.run in done for source in run.sources.values()):
                 try:
                     run_job.do_run(run, plan.folder, plan.data_root, tools,
-                                   start, drawn)
+                                   start)
                     done.add(run)
                 except (run_job.StepFailedError, OSError, ValueError) as error:
                     sys.stderr.write(f'FAILED {run.title}: {error}\n')
@@ -125,7 +130,7 @@ def find_failures(plan: Plan) -> dict[Run, str]:
             failures[run] = 'not finished'
         elif not (run.folder / DONE_FILE).is_file():
             try:
-                load_checked_manifest(run, DataFingerprints(plan.data_root))
+                load_checked_manifest(run, plan.fingerprints())
                 failures[run] = 'not finished'
             except ValueError as error:
                 failures[run] = str(error)

@@ -56,6 +56,12 @@ class DataFingerprints:
         return self._known[path]
 
 
+def data_fingerprints(data_root: str | Path,
+                      scale: str) -> DataFingerprints | None:
+    """Fingerprints of the data as they are now; None where they are drawn."""
+    return None if scale == 'smoke' else DataFingerprints(data_root)
+
+
 def digest_files(path: Path, features: bool = False) -> str | None:
     """Digest of the names and sizes of files, and of what tables say.
 

@@ -134,8 +134,12 @@ def remade_source(run: Run, manifest: Mapping) -> Run | None:
     return None
 
 
-def results_of(run: Run, choice: str) -> dict[str, float | str] | str:
-    """Results of the test of a checkpoint, or why none count."""
+def results_of(run: Run, choice: str, fingerprints: DataFingerprints | None
+               ) -> dict[str, float | str] | str:
+    """Results of the test of a checkpoint, or why none count.
+
+    ``fingerprints`` are those of the data now; None does not compare them.
+    """
     manifest = read_quietly(run)
     if manifest is None and (run.folder / MANIFEST_FILE).is_file():
         return 'not readable'
@@ -147,9 +151,24 @@ def results_of(run: Run, choice: str) -> dict[str, float | str] | str:
         remade = remade_source(run, manifest)
         if remade is not None:
             return f'of an earlier run of {remade.key}, since made anew'
+        if fingerprints is not None and _read_others(run, fingerprints):
+            return 'other data'
         if choice in manifest['results']:
             return manifest['results'][choice]
     return 'failed' if _has_failed(run) else 'missing'
+
+
+def _read_others(run: Run, fingerprints: DataFingerprints) -> bool:
+    """Whether a run, or one that it starts from, has read other data.
+
+    What is not there any more cannot be compared.
+    """
+    manifest = read_quietly(run)
+    return manifest is not None and (any(
+        digest not in (None, manifest['data'].get(name))
+        for name, digest in fingerprints.of_run(run).items()) or any(
+            _read_others(source.run, fingerprints)
+            for source in run.sources.values()))
 
 
 def _has_failed(run: Run) -> bool:

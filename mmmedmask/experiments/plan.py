@@ -28,7 +28,11 @@ from mmmedmask.experiments import config_content
 from mmmedmask.experiments.chain import ChainStage, resolve_chain
 from mmmedmask.experiments.commands import format_option
 from mmmedmask.experiments.config_content import move_data
-from mmmedmask.experiments.fingerprints import digest_files
+from mmmedmask.experiments.fingerprints import (
+    DataFingerprints,
+    data_fingerprints,
+    digest_files,
+)
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
@@ -97,6 +101,11 @@ class Plan:
         """The chosen rows of a table."""
         return next(rows for recipe, rows in self.tables
                     if recipe.name == table)
+
+    def fingerprints(self) -> DataFingerprints | None:
+        """See :func:`~mmmedmask.experiments.fingerprints.data_fingerprints`.
+        """
+        return data_fingerprints(self.data_root, self.scale)
 
 
 def plan_runs(tables: Sequence[tuple[Recipe, Sequence[Row]]], scale: str,

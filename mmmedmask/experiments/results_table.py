@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from mmmedmask.experiments.commands import batch_notes
+from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import read_quietly, results_of
 from mmmedmask.experiments.plan import Axis, Cell, Plan
 from mmmedmask.experiments.run import Run
@@ -73,6 +74,7 @@ class CellResult:
 def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
     """Collect the cells of a table from the manifests, row by row."""
     axes = plan.axes[recipe.name]
+    fingerprints = plan.fingerprints()
     left_out = {row for table, row in plan.left_out if table == recipe.name}
     cells = []
     for row in plan.rows(recipe.name):
@@ -82,7 +84,7 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
             places = {axis: (recipe.name, row.name, column.stage, axis)
                       for axis in axes}
             metric = row.metrics.get(column.name, column.metric)
-            scores = {axis: _value(plan.cells[place], metric)
+            scores = {axis: _value(plan.cells[place], metric, fingerprints)
                       for axis, place in places.items() if place in plan.cells}
             values = {axis: value * column.factor for axis, value
                       in scores.items() if not isinstance(value, str)}
@@ -263,9 +265,10 @@ def _listed(values: Iterable, separator: str = ', ') -> str:
     return separator.join(map(str, dict.fromkeys(values)))
 
 
-def _value(cell: Cell, metric: str) -> float | str:
+def _value(cell: Cell, metric: str,
+           fingerprints: DataFingerprints | None) -> float | str:
     """A metric of a run, or why there is none."""
-    results = results_of(cell.run, cell.choice)
+    results = results_of(cell.run, cell.choice, fingerprints)
     if isinstance(results, str):
         return results
     if metric not in results:

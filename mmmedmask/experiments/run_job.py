@@ -19,7 +19,10 @@ from mmmedmask.experiments import run_files
 from mmmedmask.experiments.commands import Step, run_steps, shell_line
 from mmmedmask.experiments.engine import reserve_gpus
 from mmmedmask.experiments.environment import describe_environment
-from mmmedmask.experiments.fingerprints import DataFingerprints
+from mmmedmask.experiments.fingerprints import (
+    DataFingerprints,
+    data_fingerprints,
+)
 from mmmedmask.experiments.manifest import (
     LOCK_FILE,
     MANIFEST_FILE,
@@ -42,6 +45,9 @@ from mmmedmask.util.file_locks import lock_file, note_holder
 TAIL_LINES = 25
 #: Seconds that a stopped step has to end, before it is told harder.
 GRACE_SECONDS = 20.0
+# Snakemake sets them to the threads of a job, PyTorch and NumPy read them.
+_THREAD_VARIABLES = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS',
+                     'OPENBLAS_NUM_THREADS')
 #: Does a step of a run. It gets environment variables for its commands, and
 #: descriptors of locks that they have to inherit.
 StartStep = Callable[[Run, Step, Mapping[str, str], Sequence[int]], None]
@@ -88,20 +94,21 @@ def start_command(run: Run, step: Step, environment: Mapping[str, str],
 
 
 def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
-           start: StartStep = start_command, drawn: bool = False) -> dict:
+           start: StartStep = start_command,
+           threads: int | None = None) -> None:
     """Do what is left of a run, and note that it is done.
 
     It waits as long as another process has the run: one of a killed engine,
-    which goes on. If the data are ``drawn``, they have no fingerprint. A
-    StepFailedError if a step fails, and a ValueError if the folder has a run
-    of something else, or the data have changed meanwhile.
+    which goes on. The processes of a step share the ``threads``; None leaves
+    that to them. A StepFailedError if a step fails, and a ValueError if the
+    folder has a run of something else, or the data have changed meanwhile.
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     with lock_file(run.folder / LOCK_FILE, inherited=True,
                    waiting=lambda holder: _say(
                        f'{run.title}: waiting for {holder}')) as lock:
         (run.folder / DONE_FILE).unlink(missing_ok=True)
-        fingerprints = None if drawn else DataFingerprints(data_root)
+        fingerprints = data_fingerprints(data_root, run.scale)
         manifest = load_checked_manifest(run, fingerprints)
         if manifest is None:
             data = fingerprints.of_run(run) if fingerprints else {}
@@ -109,11 +116,11 @@ def do_run(run: Run, folder: Path, data_root: str | Path, tools: str | Path,
         if open_steps(run, manifest, tools) or manifest['status'] != 'done':
             with reserve_gpus(run.gpus, folder) as (environment, gpu_locks):
                 _do_steps(run, manifest, tools, lambda step: start(
-                    run, step, environment, (lock, *gpu_locks)),
-                    None if drawn else DataFingerprints(data_root))
+                    run, step, environment | _share_threads(
+                        run, step, threads), (lock, *gpu_locks)),
+                    data_fingerprints(data_root, run.scale), threads)
         write_json(run.folder / DONE_FILE, dict(
             id=manifest['id'], digest=run.digest, results=manifest['results']))
-        return manifest
 
 
 def open_steps(run: Run, manifest: Mapping, tools: str | Path) -> list[Step]:
@@ -127,9 +134,11 @@ def open_steps(run: Run, manifest: Mapping, tools: str | Path) -> list[Step]:
 
 def _do_steps(run: Run, manifest: dict, tools: str | Path,
               start: Callable[[Step], None],
-              fingerprints: DataFingerprints | None) -> None:
+              fingerprints: DataFingerprints | None,
+              threads: int | None) -> None:
     manifest['starts'].append(dict(
-        time=now(), command=' '.join(sys.argv), **describe_environment()))
+        time=now(), command=' '.join(sys.argv), threads=threads,
+        **describe_environment()))
     manifest['users'] = sorted({*manifest['users'], *run.users})
     manifest['sources'] = [dict(run=source.run.key, choice=source.choice,
                                 exported=source.exported,
@@ -157,6 +166,16 @@ def _do_steps(run: Run, manifest: dict, tools: str | Path,
     _save(run, manifest, status='done', error=None)
     _say(f'{run.title}: done in {manifest["seconds"]:.0f} s'
          f'{_describe(manifest)}')
+
+
+def _share_threads(run: Run, step: Step,
+                   threads: int | None) -> dict[str, str]:
+    """Environment variables with the threads of each process of a step."""
+    if threads is None:
+        return {}
+    processes = run.gpus if step.kind == 'train' else 1
+    return dict.fromkeys(_THREAD_VARIABLES,
+                         str(max(threads, run.gpus) // processes))
 
 
 def _do_step(run: Run, step: Step, manifest: dict,
@@ -267,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.chdir(plan['working_folder'])
     try:
         do_run(runs[key], Path(plan['folder']), plan['data_root'],
-               plan['tools'])
+               plan['tools'], threads=plan['threads'])
     except (OSError, ValueError, RuntimeError) as error:
         _say(f'FAILED {runs[key].title}: {error}')
         return 1

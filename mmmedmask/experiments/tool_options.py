@@ -30,6 +30,17 @@ def add_engine_options(parser: argparse.ArgumentParser, cores: str) -> None:
         help='jobs at a time that --executor submits (default: 100)')
 
 
+def check_engine_options(parser: argparse.ArgumentParser,
+                         args: argparse.Namespace) -> None:
+    """Refuse options of :func:`add_engine_options` that would do nothing."""
+    if args.executor is None and args.jobs is not None:
+        parser.error(f'--jobs {args.jobs} is for --executor NAME; on this '
+                     'machine --cores says how many go at a time')
+    if args.executor is not None and args.cores is not None:
+        parser.error(f'--cores {args.cores} is for this machine; with '
+                     '--executor, --jobs says how many go at a time')
+
+
 def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
     """Add the options of a command that runs a plan.
 
@@ -47,13 +58,15 @@ def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
         'scaled to the batch of all of them (default: 1)')
     parser.add_argument(
         '--threads', type=int, default=1, metavar='N',
-        help='processor cores that one run computes on; other numbers give '
-        'other last digits (default: 1)')
+        help='processor cores that one run computes on, shared by its '
+        'processes; other numbers give other last digits (default: 1)')
     parser.add_argument(
         '--dry-run', action='store_true',
         help='print the commands in their order and run none')
-    add_engine_options(parser, 'runs at a time, times the processes of each '
-                       '(default: one per GPU that is visible, else one run)')
+    add_engine_options(
+        parser, 'processor cores of all runs at a time; one takes --threads, '
+        'and one per process at least (default: enough for a run on each '
+        'GPU that is visible, else for one run)')
     parser.add_argument(
         '--report', type=Path, metavar='FILE.html',
         help="write Snakemake's report of runs and tables at the end")
@@ -62,6 +75,7 @@ def add_plan_options(parser: argparse.ArgumentParser, seeds: str) -> None:
 def check_plan_options(parser: argparse.ArgumentParser,
                        args: argparse.Namespace) -> None:
     """Refuse values of :func:`add_plan_options` that mean nothing."""
+    check_engine_options(parser, args)
     for name in ('gpus', 'threads'):
         if getattr(args, name) < 1:
             parser.error(f'--{name} must be at least 1, got '
@@ -111,8 +125,7 @@ def run_plan(plan, args: argparse.Namespace, tools: Path,
     if plan.scale == 'smoke':
         check_plan(plan)
         from mmmedmask.experiments.smoke import SmokeSteps
-        return execute_here(
-            plan, tools, SmokeSteps(plan.folder / 'data'), drawn=True)
+        return execute_here(plan, tools, SmokeSteps(plan.folder / 'data'))
     require_snakemake()
     check_plan(plan)
     dry = False

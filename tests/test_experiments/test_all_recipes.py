@@ -70,8 +70,7 @@ def run_row(name, row, work_dir, stages=None):
             column for column in recipe.columns if column.stage in stages))
     plan = plan_runs([(recipe, [recipe.row(row)])], 'smoke', work_dir,
                      seeds=[0])
-    status = execute_here(
-        plan, TOOLS, SmokeSteps(work_dir / 'data'), drawn=True)
+    status = execute_here(plan, TOOLS, SmokeSteps(work_dir / 'data'))
     assert find_failures(plan) == {}
     assert status == 0
     for run in plan.runs:

@@ -200,6 +200,8 @@ def test_all_options_of_reproduce(stages, drawn, tmp_path):
     assert not (tmp_path / 'out').exists()
     assert '--gpus must be at least 1' in call(
         'cross_validate.py', *arguments, '--gpus', 0, status=2)
+    assert 'say how --draw K draws folds' in call(
+        'cross_validate.py', *arguments, '--by-site', status=2)
 
 
 @pytest.mark.parametrize('option', ['--dry-run', '-np'])
@@ -234,7 +236,8 @@ def test_no_table_of_an_earlier_cross_validation_stays(drawn, stages,
 
 
 @pytest.mark.parametrize('fault', [
-    dict(data_changed=['cohort.csv']), dict(digest='f' * 64), dict(format=99)])
+    dict(data_changed=['cohort.csv']), dict(digest='f' * 64), dict(format=99),
+    dict(data={})])
 def test_folds_show_what_the_table_above_shows(drawn, stages, tmp_path, fault):
     recipe = ad_hoc_recipe(stages[:1])
     row, = recipe.rows
@@ -242,7 +245,8 @@ def test_folds_show_what_the_table_above_shows(drawn, stages, tmp_path, fault):
     plan = make_plan(tmp_path, stages[:1], find_folds(drawn / 'splits'))
     for run in plan.runs:
         write_json(run.folder / MANIFEST_FILE, new_manifest(
-            run, 'data', {}) | dict(results=dict(best={'slide/auc': .5})))
+            run, 'data', DataFingerprints('data').of_run(run)
+        ) | dict(results=dict(best={'slide/auc': .5})))
     assert len(fold_rows(plan, recipe, row, stage)) > len(plan.runs)
     file = plan.runs[1].folder / MANIFEST_FILE
     write_json(file, json.loads(file.read_text()) | fault)

@@ -310,6 +310,45 @@ def test_a_run_has_the_threads_it_is_given(place, threads, gpus, expected,
         execute_plan, place.plan((0, ), ('scratch', ), gpus=gpus),
         place.tools, threads=threads)
     assert asked['threads'] == expected
+    on_slurm = resources_of(
+        execute_plan, place.plan((0, ), ('scratch', ), gpus=gpus),
+        place.tools, executor='slurm', threads=9 * threads)
+    assert dict(
+        gpu=str(gpus), mem_mb=str(32000 * gpus),
+        cpus_per_task=str(max(9 * threads, 8 * gpus))
+    ).items() <= on_slurm.items()
+
+
+@pytest.mark.parametrize(('threads', 'gpus', 'cores'), [
+    (1, 1, 8), (8, 1, 64), (1, 3, 6), (4, 2, 16), (1, 9, 9)])
+def test_all_gpus_have_runs(place, threads, gpus, cores, monkeypatch):
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3,4,5,6,7')
+    asked = []
+    monkeypatch.setattr(engine, 'run_snakemake',
+                        lambda *_, **options: asked.append(options) or 0)
+    plan = place.plan((0, ), ('scratch', ), gpus=gpus)
+    execute_plan(plan, place.tools, threads=threads)
+    assert asked[0]['cores'] == cores
+    need = max(threads, gpus)
+    execute_plan(plan, place.tools, need, threads=threads)
+    with pytest.raises(ValueError, match=f'cores must be at least {need}, '
+                       rf'.*threads={threads}, got {need - 1}'):
+        execute_plan(plan, place.tools, need - 1, threads=threads)
+
+
+def test_processes_share_the_threads_of_their_run(place):
+    (place.tools / 'dist_train.sh').write_text(f"""
+echo $OMP_NUM_THREADS $MKL_NUM_THREADS $OPENBLAS_NUM_THREADS \
+  > {place.folder}/threads
+exec python {place.tools}/train.py "$1" "${{@:3}}"
+""")
+    for threads, each in ((5, 2), (1, 1)):
+        plan = place.plan((0, ), ('scratch', ), f'runs_{threads}', gpus=2)
+        assert execute_plan(plan, place.tools, threads=threads) == 0
+        written = (place.folder / 'threads').read_text().split()
+        assert written == [str(each)] * 3
+        start, = read_manifest(plan.runs[0].folder)['starts']
+        assert start['threads'] == threads
 
 
 @pytest.mark.parametrize('gpus', [1, 2])
@@ -384,9 +423,14 @@ def test_gpus_are_shared_out(tmp_path, monkeypatch):
     # A cluster shows a job what is its own.
     with reserve_gpus(3, tmp_path) as (all_of_them, locks):
         assert (all_of_them, locks) == ({}, ())
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    with reserve_gpus(1, tmp_path) as (none, _):
-        assert none == {}
+    for nothing in ('', '-1', 'NoDevFiles'):
+        monkeypatch.setenv('CUDA_VISIBLE_DEVICES', nothing)
+        with reserve_gpus(1, tmp_path) as (none, _):
+            assert none == {}
+        assert visible_gpus() == []
+    # CUDA takes none from the first one on that is not there.
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'GPU-8f, 1,-1,2')
+    assert visible_gpus() == ['GPU-8f', '1']
 
 
 @pytest.mark.slow

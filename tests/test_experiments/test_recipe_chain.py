@@ -44,7 +44,8 @@ train_cfg = dict(max_epochs=1)
 
 
 # What argparse itself refuses.
-USAGE = ('must be', '--gpus must', '--threads must', 'name a table')
+USAGE = ('must be', '--gpus must', '--threads must', 'name a table',
+         '--cores 2 is')
 
 
 def forked(plan):
@@ -156,10 +157,12 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     (['RECIPE', '--folds', '0', '1'], 'real has no folds: name the folder'),
     (['RECIPE', '--scale', 'small', '--data-root', 'my data'],
      "MMEngine would read"),
-    (['RECIPE', '--scale', 'smoke', '--cores', '2', '--executor', 'slurm',
+    (['RECIPE', '--cores', '2', '--executor', 'slurm'],
+     '--cores 2 is for this machine; with --executor, --jobs says'),
+    (['RECIPE', '--scale', 'smoke', '--executor', 'slurm',
       '--jobs', '20', '--gpus', '2', '--folds', 'data/folds', '1', '--',
       '--retries', '2'],
-     'without --cores 2, --executor slurm, --jobs 20, --gpus 2, '
+     'without --executor slurm, --jobs 20, --gpus 2, '
      '--folds data/folds 1, -- --retries 2'),
     ([], 'name a table, or see --list')])
 def test_says_what_is_wrong(recipe, arguments, message, tmp_path):

@@ -243,6 +243,25 @@ def test_a_table_of_runs_of_different_data_says_so(place):
             'and (tiny_downstream, seed 1).') in line
 
 
+def test_results_of_other_data_are_not_shown(place):
+    """Of another data root; where there is none they cannot be compared."""
+    plan = place.plan()
+    assert place.run(plan) == {}
+    other = shutil.copytree(place.data, place.folder / 'other')
+    problems = []
+    for change in (None, 'tiles/a/new.png', 'images/new.png'):
+        if change:
+            (other / change).touch()
+        cell, = collect_cells(place.plan(data_root=other), plan.tables[0][0])
+        problems.append(list(cell.problems.values()))
+        if change:
+            (other / change).unlink()
+    assert problems == [[], ['other data'], ['other data']]
+    shutil.rmtree(other)
+    cell, = collect_cells(place.plan(data_root=other), plan.tables[0][0])
+    assert len(cell.values) == 1
+
+
 def test_missing_data_and_weights_are_said_with_their_source(place):
     recipe = tiny_recipe(classify(load_from='data/weights/teacher.pth'))
     recipe['rows'][0]['weights'] = [{

@@ -41,4 +41,4 @@ def test_a_score_that_is_not_defined_is_none(monkeypatch, tmp_path, metric,
         digest='a', data_changed=False, results=dict(last=results)))
     monkeypatch.setattr(manifest, 'remade_source', lambda *_: None)
     run = SimpleNamespace(digest='a', folder=tmp_path)
-    assert results_table._value(Cell(run, 'last'), metric) == expected
+    assert results_table._value(Cell(run, 'last'), metric, None) == expected

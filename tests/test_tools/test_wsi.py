@@ -424,6 +424,9 @@ def test_a_shard_by_hand(slides):
     (['--trust-slide-mpp'], 2, 'needs --slide-mpp, or --csv'),
     (['--shard', '1/9'], 1, r'number of shards must be in \[1, 4\], got 9'),
     (['--resources', 'gpus'], 2, 'expected NAME=NUMBER'),
+    (['--dry-run', '--cores', '2'], 2,
+     'makes jobs, which --cores, --dry-run needs'),
+    (['--shards', '2', '--jobs', '2'], 2, '--jobs 2 is for --executor NAME'),
     (['--', '--forceall'], 1, 'are for Snakemake, which --shards N starts')])
 def test_bad_shards_are_refused(slides, arguments, status, message):
     assert re.search(message, call(*extraction(slides, *arguments),

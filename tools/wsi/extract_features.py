@@ -134,6 +134,12 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.shard and args.shards:
         parser.error('--shards makes jobs, --shard is one: give one of them')
+    given = [f'--{name}'.replace('_', '-') for name, default
+             in vars(build_engine_parser().parse_args([])).items()
+             if getattr(args, name) != default]
+    if given and args.shards is None:
+        parser.error(f'--shards N makes jobs, which {", ".join(given)} needs')
+    tool_options.check_engine_options(parser, args)
     if args.trust_slide_mpp and args.slide_mpp is None and args.csv is None:
         parser.error('--trust-slide-mpp needs --slide-mpp, or --csv with a '
                      'column mpp')
