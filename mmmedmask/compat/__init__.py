@@ -7,6 +7,7 @@ from mmmedmask.compat.binary_accuracy import compare_with_threshold
 from mmmedmask.compat.binary_tta import average_probabilities
 from mmmedmask.compat.coco_classes import order_categories
 from mmmedmask.compat.coco_filter import count_filtered_images
+from mmmedmask.compat.coco_subsets import count_unseen_images
 from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_text import format_configs_once
 from mmmedmask.compat.deferred_mmdet import defer_mmdet
@@ -54,6 +55,8 @@ def apply_patches() -> None:
                  load_empty_detections)
     after_import('mmdet.datasets.api_wrappers.coco_api', order_categories)
     after_import('mmdet.datasets.coco', count_filtered_images)
+    after_import('mmdet.evaluation.metrics.coco_metric',
+                 count_unseen_images)
     after_import('mmseg.models.segmentors.seg_tta', average_probabilities)
     after_import('mmseg.models.decode_heads.decode_head',
                  compare_with_threshold)
