@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from mmmedmask.apis.encoder_weights import encode_tiles
+from mmmedmask.compat.orphaned_workers import end_with_parent
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.feature_writer import (
     FeatureWriter,
@@ -123,7 +124,8 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
                         report)
     loader = DataLoader(
         SlideTiles(run.todo, tiling, batch_size), batch_size=None,
-        num_workers=min(workers, len(run.todo)), collate_fn=_as_it_is)
+        num_workers=min(workers, len(run.todo)), collate_fn=_as_it_is,
+        worker_init_fn=end_with_parent)
     try:
         for event in loader:
             run.handle(event)

@@ -24,6 +24,7 @@ from mmmedmask.compat.mmcv_ops_rebind import rebind_mmcv_ops
 from mmmedmask.compat.model_hub import extend_model_hub
 from mmmedmask.compat.multimodal_models import leave_out_multimodal_models
 from mmmedmask.compat.optional_hooks import accept_missing_hooks
+from mmmedmask.compat.orphaned_workers import end_orphaned_workers
 from mmmedmask.compat.quiet_imports import silence_loggers, silence_warnings
 from mmmedmask.compat.safe_loading import read_weights_safely
 from mmmedmask.compat.view_numbers import number_views
@@ -51,6 +52,7 @@ def apply_patches() -> None:
                  reverse_windows_of_any_batch)
     after_import('mmengine.runner.checkpoint', read_weights_safely)
     after_import('mmengine.runner.runner', accept_missing_hooks)
+    after_import('mmengine.runner.runner', end_orphaned_workers)
     after_import('mmdet.datasets.api_wrappers.coco_api',
                  load_empty_detections)
     after_import('mmdet.datasets.api_wrappers.coco_api', order_categories)
