@@ -164,8 +164,9 @@ def export_backbone(
         write_json(files[1], timm_config)
         described[files[1].name] = 'the architecture and its normalisation'
     write_text(files[-1], model_card.write_card(
-        facts, described, _usage(files[0], naming),
-        'timm' if library == 'timm' else 'pytorch'))
+        facts, described, _usage(files[0], naming, start),
+        'timm' if library == 'timm' else 'pytorch',
+        any(name.endswith('running_mean') for name in backbone)))
     return written
 
 
@@ -260,7 +261,7 @@ def _timm_config(backbone: Mapping[str, Tensor], settings: Config | None,
             crop_pct=1.0, mean=mean, std=std, num_classes=0))
 
 
-def _usage(file: Path, naming: str) -> str:
+def _usage(file: Path, naming: str, prefix: str) -> str:
     if naming == HF:
         return ('import timm\nmodel = timm.create_model('
                 f"'local-dir:{file.parent.name}', pretrained=True)")
@@ -268,6 +269,17 @@ def _usage(file: Path, naming: str) -> str:
         return ('import onnxruntime\nsession = onnxruntime.InferenceSession('
                 f"'{file.name}')\nfeatures, *_ = session.run(None, "
                 "{'images': images})")
+    if naming in NAMINGS[:2]:
+        prefix = f', prefix={prefix!r}' if prefix else ''
+        return (
+            '# In a config, of OpenMMLab too; the hook ends a run whose '
+            'backbone\n# is not that of the file.\n'
+            "custom_imports = dict(imports=['mmmedmask'], "
+            'allow_failed_imports=False)\n'
+            'model = dict(backbone=dict(init_cfg=dict(\n'
+            f"    type='Pretrained', checkpoint='{file.name}'{prefix})))\n"
+            'default_hooks = dict(load_check=dict('
+            "type='mmmedmask.LoadCheckHook'))")
     if file.suffix == '.pth':
         return ("import torch\ntensors = torch.load("
                 f"'{file.name}', weights_only=True)['state_dict']")

@@ -22,6 +22,7 @@ from mmmedmask.apis.encoder_weights import (
     encoder_settings,
     unnoted_settings,
 )
+from mmmedmask.compat.orphaned_workers import end_with_parent
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.feature_writer import (
     FeatureWriter,
@@ -127,7 +128,8 @@ def extract_slides(tasks: Sequence[SlideTask], folder: Path,
                         report)
     loader = DataLoader(
         SlideTiles(run.todo, tiling, batch_size), batch_size=None,
-        num_workers=min(workers, len(run.todo)), collate_fn=_as_it_is)
+        num_workers=min(workers, len(run.todo)), collate_fn=_as_it_is,
+        worker_init_fn=end_with_parent)
     try:
         for event in loader:
             run.handle(event)

@@ -7,6 +7,7 @@ from mmmedmask.compat.binary_accuracy import compare_with_threshold
 from mmmedmask.compat.binary_tta import average_probabilities
 from mmmedmask.compat.coco_classes import order_categories
 from mmmedmask.compat.coco_filter import count_filtered_images
+from mmmedmask.compat.coco_subsets import count_unseen_images
 from mmmedmask.compat.config_bases import resolve_config_bases
 from mmmedmask.compat.config_text import format_configs_once
 from mmmedmask.compat.deferred_mmdet import defer_mmdet
@@ -23,6 +24,7 @@ from mmmedmask.compat.mmcv_ops_rebind import rebind_mmcv_ops
 from mmmedmask.compat.model_hub import extend_model_hub
 from mmmedmask.compat.multimodal_models import leave_out_multimodal_models
 from mmmedmask.compat.optional_hooks import accept_missing_hooks
+from mmmedmask.compat.orphaned_workers import end_orphaned_workers
 from mmmedmask.compat.quiet_imports import silence_loggers, silence_warnings
 from mmmedmask.compat.safe_loading import read_weights_safely
 from mmmedmask.compat.view_numbers import number_views
@@ -50,10 +52,13 @@ def apply_patches() -> None:
                  reverse_windows_of_any_batch)
     after_import('mmengine.runner.checkpoint', read_weights_safely)
     after_import('mmengine.runner.runner', accept_missing_hooks)
+    after_import('mmengine.runner.runner', end_orphaned_workers)
     after_import('mmdet.datasets.api_wrappers.coco_api',
                  load_empty_detections)
     after_import('mmdet.datasets.api_wrappers.coco_api', order_categories)
     after_import('mmdet.datasets.coco', count_filtered_images)
+    after_import('mmdet.evaluation.metrics.coco_metric',
+                 count_unseen_images)
     after_import('mmseg.models.segmentors.seg_tta', average_probabilities)
     after_import('mmseg.models.decode_heads.decode_head',
                  compare_with_threshold)

@@ -1,8 +1,10 @@
 """Samples that a run does not train on, the same ones each time."""
 
 import copy
+import inspect
 import random
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,11 +31,29 @@ def build_changed(train: Mapping, change: Mapping) -> Dataset:
     """
     configs: list[dict] = []
     for inner in innermost_datasets(train):
-        config = copy.deepcopy({**inner, **change})
+        config = copy.deepcopy(_changed(inner, change))
         if config not in configs:
             configs.append(config)
     built = [DATASETS.build(config) for config in configs]
     return built[0] if len(built) == 1 else ConcatDataset(built)
+
+
+def _changed(config: Mapping, change: Mapping) -> dict:
+    """Change a config, in which another folder has no list of this one."""
+    changed = {**config, **change}
+    root, listed = changed.get('data_root'), config.get('ann_file')
+    if not listed or 'ann_file' in change or root == config.get('data_root'):
+        return changed
+    kind = config['type']
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    argument = inspect.signature(kind).parameters.get('ann_file')
+    # Without its table a cohort is nothing. A list that is found as it stands
+    # is not looked for in the folder.
+    if (argument is None or argument.default is not argument.empty) and (
+            not isinstance(root, str) or Path(listed).is_file()
+            or not Path(root, listed).is_file()):
+        del changed['ann_file']
+    return changed
 
 
 def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
@@ -44,6 +64,8 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
         change: What is changed in the config of the training set, or of
             all data sets that it wraps, such as ``dict(split='val')`` or
             ``dict(data_root='other')``; with ``type``, a config of its own.
+            Another ``data_root`` leaves out an ``ann_file`` that is not
+            below it and that the data set can do without.
 
     Raises:
         ValueError: If it is the training set itself, or a part of it.
@@ -53,7 +75,7 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
     # Indices of the training set are of no other split.
     train = [{key: value for key, value in inner.items() if key != 'indices'}
              for inner in innermost_datasets(cfg.train_dataloader.dataset)]
-    if any({**inner, **change} in train for inner in train):
+    if any(_changed(inner, change) in train for inner in train):
         raise ValueError(
             f'held_out={dict(change)} changes nothing of the training set, so '
             "that nothing is held out: name other samples, such as "

@@ -16,6 +16,8 @@ PARTS = {'Truth': 'gt_sem_seg', 'Prediction': 'pred_sem_seg'}
 BACKGROUND = 'background'
 #: Small images are enlarged to about so many pixels before they are drawn on.
 MIN_SIDE = 240
+#: White around an image, on which outlines at its border are closed.
+FRAME = 3
 
 
 @VISUALIZERS.register_module()
@@ -63,7 +65,7 @@ class SegmentationVisualizer(Visualizer):
               wanted: dict[str, bool]) -> np.ndarray:
         height, width = image.shape[:2]
         columns = [Column('Image', f'{width} x {height} pixels',
-                          [enlarge(image, MIN_SIDE)])]
+                          [framed(image)])]
         names = (self.dataset_meta or {}).get('classes')
         for title, key in PARTS.items():
             if wanted[title] and key in (data_sample or ()):
@@ -72,11 +74,22 @@ class SegmentationVisualizer(Visualizer):
         return draw_grid(columns)
 
 
+def framed(image: np.ndarray) -> np.ndarray:
+    """Enlarge an image (H, W, 3) as those with outlines are."""
+    return _framed(enlarge(image, MIN_SIDE), 255)
+
+
+def _framed(image: np.ndarray, value: int) -> np.ndarray:
+    return cv2.copyMakeBorder(
+        image, *[FRAME] * 4, cv2.BORDER_CONSTANT, value=[value] * 3)
+
+
 def labels_column(title: str, image: np.ndarray, labels: np.ndarray,
                   names: Sequence[str] | None = None) -> Column:
     """Outline the classes of an image from outside, but for the background.
 
-    The column tells the number of pixels of each class.
+    The column tells the number of pixels of each class. Its picture is of
+    the size of :func:`framed`.
 
     Args:
         image: uint8 RGB image (H, W, 3), which is enlarged.
@@ -89,10 +102,12 @@ def labels_column(title: str, image: np.ndarray, labels: np.ndarray,
         if name != BACKGROUND}
     text = ', '.join(f'{name}: {mask.sum()} pixels'
                      for name, mask in masks.items())
-    picture = enlarge(image, MIN_SIDE).copy()
+    large_image = enlarge(image, MIN_SIDE)
+    picture = _framed(large_image, 255)
     for number, mask in enumerate(masks.values()):
-        large = cv2.resize(mask.astype(np.uint8), picture.shape[1::-1],
-                           interpolation=cv2.INTER_NEAREST)
+        large = _framed(cv2.resize(
+            mask.astype(np.uint8), large_image.shape[1::-1],
+            interpolation=cv2.INTER_NEAREST), 0)
         near, far = (cv2.dilate(large, np.ones((side, side), np.uint8))
                      for side in (3, 7))
         picture[far > near] = PALETTE[number % len(PALETTE)]

@@ -27,6 +27,7 @@ from mmmedmask.engine.checkpoint.model_card import (
 from mmmedmask.engine.checkpoint.naming import rename_backbone
 from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
+from mmmedmask.engine.hooks import LoadCheckHook
 
 FOLDER = 'model_converters'
 publish_model = load(f'{FOLDER}/publish_model.py').publish_model
@@ -345,6 +346,37 @@ def test_a_network_of_bgr_is_said_and_not_given_to_timm(tmp_path):
     assert '3, in the order B, G, R' in card
     with pytest.raises(ValueError, match='order R, G, B, and the config'):
         export_backbone(source, tmp_path / 'folder', 'hf')
+
+
+@pytest.mark.parametrize('target', ['a.safetensors', 'a.pth'])
+@pytest.mark.parametrize('prefix', [None, 'encoder', ''])
+def test_the_config_of_a_card_loads_the_file(
+        tmp_path, monkeypatch, target, prefix):
+    pytest.importorskip('mmdet')
+    from mmdet.registry import MODELS
+    monkeypatch.chdir(tmp_path)
+    backbone = _mmpretrain_backbone('ResNet', depth=18)
+    source = _pretraining_checkpoint(tmp_path / 'run.pth', backbone)
+    export_backbone(source, target, 'mmdet', target_prefix=prefix)
+    card = Path(f'{target}.md').read_text('utf-8')
+    config = {}
+    exec(re.search('```python\n(.*?)```', card, re.DOTALL)[1], config)
+    detector = MODELS.build(dict(
+        type='mmdet.ResNet', depth=18, **config['model']['backbone']))
+    detector.init_weights()
+    state = detector.state_dict()
+    assert all(torch.equal(state[name], value)
+               for name, value in backbone.state_dict().items())
+    LoadCheckHook(**{key: value for key, value in config['default_hooks'][
+        'load_check'].items() if key != 'type'}).group_modules(
+            nn.ModuleDict(dict(backbone=detector)))
+    assert 'norm_eval' in card
+
+
+def test_a_card_without_batch_norm_does_not_speak_of_it(tmp_path):
+    _, source = _run_of(tmp_path, 'ConvNeXt', arch=TINY_CONVNEXT)
+    export_backbone(source, tmp_path / 'a')
+    assert 'BatchNorm' not in (tmp_path / 'a.safetensors.md').read_text()
 
 
 def test_a_card_names_what_a_data_set_wraps():

@@ -7,13 +7,19 @@ version's, and a reader has them within a minute.
 
 import ast
 import os
+import re
+import subprocess
+from pathlib import Path
 
 import nbformat
 import numpy as np
+import pytest
 from commands import forget_mmengine_state
 from documents import ROOT
 from PIL import Image
 from processes import run_forked
+
+from mmmedmask.apis import load_config
 
 NOTEBOOK = nbformat.read(ROOT / 'demo' / 'mmmedmask_tutorial.ipynb', 4)
 
@@ -51,10 +57,27 @@ def check_notebook(folder):
     log = next((work / 'detector').rglob('*.log')).read_text('utf-8')
     assert 'Load check of' in log
     assert list((work / 'detector').glob('iter_*.pth'))
+    # What it points to works from the repository's folder, too.
+    os.chdir('/')
+    for name in ('my_tiles.py', 'my_glands.py'):
+        config = load_config(work / name)
+        assert Path(config.train_dataloader.dataset.data_root).is_absolute()
 
 
 def test_it_runs(tmp_path):
     assert run_forked(lambda: check_notebook(tmp_path)) == [0]
+
+
+def test_what_it_leaves_is_ignored():
+    """Jupyter's kernel works in the notebook's folder."""
+    config, = re.findall(r'tools/train\.py (\S+)`', NOTEBOOK.cells[-1].source)
+    assert config == 'demo/tutorial_output/my_tiles.py'
+    result = subprocess.run(
+        ['git', '-C', ROOT, 'check-ignore', '--no-index', config, '.venv'],
+        capture_output=True, text=True, check=False)
+    if result.returncode > 1:
+        pytest.skip('not a git checkout')
+    assert result.stdout.split() == [config, '.venv']
 
 
 def test_it_keeps_no_outputs():

@@ -60,6 +60,36 @@ def test_another_folder_is_read_once(root, wrap):
     assert train.to_dict() == before
 
 
+def test_a_list_of_the_training_set_is_not_one_of_another_folder(root):
+    listed = root / 'train.txt'
+    listed.write_text('1.png\n0.png\n')
+    inner = {**tiles(root, 'a'), 'ann_file': str(listed)}
+    train = Config(dict(train_dataloader=dict(dataset=inner)))
+    other = dict(data_root=str(root / 'c'))
+    assert names(build_held_out(train, other)) == [
+        f'c/{number}.png' for number in range(4)]
+    own = dict(other, ann_file=str(listed))
+    assert names(build_held_out(train, own)) == ['c/1.png', 'c/0.png']
+    # One of that name in the other folder is the other's.
+    (root / 'c/some.txt').write_text('2.png\n')
+    inner['ann_file'] = 'some.txt'
+    train = Config(dict(train_dataloader=dict(dataset=inner)))
+    assert names(build_held_out(train, other)) == ['c/2.png']
+    with pytest.raises(ValueError, match='nothing is held out'):
+        build_held_out(train, dict(data_root=str(root / 'a')))
+
+
+def test_a_cohort_stays_that_of_the_training_set(root):
+    class Cohort(list):
+        def __init__(self, ann_file, data_root):
+            self.ann_file = ann_file
+
+    inner = dict(type=Cohort, ann_file=__file__, data_root=str(root / 'a'))
+    train = Config(dict(train_dataloader=dict(dataset=inner)))
+    assert build_held_out(
+        train, dict(data_root=str(root / 'c'))).ann_file == __file__
+
+
 @pytest.mark.parametrize('wrap', WRAPS)
 @pytest.mark.parametrize('change', [dict(), dict(pipeline=[])])
 def test_the_training_set_is_refused(root, wrap, change):

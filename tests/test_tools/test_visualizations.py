@@ -19,6 +19,7 @@ from mmmedmask.phantoms.lesions import write_lesion_dataset
 from mmmedmask.visualization.attention_pictures import HATCH_COLOR
 from mmmedmask.visualization.grid import GAP, MARGIN, Column, draw_grid
 from mmmedmask.visualization.reconstruction import MASK_COLOR, OUTLINE_COLOR
+from mmmedmask.visualization.segmentation_visualizer import FRAME
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 TINY_CMIM = """
@@ -225,6 +226,10 @@ def test_what_the_attention_tool_refuses(msmae, tmp_path, arguments, message):
     assert not out.exists()
 
 
+def without_frame(picture):
+    return picture[FRAME:-FRAME, FRAME:-FRAME]
+
+
 def sheet_of(titles, pictures, heading):
     return draw_grid([Column(*title, [picture.astype(np.uint8)])
                       for title, picture in zip(titles, pictures, strict=True)
@@ -245,7 +250,8 @@ def test_browse_labelled_images(name, views, tmp_path):
     _, files = browse(config, tmp_path, 2)
     for number, label, file in zip((0, 2), ('normal', 'dark'), files,
                                    strict=True):
-        pictures = cells(file, len(views), 224)
+        framed = cells(file, len(views), 224 + 2 * FRAME)
+        pictures = list(map(without_frame, framed))
         assert pictures[0].std() > 20
         titles = [(view, '224 x 224 pixels, after all transforms')
                   for view in views]
@@ -264,7 +270,7 @@ def test_browse_labelled_images(name, views, tmp_path):
             assert not changed[(labels > 0) | ~around].any()
             assert changed.any() == bool(pixels)
         assert np.array_equal(read_rgb(file), sheet_of(
-            titles, pictures, f'train_{number:04d}.png: {label}'))
+            titles, framed, f'train_{number:04d}.png: {label}'))
 
 
 def test_browse_class_folders(tiny_classification, tmp_path):
@@ -274,9 +280,9 @@ def test_browse_class_folders(tiny_classification, tmp_path):
         tiny_classification).train_dataloader.dataset.data_prefix)
     for number, name in ((0, 'bright/0.png'), (7, 'dark/3.png')):
         # 32 pixels are enlarged by 8. The config leaves them BGR.
-        [picture] = cells(files[number], 1, 256)
+        [picture] = cells(files[number], 1, 256 + 2 * FRAME)
         expected = read_rgb(folder / name)[..., ::-1]
-        assert abs(picture[::8, ::8] - expected).max() <= 1
+        assert abs(without_frame(picture)[::8, ::8] - expected).max() <= 1
         label, file = name.split('/')
         assert np.array_equal(read_rgb(files[number]), sheet_of(
             [('Image', '32 x 32 pixels, after all transforms')], [picture],

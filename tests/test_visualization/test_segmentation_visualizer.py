@@ -8,9 +8,10 @@ from mmengine.structures import BaseDataElement, PixelData
 from PIL import Image
 
 from mmmedmask.visualization import SegmentationVisualizer, draw_grid
-from mmmedmask.visualization.grid import Column, enlarge
+from mmmedmask.visualization.grid import Column
 from mmmedmask.visualization.segmentation_visualizer import (
-    MIN_SIDE,
+    FRAME,
+    framed,
     labels_column,
 )
 
@@ -37,7 +38,7 @@ def draw(tmp_path, sample, **options):
 
 
 def test_three_titled_pictures(sample, tmp_path):
-    image = enlarge(np.full((40, 60, 3), 90, np.uint8), MIN_SIDE)
+    image = framed(np.full((40, 60, 3), 90, np.uint8))
     picture = draw(tmp_path, sample)
     plain = draw_grid([Column('Image', '60 x 40 pixels', [image]),
                        Column('Truth', 'lesion: 3 pixels', [image]),
@@ -63,9 +64,21 @@ def test_a_lesion_is_not_covered():
     labels[100, 200] = 1
     picture, = labels_column('Truth', image, labels, ('background', 'a')
                              ).pictures
+    picture = picture[FRAME:-FRAME, FRAME:-FRAME]
     np.testing.assert_array_equal(picture[99:102, 199:202],
                                   image[99:102, 199:202])
     assert (picture != image).any()
+
+
+def test_an_outline_is_closed_at_the_border():
+    labels = np.zeros((300, 400), np.int64)
+    labels[:20, :30] = 1
+    picture, = labels_column('Truth', np.full((300, 400, 3), 90, np.uint8),
+                             labels, ('background', 'a')).pictures
+    edge = picture[0, :30 + 2 * FRAME]
+    assert (edge == edge[0]).all()
+    assert edge[0].tolist() not in ([255] * 3, [90] * 3)
+    assert (picture[FRAME:20, FRAME:30] == 90).all()
 
 
 @pytest.mark.parametrize('hidden', ['draw_gt', 'draw_pred'])

@@ -74,13 +74,12 @@ def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
         draw_grid,
         segmentation_visualizer,
     )
-    from mmmedmask.visualization.grid import enlarge
     classes = metainfo.get('classes')
     pictures = [units.to_pictures(view[None])[0] for view in views]
     text = '{1} x {0} pixels, after all transforms'
     columns = [Column('Image' if len(views) == 1 else f'View {number}',
                       text.format(*picture.shape),
-                      [enlarge(picture, segmentation_visualizer.MIN_SIDE)])
+                      [segmentation_visualizer.framed(picture)])
                for number, picture in enumerate(pictures, start=1)]
     heading = Path(data_sample.get('img_path') or '').name
     label = data_sample.get('gt_label')

@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import get_rank, get_world_size
 from torch.utils.data import DataLoader, Dataset
 
+from mmmedmask.compat.orphaned_workers import end_with_parent
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.engine.wrapped_datasets import ImageSource, list_sources
 
@@ -171,7 +172,7 @@ def run_whole_images(
     loader = DataLoader(
         WholeImages(sources, pipeline), batch_size=batch_size,
         sampler=range(start, len(sources), step), num_workers=num_workers,
-        collate_fn=collate_whole,
+        collate_fn=collate_whole, worker_init_fn=end_with_parent,
         # The loader draws a seed for its workers, from its own numbers.
         generator=torch.Generator())
     rows, parts, shapes = [], [], set()

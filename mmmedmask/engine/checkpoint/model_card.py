@@ -11,6 +11,12 @@ from mmengine.config import Config
 from mmmedmask.util.input_units import units_of_config
 from mmmedmask.util.nested import innermost_datasets
 
+#: What a card says where the weights have BatchNorm.
+STATISTICS = (
+    "BatchNorm's statistics are those of what pre-training saw, in CMIM "
+    'masked and jittered views. A network in evaluation mode and a detector '
+    'with `norm_eval=True` keep them; `norm_eval=False` trains with those of '
+    'its own images, which `mmmedmask.PreciseBNHook` measures at the end.\n\n')
 #: Scalars of a run that say how good it is.
 METRICS = ('train/loss', 'val/', 'test/')
 
@@ -98,12 +104,13 @@ def _datasets(config: Config) -> dict[str, str]:
 
 
 def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
-               library: str) -> str:
+               library: str, batch_norm: bool = False) -> str:
     """Write a card: Markdown behind a YAML header, as the hub reads it.
 
     ``facts`` are of :func:`describe_run`, ``files`` say what each exported
     file holds, ``usage`` is code that loads it, and ``library`` what the hub
-    takes the weights for, such as ``'timm'``.
+    takes the weights for, such as ``'timm'``. ``batch_norm`` says that they
+    have running statistics.
     """
     licence = facts['licence']
     header = dict(
@@ -142,5 +149,6 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
         f'| | |\n|---|---|\n{rows}\n\n'
         'Metrics are those logged when the checkpoint was written; '
         'validation can be of an epoch before.\n\n'
-        f'{listed}\n\n```python\n{usage}\n```\n\n'
+        f'{STATISTICS if batch_norm else ""}{listed}\n\n'
+        f'```python\n{usage}\n```\n\n'
         'For research; not a medical device.\n')

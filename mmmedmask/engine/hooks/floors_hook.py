@@ -92,6 +92,7 @@ class LossFloorsHook(WatchingHook):
         self._dataset: Dataset | None = None
         self._floors: dict[str, float] = {}
         self._loss = float('nan')
+        self._what = 'held-out loss'
         self._measured = 0
 
     def prepare(self, runner: Runner) -> str | None:
@@ -111,8 +112,10 @@ class LossFloorsHook(WatchingHook):
                 VALUES_PER_SAMPLE // channels, 1), generator)
         self._measure(runner, fit_guesses(parts, criterion))
         self._measured = runner.iter
-        where = ('' if held_out else
-                 ', on training samples: no held_out is given')
+        where = ''
+        if not held_out:
+            self._what = 'loss on training samples'
+            where = ', on training samples: no held_out is given'
         runner.logger.info(
             f'Floors of the loss ({criterion} errors{where}): ' + ', '.join(
                 f'{name} {floor:.4g}' for name, floor in self._floors.items()))
@@ -137,7 +140,8 @@ class LossFloorsHook(WatchingHook):
         shares = {name: self._loss / floor
                   for name, floor in self._floors.items() if floor > 0}
         runner.logger.info(
-            f'Held-out loss after epoch {epoch}: {self._loss:.4g}; '
+            f'{self._what.capitalize()} after epoch {epoch}: '
+            f'{self._loss:.4g}; '
             + ', '.join(f'{share:.3f} of {name}'
                         for name, share in shares.items()))
         runner.visualizer.add_scalars(
@@ -148,7 +152,7 @@ class LossFloorsHook(WatchingHook):
         if name in shares:
             # By update_info, states would name it, and resuming miss it.
             runner.message_hub.runtime_info[LOSS_INFO] = (
-                f'held-out loss {shares[name]:.2f} of {MEANINGS[name]}')
+                f'{self._what} {shares[name]:.2f} of {MEANINGS[name]}')
 
     def after_train(self, runner: Runner) -> None:
         """Warn if a fill of the visible colours is as good as the model."""
@@ -167,7 +171,7 @@ class LossFloorsHook(WatchingHook):
                 f'other weights of {" and ".join(parts)}: once gradients are '
                 'clipped, the larger one may leave nothing of the other')
         runner.logger.warning(
-            f'The held-out loss is {self._loss:.4g}, {MEANINGS[name]} has '
+            f'The {self._what} is {self._loss:.4g}, {MEANINGS[name]} has '
             f'{self._floors[name]:.4g}: the model has learned no more than '
             f'that. What may help: {", ".join(helps)}.')
 
@@ -187,7 +191,7 @@ class LossFloorsHook(WatchingHook):
                 errors.update(guess_errors(targets, guesses))
         if not count:
             raise ValueError('LossFloorsHook: the loss counts no place of '
-                             f'{self.num_held_out} held-out samples')
+                             f'{self.num_held_out} samples')
         self._loss = error / count
         if guesses is not None:
             self._floors = {name: value / count

@@ -150,6 +150,8 @@ def test_without_held_out_tiles(tiles, tmp_path):
     assert 'LossFloorsHook: no held-out samples' in logs[0]
     for log, own in zip(logs, (True, True, False), strict=True):
         assert ('on training samples: no held_out' in log) == own
+        assert ('Loss on training samples after epoch 1' in log) == own
+        assert ('eld-out loss' in log) != own
 
 
 @pytest.mark.parametrize('way', ['config', 'built', 'slice'])
