@@ -6,12 +6,13 @@
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_files import ImageFileDataset
+from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.datasets.radiology import split_part
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.nearest import alike
@@ -124,8 +125,8 @@ class LabelledImages(ImageFileDataset):
                         f'{where}: {row["path"]} is in {self.split_file.name}'
                         ', too; an image belongs to one part of a split')
                 theirs.append(row['group'])
-            check_spelling(f'{self.split_file} and {file.name}', 'group',
-                           [*groups, *theirs])
+            check_groups(f'{self.split_file} and {file.name}',
+                         [*groups, *theirs])
             shared = groups.keys() & theirs
             if shared:
                 print_log(f'{self.split_file}: {len(shared)} of {len(groups)} '
@@ -177,6 +178,17 @@ def read_split_file(path: Path, data_root: Path,
     return rows
 
 
+def check_groups(source: object, names: Iterable[str]) -> None:
+    """Refuse names of groups that differ by their spelling alone.
+
+    Where nothing else groups images, a group is the path of one: those are
+    different files.
+    """
+    check_spelling(source, 'group', (
+        name for name in names
+        if Path(name).suffix.lower() not in IMAGE_EXTENSIONS))
+
+
 def image_rows(table: Table,
                root: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Go through the rows of a table of images, each listed once.
@@ -185,8 +197,10 @@ def image_rows(table: Table,
     each label and group is spelled in one way.
     """
     for place, name in enumerate(table.names):
-        if name in ('label', 'group'):
+        if name == 'label':
             check_spelling(table.path, name, table.text(place))
+        elif name == 'group':
+            check_groups(table.path, table.text(place))
     lines = {}
     for where, row in table.rows():
         empty = [name for name in REQUIRED_COLUMNS if not row.get(name, name)]

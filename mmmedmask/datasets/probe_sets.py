@@ -16,6 +16,7 @@ from mmmedmask.datasets.coco_instances import decode_masks
 from mmmedmask.datasets.image_io import read_image
 from mmmedmask.datasets.labelled_images import (
     CLASS_FILE,
+    check_groups,
     image_rows,
     read_classes,
     read_split_file,
@@ -128,7 +129,7 @@ def read_probe_sets(source: str | Path, split_folder: str | None = None,
             f'{source}: {len(shared)} images are to train and to test, such '
             f'as {min(shared)}; an image belongs to one split')
     groups = [part.groups or () for part in (train, test)]
-    check_spelling(source, 'group', sum(groups, ()))
+    check_groups(source, sum(groups, ()))
     groups = set.intersection(*map(set, groups))
     if groups:
         print_log(f'{source}: {len(groups)} of {len(set(test.groups))} groups '

@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from itertools import permutations
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -54,12 +53,16 @@ class TileFolder(ImageFileDataset):
         if not roots or not all(str(root) for root in roots):
             raise ValueError('data_root must name at least one folder, got '
                              f'{data_root!r}')
-        places = [(root, Path(root).resolve()) for root in roots]
-        for (inner, place), (outer, around) in permutations(places, 2):
-            if place.is_relative_to(around):
+        places: dict[Path, list] = {}
+        for root in roots:
+            places.setdefault(Path(root).resolve(), []).append(root)
+        for place, (inner, *around) in places.items():
+            for parent in place.parents:
+                around += places.get(parent, ())
+            if around:
                 raise ValueError(
-                    f'data_root names {inner}, which is or lies in {outer}: '
-                    'its tiles would count twice')
+                    f'data_root names {inner}, which is or lies in '
+                    f'{around[0]}: its tiles would count twice')
         if ann_file and len(roots) > 1:
             raise ValueError(f'ann_file {ann_file!r} needs a single '
                              f'data_root, got {len(roots)}: {roots}')

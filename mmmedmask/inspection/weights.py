@@ -46,18 +46,16 @@ inspection.paths.check_paths` finds them, and addresses, as nothing is
             yield red('weights', str(error), place, 'see the message')
             continue
         names = [name for name in names if name not in guard.modules]
-        groups.append((sources, load_from and 'load_from', dict(
-            complete=True, allowed_missing=guard.allowed_missing,
-            allowed_unused=guard.allowed_unused)))
-    groups += [(matching.group_by_checkpoint(model, [name])[0], None, {})
+        groups.append((sources, load_from and 'load_from', guard))
+    groups += [(matching.group_by_checkpoint(model, [name])[0], None, None)
                for name in names]
-    for sources, where, options in groups:
+    for sources, where, guard in groups:
         for (file, prefix), modules in sources.items():
             if _is_file(file):
                 yield compare_weights(
                     modules.values(), file, prefix, where or ', '.join(
                         f'model.{name}.init_cfg' if name else
-                        'model.init_cfg' for name in modules), **options)
+                        'model.init_cfg' for name in modules), guard)
     if load_from and _is_file(load_from):
         yield compare_weights([model], load_from, None, 'load_from',
                               complete=resumed, part=not resumed)
@@ -79,9 +77,9 @@ def _is_file(name: str) -> bool:
 
 
 def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
-                    prefix: str | None, where: str, complete: bool = False,
-                    part: bool = False,
-                    **allowed: Iterable[str]) -> Finding:
+                    prefix: str | None, where: str,
+                    guard: LoadCheckHook | None = None,
+                    complete: bool = False, part: bool = False) -> Finding:
     """Compare modules with a checkpoint, by names and shapes.
 
     Where they do not agree, and need not, the weights are loaded into the
@@ -90,20 +88,25 @@ def compare_weights(modules: Iterable[nn.Module], checkpoint: str,
     Args:
         prefix: Prefix of the modules' tensors in the file.
         where: What names the checkpoint, for the finding.
+        guard: What compares them in the run; then everything has to agree.
         complete: Whether everything has to agree, and all be used.
         part: Whether some tensors are enough, as for ``load_from``: those
             are yellow, none is red.
-        allowed: ``allowed_missing`` and ``allowed_unused``, see
-            :func:`~mmmedmask.engine.checkpoint.matching.compare_modules`.
     """
     modules = list(modules)
     try:
-        tensors = reading.get_state_dict(reading.read_checkpoint(checkpoint))
+        content = reading.read_checkpoint(checkpoint)
+        tensors = reading.get_state_dict(content)
     except Exception as error:  # whatever a broken file makes of itself
         return red(
             'weights', f'{checkpoint} cannot be read: {describe_error(error)}',
             where, 'get the file again')
-    report = matching.compare_modules(modules, tensors, prefix, **allowed)
+    complete = complete or guard is not None
+    try:
+        report = (guard or LoadCheckHook()).compare(
+            modules, checkpoint, content, prefix)
+    except ValueError as error:
+        return red('weights', str(error), where, 'see the message')
     under = f' under {prefix!r}' if prefix else ''
     text = (f'{checkpoint}{under}: {len(report.matched)} of '
             f'{report.expected} tensors fit ({100 * report.ratio:.1f} %)')

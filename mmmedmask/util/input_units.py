@@ -85,19 +85,27 @@ def units_of_config(config: Mapping) -> InputUnits:
         'data_preprocessor') or {}
     if not model and not options:
         return InputUnits()
-    if 'type' in options and None in (options.get('mean'),
-                                      options.get('std')):
-        options = {**_defaults(options['type'], config.get('default_scope')),
-                   **options}
+    if None in (options.get('mean'), options.get('std')):
+        scope = config.get('default_scope')
+        kind = options.get('type') or getattr(
+            _find_class(model.get('type'), scope), 'default_preprocessor',
+            None)
+        if kind is not None:
+            options = {**_defaults(kind, scope), **options}
     return input_units(SimpleNamespace(**options), config)
+
+
+def _find_class(kind: object, scope: str | None) -> object:
+    from mmengine.registry import MODELS
+    if isinstance(kind, str):
+        return MODELS.get(
+            kind if '.' in kind or not scope else f'{scope}.{kind}')
+    return kind
 
 
 def _defaults(kind: object, scope: str | None) -> dict:
     """Mean and std that a type of data preprocessor has by itself."""
-    from mmengine.registry import MODELS
-    if isinstance(kind, str):
-        kind = MODELS.get(
-            kind if '.' in kind or not scope else f'{scope}.{kind}')
+    kind = _find_class(kind, scope)
     if kind is None:
         return dict(mean=InputUnits.mean, std=InputUnits.std)
     defaults = {}

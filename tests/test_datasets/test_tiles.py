@@ -1,6 +1,7 @@
 """TileFolder: what is listed, in which order, and broken files."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,7 +110,8 @@ def test_empty_folder_names_what_is_there(tmp_path):
     ({'data_root': 'nowhere'}, FileNotFoundError, 'nowhere'),
     ({'data_root': ''}, ValueError, 'data_root'),
     ({'data_root': []}, ValueError, 'data_root'),
-    ({'data_root': ['.', './']}, ValueError, 'twice'),
+    ({'data_root': ['.', './']}, ValueError,
+     r'\., which is or lies in \./: its tiles would count twice'),
     ({'data_root': ['a', 'b', 'a/c']}, ValueError,
      'a/c, which is or lies in a: its tiles would count twice'),
     ({'extensions': ['.svs']}, TypeError, 'extensions'),
@@ -119,6 +121,18 @@ def test_empty_folder_names_what_is_there(tmp_path):
 def test_bad_arguments(folder, change, error, message):
     with pytest.raises(error, match=message):
         TileFolder(**{'data_root': str(folder), **change})
+
+
+def test_many_roots_are_not_compared_in_pairs(tmp_path, monkeypatch):
+    seen = []
+    compare = Path.is_relative_to
+    monkeypatch.setattr(Path, 'is_relative_to', lambda *paths: (
+        seen.append(paths), compare(*paths))[1])
+    for index in range(30):
+        write_tile(tmp_path / f'{index}' / 'a.png', index)
+    roots = [str(tmp_path / f'{index}') for index in range(30)]
+    assert len(TileFolder(roots)) == 30
+    assert len(seen) <= 30
 
 
 def test_broken_file_raises_and_is_named(folder):

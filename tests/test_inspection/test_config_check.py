@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
 from mmengine.logging import MMLogger
 from mmengine.registry import OPTIMIZERS, init_default_scope
+from mmpretrain.models.backbones import VisionTransformer
 from mmpretrain.registry import OPTIMIZERS as MMPRETRAIN_OPTIMIZERS
 from refusals import refuses
 from shipped_configs import CONFIGS, load, read
@@ -469,6 +470,23 @@ def test_refuses_what_the_load_check_refuses(tiny, tmp_path):
         lines = found(config=dict(load_from=str(file)))
         assert [line[:2] for line in lines] == [
             (status, 'load_from') for status in statuses]
+
+
+def test_refuses_another_grid_as_the_load_check_does(tmp_path):
+    def vit(img_size):
+        return nn.ModuleDict(dict(backbone=VisionTransformer(
+            arch=dict(embed_dims=8, num_layers=1, num_heads=1,
+                      feedforward_channels=8),
+            patch_size=8, img_size=img_size, init_cfg=dict(
+                type='Pretrained', checkpoint=file, prefix='backbone.'))))
+
+    file = str(tmp_path / 'a.pth')
+    torch.save(dict(state_dict=vit(64).state_dict(), meta=dict(
+        cfg='model = dict(backbone=dict(img_size=64, patch_size=8))')), file)
+    for size, status in ((64, 'green'), ((32, 128), 'red')):
+        [finding] = check_starting_weights(vit(size), guarded())
+        assert finding.status == status
+    assert 'are of 8 x 8 patches' in finding.message
 
 
 def training(**settings):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from shipped_configs import load
 
 from mmmedmask.util.input_units import (
     InputUnits,
@@ -66,6 +67,25 @@ def test_a_config_and_what_it_builds_say_the_same(
             pytest.approx(expected.mean), pytest.approx(expected.std))
         assert (found.data_range, found.bgr) == (
             expected.data_range, expected.bgr)
+
+
+@pytest.mark.parametrize('name', [
+    'cmim_resnet18_8xb32-coslr-800e_nct',
+    'concl_resnet18_8xb32-coslr-800e_nct'])
+@pytest.mark.parametrize('preprocessor', [
+    None, dict(view_size=64), dict(std=[1.] * 3)])
+def test_models_that_fill_in_their_preprocessor(name, preprocessor):
+    config = load(name)
+    config.model.data_preprocessor = preprocessor
+    init_default_scope(config.default_scope)
+    expected = input_units(MODELS.build(config.model).data_preprocessor,
+                           config)
+    found = units_of_config(config)
+    assert found.mean == pytest.approx(expected.mean)
+    assert found.std == pytest.approx(expected.std)
+    assert (found.data_range, found.bgr) == (
+        expected.data_range, expected.bgr)
+    assert found.mean == InputUnits.mean
 
 
 def test_what_belongs_to_a_model_alone():

@@ -43,6 +43,7 @@ from mmmedmask.datasets.labelled_images import (
     CLASS_FILE,
     OPTIONAL_COLUMNS,
     REQUIRED_COLUMNS,
+    check_groups,
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
 from mmmedmask.datasets.radiology import is_scan
@@ -180,9 +181,8 @@ def prepare(source: LabelledSource, download: Path, out: Path, seed: int = 0,
     _check_out_folder(download, out, source.classes)
     content = source.find(download)
     images, notices = content.images, content.notices
-    for what, names in (('class', source.classes),
-                        ('group', [image.group for image in images])):
-        check_spelling(download, what, names)
+    check_spelling(download, 'class', source.classes)
+    check_groups(download, [image.group for image in images])
     records, shapes, masks = read_all(images, source.fingerprint_of)
     copies = find_copies(records, source.near_threshold if threshold is None
                          else threshold)

@@ -69,6 +69,18 @@ def resize_image(image: np.ndarray, size: tuple[int, int],
     return planes.round().clip(0, limit).astype(image.dtype)
 
 
+def resize_map(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bring a map of labels (H, W) of any type to a size (h, w).
+
+    It takes the pixels that :func:`resize_image` takes by ``'nearest'``.
+    """
+    rows, columns = (
+        resize_image(np.arange(present, dtype=np.float32).reshape(-1, 1, 1),
+                     (wanted, 1), 'nearest').astype(int).ravel()
+        for present, wanted in zip(labels.shape, size, strict=True))
+    return labels[np.ix_(rows, columns)]
+
+
 def pixel_keys(results: dict) -> tuple[str, ...]:
     """Name the image of a sample and its maps of labels (H, W)."""
     return ('img', *results.get('seg_fields', ()))
@@ -83,8 +95,7 @@ def resize_sample(results: dict, size: tuple[int, int], interpolation: str,
     for key in pixel_keys(results):
         part = results[key][box]
         results[key] = (resize_image(part, size, interpolation)
-                        if key == 'img' else resize_image(
-                            part[..., None], size, 'nearest')[..., 0])
+                        if key == 'img' else resize_map(part, size))
     results['img_shape'] = size
 
 

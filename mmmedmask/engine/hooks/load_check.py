@@ -5,7 +5,7 @@ a model that trains from scratch (mmdetection#4304, mmselfsup#74).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from mmengine.dist import barrier, is_main_process
@@ -103,6 +103,22 @@ class LoadCheckHook(Hook):
                 'is meant to')
         return groups, without
 
+    def compare(self, modules: Iterable[nn.Module], checkpoint: str,
+                content: Mapping, prefix: str | None,
+                compare_values: bool = False) -> matching.MatchReport:
+        """Compare modules with the content of the checkpoint they share.
+
+        Position embeddings of another grid are a ValueError.
+        """
+        modules = list(modules)
+        for module in modules if prefix == 'backbone.' else ():
+            _refuse_other_grid(module, checkpoint, content)
+        return matching.compare_modules(
+            modules, get_state_dict(content), prefix,
+            compare_values=compare_values,
+            allowed_missing=self.allowed_missing,
+            allowed_unused=self.allowed_unused)
+
     def _check(self, runner: Runner, compare_values: bool) -> None:
         # A resume that found nothing to resume starts like a fresh run.
         load_from = None if runner._resume else runner._load_from
@@ -112,14 +128,9 @@ class LoadCheckHook(Hook):
                 runner.logger.info(f'Load check: {name} is trained from '
                                    'scratch, as allowed.')
         for (checkpoint, prefix), modules in groups.items():
-            content = _read_once(checkpoint)
-            if 'backbone' in modules and prefix == 'backbone.':
-                _refuse_other_grid(modules['backbone'], content, checkpoint)
-            report = matching.compare_modules(
-                modules.values(), get_state_dict(content), prefix,
-                compare_values=compare_values,
-                allowed_missing=self.allowed_missing,
-                allowed_unused=self.allowed_unused)
+            report = self.compare(
+                modules.values(), checkpoint, _read_once(checkpoint), prefix,
+                compare_values)
             compared = 'tensors are equal' if compare_values \
                 else 'names and shapes fit'
             summary = (
@@ -133,37 +144,42 @@ class LoadCheckHook(Hook):
                 runner.logger.info(f'{summary}.')
 
 
-def _refuse_other_grid(module: nn.Module, checkpoint: Mapping,
-                       name: str) -> None:
+def _refuse_other_grid(module: nn.Module, checkpoint: str,
+                       content: Mapping) -> None:
     """Refuse position embeddings of another grid than they are loaded into.
 
     mmpretrain takes as many as the model has for those of its grid, and any
     other number for a square. The config in a checkpoint knows the grid.
     """
-    meta = checkpoint.get('meta')
-    text = meta.get('cfg') if isinstance(meta, Mapping) else None
     grid = getattr(module, 'patch_resolution', None)
-    if grid is None or getattr(module, 'pos_embed', None) is None \
-            or not isinstance(text, str):
+    if grid is None or getattr(module, 'pos_embed', None) is None:
         return
-    backbone = {}
-    with suppress(ValueError):
-        model = read_config_text(text).get('model') or {}
-        backbone = model.get('backbone') or {}
-    if 'img_size' not in backbone or 'patch_cfg' in backbone:
+    given = _grid_in(content)
+    if given is None or given == tuple(grid):
         return
-    given = tuple(side // step for side, step in zip(
-        to_2tuple(backbone['img_size']),
-        to_2tuple(backbone.get('patch_size', 16)), strict=True))
-    square = given[0] == given[1]
-    if given != tuple(grid) and not (
-            square and math.prod(given) != math.prod(grid)):
+    if given[0] != given[1] or math.prod(given) == math.prod(grid):
         raise ValueError(
-            f'load check: the position embeddings of {name!r} are of '
+            f'load check: the position embeddings of {checkpoint!r} are of '
             f'{given[0]} x {given[1]} patches, by the config in it, and the '
             f'model has {grid[0]} x {grid[1]}: pre-train with the img_size of '
             'the model, or interpolate them (mmpretrain.models.utils.'
             'resize_pos_embed)')
+
+
+def _grid_in(content: Mapping) -> tuple[int, int] | None:
+    """Rows and columns of patches by the config in a checkpoint, or None.
+
+    A side that the patches do not divide is padded.
+    """
+    # The text may be anything: what cannot be read says nothing.
+    with suppress(ArithmeticError, AttributeError, LookupError, TypeError,
+                  ValueError):
+        backbone = read_config_text(content['meta']['cfg']).model.backbone
+        rows, columns = (math.ceil(side / step) for side, step in zip(
+            to_2tuple(backbone['img_size']),
+            to_2tuple(backbone.get('patch_size', 16)), strict=True))
+        return None if 'patch_cfg' in backbone else (rows, columns)
+    return None
 
 
 def _read_once(checkpoint: str) -> dict:

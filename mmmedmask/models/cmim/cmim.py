@@ -39,13 +39,16 @@ class CMIM(BaseSelfSupervisor):
             leaves out the coarsest level, whose stages nothing would train.
     """
 
+    #: What data preprocessors without a type are.
+    default_preprocessor = 'mmmedmask.CMIMDataPreprocessor'
+
     def __init__(self, backbone: dict, neck: dict, head: dict,
                  data_preprocessor: dict | None = None,
                  channels_last: bool = False,
                  compile_encoder: bool | dict = False,
                  init_cfg: dict | list[dict] | None = None) -> None:
         preprocessor = MMPRETRAIN_MODELS.build(
-            dict(type='mmmedmask.CMIMDataPreprocessor') |
+            dict(type=self.default_preprocessor) |
             dict(data_preprocessor or {}))
         encoder = MMPRETRAIN_MODELS.build(backbone)
         channels = preprocessor.in_channels

@@ -55,6 +55,9 @@ class ConCL(BaseSelfSupervisor):
             if there are more concepts than the map or the queue takes.
     """
 
+    #: What data preprocessors without a type are.
+    default_preprocessor = 'mmmedmask.ConCLDataPreprocessor'
+
     def __init__(self, backbone: dict, neck: dict, head: dict,
                  data_preprocessor: dict | None = None, queue_len: int = 16384,
                  feat_dims: int = 128, momentum: float = 0.001,
@@ -65,7 +68,7 @@ class ConCL(BaseSelfSupervisor):
         super().__init__(
             backbone=backbone, neck=neck, head=head, init_cfg=init_cfg,
             data_preprocessor=MMPRETRAIN_MODELS.build(
-                dict(type='mmmedmask.ConCLDataPreprocessor') |
+                dict(type=self.default_preprocessor) |
                 dict(data_preprocessor or {})))
         # It copies the query encoder at the first step.
         self.key_encoder = ExponentialMovingAverage(

@@ -10,6 +10,8 @@ import pytest
 from labelled_downloads import (
     SMALL_DOWNLOADS,
     SOURCES,
+    draw_mask,
+    draw_scan,
     write_busi_download,
 )
 from PIL import Image
@@ -21,6 +23,8 @@ from mmmedmask.datasets.conversion.busi import BUSI
 from mmmedmask.datasets.conversion.check_report import ConversionError
 from mmmedmask.datasets.conversion.ham10000 import HAM10000
 from mmmedmask.datasets.conversion.labelled_conversion import prepare
+from mmmedmask.datasets.image_io import write_image
+from mmmedmask.datasets.probe_sets import read_probe_sets
 
 
 @pytest.fixture(scope='module')
@@ -326,6 +330,20 @@ def test_lesions_in_the_wrong_place(download, tmp_path):
         ('unexpected_lesion', ['masks/normal/normal (2).png'])]
     # The 2nd benign and malignant have two masks each.
     assert '21 lesion masks, 2 of them joined from several' in (report.checked)
+
+
+def test_files_may_differ_by_case_alone(download, tmp_path):
+    source, out = download('busi'), tmp_path / 'out'
+    folder = source / 'Dataset_BUSI_with_GT/benign'
+    write_image(folder / 'BENIGN (1).png', draw_scan(99))
+    write_image(folder / 'BENIGN (1)_mask.png', draw_mask(99))
+    conversion, report = write_and_check(BUSI, source, out)
+    assert report.problems == []
+    parts = [LabelledImages(str(out), split=part, split_folder='splits/paper')
+             for part in ('train', 'val')]
+    assert sum(map(len, parts)) == len(conversion.images)
+    assert sum(len(part.paths) for part in read_probe_sets(out)) == len(
+        conversion.images)
 
 
 def test_parts_and_classes_that_are_empty(tmp_path):

@@ -23,6 +23,7 @@ from mmmedmask.datasets.transforms import (
 from mmmedmask.datasets.transforms.recorded_crops import (
     draw_crop,
     resize_image,
+    resize_sample,
 )
 from mmmedmask.registry import TRANSFORMS
 
@@ -211,6 +212,20 @@ def test_labels_follow_the_image(step):
         labels = results['gt_seg_map']
         assert labels.dtype == np.uint8
         assert (fields(results['img']) == labels).mean() > .9
+
+
+@pytest.mark.parametrize('dtype', [
+    bool, np.uint8, np.int8, np.uint16, np.int32, np.int64, np.float32])
+def test_labels_of_any_type_take_the_nearest_pixel(dtype):
+    for height, width in ((24, 24), (7, 61), (48, 5), (41, 30)):
+        image = noise((24, 30, 1)) // 128
+        expected = resize_image(image, (height, width), 'nearest')[..., 0]
+        results = dict(img=image, gt_seg_map=image[..., 0].astype(dtype),
+                       seg_fields=['gt_seg_map'])
+        resize_sample(results, (height, width), 'bicubic')
+        assert results['gt_seg_map'].dtype == dtype
+        np.testing.assert_array_equal(results['gt_seg_map'],
+                                      expected.astype(dtype))
 
 
 @pytest.mark.parametrize(('prob', 'direction', 'shares'), [

@@ -146,6 +146,39 @@ def test_positions_of_another_grid_are_refused(tmp_path, size, fits):
             _run(tmp_path, model)
 
 
+@pytest.mark.parametrize(('cfg', 'fits'), [
+    # 13 columns, as the last one is padded.
+    ('model = dict(backbone=dict(img_size=(56, 100), patch_size=8))', True),
+    ('model = dict(backbone=dict(img_size=(104, 56), patch_size=8))', False),
+    ('model = dict(backbone=dict(img_size=(104, 56), patch_size=8,'
+     'patch_cfg=dict(stride=4)))', True),
+    # What says nothing that can be read.
+    ('a = 1 +', True), ('model = "x"', True), ('model = None', True),
+    ('model = dict(backbone="x")', True), (None, True), (3, True),
+    ('model = dict(backbone=dict(img_size=None))', True),
+    ('model = dict(backbone=dict(img_size="56"))', True),
+    ('model = dict(backbone=dict(img_size=56, patch_size=(16, )))', True),
+    ('model = dict(backbone=dict(img_size=56, patch_size=0))', True),
+    ('model = dict(backbone=dict(img_size=(inf, 56)))', True)])
+def test_grids_by_the_config_in_a_checkpoint(cfg, fits):
+    module = VisionTransformer(
+        arch=dict(embed_dims=8, num_layers=1, num_heads=1,
+                  feedforward_channels=8), patch_size=8, img_size=(56, 100))
+    content = dict(meta=dict(cfg=cfg), state_dict={
+        f'backbone.{name}': tensor
+        for name, tensor in module.state_dict().items()})
+
+    def compare():
+        return LoadCheckHook().compare([module], 'a', content, 'backbone.')
+
+    if fits:
+        assert compare().complete
+    else:
+        with pytest.raises(ValueError, match="'a' are of 13 x 7 patches.*"
+                           'the model has 7 x 13'):
+            compare()
+
+
 def test_shallower_model_is_noticed(tmp_path, pretrained):
     """All names of the small network are in the file of the large one."""
     model = Detector(depth=1, init_cfg=_init(pretrained))
