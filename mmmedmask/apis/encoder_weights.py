@@ -132,7 +132,7 @@ def build_config_encoder(
 
     Example:
         >>> from mmmedmask.config_files import model_index
-        >>> name = 'cmim_resnet18_8xb32-coslr-800e_tile-folder'
+        >>> name = 'cmim_resnet18_1xb32-coslr-800e_tile-folder'
         >>> build_config_encoder(model_index()[name])[1].data_range
         255.0
     """

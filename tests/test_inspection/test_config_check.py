@@ -314,7 +314,7 @@ def test_names_missing_paths(tiny, tmp_path, monkeypatch):
 def test_data_at_an_address_are_not_looked_at(tmp_path, monkeypatch):
     """Nor are they called missing; a run fetches them."""
     monkeypatch.chdir(tmp_path)
-    config = load('cmim_resnet18_8xb32-coslr-800e_tile-shards')
+    config = load('cmim_resnet18_1xb32-coslr-800e_tile-shards')
     config.train_dataloader.dataset.update(
         data_root='s3://bucket/tiles', index_dir='index')
     config.val_evaluator = dict(type='CocoMetric',
@@ -520,7 +520,7 @@ def test_compares_learning_rate_and_batch(settings, gpus, status, part):
 def test_tiles_of_your_own_have_the_rate_of_their_batch():
     """Of one GPU, with which it was measured."""
     for name in ('folder', 'shards'):
-        config = load(f'cmim_resnet18_8xb32-coslr-800e_tile-{name}')
+        config = load(f'cmim_resnet18_1xb32-coslr-800e_tile-{name}')
         assert texts(check_batch(config, gpus=1)) == []
 
 

@@ -48,7 +48,7 @@ def cmim(tmp_path_factory):
         tile = random.integers(0, 256, (6, 8, 3), np.uint8)
         tile = tile.repeat(16, axis=0).repeat(16, axis=1)
         write_image(folder / 'tiles' / f'{number}.png', tile)
-    base = CONFIGS / 'cmim/cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
+    base = CONFIGS / 'cmim/cmim_resnet18_1xb32-coslr-800e_tile-folder.py'
     (folder / 'tiny.py').write_text(TINY_CMIM.format(
         base=str(base), data=str(folder / 'tiles')))
     return write_model(folder / 'tiny.py')

@@ -4,7 +4,7 @@ Tiles of 96 pixels of the one tissue image that scikit-image ships; views of
 64 pixels with mask patches of 8, the 8x8 grid of the small runs.
 """
 
-_base_ = '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
+_base_ = '../cmim_resnet18_1xb32-coslr-800e_tile-folder.py'
 
 # ========================= Frequently modified =========================
 # Written by tools/demo.py.

@@ -3,7 +3,7 @@ pixels, 100,000 tiles seen (docs/results/cmim.md).
 """
 
 _base_ = [
-    '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py',
+    '../cmim_resnet18_1xb32-coslr-800e_tile-folder.py',
     '../../_base_/crc5_pretrain.py',
 ]
 

@@ -9,7 +9,7 @@ data/lc25000/tiles and data/glas_tiles.
 """
 
 _base_ = [
-    '../cmim_resnet18_8xb32-coslr-800e_tile-folder.py',
+    '../cmim_resnet18_1xb32-coslr-800e_tile-folder.py',
     '../../_base_/he_tiles_pretrain.py',
 ]
 

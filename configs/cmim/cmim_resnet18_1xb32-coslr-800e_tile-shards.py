@@ -4,7 +4,7 @@
 docs/datasets.md. Saved by iterations: a run goes on in the middle of an epoch.
 """
 
-_base_ = './cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
+_base_ = './cmim_resnet18_1xb32-coslr-800e_tile-folder.py'
 
 # ========================= Frequently modified =========================
 # A folder, or an address such as 's3://bucket/tiles' with an index_dir.

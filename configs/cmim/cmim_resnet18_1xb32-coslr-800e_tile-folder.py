@@ -1,6 +1,6 @@
 """CMIM on a folder of your own tiles: inherit it and set data_root.
 
-    _base_ = 'mmmedmask::cmim/cmim_resnet18_8xb32-coslr-800e_tile-folder.py'
+    _base_ = 'mmmedmask::cmim/cmim_resnet18_1xb32-coslr-800e_tile-folder.py'
     train_dataloader = dict(dataset=dict(data_root='path/to/tiles'))
 
 Optimiser and target are not the paper's, but those with which the encoder
