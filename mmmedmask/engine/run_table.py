@@ -41,8 +41,8 @@ class RunTable:
             return
         if self.path.is_file() and not (self.rows and self.path.read_text(
                 'utf-8', errors='replace').startswith(self._text())):
-            place = supersede([file for file in (self.path, self.picture)
-                               if file.is_file()])
+            place = supersede(runner, [
+                file for file in (self.path, self.picture) if file.is_file()])
             runner.logger.warning(
                 f'{self.path} is not of this run as it is now, and is in '
                 f'{place}.')

@@ -405,7 +405,7 @@ class SafeCheckpointHook(CheckpointHook):
             later, surplus = run_folder.list_later(folder)
             shared = []
         if aside := [*later, *surplus]:
-            place = run_folder.supersede(aside, shared)
+            place = run_folder.supersede(runner, aside, shared)
             runner.logger.warning(
                 'Checkpoints that this run does not go on from were in '
                 f'{folder}, and are in {place} now: '

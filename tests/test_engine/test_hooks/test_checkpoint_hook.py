@@ -338,6 +338,17 @@ def test_another_run_in_the_folder_is_set_aside(tmp_path):
     assert not list(tmp_path.glob('best_checkpoint*'))
 
 
+def test_each_run_is_set_aside_in_a_folder_of_its_own(tmp_path):
+    """Of other lengths, so that no names are the same."""
+    runs = []
+    for epochs in (3, 4, 2):
+        train(tmp_path, epochs=epochs, checkpoint=dict(save_best=None))
+        runs.append(names(tmp_path))
+    assert runs == [[f'epoch_{epochs}.pth'] for epochs in (3, 4, 2)]
+    assert [names(tmp_path / 'superseded' / number)
+            for number in '12'] == runs[:2]
+
+
 def test_going_back_to_a_run_finds_it_as_it_was(tmp_path, monkeypatch):
     """Beside files of the same names, of a run between."""
     def contents(folder):
