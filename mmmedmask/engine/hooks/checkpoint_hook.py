@@ -193,7 +193,6 @@ class SafeCheckpointHook(CheckpointHook):
         self._saved_gradients = checkpoint.get(GRADIENTS, {})
         if not self._saved_gradients:
             return
-        before = checkpoint.get(ACCUMULATED)
         now = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         if self._counted_anew or before != now:
             runner.logger.warning(
@@ -206,6 +205,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add what was counted, and accumulated for a step to come."""
+        # Older states do not tell their number.
+        before = checkpoint.get(ACCUMULATED, now)
         if hooks := _early_stopping(runner):
             checkpoint[EARLY_STOPPING] = {
                 name: (hook.wait_count, float(hook.best_score))

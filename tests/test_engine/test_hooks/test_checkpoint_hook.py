@@ -747,6 +747,9 @@ def test_accumulated_gradients_go_on(tmp_path):
     assert 'are others, 3 there and 2 here' in said
     runner = build(tmp_path / 'b', resume=True, log_level='INFO', **settings)
     handler = logging.handlers.BufferingHandler(10**4)
+    # Older states do not tell it.
+    del state['accumulative_counts']
+    torch.save(state, tmp_path / 'b' / 'epoch_2.pth')
     runner.logger.addHandler(handler)
     runner.train()
     lines = [record.getMessage() for record in handler.buffer]
