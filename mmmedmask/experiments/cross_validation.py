@@ -164,7 +164,7 @@ def _cells_of(plan: Plan, recipe: schema.Recipe, row: schema.Row,
     cells = {axis: plan.cells[recipe.name, row.name, stage, axis]
              for axis in plan.axes[recipe.name]
              if (recipe.name, row.name, stage, axis) in plan.cells}
-    fingerprints = plan.fingerprints()
+    fingerprints = plan.fingerprints
     return cells if all(_results(cell, fingerprints)
                         for cell in cells.values()) else {}
 

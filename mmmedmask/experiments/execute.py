@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.experiments import engine, run_job
-from mmmedmask.experiments.fingerprints import DataFingerprints
+from mmmedmask.experiments.fingerprints import (
+    DataFingerprints,
+    data_fingerprints,
+)
 from mmmedmask.experiments.manifest import load_checked_manifest, read_quietly
 from mmmedmask.experiments.plan import Plan
 from mmmedmask.experiments.run import DONE_FILE, Run, write_runs
@@ -25,7 +28,8 @@ def check_plan(plan: Plan) -> None:
 
 def find_problems(plan: Plan) -> list[str]:
     """Find missing data and weights, and folders of other runs."""
-    fingerprints = plan.fingerprints()
+    # Those that the plan keeps are for what follows its runs.
+    fingerprints = data_fingerprints(plan.data_root, plan.scale)
     problems = _missing_data(plan, fingerprints) if fingerprints else []
     if problems:
         fingerprints = None
@@ -130,7 +134,7 @@ def find_failures(plan: Plan) -> dict[Run, str]:
             failures[run] = 'not finished'
         elif not (run.folder / DONE_FILE).is_file():
             try:
-                load_checked_manifest(run, plan.fingerprints())
+                load_checked_manifest(run, plan.fingerprints)
                 failures[run] = 'not finished'
             except ValueError as error:
                 failures[run] = str(error)

@@ -6,6 +6,7 @@ also if they are of different rows or tables.
 
 import contextlib
 import copy
+import functools
 import hashlib
 import itertools
 import json
@@ -102,8 +103,11 @@ class Plan:
         return next(rows for recipe, rows in self.tables
                     if recipe.name == table)
 
+    @functools.cached_property
     def fingerprints(self) -> DataFingerprints | None:
-        """See :func:`~mmmedmask.experiments.fingerprints.data_fingerprints`.
+        """Those of the data, each looked up once: ask after the runs.
+
+        See :func:`~mmmedmask.experiments.fingerprints.data_fingerprints`.
         """
         return data_fingerprints(self.data_root, self.scale)
 

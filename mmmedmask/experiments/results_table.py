@@ -74,7 +74,7 @@ class CellResult:
 def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
     """Collect the cells of a table from the manifests, row by row."""
     axes = plan.axes[recipe.name]
-    fingerprints = plan.fingerprints()
+    fingerprints = plan.fingerprints
     left_out = {row for table, row in plan.left_out if table == recipe.name}
     cells = []
     for row in plan.rows(recipe.name):

@@ -286,7 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.chdir(plan['working_folder'])
     try:
         do_run(runs[key], Path(plan['folder']), plan['data_root'],
-               plan['tools'], threads=plan['threads'])
+               plan['tools'], threads=plan.get('threads'))
     except (OSError, ValueError, RuntimeError) as error:
         _say(f'FAILED {runs[key].title}: {error}')
         return 1

@@ -6,6 +6,7 @@ Snakemake; jobs and their tools are real processes.
 
 import contextlib
 import importlib.metadata
+import json
 import multiprocessing
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 from commands import call, run, write_sbatch
 from pages import open_page
 
-from mmmedmask.experiments import engine, extraction
+from mmmedmask.experiments import engine, execute, extraction, run_job
 from mmmedmask.experiments.engine import (
     EngineBusyError,
     EngineMissingError,
@@ -31,6 +32,7 @@ from mmmedmask.experiments.environment import gpu_names
 from mmmedmask.experiments.execute import (
     execute_plan,
     find_failures,
+    write_plan,
     write_report,
 )
 from mmmedmask.experiments.manifest import read_manifest, read_quietly
@@ -317,6 +319,27 @@ def test_a_run_has_the_threads_it_is_given(place, threads, gpus, expected,
         gpu=str(gpus), mem_mb=str(32000 * gpus),
         cpus_per_task=str(max(9 * threads, 8 * gpus))
     ).items() <= on_slurm.items()
+
+
+def test_plans_of_earlier_versions_name_no_threads(place, resources_of,
+                                                   monkeypatch):
+    def write(*arguments):
+        file = write_plan(*arguments)
+        content = json.loads(file.read_text())
+        del content['threads']
+        file.write_text(json.dumps(content))
+        files.append(file)
+        return file
+
+    files, asked = [], []
+    monkeypatch.setattr(execute, 'write_plan', write)
+    plan = place.plan((0, ), ('scratch', ))
+    assert resources_of(execute_plan, plan, place.tools)['threads'] == 1
+    monkeypatch.setattr(run_job, 'do_run',
+                        lambda *_, threads: asked.append(threads))
+    monkeypatch.setattr('signal.signal', lambda *_: None)
+    assert run_job.main([str(files[0]), plan.runs[0].key]) == 0
+    assert asked == [None]
 
 
 @pytest.mark.parametrize(('threads', 'gpus', 'cores'), [

@@ -204,6 +204,10 @@ def test_a_folder_of_something_else_is_refused(place):
     assert 'changed in data/images.' in problem
     assert 'other data' in place.run(plan)[downstream]
     (place.data / 'images' / 'new.png').unlink()
+    # Tables and failures of one plan look at the data once.
+    assert plan.fingerprints is plan.fingerprints is not None
+    plan = place.plan()
+    pretrain, downstream = plan.runs
     file = downstream.folder / MANIFEST_FILE
     manifest = json.loads(file.read_text())
     for changed, message in (
@@ -237,6 +241,7 @@ def test_a_table_of_runs_of_different_data_says_so(place):
     assert 'Not the same data' not in place.table(plan)[1]
     (place.data / 'images' / 'new.png').write_text('x')
     assert place.run(place.plan((1, ))) == {}
+    plan = place.plan((0, 1))
     line, = [line for line in place.table(plan)[1].splitlines()
              if 'Not the same data' in line]
     assert ('data/images changed between the runs (tiny_downstream, seed 0) '

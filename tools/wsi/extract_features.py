@@ -71,6 +71,11 @@ def build_engine_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def engine_defaults() -> dict:
+    """Arguments that jobs do not get, as they are if none is given."""
+    return vars(build_engine_parser().parse_args([]))
+
+
 def add_numbers(group, options: Sequence[tuple]) -> None:
     """Add options that are numbers, by name, default and meaning."""
     for name, default, text in options:
@@ -135,7 +140,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     if args.shard and args.shards:
         parser.error('--shards makes jobs, --shard is one: give one of them')
     given = [f'--{name}'.replace('_', '-') for name, default
-             in vars(build_engine_parser().parse_args([])).items()
+             in engine_defaults().items()
              if getattr(args, name) != default]
     if given and args.shards is None:
         parser.error(f'--shards N makes jobs, which {", ".join(given)} needs')
@@ -156,7 +161,7 @@ def list_tasks(args: argparse.Namespace) -> list:
 
 def shard_reports(args: argparse.Namespace, tasks: Sequence, count: int):
     from mmmedmask.experiments.extraction import ShardReports
-    engine = vars(build_engine_parser().parse_args([]))
+    engine = engine_defaults()
     settings = {name: str(value) for name, value in vars(args).items()
                 if name not in OTHER_ARGUMENTS and name not in engine}
     return ShardReports(args.out, tasks, count, settings)

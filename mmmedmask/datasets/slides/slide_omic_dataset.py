@@ -205,6 +205,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         row = info['gene_row']
         info['expression'] = None if row is None else self._table.values[row]
         info['feature_cache'] = self.cache_dir
+        info['modalities'] = self.modalities
         return info
 
     def load_data_list(self) -> list[dict]:

@@ -277,14 +277,16 @@ class PackSlideOmicInputs(BaseTransform):
     **Required keys**: ``case_id``, ``slide_ids``, ``num_patches``,
     ``sample_idx`` and ``rna_id``, the meta information.
     **Optional keys**: ``bag``, ``patches``, ``coords``, ``mask``, ``genes``,
-    ``gt_label``, and more meta information: ``survival_months``,
-    ``censorship``, ``slide_lengths``, ``patch_size``, ``coord_unit``. A bag
+    ``modalities``, ``gt_label``, and more meta information:
+    ``survival_months``, ``censorship``, ``slide_lengths``, ``patch_size``,
+    ``coord_unit``. A bag
     that no transform has read is read whole.
     **Returned keys**: ``inputs``, a dict with ``patches`` float32 (N, D),
     ``coords`` int64 (N, 2), see :func:`read_rows`, ``mask`` bool (N, ) and
     ``genes`` float32 (G, ), each of them None if there is none;
     ``data_samples``, a :class:`mmpretrain.structures.DataSample` with
-    ``gt_label`` and the meta information.
+    ``gt_label`` and the meta information, of which ``loads_slides`` tells a
+    pipeline without slides from a patient without.
     """
 
     def transform(self, results: dict) -> dict:
@@ -298,5 +300,9 @@ class PackSlideOmicInputs(BaseTransform):
                     'come after the transforms that choose patches')
         known = [key for key in OPTIONAL_META_KEYS
                  if results.get(key) is not None]
+        loads_slides = 'bag' in results and 'slides' in results.get(
+            'modalities', ('slides', ))
         return {'inputs': {key: results.get(key) for key in INPUT_KEYS},
-                'data_samples': pack_sample(results, (*META_KEYS, *known))}
+                'data_samples': pack_sample(
+                    dict(results, loads_slides=loads_slides),
+                    (*META_KEYS, 'loads_slides', *known))}

@@ -150,7 +150,7 @@ class LesionCoverageHook(Hook):
                 'or switch the hook off')
             return
         self._table = RunTable(
-            runner, NAME, COLUMNS,
+            runner, NAME, dict.fromkeys(COLUMNS, str),
             (PurePath(source.info['img_path']).name
              for source in self._sources),
             dict(maps=self.maps, num_draws=self.num_draws))

@@ -117,21 +117,24 @@ def list_later(folder: Path, epoch: int = -1, iteration: int = -1
     return states, bests
 
 
-def supersede(files: Sequence[Path], shared: Sequence[Path] = ()) -> Path:
+def supersede(runner: object, files: Sequence[Path],
+              shared: Sequence[Path] = ()) -> Path:
     """Move files that another run has left into ``superseded/`` beside them.
 
-    That is into its folder of the largest number, or a new one where a name
-    is there already, so that nothing is replaced; returns that folder. Files
-    that both runs need are ``shared``: they are there, too.
+    That is into its folder of the next number, the same one for all that a
+    ``runner`` sets aside, unless a name is there already, so that nothing is
+    replaced; returns that folder. Files that both runs need are ``shared``:
+    they are there, too.
     """
     folder = files[0].parent / SUPERSEDED
-    number = max((int(path.name) for path in folder.glob('*')
-                  if path.name.isdecimal()), default=1)
-    if any(Path(folder, str(number), file.name).exists()
-           for file in (*files, *shared)):
-        number += 1
-    place = folder / str(number)
-    place.mkdir(parents=True, exist_ok=True)
+    places: dict[Path, Path] = vars(runner).setdefault('_superseded', {})
+    place = places.get(folder)
+    if place is None or any((place / file.name).exists()
+                            for file in (*files, *shared)):
+        number = 1 + max((int(path.name) for path in folder.glob('*')
+                          if path.name.isdecimal()), default=0)
+        place = places[folder] = folder / str(number)
+        place.mkdir(parents=True)
     for file in shared:
         link_or_copy(file, place / file.name)
     for file in files:

@@ -42,7 +42,7 @@ class BestCheckpointHook(Hook):
                     'None)')
         link = Path(runner.work_dir, FILE_NAME)
         if self._best(runner) is None and is_main_process() and link.is_file():
-            supersede([link])
+            supersede(runner, [link])
 
     def after_val_epoch(self, runner, metrics=None) -> None:
         """Point to the best checkpoint, if there is a new one."""

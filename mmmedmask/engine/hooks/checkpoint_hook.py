@@ -7,9 +7,11 @@ pointer ``last_checkpoint`` is, and then what is not needed any more goes.
 import re
 from logging import LogRecord
 from pathlib import Path
+from typing import Any
 
 from mmengine.dist import barrier, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+from mmengine.logging import MessageHub
 from mmengine.runner import (
     BaseLoop,
     EpochBasedTrainLoop,
@@ -41,6 +43,15 @@ EARLY_STOPPING = 'early_stopping'
 def _is_no_loss(record: LogRecord) -> bool:
     """Tell a message from MMEngine's of gradients that a resumed run lacks."""
     return 'not divisible by `_accumulative_counts`' not in record.msg
+
+
+def _pop_info(hub: MessageHub, key: str, default: Any = None) -> Any:
+    """Take an entry out of a message hub, and out of what is resumed of it.
+
+    MMEngine keeps its name there, and warns of it in each later start.
+    """
+    hub._resumed_keys.pop(key, None)
+    return hub.pop_info(key, default)
 
 
 def _length(runner: Runner) -> tuple[int, int]:
@@ -193,8 +204,9 @@ class SafeCheckpointHook(CheckpointHook):
         self._saved_gradients = checkpoint.get(GRADIENTS, {})
         if not self._saved_gradients:
             return
-        before = checkpoint.get(ACCUMULATED)
         now = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        # Older states do not tell their number.
+        before = checkpoint.get(ACCUMULATED, now)
         if self._counted_anew or before != now:
             runner.logger.warning(
                 f'{runner._load_from} lies within a step, whose gradients are '
@@ -238,7 +250,7 @@ class SafeCheckpointHook(CheckpointHook):
         source = Path(runner._load_from).parent if resumed else None
         if source is None or source.resolve() != folder.resolve():
             # By these numbers MMEngine deletes what is of another run here.
-            hub.pop_info('keep_ckpt_ids')
+            _pop_info(hub, 'keep_ckpt_ids')
         if resumed:
             self._take_up_bests(runner)
         super().before_train(runner)
@@ -347,10 +359,10 @@ class SafeCheckpointHook(CheckpointHook):
             # The first validation tells the metric.
             return
         hub, bests, left = runner.message_hub, [], []
-        for key, rule in hub.pop_info(BEST_RULES, {}).items():
+        for key, rule in _pop_info(hub, BEST_RULES, {}).items():
             ending = f'_{key}' if f'best_score_{key}' in hub.runtime_info \
                 else ''
-            score, file = (hub.pop_info(f'{what}{ending}')
+            score, file = (_pop_info(hub, f'{what}{ending}')
                            for what in ('best_score', 'best_ckpt'))
             if wanted.get(key) == rule:
                 bests.append((key, rule, score, file))
@@ -405,7 +417,7 @@ class SafeCheckpointHook(CheckpointHook):
             later, surplus = run_folder.list_later(folder)
             shared = []
         if aside := [*later, *surplus]:
-            place = run_folder.supersede(aside, shared)
+            place = run_folder.supersede(runner, aside, shared)
             runner.logger.warning(
                 'Checkpoints that this run does not go on from were in '
                 f'{folder}, and are in {place} now: '

@@ -157,7 +157,8 @@ class ProbeHook(WatchingHook):
                         f'save_best is {key!r}, which is NaN: all samples '
                         'of its test set are of one class')
         self._table = RunTable(
-            runner, NAME, COLUMNS,
+            runner, NAME,
+            dict.fromkeys(COLUMNS, float) | dict(epoch=int, probe=str),
             (f'{prefix} {part} {sample}'
              for prefix, probe in self._probes.items()
              for part in ('train', 'test')

@@ -143,7 +143,11 @@ class GiMP(GeneEncoderOwner, BaseModel):
         Returns:
             ``loss_rec`` and what the contrast gives, such as ``loss_tri``
             with ``tri_active``.
+
+        Raises:
+            ValueError: If the pipeline loads no slides, or lacks masks.
         """
+        check_slides(inputs, data_samples)
         inputs = self.fill_in(inputs)
         mask = self.mask_of(inputs)  # M, section 2.3
         image, tokens = self.aggregator(inputs['patches'], inputs['valid'],
@@ -259,3 +263,17 @@ class GiMP(GeneEncoderOwner, BaseModel):
         patient = image if genes is None else torch.cat(
             [image, genes.to(image.dtype)], dim=1)
         return dict(image=image, genes=genes, patient=patient)
+
+
+def check_slides(inputs: dict,
+                 data_samples: Sequence[DataSample] | None) -> None:
+    """Refuse a pipeline without slides, of which nothing would be learned.
+
+    A batch of patients who have none is not refused.
+    """
+    if inputs.get('patches') is None and data_samples and not any(
+            sample.get('loads_slides', True) for sample in data_samples):
+        raise ValueError(
+            "GiMP learns from slides, and the pipeline loads none: 'slides' "
+            'must be among the modalities of the data set, and '
+            'mmmedmask.LoadSlideFeatures in its pipeline')

@@ -636,6 +636,18 @@ class TestPack:
         with pytest.raises(KeyError, match=r"\['case_id', 'slide_ids', "):
             PackSlideOmicInputs()(dict(sample_idx=0))
 
+    @pytest.mark.parametrize(('changes', 'loads'), [
+        ({}, True), (dict(pipeline=WHOLE[1:]), False),
+        (dict(modalities=['genes'], pipeline=WHOLE), False)])
+    def test_it_tells_a_pipeline_without_slides(self, cohort, changes, loads):
+        """From a patient who has none, such as the second one here."""
+        (cohort.root / 'features/s3.h5').unlink()
+        dataset = cohort.build(missing_slides='keep', **changes)
+        samples = [dataset[place] for place in range(len(dataset))]
+        assert samples[1]['inputs']['patches'] is None
+        assert {sample['data_samples'].loads_slides
+                for sample in samples} == {loads}
+
     def test_representations(self):
         for transform, shown in (
                 (ContiguousSubsequence(), "length=6000, order='file', "

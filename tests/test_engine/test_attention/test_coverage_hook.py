@@ -281,6 +281,16 @@ def test_resumed_runs_have_the_same_table(folder, tmp_path, monkeypatch):
     assert all((place / 'lesion_coverage.png').is_file() for place in kept)
 
 
+def test_starts_of_a_run_that_is_over_keep_its_table(folder, tmp_path):
+    """Its only row is of after the last state."""
+    for settings in ({}, *[dict(resume=True, load_from=str(
+            tmp_path / 'epoch_1.pth'))] * 2):
+        train(folder, tmp_path, LesionCoverageHook(WHOLE), max_epochs=1,
+              attention=False, **settings)
+        assert [row['moment'] for row in rows_in(tmp_path)] == ['end']
+    assert not (tmp_path / 'superseded').exists()
+
+
 def test_maps_stay_in_the_middle_of_an_epoch(folder, tmp_path):
     """Nor are they measured again."""
     ends = []

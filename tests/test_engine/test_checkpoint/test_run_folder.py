@@ -1,6 +1,7 @@
 """Which checkpoint a run goes on from."""
 
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,15 +79,20 @@ def test_what_is_later_is_set_aside(tmp_path, write):
     states, bests = run_folder.list_later(tmp_path, 2, 3)
     assert (names(states), names(bests)) == (
         ['epoch_3.pth'], ['best_a_epoch_3.pth'])
-    place = run_folder.supersede(states, [tmp_path / 'best_a_epoch_1.pth'])
+    runner = SimpleNamespace()
+    place = run_folder.supersede(
+        runner, states, [tmp_path / 'best_a_epoch_1.pth'])
     assert place == tmp_path / 'superseded' / '1'
     assert names(sorted(tmp_path.glob('*.pth'))) == [
         'best_a_epoch_1.pth', 'best_a_epoch_3.pth', 'epoch_1.pth',
         'iter_3.pth', 'mine.pth']
     # Nothing there is replaced.
-    assert run_folder.supersede(bests) == place
+    assert run_folder.supersede(runner, bests) == place
     write('epoch_3.pth')
-    assert run_folder.supersede(states).name == '2'
+    assert run_folder.supersede(runner, states).name == '2'
+    # What another start finds is of another run, whatever its names are.
+    assert run_folder.supersede(
+        SimpleNamespace(), [write('iter_4.pth')]).name == '3'
     assert names(sorted(place.iterdir())) == [
         'best_a_epoch_1.pth', 'best_a_epoch_3.pth', 'epoch_3.pth']
     write('.epoch_4.abc.part.pth')

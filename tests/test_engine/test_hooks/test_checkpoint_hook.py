@@ -338,6 +338,17 @@ def test_another_run_in_the_folder_is_set_aside(tmp_path):
     assert not list(tmp_path.glob('best_checkpoint*'))
 
 
+def test_each_run_is_set_aside_in_a_folder_of_its_own(tmp_path):
+    """Of other lengths, so that no names are the same."""
+    runs = []
+    for epochs in (3, 4, 2):
+        train(tmp_path, epochs=epochs, checkpoint=dict(save_best=None))
+        runs.append(names(tmp_path))
+    assert runs == [[f'epoch_{epochs}.pth'] for epochs in (3, 4, 2)]
+    assert [names(tmp_path / 'superseded' / number)
+            for number in '12'] == runs[:2]
+
+
 def test_going_back_to_a_run_finds_it_as_it_was(tmp_path, monkeypatch):
     """Beside files of the same names, of a run between."""
     def contents(folder):
@@ -699,6 +710,10 @@ def test_the_best_by_another_metric_is_looked_for_anew(tmp_path):
     assert bests == {'best_checkpoint_a_score': 'best_a_score_epoch_4.pth',
                      'best_checkpoint_a_loss': 'best_a_loss_epoch_5.pth'}
     assert 'any more' not in said
+    # What was called otherwise is not missed.
+    hub = read_checkpoint(tmp_path / 'epoch_5.pth')['message_hub']
+    assert {name for name in hub['resumed_keys'] if 'best' in name} <= set(
+        hub['runtime_info'])
     said, bests = go_on(5, 'a/score', 'greater')
     assert bests == {'best_checkpoint': 'best_a_score_epoch_4.pth'}
     assert set(bests.values()) < set(names(tmp_path))
@@ -734,6 +749,9 @@ def test_accumulated_gradients_go_on(tmp_path):
                      accumulative_counts=2))
     assert gradients[0] is None
     assert 'are others, 3 there and 2 here' in said
+    # Older states do not tell it.
+    del state['accumulative_counts']
+    torch.save(state, tmp_path / 'b' / 'epoch_2.pth')
     runner = build(tmp_path / 'b', resume=True, log_level='INFO', **settings)
     handler = logging.handlers.BufferingHandler(10**4)
     runner.logger.addHandler(handler)

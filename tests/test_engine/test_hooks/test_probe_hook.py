@@ -315,6 +315,24 @@ def test_tables_of_other_runs_and_images_are_set_aside(monkeypatch, tmp_path):
             for number in '123'] == [(10, .3), (10, .7), (10, .3)]
 
 
+def test_states_of_earlier_versions_keep_their_table(monkeypatch, tmp_path):
+    """They have no rows of it."""
+    run_scripted(monkeypatch, tmp_path, [.5, .6, .9, .8])
+    file = tmp_path / 'epoch_5.pth'
+    state = torch.load(file, weights_only=False)
+    del state['message_hub']['runtime_info']['probe.csv']
+    torch.save(state, file)
+    run_scripted(monkeypatch, tmp_path, [.5, .7], resume=True,
+                 load_from=str(file))
+    assert scripted_scores(tmp_path) == [(0, .6), (5, .9), (10, .7)]
+    # Later checkpoints are set aside, and a fresh start does it with all.
+    assert not (tmp_path / 'superseded/1/probe.csv').exists()
+    run_scripted(monkeypatch, tmp_path, [.5, .4, .3, .2])
+    place = tmp_path / 'superseded' / '2'
+    assert scripted_scores(place)[-1] == (10, .7)
+    assert (place / 'epoch_10.pth').is_file()
+
+
 def test_averaged_weights_are_scored_as_checkpoints_hold_them(monkeypatch,
                                                               tmp_path):
     probe = run_scripted(monkeypatch, tmp_path, [.5, .6, .1, .2],

@@ -160,6 +160,22 @@ def test_a_batch_without_any_slides_teaches_nothing(arguments, genes):
             assert not parameter.grad.any(), name
 
 
+@pytest.mark.parametrize('arguments', [{}, dict(mpm_head=None)])
+def test_a_pipeline_without_slides_is_refused(arguments):
+    """All its batches would teach nothing."""
+    model = tiny_gimp(**arguments)
+    inputs, samples = batch()
+    inputs |= dict(patches=None, valid=None, mask=None,
+                   has_patches=torch.zeros(6, dtype=torch.bool))
+    for sample in samples:
+        sample.set_field(False, 'loads_slides', field_type='metainfo')
+    with pytest.raises(ValueError, match='and the pipeline loads none'):
+        model(inputs, samples, mode='loss')
+    # One that reads patients of both kinds of data sets is not.
+    samples[2].set_field(True, 'loads_slides', field_type='metainfo')
+    assert total(model(inputs, samples, mode='loss')) == 0
+
+
 @pytest.mark.parametrize('name', ['BioViLHead', 'MGCAHead', 'REFERSHead'])
 def test_a_batch_without_any_slides_has_all_gradients(name):
     """Where genes are learned, too."""
