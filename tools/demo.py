@@ -27,10 +27,10 @@ ADVICE = {
 def use_all_cores() -> int:
     """Let torch compute on every core that this process may use."""
     import torch
+
+    from mmmedmask.experiments.environment import usable_cores
     if 'OMP_NUM_THREADS' not in os.environ:
-        available = len(os.sched_getaffinity(0)) if hasattr(
-            os, 'sched_getaffinity') else os.cpu_count()
-        torch.set_num_threads(available)
+        torch.set_num_threads(usable_cores())
     return torch.get_num_threads()
 
 

@@ -25,10 +25,16 @@ def describe_environment() -> dict:
     checkout), ``versions``, and ``hardware``: ``cpu``, ``cores`` that may be
     used, and ``gpus``.
     """
-    cores = len(os.sched_getaffinity(0)) \
-        if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return dict(git=git_state(PACKAGE_FOLDER), versions=package_versions(),
-                hardware=dict(cpu=_cpu_name(), cores=cores, gpus=gpu_names()))
+                hardware=dict(cpu=_cpu_name(), cores=usable_cores(),
+                              gpus=gpu_names()))
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def git_state(folder: Path) -> dict | None:

@@ -95,7 +95,8 @@ def benchmarks(monkeypatch):
     return tool, values
 
 
-def test_all_benchmarks_in_one_table(benchmarks, tmp_path, capsys):
+def test_all_benchmarks_in_one_table(
+        benchmarks, tmp_path, capsys, monkeypatch):
     """What fails is named, what was not run stays, changes are shown."""
     tool, values = benchmarks
     file = tmp_path / 'bench.json'
@@ -111,6 +112,14 @@ def test_all_benchmarks_in_one_table(benchmarks, tmp_path, capsys):
     tool.main(['--show', str(file)])
     printed = capsys.readouterr().out
     assert '| cmim | 1.2 |' in printed
+    other = tmp_path / 'other.json'
+    tool.main(['--save', str(other), '--only', 'start'])
+    tool.main(['--save', str(file), '--against', str(other), '--only', 'cmim'])
+    assert {figure.what for figure in tool.read_figures(file)} == {*values}
+    # Figures of tiny sizes are compared with by nobody.
+    monkeypatch.setattr(tool, 'SAVE', tmp_path / 'default.json')
+    tool.main(['--tiny'])
+    assert not tool.SAVE.exists()
     assert '| msmae | 0.8 |' in printed
 
 
@@ -196,3 +205,18 @@ def test_gpu_check_goes_on_after_a_failure(tmp_path):
     assert len(calls) == 7
     assert '--batch-size 2 --size 64' in calls[1]
     assert check('--fast').returncode == 2
+
+
+@pytest.mark.parametrize(('name', 'peak'), [
+    ('NVIDIA A100-SXM4-80GB', '312'), ('NVIDIA L40', ''), ('NVIDIA L4', '121'),
+    ('NVIDIA RTX A1000', ''), ('NVIDIA H100 PCIe', '756'),
+    ('NVIDIA H200', '989'), ('NVIDIA GeForce RTX 4090', '165')])
+def test_peaks_go_by_whole_names(name, peak):
+    text = (TOOLS / 'analysis_tools/gpu_check.sh').read_text()
+    start = text.index('  case " ${name')
+    case = text[start:text.index('  esac', start)] + 'esac'
+    result = subprocess.run(
+        ['bash', '-c', f'name={name!r}\n{case}\necho "$peak"'], text=True,
+        capture_output=True, check=True)
+    assert result.stdout.strip() == peak
+    assert ('is not known' in result.stderr) == (peak == '')

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from commands import TOOLS, call, run
+from commands import TOOLS, call, load, run
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 from shipped_configs import find, write_shrunk
@@ -271,6 +271,19 @@ def test_browse_labelled_images(name, views, tmp_path):
             assert changed.any() == bool(pixels)
         assert np.array_equal(read_rgb(file), sheet_of(
             titles, framed, f'train_{number:04d}.png: {label}'))
+
+
+def test_a_seed_draws_crops_and_flips(tmp_path):
+    """Those of our transforms, which do not ask NumPy."""
+    data = write_lesion_dataset(tmp_path / 'data', 1, 1, size=64)
+    config = load_config(inherit(
+        'msmae_vit-base-p16_1xb64-coslr-300e_busi', tmp_path,
+        data_root=str(data), split_folder='splits/paper'))
+    build = load('visualizations/picture_tool.py').build_dataset
+    first, again, other = (build(config, 'train', seed)[0]['inputs']
+                           for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
 
 
 def test_browse_class_folders(tiny_classification, tmp_path):

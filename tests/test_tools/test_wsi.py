@@ -393,6 +393,8 @@ def test_a_job_on_a_gpu_asks_for_one(slides, monkeypatch):
     call(*extraction(slides, '--shards', 2), status=1)
     assert [(config['gpus'], engine['resources']) for config, engine in asked
             ] == [(1, dict(gpus=3)), (1, dict(gpus=2)), (0, {})]
+    assert '--device cuda gives each job one' in call(*extraction(
+        slides, '--shards', 2, '--device', 'cuda:1'), status=2)
 
 
 def test_a_job_that_ends_early_is_named_with_its_log(slides):

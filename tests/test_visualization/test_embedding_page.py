@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import sys
 
 import cv2
 import numpy as np
@@ -219,7 +220,8 @@ def test_tool(tmp_path):
         (tmp_path / 'tiles' / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(
             0, 256, (64, 64, 3), np.uint8)).save(tmp_path / 'tiles' / name)
-        rows.append(f'{name},{"xy"[number % 2]}')
+        # A path may begin in another way.
+        rows.append(f'{"./" * (number == 2)}{name},{"xy"[number % 2]}')
     (tmp_path / 'labels.csv').write_text('\n'.join(rows[:-2]) + '\n')
     tool = ('visualizations/visualize_tiles.py', tmp_path / 'config.py',
             'none', tmp_path / 'tiles', '--out', tmp_path / 'new/map.png')
@@ -252,6 +254,13 @@ def test_tool(tmp_path):
     assert [(group['name'], group['classes']) for group in data['groups']] == [
         ('slide', ['s0', 's1', 's2']), ('folder', ['a'])]
     assert (len(data['names']), data['k']) == (7, 6)
+
+
+def test_a_missing_package_is_named_before_tiles_are_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'umap', None)
+    assert 'mmmedmask[plots]' in call(
+        'visualizations/visualize_tiles.py', 'config.py', 'none', 'tiles',
+        '--out', 'map.png', '--method', 'umap', status=1)
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

@@ -35,10 +35,11 @@ mkdir -p "$out"
 # Dense bfloat16 operations per second of the data sheets, in 10^12.
 if [ -z "$peak" ] && [ "${device%%:*}" = cuda ]; then
   name=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -n 1)
-  case "$name" in
-    *H100*PCIe*) peak=756 ;; *H100* | *H200* | *GH200*) peak=989 ;;
-    *A100*) peak=312 ;; *A40*) peak=150 ;; *A10*) peak=125 ;;
-    *L40S*) peak=362 ;; *L4*) peak=121 ;; *4090*) peak=165 ;;
+  # Whole words: an RTX A1000 is no A100.
+  case " ${name//-/ } " in
+    *" H100 "*PCIe*) peak=756 ;; *" H100 "* | *" H200 "* | *" GH200 "*) peak=989 ;;
+    *" A100 "*) peak=312 ;; *" A40 "*) peak=150 ;; *" A10 "* | *" A10G "*) peak=125 ;;
+    *" L40S "*) peak=362 ;; *" L4 "*) peak=121 ;; *" 4090 "*) peak=165 ;;
     *) echo "peak of $name is not known: give it with --peak" >&2 ;;
   esac
 fi

@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarking import Figure, read_figures, table_of, write_figures
 
 HERE = Path(__file__).resolve().parent
+SAVE = Path('work_dirs/bench.json')
 # Script and arguments, most important first.
 BENCHMARKS = (
     ('cmim', '--batch-size', 4),
@@ -56,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', nargs='+', choices=sorted(TINY),
                         help='run only these')
-    parser.add_argument('--save', type=Path, metavar='JSON',
-                        default=Path('work_dirs/bench.json'), help='what the '
-                        'next run compares with (default: %(default)s)')
+    parser.add_argument('--save', type=Path, metavar='JSON', help='what the '
+                        f'next run compares with (default: {SAVE}; with '
+                        '--tiny nothing is saved)')
     parser.add_argument('--against', type=Path, metavar='JSON',
                         help='compare with this (default: --save)')
     parser.add_argument('--tiny', action='store_true',
@@ -70,9 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(table_of([figure for file in args.show
                         for figure in read_figures(file)]))
         return
-    earlier = args.against or args.save
+    save = args.save or (None if args.tiny else SAVE)
+    earlier = args.against or args.save or SAVE
     before = {figure.what: figure for figure in read_figures(earlier)} \
         if earlier.is_file() else None
+    kept = {figure.what: figure for figure in read_figures(save)} \
+        if save and save.is_file() else {}
     figures, failed = {}, []
     for name, *options in BENCHMARKS:
         if args.only and name not in args.only:
@@ -84,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             failed.append(name)
         figures.update((figure.what, figure) for figure in measured or ())
         # As they come; those that were not run stay.
-        write_figures([*{**(before or {}), **figures}.values()], args.save)
+        if save:
+            write_figures([*{**kept, **figures}.values()], save)
     print(table_of([*figures.values()], before))
     if failed:
         raise SystemExit(f'failed: {", ".join(failed)}')

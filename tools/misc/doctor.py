@@ -506,8 +506,8 @@ def _number(file: str) -> int | None:
 
 def check_machine(args: argparse.Namespace) -> Iterator[Line]:
     """Count cores and memory, as far as this process may use them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(
-        os, 'sched_getaffinity') else os.cpu_count() or 1
+    from mmmedmask.experiments.environment import usable_cores
+    cores = usable_cores()
     yield (green if cores > 1 else yellow)(
         'cores', f'{cores}', 'with one core, loading and training take '
         'turns: train_dataloader.num_workers=0')

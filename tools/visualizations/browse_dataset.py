@@ -96,14 +96,14 @@ def draw_labelled(views: 'Sequence[Tensor]', data_sample, metainfo: dict,
 
 def browse(args: argparse.Namespace) -> list[str]:
     """Draw the samples; say where they are."""
-    import numpy as np
     from mmengine.registry import FUNCTIONS, MODELS
+    from mmengine.runner import set_random_seed
 
     from mmmedmask.apis import load_config
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
     config = load_config(args.config, args.cfg_options)
-    dataset = picture_tool.build_dataset(config, 'train')
+    dataset = picture_tool.build_dataset(config, 'train', args.seed)
     # mmpretrain's classifiers need not name theirs.
     preprocessor = MODELS.build(dict(type='ClsDataPreprocessor') | dict(
         config.model.get('data_preprocessor') or config.data_preprocessor))
@@ -112,7 +112,8 @@ def browse(args: argparse.Namespace) -> list[str]:
         preprocessor.seed = args.seed
     collate = FUNCTIONS.get((config.train_dataloader.get(
         'collate_fn') or dict(type='pseudo_collate'))['type'])
-    np.random.seed(args.seed)  # Transforms of the host libraries use it.
+    # Transforms of the host libraries ask NumPy, Python and torch.
+    set_random_seed(args.seed)
     files = []
     for index in choose_positions(len(dataset), args.num_samples):
         sample = dataset[index]

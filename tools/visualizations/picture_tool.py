@@ -80,14 +80,22 @@ def save_picture(picture, path: Path) -> Path:
     return path
 
 
-def build_dataset(config, split: str):
-    """Build the data set of a split, for samples in the config's scope."""
+def build_dataset(config, split: str, seed: int = 0):
+    """Build the data set of a split, for samples in the config's scope.
+
+    Transforms that draw from a run's seed take this one.
+    """
     from mmengine.registry import DATASETS, init_default_scope
+
+    from mmmedmask.engine.hooks.transform_epoch import epoch_transforms
     init_default_scope(config.get('default_scope') or 'mmengine')
     loader = config.get(f'{split}_dataloader')
     if loader is None:
         raise ValueError(f'the config has no {split}_dataloader')
-    return DATASETS.build(loader.dataset)
+    dataset = DATASETS.build(loader.dataset)
+    for transform in epoch_transforms(dataset):
+        transform.set_epoch(0, seed)
+    return dataset
 
 
 def draw_or_exit(name: str, draw: Callable, args: argparse.Namespace) -> None:
@@ -95,6 +103,7 @@ def draw_or_exit(name: str, draw: Callable, args: argparse.Namespace) -> None:
     from mmmedmask.datasets.image_io import ImageFileError
     try:
         files = draw(args)
-    except (FileNotFoundError, ImageFileError, ValueError) as error:
+    except (FileNotFoundError, ImageFileError, ModuleNotFoundError,
+            ValueError) as error:
         raise SystemExit(f'{name}: {error}') from None
     print(*files, sep='\n')

@@ -29,7 +29,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     preprocessor.seed = args.seed
     units = PictureUnits.from_preprocessor(
         preprocessor, args.channels, args.window, config)
-    dataset = picture_tool.build_dataset(config, 'train')
+    dataset = picture_tool.build_dataset(config, 'train', args.seed)
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     batch = pseudo_collate([dataset[position] for position in positions])
     with torch.inference_mode():

@@ -9,6 +9,7 @@ lists the nearest neighbours of a tile that is clicked. CHECKPOINT may be
 """
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from picture_tool import at_least, draw_or_exit, make_parser, save_picture
 
 from mmmedmask.util.command_line import file_ending
+from mmmedmask.util.extras import import_extra
 
 UNTRAINED = 'none'
 THUMBNAIL = 48
@@ -69,8 +71,10 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
     groups = {}
     if args.labels:
         # Each tile is listed once.
-        labels = {row['path']: row['label'] for _, row in image_rows(
-            read_table(args.labels, ('path', 'label')), Path(args.tiles))}
+        labels = {os.path.normpath(row['path']): row['label']
+                  for _, row in image_rows(
+                      read_table(args.labels, ('path', 'label')),
+                      Path(args.tiles))}
         absent = labels.keys() - set(names)
         names = [name for name in names if name in labels]
         if not names:
@@ -105,6 +109,8 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.apis import EmbeddingInferencer, load_config
     from mmmedmask.visualization import embedding_page, embeddings
     from mmmedmask.visualization.pictures import picture_of
+    if args.method == 'umap':
+        import_extra('umap', 'plots', 'UMAP')
     names, groups = list_tiles(args)
     color = args.color or next(
         (group for group, values in groups.items() if len(set(values)) > 1),

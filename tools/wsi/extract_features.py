@@ -56,7 +56,7 @@ def build_engine_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     tool_options.add_engine_options(
         parser, 'processes of all jobs; a job takes one, and one per worker '
-        '(default: all cores of this machine)')
+        '(default: all cores that this process may use)')
     group = parser.add_argument_group('many jobs')
     group.add_argument('--shards', type=int, metavar='N',
                        help='split the slides into N jobs of Snakemake')
@@ -145,6 +145,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     if given and args.shards is None:
         parser.error(f'--shards N makes jobs, which {", ".join(given)} needs')
     tool_options.check_engine_options(parser, args)
+    if args.shards and args.device.startswith('cuda:'):
+        parser.error(f'--device {args.device} would take all jobs to one GPU: '
+                     '--device cuda gives each job one of its own')
     if args.trust_slide_mpp and args.slide_mpp is None and args.csv is None:
         parser.error('--trust-slide-mpp needs --slide-mpp, or --csv with a '
                      'column mpp')
@@ -214,6 +217,7 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
     """Let Snakemake extract all shards; return what went wrong, or nothing."""
     from mmmedmask.apis.encoder_weights import weights_file
     from mmmedmask.experiments.engine import require_snakemake, visible_gpus
+    from mmmedmask.experiments.environment import usable_cores
     require_snakemake()
     reports = shard_reports(args, list_tasks(args), args.shards)
     outdated = reports.list_outdated(args.overwrite, args.retry_failed)
@@ -234,7 +238,7 @@ def run_jobs(args: argparse.Namespace, argv: Sequence[str],
     status = reports.run(
         [sys.executable, str(Path(__file__).resolve()), *job], inputs,
         threads=1 + args.workers, on_gpu=on_gpu,
-        cores=args.cores or os.cpu_count(), resources=resources,
+        cores=args.cores or usable_cores(), resources=resources,
         executor=args.executor, jobs=args.jobs, options=options)
     if status > 1:
         raise SystemExit(status)
