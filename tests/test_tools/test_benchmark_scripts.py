@@ -14,6 +14,8 @@ from commands import TOOLS, call, load
       'views, colours and stains', *(
           f'share of {part} in CMIM step, float32' for part in (
               'views', 'encoder', 'warp', 'decoder', 'optimizer', 'rest'))]),
+    ('cmim', '--size 64 --batch-size 2 --precisions float32 --layouts',
+     ['SparK, channels-last / contiguous step, float32']),
     ('tile_loader', '--samples 30001 --tiles 20',
      ['loader, jpg', 'loader, png', 'loader, tif',
       'shards, 30,001 samples, first batch of 2 ranks',

@@ -6,8 +6,8 @@ A step is data preprocessor, forward, backward and optimizer. Figures are the
 ratios of the steps, the shares of CMIM's parts, measured inside of these
 steps, and how many tiles a second get their two views without colours, with
 them, and with stains besides. In bfloat16 the models are channels-last, and
-there is no SparK; a CPU without its instructions is spared it unless
---precisions asks for it.
+there is no SparK (but see --layouts); a CPU without its instructions is spared
+it unless --precisions asks for it.
 """
 
 import sys
@@ -65,7 +65,8 @@ def build_models(size: int, channels_last: bool,
         name: MODELS.build(config).train()
         for name, config in dict(cmim=cmim, plain=plain, spark=spark).items()}
     if channels_last:
-        models['plain'].to(memory_format=torch.channels_last)
+        for name in ('plain', 'spark'):
+            models[name].to(memory_format=torch.channels_last)
     return models
 
 
@@ -80,7 +81,7 @@ def make_batch(name: str, batch_size: int, size: int) -> dict:
                for index in range(batch_size)]
     for index, sample in enumerate(samples):
         sample.set_gt_label(index % 9)
-    return dict(inputs=torch.stack(tiles) if name == 'spark' else tiles,
+    return dict(inputs=torch.stack(tiles) if 'spark' in name else tiles,
                 data_samples=samples)
 
 
@@ -101,8 +102,10 @@ def make_step(model, batch: dict, bf16: bool, parts: bench.Parts
 def measure_steps(args, precision: str) -> list[bench.Figure]:
     """Compare the steps, and split CMIM's."""
     bf16 = precision == 'bfloat16'
-    models = build_models(args.size, bf16)
-    if args.skip_spark or bf16:
+    models = build_models(args.size, bf16 or args.layouts)
+    if args.layouts:
+        models['contiguous spark'] = build_models(args.size, False)['spark']
+    elif args.skip_spark or bf16:
         del models['spark']
     clock = bench.make_clock(args.device)
     if args.compile:
@@ -120,7 +123,11 @@ def measure_steps(args, precision: str) -> list[bench.Figure]:
     figures = [bench.figure_of(f'CMIM / plain ResNet-18 step, {precision}',
                          turns.ratios('cmim', 'plain'),
                          GOALS_PLAIN[precision])]
-    if 'spark' in turns:
+    if args.layouts:
+        figures.append(bench.figure_of(
+            f'SparK, channels-last / contiguous step, {precision}',
+            turns.ratios('spark', 'contiguous spark')))
+    elif 'spark' in turns:
         figures.append(bench.figure_of(f'SparK / CMIM step, {precision}',
                                  turns.ratios('spark', 'cmim'), GOAL_SPARK))
     if 'compiled' in turns:
@@ -174,7 +181,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--size', type=int, default=224)
     parser.add_argument('--precisions', nargs='+', choices=PRECISIONS,
                         help='default: those that the device is made for')
-    parser.add_argument('--skip-spark', action='store_true')
+    layouts = parser.add_mutually_exclusive_group()
+    layouts.add_argument('--skip-spark', action='store_true')
+    layouts.add_argument(
+        '--layouts', action='store_true',
+        help='all models channels-last, and SparK both ways')
     parser.add_argument('--compile', action='store_true',
                         help='compare with a compiled encoder, too')
     args = parser.parse_args(argv)

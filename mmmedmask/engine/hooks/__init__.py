@@ -5,6 +5,7 @@ from mmmedmask.engine.attention.coverage_hook import LesionCoverageHook
 from mmmedmask.engine.attention.crop_hook import ContrastiveCropHook
 from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.hooks.best_checkpoint import BestCheckpointHook
+from mmmedmask.engine.hooks.channels_last import ChannelsLastHook
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
 from mmmedmask.engine.hooks.floors_hook import LossFloorsHook
@@ -23,9 +24,9 @@ from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 
 __all__ = ['AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
-           'ContrastiveCropHook', 'CrossFittedGenesHook', 'GeneStatsHook',
-           'LesionCoverageHook', 'LoadCheckHook', 'LossFloorsHook',
-           'MovementHook', 'NaNGuardHook', 'PreciseBNHook',
+           'ChannelsLastHook', 'ContrastiveCropHook', 'CrossFittedGenesHook',
+           'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook',
+           'LossFloorsHook', 'MovementHook', 'NaNGuardHook', 'PreciseBNHook',
            'PredictionPicturesHook', 'ProbeHook', 'ReconstructionPanelHook',
            'SafeCheckpointHook', 'SeededDrawsHook', 'SharedStatisticsHook',
            'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook']
