@@ -70,7 +70,7 @@ def draw(args: argparse.Namespace) -> list[str]:
                          f'--titles, got {len(titles)}')
     config = apis.load_config(args.config, args.cfg_options)
     models = patient_vectors.build_models(config, args.checkpoints, UNTRAINED,
-                                          args.device)
+                                          args.device, args.seed)
     loader = patient_vectors.whole_bag_loader(config, args.split)
     embedded = [patient_vectors.extract_embeddings(model, loader)
                 for model in models]
