@@ -89,6 +89,27 @@ def test_fits_on_training_patients_and_tests_on_others(cohort, clip):
     assert 'splits_0.csv' in said
 
 
+def test_a_row_has_the_folds_of_one_call(cohort):
+    root, *_ = cohort
+
+    def folds_of(*options):
+        call(TOOL, root / 'config.py', '--folds', root / 'splits', '--out',
+             root / 'out', *options)
+        row = root / 'out/logistic_regression'
+        return sorted(str(path.relative_to(row)) for path in row.rglob('*')
+                      if path.name.startswith(('seed', 'fold')))
+
+    assert folds_of() == ['fold_0', 'fold_1', 'fold_2']
+    (root / 'splits/splits_2.csv').unlink()
+    # What another tool has written stays.
+    (root / 'out/logistic_regression/fold_0/notes.md').touch()
+    assert folds_of('--seeds', 0, 1) == ['fold_0', *(
+        f'seed_{seed}{fold}' for seed in (0, 1)
+        for fold in ('', '/fold_0', '/fold_1'))]
+    (root / 'out/logistic_regression/fold_0/notes.md').unlink()
+    assert folds_of() == ['fold_0', 'fold_1']
+
+
 ENCODER = """
 _base_ = './config.py'
 model = dict(gene_encoder=dict(
