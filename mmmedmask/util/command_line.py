@@ -117,7 +117,7 @@ def parse_launched(parser: argparse.ArgumentParser,
                    argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse ``--launcher`` and ``--local_rank``, too, as all of OpenMMLab.
 
-    The rank is put where MMEngine looks for it.
+    The rank is put where MMEngine looks for it, and a port for Slurm's.
     """
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -127,4 +127,21 @@ def parse_launched(parser: argparse.ArgumentParser,
                         help='set by torch.distributed.launch')
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher == 'slurm' and 'SLURM_JOB_ID' in os.environ:
+        os.environ.setdefault('MASTER_PORT', str(slurm_port(
+            int(os.environ['SLURM_JOB_ID']),
+            int(os.environ.get('SLURM_STEP_ID', 0)))))
     return args
+
+
+def slurm_port(job: int, step: int) -> int:
+    """Choose a port where the processes of a step of a job meet.
+
+    Jobs of one node have numbers near each other, and have different ports;
+    they met at 29500. Systems open ports from 32768 on by themselves.
+
+    Example:
+        >>> slurm_port(70, 0), slurm_port(70, 1), slurm_port(71, 0)
+        (12170, 12171, 12201)
+    """
+    return 10_000 + (31 * job + step) % 20_000
