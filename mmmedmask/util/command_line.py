@@ -3,8 +3,11 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from mmmedmask.util.checks import check_not_read
+from mmmedmask.util.nested import walk_nested
 
 # DictAction takes all blanks out of a value, those within a path too. Those
 # beside commas and brackets mean nothing, if it is a list or a tuple.
@@ -96,6 +99,29 @@ def check_device(name: str) -> str:
 #: Arguments of ``--device``, which has to be there.
 DEVICE = dict(type=check_device, default='cpu',
               help='e.g. cuda:0 (default: %(default)s)')
+
+
+def check_overwrites(args: argparse.Namespace, outputs: Sequence[str],
+                     files: Iterable[Path] = ()) -> None:
+    """Refuse to write over a file that another argument names.
+
+    Args:
+        outputs: The arguments that name what is written.
+        files: More files that are written.
+
+    Example:
+        >>> _ = Path('tiles.csv').write_text('path,label')
+        >>> check_overwrites(argparse.Namespace(
+        ...     data='tiles.csv', out=Path('./tiles.csv')), ['out'])
+        Traceback (most recent call last):
+        ValueError: writing tiles.csv would overwrite tiles.csv, which is ...
+    """
+    values = dict(vars(args))
+    written = [values.pop(name) for name in outputs]
+    check_not_read(
+        [*files, *(path for path in written if path is not None)],
+        (value for _, value in walk_nested(values)
+         if isinstance(value, str | Path)))
 
 
 def file_ending(*endings: str) -> Callable[[str], Path]:

@@ -64,10 +64,12 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
 
     from mmmedmask.datasets import TileFolder
     from mmmedmask.datasets.labelled_images import image_rows
+    from mmmedmask.util.checks import check_not_read
     from mmmedmask.util.table_files import read_table
     folder = TileFolder(args.tiles)
     names = [str(Path(folder.get_data_info(place)['img_path']).relative_to(
         args.tiles)) for place in range(len(folder))]
+    check_not_read([args.out], (Path(args.tiles, name) for name in names))
     groups = {}
     if args.labels:
         # Each tile is listed once.
