@@ -34,7 +34,7 @@ help:
 	@echo 'make lint        install into .venv, then check the style'
 	@echo 'make docs        install into .venv, then build the documentation into site/'
 	@echo 'make lock        renew lock.txt and constraints.txt from the other requirements'
-	@echo 'make clean       remove what builds, tests and runs leave behind'
+	@echo 'make clean       remove what builds, tests and lint leave; runs and data stay'
 	@echo 'make clean-venv  remove .venv'
 	@echo 'PYTHON=python3.12 make ... picks the Python that .venv is made with.'
 

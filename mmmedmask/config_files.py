@@ -7,6 +7,7 @@ wait for the libraries that train.
 import ast
 import functools
 import importlib.util
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmengine.config import Config
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.config_variables import names_in_vain
 from mmmedmask.util.nearest import did_you_mean, nearest_names
+from mmmedmask.util.nested import walk_nested
 
 #: Beside the configs: names their metafiles, as OpenMMLab's tools read it.
 MODEL_INDEX = 'model-index.yml'
@@ -36,6 +38,28 @@ MODEL_FILES = ('gene_list', 'gene_sets')
 #: File that names the best checkpoint; one of several metrics has its name.
 BEST_POINTER = 'best_checkpoint'
 _BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
+
+
+def named_files(config: Mapping) -> list[Path]:
+    """List the files that a config names, below a ``data_root`` too.
+
+    Example:
+        >>> Path('data').mkdir()
+        >>> Path('data/genes.txt').touch()
+        >>> [file.as_posix() for file in named_files(dict(
+        ...     dataset=dict(data_root='data', gene_list='genes.txt')))]
+        ['data/genes.txt']
+    """
+    names = []
+    for _, node in walk_nested(config):
+        if isinstance(node, str):
+            names.append(node)
+        elif isinstance(node, Mapping) and isinstance(
+                root := node.get('data_root'), str):
+            names += [os.path.join(root, text) for _, text in
+                      walk_nested(node) if isinstance(text, str)]
+    return [Path(name) for name in dict.fromkeys(names)
+            if os.path.isfile(name)]
 
 
 def load_config(path: str | Path,

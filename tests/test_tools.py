@@ -112,3 +112,31 @@ def test_a_tool_can_be_called_as_it_is_run(tool):
     end = text.rpartition("if __name__ == '__main__':\n    ")[2].strip()
     assert end in (('sys.exit(main())', ) if returns
                    else ('main()', 'sys.exit(main())'))
+
+
+@pytest.mark.parametrize(('tool', 'file', 'arguments'), [
+    ('probe.py', 'a.csv', '--encoder resnet18 --arm a b.pth --data link.csv '
+     '--out a.csv'),
+    ('probe.py', 'a.csv', '--encoder resnet18 --arm a link.csv --data tiles '
+     '--out a.csv'),
+    ('test.py', 'a.pkl', 'config.py link.pkl --out a.pkl'),
+    ('misc/check_config.py', 'a.py', 'link.py --json a.py'),
+    ('model_converters/convert_mae_checkpoint.py', 'a.pth',
+     'link.pth a.pth --force'),
+    ('model_converters/export_backbone.py', 'a.pth', 'link.pth a.pth --force'),
+    ('visualizations/visualize_attention.py', 'a.png',
+     'config.py b.pth --images link.png --out a.png'),
+    ('visualizations/visualize_tiles.py', 'out/a.png',
+     'config.py none out --out out/../out/a.png'),
+    ('analysis_tools/plot_probe_curves.py', 'out/probe.csv',
+     'out --recipe a --probes b --out out/probe.png'),
+    ('wsi/tiles_to_bags.py', 'out/cohort.csv',
+     'tiles --groups link.csv --out out')])
+def test_no_tool_writes_over_what_it_reads(tmp_path, tool, file, arguments):
+    file = tmp_path / file
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('here')
+    (tmp_path / f'link{file.suffix}').symlink_to(file)
+    printed = call(tool, *arguments.split(), cwd=tmp_path, status=1)
+    assert 'which is read: name another file' in printed
+    assert file.read_text() == 'here'

@@ -24,7 +24,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mmmedmask.util.command_line import DEVICE
+from mmmedmask.util.command_line import DEVICE, check_overwrites
 
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 FEW = (1, 5, 20)
@@ -237,6 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from mmmedmask.util.atomic_files import write_csv
     from mmmedmask.util.markdown_tables import markdown
     try:
+        check_overwrites(args, ['out'])
         scores, random, color = measure(args)
     except (ValueError, FileNotFoundError, ImageFileError) as error:
         print(f'probe.py: {error}', file=sys.stderr)

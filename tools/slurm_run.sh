@@ -12,6 +12,7 @@ $note
   GPUS           number of GPUs, one task each     (8)
   GPUS_PER_NODE  GPUs per node                     (8, at most GPUS)
   CPUS_PER_TASK  CPU cores per task                (5)
+  MASTER_PORT    port on the first node            (by the job's number)
   SRUN_ARGS      further arguments of srun, separated by blanks
 USAGE
   exit 2

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from mmmedmask import apis
     try:
+        command_line.check_overwrites(args, ['out'])
         config = apis.load_config(args.config, args.cfg_options)
         apis.set_work_dir(config, args.work_dir)
         apis.prepare_test(config, args.checkpoint)

@@ -7,7 +7,7 @@ from mmmedmask.apis.inferencers import (
     EmbeddingInferencer,
     ReconstructionInferencer,
 )
-from mmmedmask.apis.models import get_model, list_models
+from mmmedmask.apis.models import get_model, list_models, untrained_model
 from mmmedmask.apis.runs import (
     build_runner,
     check_iterations,
@@ -32,4 +32,4 @@ __all__ = ['AttentionInferencer', 'ClassificationInferencer',
            'enable_test_time_augmentation', 'export_backbone', 'get_model',
            'list_models', 'load_config', 'lock_work_dir', 'prepare_test',
            'save_predictions', 'set_mixed_precision', 'set_resume',
-           'set_work_dir']
+           'set_work_dir', 'untrained_model']

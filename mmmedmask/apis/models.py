@@ -11,6 +11,7 @@ from torch import nn
 
 from mmmedmask.config_files import load_config, model_index
 from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
+from mmmedmask.engine.frozen_features import build_untrained
 from mmmedmask.util.nearest import did_you_mean
 from mmmedmask.util.nested import nested_dicts, split_init
 
@@ -35,7 +36,7 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
         model: A name of :func:`list_models`, the path of a config, or a
             config; its ``default_scope`` is used from here on.
         checkpoint: The file; every tensor has to fit. None leaves random
-            weights.
+            weights, others in each call; see :func:`untrained_model`.
 
     Returns:
         The model in evaluation mode. As mmpretrain's inferencers expect, it
@@ -76,11 +77,7 @@ def build_model(config: Config) -> nn.Module:
         ...     type='ExampleModel', in_features=2, out_features=1))))
         Linear(in_features=2, out_features=1, bias=True)
     """
-    init_default_scope(config.get('default_scope') or 'mmengine')
-    settings = copy.deepcopy(config.model)
-    settings.setdefault('data_preprocessor', config.get('data_preprocessor'))
-    if settings.data_preprocessor is None:
-        del settings['data_preprocessor']
+    settings = _model_settings(config)
     # A teacher asks for its file; that is read by init_weights alone.
     parts = {name: part for name, part in settings.items()
              if name != 'target_generator'}
@@ -89,6 +86,35 @@ def build_model(config: Config) -> nn.Module:
         if loaded:
             part['init_cfg'] = drawn or None
     return MODELS.build(settings)
+
+
+def untrained_model(config: Config, seed: int,
+                    device: str | torch.device = 'cpu') -> nn.Module:
+    """Build a model with the random weights that a run starts from.
+
+    They follow the seed alone, and nothing is loaded from a file. Else the
+    model is as :func:`get_model` gives it, but BEiT has no teacher.
+
+    Example:
+        >>> config = load_config(
+        ...     model_index()['abmil_1xb8-coslr-70e_tcga-nsclc'])
+        >>> first, again = (untrained_model(config, 0) for _ in range(2))
+        >>> torch.equal(next(first.parameters()), next(again.parameters()))
+        True
+    """
+    built = build_untrained(_model_settings(config), seed)
+    built._config, built._dataset_meta = config, {}
+    return built.to(device).eval()
+
+
+def _model_settings(config: Config) -> dict:
+    """Copy what a run builds its model from, in the scope of the config."""
+    init_default_scope(config.get('default_scope') or 'mmengine')
+    settings = copy.deepcopy(config.model)
+    settings.setdefault('data_preprocessor', config.get('data_preprocessor'))
+    if settings.data_preprocessor is None:
+        del settings['data_preprocessor']
+    return settings
 
 
 def _find_config(model: str | Path) -> Path:

@@ -13,10 +13,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mmmedmask.apis.models import build_model, get_model
+from mmmedmask.apis.models import get_model, untrained_model
 from mmmedmask.util.atomic_files import atomic_path, write_csv
 from mmmedmask.util.nested import innermost_datasets
-from mmmedmask.util.silence import without_log
 
 VECTORS = ('patient', 'image', 'genes')
 #: Transforms that leave patches out; embeddings are of whole bags.
@@ -80,25 +79,14 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
         collate_fn=dict(type='pseudo_collate'), dataset=dataset))
 
 
-def _build_untrained_model(config: Config, like: nn.Module,
-                           device: str | torch.device) -> nn.Module:
-    """Build a model as before any training, with ``like``'s scale of genes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model(config)
-        with without_log():
-            model.init_weights()
-    model.data_preprocessor.load_state_dict(
-        like.data_preprocessor.state_dict())
-    return model.to(device).eval()
-
-
 def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
-                 device: str | torch.device = 'cpu') -> list[nn.Module]:
+                 device: str | torch.device = 'cpu', seed: int = 0
+                 ) -> list[nn.Module]:
     """Build a config's model once per checkpoint.
 
-    The path that equals ``untrained`` stands for a model before any training;
-    it is a ValueError if none is a file, or one does not fit.
+    The path that equals ``untrained`` stands for a model before any training
+    with ``seed``, with the first checkpoint's scale of the genes; it is a
+    ValueError if none is a file, or one does not fit.
 
     Example:
         >>> model = get_model('abmil_1xb8-coslr-70e_tcga-nsclc')
@@ -110,9 +98,12 @@ def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
     if not files:
         raise ValueError(f'name at least one checkpoint besides '
                          f'{untrained!r}: it has the scale of the genes')
-    trained = {path: get_model(config, path, device) for path in files}
-    return [_build_untrained_model(config, trained[files[0]], device)
-            if path == untrained else trained[path] for path in checkpoints]
+    models = {path: get_model(config, path, device) for path in files}
+    if untrained in checkpoints:
+        models[untrained] = untrained_model(config, seed, device)
+        models[untrained].data_preprocessor.load_state_dict(
+            models[files[0]].data_preprocessor.state_dict())
+    return [models[path] for path in checkpoints]
 
 
 @torch.no_grad()

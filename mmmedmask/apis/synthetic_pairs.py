@@ -18,7 +18,7 @@ from mmmedmask.datasets.conversion import Conversion
 from mmmedmask.datasets.expression.table import load_expression
 from mmmedmask.datasets.slides.feature_writer import FeatureWriter
 from mmmedmask.util.atomic_files import write_csv, write_text
-from mmmedmask.util.checks import check_multiple
+from mmmedmask.util.checks import check_multiple, check_not_read
 
 PAIRING_NOTE = (
     'SYNTHETIC PAIRING. Slides and gene expression in this folder come from '
@@ -94,6 +94,10 @@ class PairedCohort(Conversion):
 
     def write(self, out: Path) -> list[str]:
         """Write features, expression, ``cohort.csv`` and ``README.txt``."""
+        check_not_read(
+            [out / 'cohort.csv', *(out / 'expression' / f'{folder.name}.npz'
+                                   for folder in self.tiles)],
+            [*self.genes, *(self.groups or ())])
         groups = None if self.groups is None else tile_bags.read_groups(
             self.groups)
         bags = tile_bags.split_bags(

@@ -44,14 +44,15 @@ def encoder_of(model: nn.Module) -> nn.Module:
                      'aggregator to look at; remove the hook')
 
 
-def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
-    """Build a config's model and give its encoder at random weights.
+def build_untrained(model: Mapping, seed: int) -> nn.Module:
+    """Build a config's model at random weights.
 
-    These are the weights that a run starts from, those that the whole model
-    draws for its parts among them; nothing is loaded from a file.
+    These are the weights that a run with this seed starts from, but for what
+    it loads: nothing is read from a file. A teacher that BEiT asks for its
+    targets is left out, and so is what that draws.
     """
     config = copy.deepcopy(dict(model))
-    # A teacher that BEiT asks for its targets is read while it is built.
+    # Some teachers are read while they are built.
     config.pop('target_generator', None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -61,7 +62,15 @@ def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
                 module.init_cfg = split_init(init_cfg)[1] or None
         with without_log():
             built.init_weights()
-    return encoder_of(built)
+    return built
+
+
+def untrained_encoder(model: Mapping, seed: int) -> nn.Module:
+    """Give the encoder of :func:`build_untrained`.
+
+    What the whole model draws for its parts is in it, too.
+    """
+    return encoder_of(build_untrained(model, seed))
 
 
 def encoder_stages(encoder: nn.Module) -> dict[str, nn.Module]:

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
-import itertools
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from mmmedmask.experiments.environment import gpu_names
+from mmmedmask.experiments.environment import gpu_names, take_gpus
 from mmmedmask.util.atomic_files import write_json
 from mmmedmask.util.file_locks import LockedError, lock_file
 
@@ -158,15 +157,12 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 def visible_gpus() -> list[str]:
     """List the entries of ``CUDA_VISIBLE_DEVICES``, else all GPUs.
 
-    From the first one on that is neither a number nor the name of a GPU, such
-    as -1, CUDA takes none.
+    From the first one on that is no GPU, such as -1, or 4 where there are
+    four, CUDA takes none.
     """
     chosen = os.environ.get('CUDA_VISIBLE_DEVICES')
     if chosen is not None:
-        return list(itertools.takewhile(
-            lambda entry: entry.isdigit()
-            or entry.startswith(('GPU-', 'MIG-')),
-            map(str.strip, chosen.split(','))))
+        return take_gpus(chosen.split(','))
     return [str(number) for number in range(len(gpu_names()))]
 
 

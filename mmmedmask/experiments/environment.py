@@ -2,11 +2,13 @@
 
 import contextlib
 import functools
+import itertools
 import os
 import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mmmedmask.compat.families import FAMILIES
 from mmmedmask.version import __version__
 
 _SECONDS = 20
+_LISTED_GPU = re.compile(r'^GPU \d+: (.*?)(?: \(UUID.*)?$', re.MULTILINE)
 
 
 @functools.cache
@@ -70,14 +73,39 @@ def _cpu_name() -> str:
 
 def gpu_names() -> list[str]:
     """List the names of all GPUs, one for each."""
+    return _LISTED_GPU.findall(_list_gpus() or '')
+
+
+def take_gpus(entries: Iterable[str]) -> list[str]:
+    """Take GPUs, as CUDA does up to the first entry that is none.
+
+    An entry is a number, or a UUID or its beginning. Where nobody can list the
+    GPUs of the machine, each number and name is one.
+    """
+    listing = _list_gpus()
+
+    def is_there(entry: str) -> bool:
+        if entry.isdigit():
+            return listing is None or int(entry) < len(
+                _LISTED_GPU.findall(listing))
+        # Parts of a GPU had names, before driver 470, that are not listed.
+        return entry.startswith('MIG-GPU-') or entry.startswith(
+            ('GPU-', 'MIG-')) and (
+                listing is None or f'(UUID: {entry}' in listing)
+
+    return list(itertools.takewhile(is_there, map(str.strip, entries)))
+
+
+def _list_gpus() -> str | None:
+    """Let the driver list its GPUs; None if it cannot."""
     # Asking PyTorch would take memory on the GPU for as long as we wait.
     if shutil.which('nvidia-smi') is None:
-        return []
+        return None
     # A lost GPU makes it fail, and a driver that wakes up takes its time.
-    listed = subprocess.run(['nvidia-smi', '--list-gpus'], text=True,
-                            capture_output=True, check=False)
-    return re.findall(r'^GPU \d+: (.*?)(?: \(UUID.*)?$', listed.stdout,
-                      re.MULTILINE)
+    listing = subprocess.run(['nvidia-smi', '--list-gpus'], text=True,
+                             capture_output=True, check=False).stdout
+    return listing if _LISTED_GPU.search(
+        listing) or 'No devices' in listing else None
 
 
 def _run(*command: str) -> str | None:

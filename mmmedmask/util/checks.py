@@ -1,6 +1,7 @@
 """Checks of arguments: each returns the value, or names it in a ValueError."""
 
 import math
+import os
 from collections.abc import Collection, Iterable, Sequence
 from numbers import Integral, Real
 from pathlib import Path
@@ -205,6 +206,32 @@ def check_choice(name: str, value: object, choices: Collection) -> object:
         raise ValueError(f'{name} must be one of '
                          f'{tuple(choices)}, got {value!r}')
     return value
+
+
+def check_not_read(written: Iterable[str | Path],
+                   read: Iterable[str | Path]) -> None:
+    """Check that no file to be written is one that is read.
+
+    Other spellings and links of a file are the file.
+
+    Example:
+        >>> _ = Path('genes.txt').write_text('TP53')
+        >>> check_not_read(['sets.gmt', './genes.txt'], ['a', 'genes.txt'])
+        Traceback (most recent call last):
+        ValueError: writing ./genes.txt would overwrite genes.txt, which is ...
+    """
+    places = {_place(path): path for path in written if os.path.isfile(path)}
+    if not places:
+        return
+    for path in read:
+        if os.path.isfile(path) and _place(path) in places:
+            raise ValueError(f'writing {places[_place(path)]} would overwrite '
+                             f'{path}, which is read: name another file')
+
+
+def _place(path: str | Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def check_names_differ(files: Iterable[tuple[str, Path]],

@@ -3,8 +3,11 @@
 import argparse
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+from mmmedmask.util.checks import check_not_read
+from mmmedmask.util.nested import walk_nested
 
 # DictAction takes all blanks out of a value, those within a path too. Those
 # beside commas and brackets mean nothing, if it is a list or a tuple.
@@ -98,6 +101,29 @@ DEVICE = dict(type=check_device, default='cpu',
               help='e.g. cuda:0 (default: %(default)s)')
 
 
+def check_overwrites(args: argparse.Namespace, outputs: Sequence[str],
+                     files: Iterable[Path] = ()) -> None:
+    """Refuse to write over a file that another argument names.
+
+    Args:
+        outputs: The arguments that name what is written.
+        files: More files that are written.
+
+    Example:
+        >>> _ = Path('tiles.csv').write_text('path,label')
+        >>> check_overwrites(argparse.Namespace(
+        ...     data='tiles.csv', out=Path('./tiles.csv')), ['out'])
+        Traceback (most recent call last):
+        ValueError: writing tiles.csv would overwrite tiles.csv, which is ...
+    """
+    values = dict(vars(args))
+    written = [values.pop(name) for name in outputs]
+    check_not_read(
+        [*files, *(path for path in written if path is not None)],
+        (value for _, value in walk_nested(values)
+         if isinstance(value, str | Path)))
+
+
 def file_ending(*endings: str) -> Callable[[str], Path]:
     """Make the type of an option: a file with one of these endings.
 
@@ -117,7 +143,7 @@ def parse_launched(parser: argparse.ArgumentParser,
                    argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse ``--launcher`` and ``--local_rank``, too, as all of OpenMMLab.
 
-    The rank is put where MMEngine looks for it.
+    The rank is put where MMEngine looks for it, and a port for Slurm's.
     """
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
@@ -127,4 +153,21 @@ def parse_launched(parser: argparse.ArgumentParser,
                         help='set by torch.distributed.launch')
     args = parser.parse_args(argv)
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher == 'slurm' and 'SLURM_JOB_ID' in os.environ:
+        os.environ.setdefault('MASTER_PORT', str(slurm_port(
+            int(os.environ['SLURM_JOB_ID']),
+            int(os.environ.get('SLURM_STEP_ID', 0)))))
     return args
+
+
+def slurm_port(job: int, step: int) -> int:
+    """Choose a port where the processes of a step of a job meet.
+
+    Jobs of one node have numbers near each other, and have different ports;
+    they met at 29500. Systems open ports from 32768 on by themselves.
+
+    Example:
+        >>> slurm_port(70, 0), slurm_port(70, 1), slurm_port(71, 0)
+        (12170, 12171, 12201)
+    """
+    return 10_000 + (31 * job + step) % 20_000

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmpretrain import ImageClassificationInferencer
 from mmpretrain import list_models as list_all
 from PIL import Image
@@ -88,6 +89,26 @@ def test_model_by_name_and_checkpoint(tmp_path):
         assert torch.equal(again.state_dict()[name], value)
     with pytest.raises(ValueError, match=r'model\.pth does not fit'):
         apis.get_model('transmil_1xb8-coslr-70e_tcga-nsclc', str(file))
+
+
+@pytest.mark.parametrize('name', [
+    'msmae_vit-base-p16_1xb64-coslr-300e_busi', CLASSIFIER])
+def test_an_untrained_model_is_that_which_a_run_starts_from(name, tmp_path):
+    """Drawn by the whole model, and by nothing but the seed."""
+    config = shrink_config(load(name), tmp_path, tmp_path / 'data')
+    torch.manual_seed(1)
+    model = apis.untrained_model(config, 0)
+    assert not model.training
+    torch.manual_seed(0)
+    start = MODELS.build(config.model)
+    start.init_weights()
+    expected = start.state_dict()
+    assert model.state_dict().keys() == expected.keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected[name])
+    other = apis.untrained_model(config, 1).state_dict()
+    assert any(not torch.equal(value, other[name])
+               for name, value in expected.items())
 
 
 def test_what_can_be_given(files):

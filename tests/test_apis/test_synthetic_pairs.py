@@ -33,3 +33,12 @@ def test_too_few_samples_are_refused(samples, message):
 def test_tiles_must_have_whole_patches(size):
     with pytest.raises(ValueError, match=f'multiple of 8, got {size}'):
         PairedCohort(['a'], ['b'], tile_size=size)
+
+
+def test_the_tables_of_genes_are_not_written_over(tmp_path):
+    genes = tmp_path / 'expression/a.npz'
+    genes.parent.mkdir()
+    genes.write_text('here')
+    with pytest.raises(ValueError, match=r'a\.npz, which is read'):
+        PairedCohort([tmp_path / 'tiles/a'], [genes]).write(tmp_path)
+    assert genes.read_text() == 'here'

@@ -147,33 +147,25 @@ def test_a_config_that_trains_on_bgr_is_given_bgr(tmp_path):
         encode_tiles(rgb, np.ascontiguousarray(tiles[..., ::-1])))
 
 
-def test_a_transformer_of_a_config_is_tried_at_its_size(tmp_path):
-    config = tmp_path / 'swin.py'
-    config.write_text("""
-default_scope = 'mmpretrain'
-model = dict(
-    type='ImageClassifier', backbone=dict(
+@pytest.mark.parametrize(('model', 'backbone', 'side', 'dims'), [
+    ('ImageClassifier', dict(
         type='SwinTransformer', img_size=224, arch=dict(
-            embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])))
-""")
-    encoder = build_tile_encoder('cmim', config=config, random_seed=0)
-    assert encoder.dims == 64
-
-
-def test_an_encoder_that_masks_shows_the_whole_tile(tmp_path):
-    config = tmp_path / 'mae.py'
-    config.write_text("""
-default_scope = 'mmpretrain'
-model = dict(
-    type='MAE', backbone=dict(
+            embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])),
+     224, 64),
+    # It masks in training.
+    ('MAE', dict(
         type='MAEViT', img_size=64, patch_size=16, mask_ratio=0.75,
         out_type='avg_featmap', arch=dict(
             embed_dims=16, num_layers=1, num_heads=2,
-            feedforward_channels=32)))
-""")
+            feedforward_channels=32)), 64, 16)])
+def test_a_transformer_of_a_config_sees_the_whole_tile_at_its_size(
+        tmp_path, model, backbone, side, dims):
+    config = tmp_path / 'transformer.py'
+    config.write_text("default_scope = 'mmpretrain'\n"
+                      f'model = dict(type={model!r}, backbone={backbone!r})')
     encoder = build_tile_encoder('cmim', config=config, random_seed=0)
-    assert encoder.dims == 16
-    tiles = draw_tiles(side=64)
+    assert encoder.dims == dims
+    tiles = draw_tiles(side=side)
     first, again = (encode_tiles(encoder, tiles) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 

@@ -81,19 +81,38 @@ rule either:
         assert run_snakemake(rules, tmp_path / name, **limit) == 0, name
 
 
+THREE_GPUS = """GPU 0: H200 (UUID: GPU-8f1)
+GPU 1: H200 (UUID: GPU-901)
+  MIG 1g.18gb     Device  0: (UUID: MIG-5d2)
+GPU 2: H200 (UUID: GPU-a01)"""
+
+
+@pytest.fixture
+def list_gpus(tmp_path, monkeypatch):
+    """A driver that lists GPUs, in the place of this machine's."""
+
+    def listing(text):
+        program = tmp_path / 'nvidia-smi'
+        program.write_text(f'#!/bin/sh\ncat <<END\n{text}\nEND\nexit 15\n')
+        program.chmod(0o755)
+        monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+
+    return listing
+
+
 @pytest.mark.parametrize(('listed', 'names'), [
     ('GPU 0: H200 (UUID: GPU-1)\nGPU 1: A 100 (UUID: GPU-2)\n'
      'Unable to determine the device handle', ['H200', 'A 100']),
     ('No devices were found', [])])
-def test_gpus_that_work_are_counted(listed, names, tmp_path, monkeypatch):
+def test_gpus_that_work_are_counted(listed, names, list_gpus, monkeypatch):
     # It ends with an error where one GPU of several is lost.
-    listing = tmp_path / 'nvidia-smi'
-    listing.write_text(f'#!/bin/sh\ncat <<END\n{listed}\nEND\nexit 15\n')
-    listing.chmod(0o755)
-    monkeypatch.setenv('PATH', f'{tmp_path}:{os.environ["PATH"]}')
+    list_gpus(listed)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     assert gpu_names() == names
-    assert visible_gpus() == [str(number) for number in range(len(names))]
+    numbers = [str(number) for number in range(len(names))]
+    assert visible_gpus() == numbers
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,7')
+    assert visible_gpus() == numbers
 
 
 def test_a_snakemake_that_forgets_limits_is_refused(monkeypatch):
@@ -344,7 +363,9 @@ def test_plans_of_earlier_versions_name_no_threads(place, resources_of,
 
 @pytest.mark.parametrize(('threads', 'gpus', 'cores'), [
     (1, 1, 8), (8, 1, 64), (1, 3, 6), (4, 2, 16), (1, 9, 9)])
-def test_all_gpus_have_runs(place, threads, gpus, cores, monkeypatch):
+def test_all_gpus_have_runs(place, list_gpus, threads, gpus, cores,
+                            monkeypatch):
+    list_gpus('\n'.join(f'GPU {number}: H200' for number in range(8)))
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0,1,2,3,4,5,6,7')
     asked = []
     monkeypatch.setattr(engine, 'run_snakemake',
@@ -433,7 +454,8 @@ def test_a_command_says_what_to_install(place, monkeypatch):
                       'the jobs: pip install mmmedmask[experiments]\n')
 
 
-def test_gpus_are_shared_out(tmp_path, monkeypatch):
+def test_gpus_are_shared_out(list_gpus, tmp_path, monkeypatch):
+    list_gpus('It cannot tell.')
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5,7')
     with reserve_gpus(2, tmp_path) as (first, locks):
         assert first == dict(CUDA_VISIBLE_DEVICES='3,5')
@@ -451,9 +473,21 @@ def test_gpus_are_shared_out(tmp_path, monkeypatch):
         with reserve_gpus(1, tmp_path) as (none, _):
             assert none == {}
         assert visible_gpus() == []
-    # CUDA takes none from the first one on that is not there.
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', 'GPU-8f, 1,-1,2')
-    assert visible_gpus() == ['GPU-8f', '1']
+
+
+@pytest.mark.parametrize(('listed', 'chosen', 'taken'), [
+    (THREE_GPUS, '2,0', ['2', '0']), (THREE_GPUS, '1,3,0', ['1']),
+    (THREE_GPUS, '3', []), (THREE_GPUS, 'GPU-8f, 1,-1,2', ['GPU-8f', '1']),
+    (THREE_GPUS, 'GPU-8,GPU-77,1', ['GPU-8']),
+    (THREE_GPUS, 'MIG-5d,MIG-5e', ['MIG-5d']),
+    (THREE_GPUS, 'MIG-GPU-8f1/1/0', ['MIG-GPU-8f1/1/0']),
+    # It says nothing of the GPUs.
+    ('Failed to initialize NVML', '3,GPU-77,-1', ['3', 'GPU-77'])])
+def test_cuda_takes_gpus_up_to_one_that_is_not_there(
+        listed, chosen, taken, list_gpus, monkeypatch):
+    list_gpus(listed)
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', chosen)
+    assert visible_gpus() == taken
 
 
 @pytest.mark.slow

@@ -404,6 +404,21 @@ def test_make_says_what_to_do_after_a_failure(checkout, broken, advice):
     assert installed == (broken == 'pytest')
 
 
+def test_make_cleans_what_its_help_says(checkout):
+    kept = 'work_dirs/run/best.pth', 'data/a.png', 'demo_output/index.html'
+    for name in (*kept, 'build/a', 'dist/a', 'site/a', 'a.egg-info/a',
+                 '.pytest_cache/a', '.ruff_cache/a', 'tools/__pycache__/a'):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).touch()
+    before = set(os.listdir(checkout))
+    assert 'runs and data stay' in run_make(checkout, 'help')
+    run_make(checkout, 'clean')
+    assert before - set(os.listdir(checkout)) == {
+        'build', 'dist', 'site', 'a.egg-info', '.pytest_cache', '.ruff_cache'}
+    assert not (checkout / 'tools/__pycache__').exists()
+    assert all((checkout / name).is_file() for name in kept)
+
+
 def test_continuous_integration_makes_test(tmp_path):
     script = tmp_path / 'project' / '.ci' / 'run'
     script.parent.mkdir(parents=True)

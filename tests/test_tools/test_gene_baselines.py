@@ -89,6 +89,27 @@ def test_fits_on_training_patients_and_tests_on_others(cohort, clip):
     assert 'splits_0.csv' in said
 
 
+def test_a_row_has_the_folds_of_one_call(cohort):
+    root, *_ = cohort
+
+    def folds_of(*options):
+        call(TOOL, root / 'config.py', '--folds', root / 'splits', '--out',
+             root / 'out', *options)
+        row = root / 'out/logistic_regression'
+        return sorted(str(path.relative_to(row)) for path in row.rglob('*')
+                      if path.name.startswith(('seed', 'fold')))
+
+    assert folds_of() == ['fold_0', 'fold_1', 'fold_2']
+    (root / 'splits/splits_2.csv').unlink()
+    # What another tool has written stays.
+    (root / 'out/logistic_regression/fold_0/notes.md').touch()
+    assert folds_of('--seeds', 0, 1) == ['fold_0', *(
+        f'seed_{seed}{fold}' for seed in (0, 1)
+        for fold in ('', '/fold_0', '/fold_1'))]
+    (root / 'out/logistic_regression/fold_0/notes.md').unlink()
+    assert folds_of() == ['fold_0', 'fold_1']
+
+
 ENCODER = """
 _base_ = './config.py'
 model = dict(gene_encoder=dict(
@@ -137,9 +158,10 @@ train_cfg = dict(max_epochs=1)
 def test_writes_clusters_that_group_msa_reads(cohort):
     root, *_ = cohort
     tool = 'analysis_tools/cluster_genes.py', root / 'config.py'
+    fold = ('--cfg-options', 'train_dataloader.dataset.split_file='
+            f'{root}/splits/splits_0.csv')
     assert '4 sets of' in call(
-        *tool, '--sets', 4, '--out', root / 'sets.gmt', '--cfg-options',
-        f'train_dataloader.dataset.split_file={root}/splits/splits_0.csv')
+        *tool, '--sets', 4, '--out', root / 'sets.gmt', *fold)
     model = GroupMSA(15, 8, num_fragments=5, num_groups=0, num_heads=2,
                      gene_sets=str(root / 'sets.gmt'),
                      gene_list=str(root / 'genes.txt'))
@@ -148,7 +170,29 @@ def test_writes_clusters_that_group_msa_reads(cohort):
     assert 'must end with .gmt, got sets.csv' in call(
         *tool, '--out', 'sets.csv', status=1)
     set_clip(root, .1)
-    call(*tool, '--sets', 4, '--out', root / 'clipped.gmt', '--cfg-options',
-         f'train_dataloader.dataset.split_file={root}/splits/splits_0.csv')
+    call(*tool, '--sets', 4, '--out', root / 'clipped.gmt', *fold)
     assert (root / 'clipped.gmt').read_text() != (
         root / 'sets.gmt').read_text()
+
+
+def test_clusters_overwrite_nothing_of_the_cohort(cohort):
+    root, *_ = cohort
+    tool = ('analysis_tools/cluster_genes.py', root / 'config.py', '--sets', 4,
+            '--cfg-options', 'train_dataloader.dataset.split_file='
+            f'{root}/splits/splits_0.csv', '--out')
+    with (root / 'config.py').open('a') as file:
+        file.write(f"model = dict(gene_sets='{root}/known.gmt')\n")
+    inputs = {root / 'known.gmt': 'pathway\t\tTP53\n',
+              root / 'genes.txt': 'TP53\n'}
+    for file, text in inputs.items():
+        file.write_text(text)
+    for name, message in (('splits/../known.gmt', 'known.gmt, which is read'),
+                          ('sets.gmt', f'{root}/genes.txt lists other genes '
+                           'than the 15 of the config')):
+        assert message in call(*tool, root / name, status=1)
+    assert {file: file.read_text() for file in inputs} == inputs
+    assert not (root / 'sets.gmt').exists()
+    # The list of these genes may be there.
+    (root / 'genes.txt').unlink()
+    for _ in range(2):
+        call(*tool, root / 'sets.gmt')

@@ -386,7 +386,9 @@ def test_a_job_on_a_gpu_asks_for_one(slides, monkeypatch):
     monkeypatch.setattr(
         'mmmedmask.experiments.extraction.run_snakemake',
         lambda *arguments, **engine: asked.append((arguments[2], engine)) or 0)
-    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5,7')
+    monkeypatch.setattr('mmmedmask.experiments.environment._list_gpus',
+                        lambda: '\n'.join(f'GPU {n}: A' for n in range(8)))
+    monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,5,7,8')
     call(*extraction(slides, '--shards', 2, '--device', 'cuda'), status=1)
     call(*extraction(slides, '--shards', 2, '--device', 'cuda',
                      '--resources', 'gpus=2'), status=1)

@@ -143,3 +143,17 @@ def test_names_of_files():
     with pytest.raises(ValueError, match=r'^x/a\.h5 and y/a\.h5 are both '
                        'called a: why$'):
         checks.check_names_differ([('a', first), ('a', other)], 'why')
+
+
+def test_no_file_that_is_read_is_written(tmp_path):
+    file, copy = tmp_path / 'genes.txt', tmp_path / 'copy.txt'
+    file.write_text('TP53')
+    copy.write_text('TP53')
+    (tmp_path / 'soft').symlink_to(file)
+    (tmp_path / 'hard').hardlink_to(file)
+    for name in (file, f'{tmp_path}/../{tmp_path.name}/genes.txt',
+                 tmp_path / 'soft', tmp_path / 'hard'):
+        with pytest.raises(ValueError, match=f'^writing {name} would overwrite'
+                           f' {file}, which is read'):
+            checks.check_not_read([tmp_path / 'new', name], [copy, file])
+    checks.check_not_read([copy, tmp_path, 'new'], [file, tmp_path, 'absent'])

@@ -69,3 +69,24 @@ def test_the_local_rank_of_the_environment_wins(
         parser, ['--local-rank=3', '--launcher', 'slurm'])
     assert known['LOCAL_RANK'] == rank
     assert args.launcher == 'slurm'
+
+
+def test_two_steps_of_slurm_meet_at_different_ports(monkeypatch):
+    def port_of(launcher='slurm', **environment):
+        monkeypatch.setattr(os, 'environ', environment)
+        command_line.parse_launched(argparse.ArgumentParser(),
+                                    ['--launcher', launcher])
+        return environment.get('MASTER_PORT')
+
+    steps = [dict(SLURM_JOB_ID=str(job), SLURM_STEP_ID=str(step))
+             for job in range(99_900, 100_300) for step in range(3)]
+    ports = [port_of(**step) for step in steps]
+    assert len(set(ports)) == len(steps)
+    assert all(10_000 <= int(port) < 30_000 for port in ports)
+    # All processes of a step have one, and a user's own counts.
+    assert port_of(**steps[0], SLURM_PROCID='7') == ports[0]
+    assert port_of(**steps[0], MASTER_PORT='123') == '123'
+    # A script of sbatch is no step; of other launchers a job has none.
+    assert port_of(SLURM_JOB_ID='99900') == ports[0]
+    assert port_of('pytorch', **steps[0]) is None
+    assert port_of() is None

@@ -247,6 +247,14 @@ def test_tool(tmp_path):
         stream.write('a/s0_0.png,y\n')
     assert 'line 15: a/s0_0.png is listed in line 2 already' in call(
         *tool, '--labels', tmp_path / 'labels.csv', status=1)
+    # Random weights are those of the seed, in each call.
+    pages = []
+    for number, seed in enumerate((0, 0, 1)):
+        torch.manual_seed(number)
+        pages.append(tmp_path / f'{number}.html')
+        call(*tool, '--html', pages[-1], '--seed', seed)
+    first, again, other = (page.read_bytes() for page in pages)
+    assert first == again != other
     # Few tiles in one folder: slides tell them apart, and the folder's name.
     call(*tool[:3], tmp_path / 'tiles/a', '--out', tmp_path / 'flat.png',
          '--html', tmp_path / 'flat.html', '--slide', '([^/_]+)_')

@@ -174,6 +174,15 @@ def test_what_the_command_refuses(run, arguments, message):
         run[0], 'none', '--out', 'never.png', '--export', 'a.txt', status=2)
 
 
+def test_vectors_are_not_written_over_the_cohort(run):
+    cohort = run[0].parent / 'data/cohort.csv'
+    before = cohort.read_text()
+    assert 'cohort.csv, which is read' in command(
+        *run, '--out', 'never.png', '--export',
+        cohort.parent / '../data/cohort.csv', status=1)
+    assert cohort.read_text() == before
+
+
 def test_picture_has_the_colours_of_its_classes():
     points = np.random.default_rng(0).normal(size=(30, 2))
     panel = embeddings.EmbeddingPanel('a', points, np.zeros(30, int))

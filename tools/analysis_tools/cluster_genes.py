@@ -4,7 +4,8 @@
         --out data/tcga-brca/clusters.gmt
 
 For GroupMSA where no file of pathways is at hand: model.gene_encoder.gene_sets
-takes the file, and gene_list the genes.txt that is written beside it. Genes
+takes the file, and gene_list the genes.txt that is written beside it. A
+genes.txt of other genes is not overwritten, nor is what CONFIG names. Genes
 are scaled by the training patients; classes are not looked at. With folds,
 give each its own: --cfg-options train_dataloader.dataset.split_file=...
 """
@@ -33,16 +34,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.apis.gene_clusters import cluster_genes
-    from mmmedmask.config_files import load_config
+    from mmmedmask.config_files import load_config, named_files
     from mmmedmask.engine.gene_matrix import fit_gene_scale, read_genes
     from mmmedmask.models.layers import write_gene_sets
     from mmmedmask.registry import DATASETS
     from mmmedmask.util.atomic_files import write_text
+    from mmmedmask.util.checks import check_not_read
+    genes_file = args.out.parent / GENE_LIST_NAME
     try:
         if args.out.suffix != '.gmt':
             raise ValueError(f'--out must end with .gmt, got {args.out}')
         config = load_config(args.config, args.cfg_options)
+        check_not_read([args.out], named_files(config.to_dict()))
         dataset = DATASETS.build(config.train_dataloader.dataset)
+        text = '\n'.join(dataset.gene_ids) + '\n'
+        if genes_file.is_file() and genes_file.read_text('utf-8') != text:
+            raise ValueError(
+                f'{genes_file} lists other genes than the '
+                f'{len(dataset.gene_ids)} of the config, and would be '
+                'overwritten: give --out another folder')
         _, genes, _ = read_genes(dataset, fit_gene_scale(config, dataset))
         sets = cluster_genes(genes.numpy(), args.sets, args.seed)
     except (OSError, ValueError) as error:
@@ -52,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.out, {f'cluster_{number}': [names[place] for place in places]
                    for number, places in enumerate(sets)},
         'correlated in training patients')
-    genes_file = args.out.parent / GENE_LIST_NAME
-    write_text(genes_file, '\n'.join(names) + '\n')
+    write_text(genes_file, text)
     sizes = sorted(map(len, sets))
     print(f'{len(sets)} sets of {sizes[0]} to {sizes[-1]} of {len(names)} '
           f'genes are in {args.out}, the genes in {genes_file}')

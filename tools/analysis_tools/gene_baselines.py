@@ -13,6 +13,7 @@ its config. --clusters adds each GroupMSA without gene sets once more, with
 sets of correlated genes of the fold's training patients. OUT has a folder for
 each row with results.md, results.csv and each fold's patients.csv, as
 tools/analysis_tools/compare_predictions.py reads them, and all in table.csv.
+They replace all folds that an earlier call has written of the row.
 """
 
 import argparse
@@ -141,6 +142,16 @@ def run_fold(config, split_file: Path, args, encoders: dict) -> dict:
     return results
 
 
+def remove_folds(row: Path, patients_file: str) -> None:
+    """Remove what an earlier call has written of the folds of a row."""
+    for depth in ('', 'seed_*/'):
+        for file in [*row.glob(f'{depth}fold_*/test/{patients_file}')]:
+            file.unlink()
+            for folder in file.relative_to(row).parents[:-1]:
+                if not any((row / folder).iterdir()):
+                    (row / folder).rmdir()
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
@@ -173,6 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs = {(seed, fold): results[
                     name, args.seeds[0] if seed is None else seed]
                 for seed in seeds for fold, results in folds.items()}
+        remove_folds(out / name, PATIENTS_FILE)
         for (seed, fold), predictions in runs.items():
             folder = out / name / ('' if seed is None else f'seed_{seed}') / (
                 f'fold_{fold}') / 'test'

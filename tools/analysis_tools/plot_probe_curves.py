@@ -180,7 +180,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                         required=True)
     args = parser.parse_args(argv)
     from mmmedmask.util.atomic_files import atomic_path, write_csv
+    from mmmedmask.util.checks import check_not_read
+    table = args.out.with_suffix('.csv')
     try:
+        check_not_read([table], (file for folder in args.runs
+                                 for file in folder.rglob('probe.csv')))
         recipe, rows = choose_rows(args.recipe, args.rows)
         curves, tiles, random, plain = collect(args.runs, recipe, rows,
                                                args.probes)
@@ -188,8 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(f'plot_probe_curves.py: {error}') from None
     with atomic_path(args.out) as picture:
         draw(curves, tiles, random, plain, picture)
-    write_csv(args.out.with_suffix('.csv'),
-              ('probe', 'row', 'epoch', 'seed', 'score'),
+    write_csv(table, ('probe', 'row', 'epoch', 'seed', 'score'),
               ((probe, row, epoch, seed, f'{score:.2f}')
                for probe, rows in curves.items()
                for row, epochs in rows.items()

@@ -15,7 +15,7 @@ from dataclasses import asdict
 
 from status_lines import print_line, print_summary
 
-from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.command_line import add_config_options, check_overwrites
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.inspection.findings import describe_error, red
     from mmmedmask.util.atomic_files import write_text
     try:
+        check_overwrites(args, ['json'])
         options = CheckOptions(
             checkpoint=args.checkpoint, gpus=args.gpus, steps=args.steps,
             run_steps=not args.no_step, full_size=args.full_size,

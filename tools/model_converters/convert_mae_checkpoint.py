@@ -15,6 +15,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.command_line import check_overwrites
+
 #: Whose names tensors may have, and where they then lie in a file.
 STATE_DICT_KEYS = {'msmae': 'state_dict', 'mae': 'model'}
 
@@ -96,6 +98,7 @@ def main(argv: Sequence[str] | None = None):
         args.target = with_ending(args.target)
         if args.target.exists() and not args.force:
             raise SystemExit(f'{args.target} exists, --force overwrites it')
+        check_overwrites(args, ['target'])
         report = convert(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f'convert_mae_checkpoint: {error}') from error

@@ -8,6 +8,8 @@ timm name the architecture, the network as ONNX, or a folder that
 import argparse
 from collections.abc import Sequence
 
+from mmmedmask.util.command_line import check_overwrites
+
 NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm', 'hf')
 
 
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None):
         there = [file for file in files if file.exists()]
         if there and not args.force:
             raise SystemExit(f'{there[0]} exists, --force overwrites it')
+        check_overwrites(args, ['target'], files)
         exported = export_backbone(
             args.source, args.target, args.naming, args.prefix,
             args.target_prefix, args.config, args.licence)

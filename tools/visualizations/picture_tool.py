@@ -8,10 +8,13 @@ from mmmedmask.util.command_line import (
     DEVICE,
     PICTURES,
     add_config_options,
+    check_overwrites,
     file_ending,
 )
 
 SPLITS = ('train', 'val', 'test')
+#: Options that name what is written.
+OUTPUTS = ('out', 'html', 'export')
 #: Options that several commands have, by their names.
 SHARED_OPTIONS = {
     '--num-samples': dict(
@@ -102,6 +105,8 @@ def draw_or_exit(name: str, draw: Callable, args: argparse.Namespace) -> None:
     """Draw and print the files; what a user can mend ends it in a line."""
     from mmmedmask.datasets.image_io import ImageFileError
     try:
+        check_overwrites(args, [option for option in OUTPUTS
+                                if hasattr(args, option)])
         files = draw(args)
     except (FileNotFoundError, ImageFileError, ModuleNotFoundError,
             ValueError) as error:

@@ -61,6 +61,8 @@ def draw(args: argparse.Namespace) -> list[str]:
     """Embed, draw and save; return what was written."""
     from mmmedmask import apis
     from mmmedmask.apis import patient_vectors
+    from mmmedmask.config_files import named_files
+    from mmmedmask.util.checks import check_not_read
     from mmmedmask.visualization.embeddings import draw_embeddings
     titles = args.titles or [
         'untrained' if checkpoint == UNTRAINED else Path(checkpoint).stem
@@ -69,22 +71,24 @@ def draw(args: argparse.Namespace) -> list[str]:
         raise ValueError(f'{len(args.checkpoints)} checkpoints need as many '
                          f'--titles, got {len(titles)}')
     config = apis.load_config(args.config, args.cfg_options)
+    exports = [] if args.export is None else [args.export] if len(
+        args.checkpoints) == 1 else [
+            args.export.with_stem(f'{args.export.stem}_{number}')
+            for number in range(len(args.checkpoints))]
+    check_not_read(exports, named_files(config.to_dict()))
     models = patient_vectors.build_models(config, args.checkpoints, UNTRAINED,
-                                          args.device)
+                                          args.device, args.seed)
     loader = patient_vectors.whole_bag_loader(config, args.split)
     embedded = [patient_vectors.extract_embeddings(model, loader)
                 for model in models]
-    written = []
-    for number, patients in enumerate(embedded if args.export else ()):
-        file = args.export if len(embedded) == 1 else args.export.with_stem(
-            f'{args.export.stem}_{number}')
+    for file, patients in zip(exports, embedded, strict=False):
         patient_vectors.save_embeddings(file, patients)
-        written.append(f'vectors: {file}')
     picture = draw_embeddings(
         [[panel(patients, name, title, args)
           for patients, title in zip(embedded, titles, strict=True)]
          for name in args.vectors], embedded[0].classes)
-    return [*written, f'{len(embedded[0].labels)} patients: '
+    return [*(f'vectors: {file}' for file in exports),
+            f'{len(embedded[0].labels)} patients: '
             f'{save_picture(picture, args.out)}']
 
 

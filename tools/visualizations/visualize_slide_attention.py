@@ -16,6 +16,8 @@ from pathlib import Path
 
 import picture_tool
 
+from mmmedmask.util.command_line import check_overwrites
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = picture_tool.make_parser(__doc__, '--split', '--device',
@@ -203,6 +205,8 @@ def draw_slide(args, name: str, features, evidence, rows: slice, classes,
         measurements.update({
             f'probability {label}': values
             for label, values in zip(classes, scores, strict=True)})
+    check_overwrites(args, ['out'], [
+        args.out / f'{name}_{kind}.png' for kind in groups])
     written = []
     for kind, maps in groups.items():
         written.append(picture_tool.save_picture(

@@ -5,7 +5,7 @@
 
 The page shows the tile under the mouse, switches classes on and off, and
 lists the nearest neighbours of a tile that is clicked. CHECKPOINT may be
-`none`: random weights.
+`none`: the random weights that a run with --seed starts from.
 """
 
 import argparse
@@ -64,10 +64,12 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
 
     from mmmedmask.datasets import TileFolder
     from mmmedmask.datasets.labelled_images import image_rows
+    from mmmedmask.util.checks import check_not_read
     from mmmedmask.util.table_files import read_table
     folder = TileFolder(args.tiles)
     names = [str(Path(folder.get_data_info(place)['img_path']).relative_to(
         args.tiles)) for place in range(len(folder))]
+    check_not_read([args.out], (Path(args.tiles, name) for name in names))
     groups = {}
     if args.labels:
         # Each tile is listed once.
@@ -106,7 +108,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     import cv2
     import numpy as np
 
-    from mmmedmask.apis import EmbeddingInferencer, load_config
+    from mmmedmask import apis
     from mmmedmask.visualization import embedding_page, embeddings
     from mmmedmask.visualization.pictures import picture_of
     if args.method == 'umap':
@@ -118,9 +120,11 @@ def draw(args: argparse.Namespace) -> list[Path]:
     if color not in groups:
         raise ValueError('--color label needs --labels CSV' if color == 'label'
                          else '--color slide needs --slide REGEX')
-    embed = EmbeddingInferencer(
-        load_config(args.config, args.cfg_options),
-        None if args.checkpoint == UNTRAINED else args.checkpoint, args.device)
+    config = apis.load_config(args.config, args.cfg_options)
+    embed = apis.EmbeddingInferencer(
+        apis.untrained_model(config, args.seed)
+        if args.checkpoint == UNTRAINED
+        else apis.get_model(config, args.checkpoint), device=args.device)
     vectors, thumbnails = [], []
     for start in range(0, len(names), CHUNK):
         paths = [Path(args.tiles, name) for name in names[start:start + CHUNK]]

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from encoder_cli import add_encoder_arguments, build_encoder
 
+from mmmedmask.util.command_line import check_overwrites
+
 SPLITS = ('train', 'val', 'test')
 
 
@@ -73,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.datasets.slides import folds
     from mmmedmask.datasets.slides.cohort import Case
     try:
+        check_overwrites(args, ['out'], [
+            args.out / name for name in ('tiles.csv', 'cohort.csv')])
         groups = None if args.groups is None else tile_bags.read_groups(
             args.groups, args.path_column, args.group_column)
         shares = dict(zip(SPLITS, args.split, strict=True))
