@@ -12,6 +12,7 @@ from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.table_files import read_list_file
 
 
@@ -113,31 +114,6 @@ def list_images(root: Path, axis: str = 'axial',
     print_log(f'{root}: {len(images)} images, {sum(others.values())} other '
               f'files {dict(others) or ""}'.rstrip(), logger='current')
     return images
-
-
-def walk_files(root: Path) -> list[Path]:
-    """List files below a folder and links, by path parts; no dot names.
-
-    A folder that cannot be read is an OSError that names it.
-    """
-    def stop(error: OSError) -> None:
-        raise error
-
-    paths, visited = [], set()
-    # Without a word os.walk would leave out what it cannot read.
-    for folder, subfolders, files in os.walk(root, onerror=stop,
-                                             followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        # Sorted in place, so that which of two links comes first is fixed.
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith('.'))
-        paths.extend(Path(folder, name) for name in files
-                     if not name.startswith('.'))
-    return sorted(paths, key=lambda path: path.relative_to(root).parts)
 
 
 def find_list_file(name: str, data_root: Path) -> Path:

@@ -74,16 +74,9 @@ def test_linked_folders_and_loops(tmp_path):
         '0.png', 'link/1.png']
 
 
-def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_named(folder, lock_folder):
     write_tile(folder / 'locked' / '1.png')
-    scan = os.scandir
-
-    def refuse(place):
-        if str(place).endswith('locked'):
-            raise PermissionError(13, 'Permission denied', str(place))
-        return scan(place)
-
-    monkeypatch.setattr(os, 'scandir', refuse)
+    lock_folder(folder / 'locked')
     with pytest.raises(PermissionError, match='locked'):
         TileFolder(str(folder))
 

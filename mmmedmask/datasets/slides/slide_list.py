@@ -9,12 +9,12 @@ from mmmedmask.datasets.slides.feature_files import (
     SLIDE_SUFFIXES,
     slide_name,
 )
-from mmmedmask.datasets.tiles import walk_files
 from mmmedmask.util.checks import (
     check_integer,
     check_names_differ,
     check_positive,
 )
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import composed, shown
 from mmmedmask.util.table_files import cell_number, read_table
 
