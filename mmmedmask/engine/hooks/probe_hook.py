@@ -63,7 +63,9 @@ class ProbeHook(WatchingHook):
 
     ``SafeCheckpointHook(save_best='probe/rgb/knn', rule='greater')`` keeps
     the best of the epochs that were probed. Others have no score, whether
-    they are validated or not, and random weights are never the best.
+    they are validated or not, and random weights are never the best. In a
+    run that goes on with other images, patients or options the best is looked
+    for anew, and early stopping waits anew.
 
     Args:
         data: Labelled images, see
@@ -148,8 +150,6 @@ class ProbeHook(WatchingHook):
         self._floors = {name: (score.value, plain[name])
                         for name, score in random.items()}
         for hook in _checkpoint_hooks(runner):
-            if isinstance(hook, SafeCheckpointHook):
-                hook.occasional_keys |= {f'probe/{name}' for name in random}
             for key in hook.key_indicators:
                 score = random.get(key.removeprefix('probe/'))
                 if score is not None and np.isnan(score.value):
@@ -164,6 +164,12 @@ class ProbeHook(WatchingHook):
              for part in ('train', 'test')
              for sample in _sample_names(getattr(probe, part))),
             self._options)
+        keys = {f'probe/{name}' for name in random}
+        for hook in runner.hooks:
+            if isinstance(hook, SafeCheckpointHook):
+                hook.occasional_keys |= keys
+                if self._table.measured_anew:
+                    hook.outdated_keys |= keys
         return None
 
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:

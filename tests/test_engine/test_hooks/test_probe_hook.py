@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from PIL import Image
@@ -313,6 +314,28 @@ def test_tables_of_other_runs_and_images_are_set_aside(monkeypatch, tmp_path):
     run_scripted(monkeypatch, other, [.5, .4, .3, .2])
     assert [scripted_scores(other / 'superseded' / number)[-1]
             for number in '123'] == [(10, .3), (10, .7), (10, .3)]
+
+
+def test_scores_on_other_images_are_not_compared(monkeypatch, tmp_path):
+    """The best is looked for anew, and early stopping waits anew."""
+    def train(values, **go_on):
+        stopper = EarlyStoppingHook('probe/rgb/knn', 'greater', strict=False)
+        note, waited = noting('before_train_iter', lambda runner, **_: (
+            stopper.best_score, stopper.wait_count))
+        run_scripted(monkeypatch, tmp_path, values, hooks=[stopper, note],
+                     **go_on)
+        return waited[0]
+
+    best = 'best_probe_rgb_knn_epoch_{}.pth'.format
+    go_on = dict(resume=True, load_from=str(tmp_path / 'epoch_7.pth'))
+    train([.5, .6, .9, .8])
+    assert_best_is(tmp_path, best(5))
+    assert train([.5, .8, .7], **go_on)[0] == .9
+    assert_best_is(tmp_path, best(5))
+    monkeypatch.setattr(Scripted, 'images', ProbeSet((Path('a/1.png'), )))
+    assert train([.5, .1, .3], **go_on) == (.1, 0)
+    assert_best_is(tmp_path, best(10))
+    assert (tmp_path / 'superseded/2' / best(5)).is_file()
 
 
 def test_states_of_earlier_versions_keep_their_table(monkeypatch, tmp_path):
