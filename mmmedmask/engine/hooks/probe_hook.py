@@ -30,6 +30,7 @@ from mmmedmask.engine.probing import (
     score_encoder,
     warn_of_trained,
 )
+from mmmedmask.engine.rank_errors import on_all_ranks
 from mmmedmask.engine.run_table import RunTable
 from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.evaluation.probes import ProbeScore
@@ -132,7 +133,7 @@ class ProbeHook(WatchingHook):
         model = unwrap(runner.model)
         encoder_of(model)
         self._units = input_units(model.data_preprocessor, runner.cfg)
-        self._probes = self._build_probes(runner, model)
+        self._probes = on_all_ranks(self._build_probes, runner, model)
         if not self._probes:
             if any(str(name).startswith('probe/')
                    for hook in _checkpoint_hooks(runner)
@@ -221,8 +222,9 @@ class ProbeHook(WatchingHook):
         self._scores = {f'probe/{name}': value
                         for name, value in values.items()} if epoch else {}
         self._iteration = iteration
-        if not known and is_main_process():
-            self._write(runner, scores, epoch, iteration)
+        if not known:
+            on_all_ranks(lambda: is_main_process() and self._write(
+                runner, scores, epoch, iteration))
 
     def after_val_epoch(self, runner,
                         metrics: dict[str, float] | None = None) -> None:

@@ -62,6 +62,7 @@ from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.input_units import InputUnits
 from mmmedmask.util.table_files import read_table
 
 
@@ -443,6 +444,69 @@ def test_ranks_without_an_image_or_a_patient(discs, cohort, tmp_path):
 
     alone = pytest.approx(scores(), abs=1e-6, nan_ok=True)
     assert evaluate_on_ranks(scores, tmp_path, 3) == [alone] * 3
+
+
+def test_an_error_of_one_rank_is_one_of_all(discs, squares, cohort, tmp_path):
+    """Nobody waits for a rank that has failed."""
+    torch.manual_seed(0)
+    encoder = resnet18(weights=None)
+    train, test = read_probe_sets(discs)
+    pixels = np.zeros((2, 32, 40, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f'{number}.png')
+
+    def changed(part, *places):
+        paths = list(part.paths)
+        for number, place in enumerate(places):
+            paths[place] = tmp_path / f'{number % 2}.png'
+        return replace(part, paths=tuple(paths))
+
+    def fail(rank, failing):
+        """Fail on one rank as an argument is used there."""
+        if rank == failing:
+            raise ZeroDivisionError('of this rank')
+
+    def errors(rank):
+        mean = (120., ) * 3
+        bags, aggregator = bag_probe(cohort, norm_features=True)
+        bag = bags.preprocessor.forward
+        bags.preprocessor.forward = lambda *args: fail(rank, 1) or bag(*args)
+        masked = DenseProbe(*read_probe_sets(squares), few=(1, ))
+        samples = masked.samples
+        masked.samples = lambda which: fail(rank, 0) or samples(which)
+        features = FrozenFeatures(encoder, mean, mean)
+        one, half, rest = (
+            ImageProbe(train, changed(test, 1)),
+            ImageProbe(changed(train, *range(1, len(train.paths), 2)), test),
+            ImageProbe(train, test))
+        texts = []
+        for work in (
+                lambda: one.run(features), lambda: half.run(features),
+                lambda: masked.run(features), lambda: bags.run(aggregator),
+                lambda: score_encoder(encoder, InputUnits(), dict(rgb=half)),
+                lambda: rest._score(lambda batch: fail(
+                    rank, 1) or probing.color_vectors(batch)),
+                lambda: probing._on_main(lambda: fail(rank, 0))):
+            with pytest.raises(Exception) as caught:  # noqa: PT011
+                work()
+            texts.append(str(caught.value))
+        return [*texts, rest.run(features)[0].name]
+
+    size = re.escape('images to probe on have different sizes, such as')
+    both = evaluate_on_ranks(errors, tmp_path)
+    for rank, (one, half, masked, bags, measured, encoded, main,
+               last) in enumerate(both):
+        told = 'rank {} has failed: '.format
+        assert re.search(size, one)
+        assert (told(1) in one) == (rank == 0)
+        assert re.match(size, half)
+        assert last == 'knn'
+        for text, failing in ((masked, 0), (bags, 1), (encoded, 1),
+                              (main, 0)):
+            assert text == (
+                'of this rank' if rank == failing else
+                f'{told(failing)}ZeroDivisionError: of this rank')
+        assert re.search(size, measured)
 
 
 def test_scores_do_not_depend_on_what_else_is_probed(discs, squares, tmp_path):
