@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -39,8 +39,9 @@ class TileFolder(ImageFileDataset):
 
     Raises:
         ValueError: If there is no root, a root is given twice or lies in
-            another, or ``ann_file`` comes with several roots; or the header
-            of a DICOM or NIfTI file cannot be read, unless it is skipped.
+            another, or has a link to what is in another, or ``ann_file``
+            comes with several roots; or the header of a DICOM or NIfTI file
+            cannot be read, unless it is skipped.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
             root holds no image.
         OSError: If a folder below a root cannot be read.
@@ -79,9 +80,32 @@ class TileFolder(ImageFileDataset):
             (root, ) = self.roots
             names = read_list_file(find_list_file(self.ann_file, root))
             return [{'img_path': str(root / name)} for name in names]
-        return [{'img_path': str(path)} for root in self.roots
-                for path in list_images(root, self.axis,
-                                        self.on_error == 'skip')]
+        paths = {root: list_images(root, self.axis, self.on_error == 'skip')
+                 for root in self.roots}
+        if len(paths) > 1:
+            _check_apart(paths)
+        return [{'img_path': str(path)}
+                for images in paths.values() for path in images]
+
+
+def _check_apart(paths: Mapping[Path, Sequence[Path | str]]) -> None:
+    """Refuse tiles that two roots have by a link to a folder or a file."""
+    folders: dict[str, str] = {}
+    root_of: dict[str, Path] = {}
+    for root, images in paths.items():
+        for file in map(str, images):
+            if '#' in file:
+                file = str(radiology.split_part(file)[0])
+            folder, name = os.path.split(file)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            real = os.path.realpath(file) if os.path.islink(file) else \
+                os.path.join(folders[folder], name)
+            other = root_of.setdefault(real, root)
+            if other != root:
+                raise ValueError(
+                    f'{file} in {root} is {real}, which {other} has, too: its '
+                    'tiles would count twice; take out the link or a root')
 
 
 def list_images(root: Path, axis: str = 'axial',
