@@ -973,7 +973,7 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path,
         .plain_floor()[0] for rows in (masks, grouped))
     assert by_image.value == by_group.value == by_group.low == by_group.high
     assert by_image.low < by_image.high
-    masks[0]['mask'] = ''
+    masks[0]['mask'] = 'NA'
     dense = build_probes(None, str(write(masks)))['pixels']
     assert dense.train.labels is None
     assert len(list(dense.samples('train'))) == len(dense.train.paths) - 1
@@ -981,6 +981,8 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path,
             ([rows[0] | dict(split='val')], "line 2: split .*'val'"),
             ([rows[0] | dict(label='')], 'line 2: label must not be empty'),
             ([rows[0] | dict(group='')], 'line 2: group must not be empty'),
+            ([rows[0] | dict(group='NA')], "empty, got 'NA'"),
+            ([rows[0] | dict(label='NULL')], "empty, got 'NULL'"),
             ([rows[0] | dict(path='')], 'line 2: path must not be empty'),
             ([rows[0], rows[0]], 'line 3: .* is listed in line 2 already'),
             (rows[:12], r"0 to test, of \[\]"),
