@@ -54,6 +54,23 @@ def quick_probes(monkeypatch):
 
 
 @pytest.fixture
+def lock_folder(monkeypatch):
+    """Make a folder one that cannot be read, for the superuser, too."""
+    def lock(folder):
+        for name in ('scandir', 'listdir'):
+            read = getattr(os, name)
+
+            def refuse(place='.', read=read):
+                if str(place) == str(folder):
+                    raise PermissionError(13, 'Permission denied', str(place))
+                return read(place)
+
+            monkeypatch.setattr(os, name, refuse)
+
+    return lock
+
+
+@pytest.fixture
 def limited_files():
     """Call a function in a process whose files have a largest size."""
     def call(size, work):

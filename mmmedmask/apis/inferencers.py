@@ -45,7 +45,7 @@ def list_pictures(place: str | Path) -> list[Path]:
     """
     # It imports all data sets.
     from mmmedmask.datasets import radiology
-    from mmmedmask.datasets.tiles import walk_files
+    from mmmedmask.util.file_walk import walk_files
     path, part = radiology.split_part(place)
     if path.is_dir():
         return list_inputs(walk_files(path))

@@ -33,7 +33,7 @@ from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer, check_numbers
 from mmmedmask.util.nearest import shown
-from mmmedmask.util.table_files import read_table
+from mmmedmask.util.table_files import MISSING, read_table
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def read_groups(
         for where, row in read_table(path, columns).rows(*columns):
             place, number = row[path_column], row[group_column]
             *_, folder, name = ['', *place.replace('\\', '/').split('/')]
-            if not folder or not number:
+            if not folder or number in MISSING:
                 raise ValueError(
                     f'{where}: {place!r} must name a folder, which is the '
                     f'class of the tile, and have a group, got {number!r}')

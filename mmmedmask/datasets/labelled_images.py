@@ -17,9 +17,11 @@ from mmmedmask.datasets.radiology import split_part
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.nearest import alike
 from mmmedmask.util.table_files import (
+    MISSING,
     Table,
     check_cell,
     check_files,
+    check_named,
     check_spelling,
     read_list_file,
     read_table,
@@ -171,7 +173,7 @@ def read_split_file(path: Path, data_root: Path,
             f'{path} must have the columns {REQUIRED_COLUMNS} and may have '
             f'{OPTIONAL_COLUMNS}, not {sorted(unknown)}')
     rows = []
-    for where, row in image_rows(table, data_root):
+    for where, row in image_rows(table, data_root, classes):
         check_cell(where, 'label', row['label'], classes,
                    str(data_root / CLASS_FILE))
         rows.append({**row, 'mask': row.get('mask', '')})
@@ -189,12 +191,13 @@ def check_groups(source: object, names: Iterable[str]) -> None:
         if Path(name).suffix.lower() not in IMAGE_EXTENSIONS))
 
 
-def image_rows(table: Table,
-               root: Path) -> Iterator[tuple[str, dict[str, str]]]:
+def image_rows(table: Table, root: Path, classes: Sequence[str] = ('None', )
+               ) -> Iterator[tuple[str, dict[str, str]]]:
     """Go through the rows of a table of images, each listed once.
 
-    Paths are relative to ``root``; no path, label or group may be empty, and
-    each label and group is spelled in one way.
+    Paths are relative to ``root``; no path, label or group may be empty, or
+    ``NA`` and the like, unless it is one of the ``classes``; and each label
+    and group is spelled in one way. Such a mask is none.
     """
     for place, name in enumerate(table.names):
         if name == 'label':
@@ -203,9 +206,10 @@ def image_rows(table: Table,
             check_groups(table.path, table.text(place))
     lines = {}
     for where, row in table.rows():
-        empty = [name for name in REQUIRED_COLUMNS if not row.get(name, name)]
-        if empty:
-            raise ValueError(f'{where}: {", ".join(empty)} must not be empty')
+        check_named(where, row, ('path', 'group'))
+        check_named(where, row, ('label', ), known=classes)
+        if row.get('mask') in MISSING:
+            row['mask'] = ''
         # One image may be written in two ways.
         file = os.path.normpath(root / row['path'])
         before = lines.setdefault(file, where)

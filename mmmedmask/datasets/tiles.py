@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -12,6 +12,7 @@ from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.table_files import read_list_file
 
 
@@ -38,8 +39,9 @@ class TileFolder(ImageFileDataset):
 
     Raises:
         ValueError: If there is no root, a root is given twice or lies in
-            another, or ``ann_file`` comes with several roots; or the header
-            of a DICOM or NIfTI file cannot be read, unless it is skipped.
+            another, or has a link to what is in another, or ``ann_file``
+            comes with several roots; or the header of a DICOM or NIfTI file
+            cannot be read, unless it is skipped.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
             root holds no image.
         OSError: If a folder below a root cannot be read.
@@ -78,9 +80,32 @@ class TileFolder(ImageFileDataset):
             (root, ) = self.roots
             names = read_list_file(find_list_file(self.ann_file, root))
             return [{'img_path': str(root / name)} for name in names]
-        return [{'img_path': str(path)} for root in self.roots
-                for path in list_images(root, self.axis,
-                                        self.on_error == 'skip')]
+        paths = {root: list_images(root, self.axis, self.on_error == 'skip')
+                 for root in self.roots}
+        if len(paths) > 1:
+            _check_apart(paths)
+        return [{'img_path': str(path)}
+                for images in paths.values() for path in images]
+
+
+def _check_apart(paths: Mapping[Path, Sequence[Path | str]]) -> None:
+    """Refuse tiles that two roots have by a link to a folder or a file."""
+    folders: dict[str, str] = {}
+    root_of: dict[str, Path] = {}
+    for root, images in paths.items():
+        for file in map(str, images):
+            if '#' in file:
+                file = str(radiology.split_part(file)[0])
+            folder, name = os.path.split(file)
+            if folder not in folders:
+                folders[folder] = os.path.realpath(folder)
+            real = os.path.realpath(file) if os.path.islink(file) else \
+                os.path.join(folders[folder], name)
+            other = root_of.setdefault(real, root)
+            if other != root:
+                raise ValueError(
+                    f'{file} in {root} is {real}, which {other} has, too: its '
+                    'tiles would count twice; take out the link or a root')
 
 
 def list_images(root: Path, axis: str = 'axial',
@@ -113,31 +138,6 @@ def list_images(root: Path, axis: str = 'axial',
     print_log(f'{root}: {len(images)} images, {sum(others.values())} other '
               f'files {dict(others) or ""}'.rstrip(), logger='current')
     return images
-
-
-def walk_files(root: Path) -> list[Path]:
-    """List files below a folder and links, by path parts; no dot names.
-
-    A folder that cannot be read is an OSError that names it.
-    """
-    def stop(error: OSError) -> None:
-        raise error
-
-    paths, visited = [], set()
-    # Without a word os.walk would leave out what it cannot read.
-    for folder, subfolders, files in os.walk(root, onerror=stop,
-                                             followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        # Sorted in place, so that which of two links comes first is fixed.
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith('.'))
-        paths.extend(Path(folder, name) for name in files
-                     if not name.startswith('.'))
-    return sorted(paths, key=lambda path: path.relative_to(root).parts)
 
 
 def find_list_file(name: str, data_root: Path) -> Path:

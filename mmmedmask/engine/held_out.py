@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import os
 import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,28 @@ def _changed(config: Mapping, change: Mapping) -> dict:
     return changed
 
 
+def _samples_of(config: Mapping) -> dict:
+    """What of a data set's config says which samples it has.
+
+    Folders and files are the same however their paths are written, through
+    links, too; the pipeline makes no other samples.
+    """
+    roots = config.get('data_root')
+    roots = [roots] if isinstance(roots, str | os.PathLike) else roots or []
+    samples = {}
+    for key, value in config.items():
+        if key == 'data_root':
+            samples[key] = sorted(map(os.path.realpath, roots))
+        elif key == 'type' and isinstance(value, str):
+            samples[key] = DATASETS.get(value) or value
+        elif key != 'pipeline':
+            places = [Path(value), *(Path(root, value) for root in roots)] \
+                if isinstance(value, str) and value else []
+            samples[key] = next((os.path.realpath(place) for place in places
+                                 if place.exists()), value)
+    return samples
+
+
 def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
     """Build the training set with other samples, each once.
 
@@ -68,18 +91,26 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
             below it and that the data set can do without.
 
     Raises:
-        ValueError: If it is the training set itself, or a part of it.
+        ValueError: If it is the training set itself, or a part of it, in
+            another spelling or with another pipeline, too.
     """
-    if 'type' in change:
-        return DATASETS.build(dict(change))
+    train = (cfg.get('train_dataloader') or {}).get('dataset')
+    if not isinstance(train, Mapping):
+        # A run that was made of objects tells nothing of its training set.
+        train = {}
     # Indices of the training set are of no other split.
     train = [{key: value for key, value in inner.items() if key != 'indices'}
-             for inner in innermost_datasets(cfg.train_dataloader.dataset)]
-    if any(_changed(inner, change) in train for inner in train):
+             for inner in innermost_datasets(train)]
+    held_out = (innermost_datasets(change) if 'type' in change else
+                [_changed(inner, change) for inner in train])
+    trained = list(map(_samples_of, train))
+    if any(_samples_of(inner) in trained for inner in held_out):
         raise ValueError(
             f'held_out={dict(change)} changes nothing of the training set, so '
             "that nothing is held out: name other samples, such as "
             "dict(split='val') or dict(data_root='other')")
+    if 'type' in change:
+        return DATASETS.build(dict(change))
     return build_changed(dict(datasets=train), change)
 
 

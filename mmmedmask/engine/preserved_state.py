@@ -59,9 +59,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def model_at_rest(runner: Runner) -> Iterator[nn.Module]:
-    """Give a runner's model, unwrapped, for inference under its autocast."""
-    model = unwrap(runner.model)
+def model_at_rest(runner: Runner,
+                  model: nn.Module | None = None) -> Iterator[nn.Module]:
+    """Give a runner's model, unwrapped, for inference under its autocast.
+
+    It is the one that is trained, if none is named.
+    """
+    model = unwrap(runner.model) if model is None else model
     with preserve_random_state(), evaluating(model), \
             torch.inference_mode(), runner.optim_wrapper.optim_context(model):
         yield model

@@ -11,6 +11,7 @@ from mmmedmask.engine.probing import (
     score_encoder,
     trained_splits,
 )
+from mmmedmask.engine.rank_errors import on_all_ranks
 from mmmedmask.registry import LOOPS
 from mmmedmask.util.input_units import input_units
 
@@ -62,8 +63,8 @@ class ProbeLoop(BaseLoop):
         self.runner.call_hook('before_test')
         self.runner.call_hook('before_test_epoch')
         model = unwrap(self.runner.model)
-        probes = build_probes(
-            **self._probes, trained=trained_splits(self.runner.cfg))
+        probes = on_all_ranks(lambda: build_probes(
+            **self._probes, trained=trained_splits(self.runner.cfg)))
         units = input_units(model.data_preprocessor, self.runner.cfg)
         scores = score_encoder(model.backbone, units, probes)
         metrics = {f'probe/{name}': score.value

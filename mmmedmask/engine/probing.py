@@ -4,7 +4,7 @@ import copy
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from mmmedmask.engine.frozen_features import (
     draw_points,
     sample_maps,
 )
+from mmmedmask.engine.rank_errors import gather_results, on_all_ranks
 from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.evaluation.probes import ProbeScore, probe_images, probe_pixels
 from mmmedmask.functional.randomness import stream_seed
@@ -72,14 +73,18 @@ def _batches_of_share(places: Sequence[int], size: int) -> Iterator[list[int]]:
         yield part.tolist()
 
 
+def _check_sizes(sizes: Iterable[tuple[int, ...]]) -> None:
+    sizes = sorted(set(sizes))
+    if len(sizes) > 1:
+        raise ValueError('images to probe on have different sizes, such as '
+                         f'{sizes[0]} and {sizes[-1]}: give the probe a size')
+
+
 def _stack(images: Sequence[Tensor]) -> Tensor:
     if not images:
         # With more ranks than images one has none.
         return torch.empty(0)
-    sizes = sorted({tuple(image.shape[1:]) for image in images})
-    if len(sizes) > 1:
-        raise ValueError('images to probe on have different sizes, such as '
-                         f'{sizes[0]} and {sizes[-1]}: give the probe a size')
+    _check_sizes(tuple(image.shape[1:]) for image in images)
     return torch.stack(list(images))
 
 
@@ -91,9 +96,8 @@ def _join(vectors: Sequence[Tensor]) -> Tensor:
 def _on_main(score: Callable[..., list[ProbeScore]], *arguments
              ) -> list[ProbeScore]:
     """Score in the main process; all get the scores."""
-    scores = [score(*arguments) if dist.is_main_process() else None]
-    dist.broadcast_object_list(scores)
-    return scores[0]
+    return gather_results(
+        lambda: score(*arguments) if dist.is_main_process() else None)[0]
 
 
 def score_vectors(vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
@@ -109,7 +113,7 @@ def score_vectors(vectors: dict[str, Tensor], labels: dict[str, np.ndarray],
     the training vectors to mean 0 and deviation 1, and the test vectors
     alike. All ranks get the scores, each with the floor of chance.
     """
-    whole = {which: _interleave(dist.all_gather_object(rows.numpy()))
+    whole = {which: _interleave(gather_results(rows.numpy))
              for which, rows in vectors.items()}
     if standardize:
         # Cosines of raw colours are all nearly 1.
@@ -161,8 +165,9 @@ class ImageProbe:
         drawn = _draw(range(len(self.train.paths)), STATISTICS_IMAGES,
                       self.seed)
         for places in _batches_of_share(drawn, self.batch_size):
+            # SyncBN meets the other ranks in each batch.
             yield self._load('train')[places] if dist.get_world_size() == 1 \
-                else _stack([self._image('train', place) for place in places])
+                else on_all_ranks(self._read, 'train', places)
 
     def _image(self, which: str, index: int) -> Tensor:
         path = getattr(self, which).paths[index]
@@ -172,11 +177,16 @@ class ImageProbe:
         reference = self.reference if self.color == 'standardized' else None
         return load_image(path, self.size, self.color, seed, reference)
 
+    def _read(self, which: str, places: Sequence[int]) -> Tensor:
+        return _stack([self._image(which, place) for place in places])
+
     def _load(self, which: str) -> Tensor:
         if which not in self._images:
-            places = _share(range(len(getattr(self, which).paths)))
-            self._images[which] = _stack([
-                self._image(which, place) for place in places])
+            images = on_all_ranks(self._read, which, _share(range(
+                len(getattr(self, which).paths))))
+            _check_sizes(filter(None, gather_results(
+                lambda: tuple(images.shape[2:]))))
+            self._images[which] = images
         return self._images[which]
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
@@ -189,9 +199,9 @@ class ImageProbe:
 
     def _score(self, encode, standardize: bool = False) -> list[ProbeScore]:
         sets = dict(train=self.train, test=self.test)
-        vectors = {which: _join([encode(batch)
-                                 for batch in self.batches(which)])
-                   for which in sets}
+        vectors = on_all_ranks(lambda: {
+            which: _join([encode(batch) for batch in self.batches(which)])
+            for which in sets})
         return score_vectors(
             vectors, {which: part.labels for which, part in sets.items()},
             len(self.train.classes),
@@ -232,11 +242,13 @@ class BagProbe:
             norm.train()
         if norms:
             places = self.usable('train')
-            share = _share(places)
+            bags = self._bags('train', _share(places))
             with torch.no_grad():
-                for inputs in self._bags('train', share):
-                    _vector(frozen, inputs)
-                if len(share) * dist.get_world_size() < len(places):
+                for _ in range(-(-len(places) // dist.get_world_size())):
+                    inputs = on_all_ranks(next, bags, None)
+                    if inputs is not None:
+                        _vector(frozen, inputs)
+                        continue
                     # Other ranks have a bag more, and meet this one in it.
                     for norm in norms:
                         norm(norm.running_mean[None][:0])
@@ -268,9 +280,10 @@ class BagProbe:
             cases = [info['case_id'] for info in infos]
             # Folds that keep nothing together are drawn in another way.
             groups[which] = cases if len(set(cases)) < len(cases) else None
-            vectors[which] = _join([
+            vectors[which] = on_all_ranks(lambda which, share: _join([
                 encode(inputs).float().cpu()
-                for inputs in self._bags(which, _share(places))])
+                for inputs in self._bags(which, share)]),
+                which, _share(places))
         return score_vectors(
             vectors, labels, len(self.train.metainfo['classes']), groups,
             standardize, self.seed)
@@ -359,9 +372,10 @@ class DenseProbe:
     def _score(self, pixels) -> list[ProbeScore]:
         parts = {}
         for which in ('train', 'test'):
-            rows = [(index, pixels(image, points)[0].cpu().numpy(), labels)
-                    for index, image, points, labels in self.samples(which)]
-            gathered = sum(dist.all_gather_object(rows), [])
+            gathered = sum(gather_results(lambda which: [
+                (index, pixels(image, points)[0].cpu().numpy(), labels)
+                for index, image, points, labels in self.samples(which)],
+                which), [])
             parts[which] = [row[1:] for row in
                             sorted(gathered, key=lambda row: row[0])]
         groups = self.test.groups and [self.test.groups[place]

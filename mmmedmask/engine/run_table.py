@@ -28,6 +28,8 @@ class RunTable:
         path: The table.
         picture: Where it is drawn.
         rows: Cells by column, of which states have what is in this list.
+        measured_anew: Whether the run goes on from a state whose rows are of
+            other samples or options, and says nothing of those here.
     """
 
     def __init__(self, runner: Runner, name: str, columns: Mapping[str, type],
@@ -39,7 +41,8 @@ class RunTable:
         options = dict(options, samples=stream_seed(0, '\n'.join(samples)))
         hub = runner.message_hub
         known = hub.runtime_info.get(self.path.name) if runner.iter else None
-        ours = runner.iter and (not known or known['options'] == options)
+        self.measured_anew = bool(known) and known['options'] != options
+        ours = runner.iter and not self.measured_anew
         self.rows: list[dict] = [] if not ours else \
             known['rows'] if known else self._read(runner.epoch)
         hub.update_info(self.path.name, dict(options=options, rows=self.rows))

@@ -38,7 +38,7 @@ from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
 from mmmedmask.util.nested import nested_dicts, node_at
-from mmmedmask.util.table_files import read_table
+from mmmedmask.util.table_files import MISSING, read_table
 
 #: Iterations of a training that counts iterations, at scale smoke; one that
 #: counts epochs has one epoch.
@@ -498,7 +498,7 @@ def _named_features(dataset: Mapping,
             table = read_table(move_data(path, data_root or DATA_PREFIX))
             if 'features_path' in table.names:
                 names.update(table.text(table.names.index('features_path')))
-    return sorted(names - {''})
+    return sorted(names.difference(MISSING))
 
 
 def _root_of(dataset: Mapping) -> Path:

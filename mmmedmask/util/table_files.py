@@ -14,7 +14,13 @@ import math
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import (
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from itertools import compress
 from pathlib import Path
 
@@ -27,7 +33,7 @@ np = late_module('numpy')
 pd = late_module('pandas')
 
 MISSING = ('', 'NA', 'na', 'N/A', '#N/A', 'NaN', 'nan', 'NULL', 'null', 'None')
-"""Cells that stand for a number that is not known."""
+"""Cells that stand for what is not known; see also :func:`check_named`."""
 
 # UTF-32 before UTF-16, whose mark its own begins with.
 _MARKS = ((b'\xef\xbb\xbf', 'utf-8'), (b'\xff\xfe\0\0', 'utf-32-le'),
@@ -273,6 +279,25 @@ def check_cell(where: str, column: str, value: str,
         raise ValueError(f'{where}: {column} must be one of {tuple(known)}'
                          f'{of}, got {value!r}.{did_you_mean(value, known)}')
     return value
+
+
+def check_named(where: str, cells: Mapping[str, str],
+                columns: Iterable[str], known: Collection[str] = ()) -> None:
+    """Check that cells of some columns, if these are there, name something.
+
+    ``NA`` and the like stand for what is not known, as empty cells do: all of
+    them would be one and the same. They may be names that are ``known``.
+
+    Example:
+        >>> check_named('a.csv, line 2', dict(group='P1', label='None'),
+        ...             ('group', 'label'), known=('None', 'tumour'))
+    """
+    missing = {name: cells[name] for name in columns
+               if name in cells and cells[name] in MISSING
+               and cells[name] not in known}
+    if missing:
+        raise ValueError(f'{where}: {", ".join(missing)} must not be empty, '
+                         f'got {next(iter(missing.values()))!r}')
 
 
 def check_spelling(source: object, what: str, names: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.scalar_logs import read_scalar_log
 from mmmedmask.visualization.pictures import draw_figure, legend_beside
 
@@ -22,7 +23,7 @@ def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
     Of a work dir all runs are read in their order (after a resume there are
     several); it may be the folder of one run. No log is an error.
     """
-    files = sorted(Path(work_dir).rglob('vis_data/scalars.json'))
+    files = find_files(Path(work_dir), 'vis_data/scalars.json')
     if not files:
         raise FileNotFoundError(
             f'no vis_data/scalars.json below {str(work_dir)!r}: is it the '

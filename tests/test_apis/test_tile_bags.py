@@ -97,6 +97,7 @@ def test_a_tile_without_a_group_is_an_error(folders):
 
 @pytest.mark.parametrize(('lines', 'columns', 'message'), [
     ('1,a.png', {}, "line 2: 'a.png' must name a folder"),
+    ('NA,x/a.png', {}, "line 2: 'x/a.png' .* a group, got 'NA'"),
     ('1,x/a.png\n2,y/x/a.png', {}, r'in two groups \(of a path x/a.png'),
     ('1,x/a.png', dict(group_column='source'), r"lacks .* \['source'\]"),
     ('1,x/a.png', dict(path_column='file'), r"lacks .* \['file'\]")])

@@ -66,6 +66,17 @@ def test_a_file_that_is_not_there_is_named_with_its_list(root, name):
     assert len(LabelledImages(str(root), on_error='skip')) == 3
 
 
+def test_a_class_that_is_listed_may_have_any_name(root):
+    (root / 'classes.txt').write_text('NA\nNone\n')
+    (root / 'splits/paper/train.csv').write_text(
+        'path,label,group,mask\nimages/c.png,NA,g,NA\n'
+        'images/a (1).png,None,h,\n')
+    dataset = LabelledImages(str(root))
+    assert [dataset.get_data_info(place)['gt_label'] for place in (0, 1)] == [
+        0, 1]
+    assert 'lesion_path' not in dataset.get_data_info(0)
+
+
 def test_other_splits_folders_and_parts(root):
     folder = root / 'splits' / 'lesion'
     folder.mkdir()
@@ -101,7 +112,13 @@ def test_other_splits_folders_and_parts(root):
      r'line 4: a is listed in line 2'),
     ('path,label,group\na,NV,g\n./a,mel,g\n', 'line 3: ./a is listed in'),
     ('path,label,group\na,NV,\n', 'line 2: group must not be empty'),
-    ('path,label,group\n,,g\n', 'line 2: path, label must not be empty'),
+    ('path,label,group\n,,g\n', 'line 2: path must not be empty'),
+    ('path,label,group\na,,g\n', 'line 2: label must not be empty'),
+    ('path,label,group\na,NV,NA\nb,NV,NA\n',
+     "line 2: group must not be empty, got 'NA'"),
+    ('path,label,group\na,NV,None\n', "group must not be empty, got 'None'"),
+    ('path,label,group\nnan,NV,g\n', "path must not be empty, got 'nan'"),
+    ('path,label,group\na,NA,g\n', "label must not be empty, got 'NA'"),
     ('path,label,group\na,NV,P1\nb,NV,p1\n', "group is 'P1' and 'p1': they"),
     ('path,label,group\na,NV,P 1\nb,NV,P\xa01\n', 'group is .* blanks or'),
     ('path,label,group\na,NV,g\nb,Nv,h\n', "label is 'NV' and 'Nv': they"),

@@ -74,16 +74,9 @@ def test_linked_folders_and_loops(tmp_path):
         '0.png', 'link/1.png']
 
 
-def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_named(folder, lock_folder):
     write_tile(folder / 'locked' / '1.png')
-    scan = os.scandir
-
-    def refuse(place):
-        if str(place).endswith('locked'):
-            raise PermissionError(13, 'Permission denied', str(place))
-        return scan(place)
-
-    monkeypatch.setattr(os, 'scandir', refuse)
+    lock_folder(folder / 'locked')
     with pytest.raises(PermissionError, match='locked'):
         TileFolder(str(folder))
 
@@ -121,6 +114,22 @@ def test_empty_folder_names_what_is_there(tmp_path):
 def test_bad_arguments(folder, change, error, message):
     with pytest.raises(error, match=message):
         TileFolder(**{'data_root': str(folder), **change})
+
+
+@pytest.mark.parametrize('link', ['a/sub', 'a', 'a/sub/1.png'])
+def test_links_from_one_root_into_another(tmp_path, link):
+    """In one root what a link leads to is there once; of two, which has it?"""
+    for name in ('a/sub/1.png', 'b/2.png', 'c/3.png'):
+        write_tile(tmp_path / name)
+    roots = [str(tmp_path / name) for name in 'ab']
+    (tmp_path / 'b/link.png').symlink_to(tmp_path / 'c/3.png')
+    (tmp_path / 'b/more').symlink_to(tmp_path / 'c')
+    assert len(TileFolder(roots)) == 4
+    (tmp_path / 'b' / f'again{Path(link).suffix}').symlink_to(tmp_path / link)
+    for order in (roots, roots[::-1]):
+        with pytest.raises(ValueError, match=r'1\.png, which .* count twice'):
+            TileFolder(order)
+    assert len(TileFolder(roots[0])) == 1
 
 
 def test_many_roots_are_not_compared_in_pairs(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Samples that a run does not train on, where its data set wraps others."""
 
+import os
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from mmmedmask.datasets import TileFolder  # noqa: F401
+from mmmedmask.datasets import TileFolder
 from mmmedmask.engine.held_out import build_changed, build_held_out
 from mmmedmask.util.nested import innermost_datasets
 
@@ -99,6 +100,33 @@ def test_the_training_set_is_refused(root, wrap, change):
     # A part of it, too.
     with pytest.raises(ValueError, match='nothing is held out'):
         build_held_out(train, dict(data_root=str(root / 'a')))
+
+
+@pytest.mark.parametrize('spell', [
+    lambda folder: f'{folder}/', lambda folder: f'{folder}/../a',
+    lambda folder: os.path.relpath(folder),
+    lambda folder: str(folder.parent / 'link'),
+    lambda folder: [str(folder)], lambda folder: folder])
+def test_the_training_set_is_refused_in_another_spelling(root, spell,
+                                                         tmp_path):
+    folder = tmp_path / 'a'
+    folder.symlink_to(root / 'a')
+    (tmp_path / 'link').symlink_to(folder)
+    inner = tiles(tmp_path, 'a')
+    train = Config(dict(train_dataloader=dict(dataset=repeat(inner))))
+    own = dict(type=TileFolder, data_root=spell(folder), pipeline=[dict()])
+    for change in (dict(data_root=spell(folder)), repeat(own),
+                   dict(data_root=spell(folder), pipeline=[dict()])):
+        with pytest.raises(ValueError, match='nothing is held out'):
+            build_held_out(train, change)
+
+
+def test_a_list_of_the_training_set_is_refused_in_another_spelling(root):
+    (root / 'b/own.txt').write_text('1.png\n')
+    inner = {**tiles(root, 'b'), 'ann_file': 'own.txt'}
+    train = Config(dict(train_dataloader=dict(dataset=inner)))
+    with pytest.raises(ValueError, match='nothing is held out'):
+        build_held_out(train, dict(ann_file=str(root / 'b/own.txt')))
 
 
 @pytest.mark.parametrize('wrap', WRAPS)

@@ -27,6 +27,17 @@ def test_reads_all_runs_of_a_work_dir_in_order(tmp_path):
         read_scalars(tmp_path / 'other', 'loss')
 
 
+def test_a_run_that_cannot_be_read_is_named(tmp_path, lock_folder):
+    for run in ('a', 'locked'):
+        log = tmp_path / run / 'vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text('{"loss": 1.0, "step": 1}\n')
+    assert read_scalars(tmp_path, 'loss') == [(1, 1), (1, 1)]
+    lock_folder(tmp_path / 'locked')
+    with pytest.raises(PermissionError, match='locked'):
+        read_scalars(tmp_path, 'loss')
+
+
 @pytest.mark.parametrize('window', [1, 3, 50])
 def test_running_mean_equals_a_loop(window):
     values = np.random.default_rng(0).normal(size=20)

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import PICTURES, file_ending
+from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.table_files import read_table
 
 # Probe, row, epoch and seed to score; the last two have a row's seeds.
@@ -57,7 +58,7 @@ def collect(folders: Sequence[Path], recipe: str, rows: Sequence[str],
     tiles: dict[str, int] = {}
     drawn: dict[tuple[str, int], Path] = {}
     for path in sorted({path.resolve() for folder in folders
-                        for path in folder.rglob(MANIFEST_FILE)}):
+                        for path in find_files(folder, MANIFEST_FILE)}):
         run, manifest = path.parent, json.loads(path.read_text('utf-8'))
         named = {user.partition(': ')[2].partition(',')[0]
                  for user in manifest['users']

@@ -26,6 +26,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
 
 SCORES = {'top1': 'top-1', 'balanced_accuracy': 'balanced accuracy',
@@ -45,7 +46,7 @@ def collect(folder: Path) -> dict[Path, Path]:
     # Not at the start: it brings the whole stack with it.
     from mmmedmask.experiments.manifest import MANIFEST_FILE
     newest: dict[Path, tuple[int, Path]] = {}
-    for path in sorted(folder.rglob('predictions.csv')):
+    for path in find_files(folder, 'predictions.csv'):
         run, rank = path.parent, -1
         if TIMESTAMP.fullmatch(run.name):
             run = run.parent

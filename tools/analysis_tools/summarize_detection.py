@@ -15,6 +15,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
 from mmmedmask.util.scalar_logs import read_scalar_log
 
@@ -42,7 +43,7 @@ def collect(folder: Path, metrics: Mapping[str, str],
             some: bool = False) -> list[dict]:
     """Read the newest evaluated log of every run below a folder."""
     newest = {}
-    for path in sorted(folder.rglob('scalars.json')):
+    for path in find_files(folder, 'scalars.json'):
         # RUN/TIMESTAMP/vis_data/scalars.json
         evaluation = last_evaluation(path, metrics, some)
         if evaluation is not None:

@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.markdown_tables import markdown
 from mmmedmask.util.table_files import read_table
 
@@ -34,7 +35,7 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
     on different numbers of images are a ValueError.
     """
     last_rows = {}
-    for path in sorted(folder.rglob('lesion_coverage.csv')):
+    for path in find_files(folder, 'lesion_coverage.csv'):
         if 'superseded' in path.relative_to(folder).parts:
             # Of runs that others have taken the place of.
             continue

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
-from mmmedmask.datasets.tiles import walk_files
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import shown
 
 

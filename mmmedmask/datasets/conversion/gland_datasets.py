@@ -37,7 +37,7 @@ from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
 )
-from mmmedmask.util.table_files import read_table
+from mmmedmask.util.table_files import MISSING, read_table
 
 CATEGORY = 'gland'
 _IMAGE_SUFFIXES = ('.bmp', '.png', '.tif', '.tiff')
@@ -92,7 +92,8 @@ def glas_patients(splits: Splits) -> dict[str, str]:
     if not path.is_file():
         return {}
     rows = read_table(path, ('name', 'patient ID')).rows()
-    return {row['name']: row['patient ID'] for _, row in rows}
+    return {row['name']: row['patient ID'] for _, row in rows
+            if row['patient ID'] not in MISSING}
 
 
 def find_crag(data_root: Path) -> Splits:

@@ -14,7 +14,7 @@ from mmmedmask.datasets.conversion.label_splits import (
     draw_paper_and,
 )
 from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
-from mmmedmask.util.table_files import check_cell, read_table
+from mmmedmask.util.table_files import MISSING, check_cell, read_table
 
 OFFICIAL_COUNTS = {'akiec': 327, 'bcc': 514, 'bkl': 1099, 'df': 115,
                    'mel': 1113, 'nv': 6705, 'vasc': 142}
@@ -78,7 +78,7 @@ def _read_metadata(path: Path) -> dict[str, tuple[str, str]]:
     rows = {}
     for where, row in read_table(path, _COLUMNS).rows(*_COLUMNS):
         check_cell(where, 'dx', row['dx'], OFFICIAL_COUNTS)
-        if not row['lesion_id'] or row['image_id'] in rows:
+        if row['lesion_id'] in MISSING or row['image_id'] in rows:
             raise LayoutError(f'{where}: image {row["image_id"]!r} has no '
                               'lesion or is listed twice')
         rows[row['image_id']] = (row['dx'], row['lesion_id'])

@@ -47,13 +47,13 @@ from mmmedmask.datasets.labelled_images import (
 )
 from mmmedmask.datasets.lesion_masks import mask_to_binary
 from mmmedmask.datasets.radiology import is_scan
-from mmmedmask.datasets.tiles import walk_files
 from mmmedmask.util.atomic_files import (
     atomic_path,
     write_bytes,
     write_csv,
     write_text,
 )
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import check_spelling
 

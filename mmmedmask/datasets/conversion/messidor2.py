@@ -20,7 +20,7 @@ from mmmedmask.datasets.conversion.label_splits import (
 )
 from mmmedmask.datasets.conversion.labelled_conversion import LabelledSource
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
-from mmmedmask.util.table_files import read_table
+from mmmedmask.util.table_files import MISSING, read_table
 
 GRADES = ('no_dr', 'mild', 'moderate', 'severe', 'proliferative')
 """Diabetic retinopathy; a grade's number is its place."""
@@ -132,7 +132,8 @@ def _read_pairs(path: Path) -> dict[str, str]:
         cells = list(row.values())
         if cells[:2] == ['left', 'right']:
             continue
-        keys = [Path(cell).stem.lower() for cell in cells[:2] if cell]
+        keys = [Path(cell).stem.lower() for cell in cells[:2]
+                if cell not in MISSING]
         if len(cells) < 2 or any(key in patients for key in keys):
             raise LayoutError(f'{where}: expected LEFT;RIGHT, each image '
                               f'once, got {";".join(cells)!r}')

@@ -10,7 +10,7 @@ from mmmedmask.datasets.conversion.check_report import (
     CheckReport,
     ConversionError,
 )
-from mmmedmask.datasets.conversion.folders import index_files
+from mmmedmask.datasets.conversion.folders import all_files, index_files
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.table_files import read_table
@@ -31,7 +31,8 @@ _SOURCE_COLUMNS = ('case_id', 'slide_id', 'oncotree_code', 'survival_months',
 
 def find_tables(source: Path, cohorts: Sequence[str] = ()) -> dict[str, Path]:
     """Find each cohort's csv or zip; all, if no ``cohorts`` are named."""
-    paths = [source] if source.is_file() else sorted(source.rglob(_PATTERN))
+    paths = [source] if source.is_file() else [
+        path for path in all_files(source) if path.match(_PATTERN)]
     tables = index_files(paths, key=lambda path: path.name.split('_')[
         1 if '_' in path.name else 0].lower())
     return omics.choose_files(

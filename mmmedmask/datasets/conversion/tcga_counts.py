@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mmmedmask.datasets.conversion.folders import index_files
+from mmmedmask.datasets.conversion.folders import all_files, index_files
 from mmmedmask.datasets.conversion.omics import (
     COLUMNS,
     OmicConversion,
@@ -29,8 +29,7 @@ def find_types(source: Path, types: Sequence[str] = ()) -> dict[str, Path]:
     ``TEST``, whose 20 samples are of another set of genes.
     """
     files = index_files(
-        filter(lambda path: _NAME.match(path.name),
-               sorted(source.rglob('TCGA_*_Counts.exp*'))),
+        filter(lambda path: _NAME.match(path.name), all_files(source)),
         key=lambda path: _NAME.match(path.name)[1])
     chosen = choose_files(files, types, source, 'TCGA_<type>_Counts.exp.gz')
     if not types:

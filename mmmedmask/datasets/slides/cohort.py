@@ -26,6 +26,7 @@ from mmmedmask.util.table_files import (
     Table,
     cell_number,
     check_cell,
+    check_named,
     check_spelling,
     read_table,
 )
@@ -157,11 +158,9 @@ def _check_new(where: str, what: str, name: str,
 
 
 def _read_case(where: str, line: Mapping[str, str], label_column: str) -> Case:
-    for name in ('case_id', label_column):
-        # None may be a class.
-        if line[name] in MISSING and line[name] != 'None':
-            raise ValueError(f'{where}: {name} must not be empty, got '
-                             f'{line[name]!r}')
+    check_named(where, line, ('case_id', ))
+    # None may be a class.
+    check_named(where, line, (label_column, ), known=('None', ))
     if line.get('split'):
         check_cell(where, 'split', line['split'], SPLITS)
     months = cell_number(where, 'survival_months',

@@ -14,7 +14,7 @@ import json
 import math
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmmedmask.util.extras import late_module
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import bare_name, composed
 
 h5py = late_module('h5py', 'slides')
@@ -432,6 +433,12 @@ def slide_name(name: str) -> str:
     return short
 
 
+def _feature_files(paths: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in paths
+                  if path.suffix.lower() in FEATURE_SUFFIXES
+                  and not path.name.startswith('.'))
+
+
 class FeatureFolder:
     """The files of features in a folder, by the name of their slide.
 
@@ -445,21 +452,19 @@ class FeatureFolder:
             raise FileNotFoundError(f'The feature folder {self.folder} does '
                                     'not exist or is not a folder')
         self._files: dict[str, list[Path]] = {}
-        for pattern in ('*', *(f'{name}/*' for name in _CLAM_FOLDERS)):
-            for path in self._matches(pattern):
+        for place in (self.folder, *(self.folder / name
+                                     for name in _CLAM_FOLDERS)):
+            # Path.glob leaves out a folder that cannot be read.
+            for path in _feature_files(
+                    place.iterdir() if place.is_dir() else ()):
                 self._files.setdefault(slide_name(path.name), []).append(path)
         if not self._files:
             below = sorted({path.parent.relative_to(self.folder).as_posix()
-                            for pattern in ('*/*', '*/*/*')
-                            for path in self._matches(pattern)})
+                            for path in _feature_files(
+                                walk_files(self.folder))})
             hint = f'; its folders {below[:5]} have some' if below else ''
             raise FileNotFoundError(f'{self.folder} has no file that ends '
                                     f'with {FEATURE_SUFFIXES}{hint}')
-
-    def _matches(self, pattern: str) -> list[Path]:
-        return sorted(path for path in self.folder.glob(pattern)
-                      if path.suffix.lower() in FEATURE_SUFFIXES
-                      and not path.name.startswith('.'))
 
     def find(self, slide_id: str) -> Path | None:
         """Find the features of a slide, named with or without its ending."""

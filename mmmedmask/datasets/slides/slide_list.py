@@ -9,14 +9,19 @@ from mmmedmask.datasets.slides.feature_files import (
     SLIDE_SUFFIXES,
     slide_name,
 )
-from mmmedmask.datasets.tiles import walk_files
 from mmmedmask.util.checks import (
     check_integer,
     check_names_differ,
     check_positive,
 )
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import composed, shown
-from mmmedmask.util.table_files import cell_number, read_table
+from mmmedmask.util.table_files import (
+    MISSING,
+    cell_number,
+    check_named,
+    read_table,
+)
 
 # A folder holds the levels of one DICOM slide as files of one kind.
 _BY_NAME_ONLY = '.dcm'
@@ -140,11 +145,10 @@ def _read_csv(path: Path) -> tuple[dict[str, float | None], set[str],
                 for name in table.text(table.names.index('slide_id'))
                 if name.lower().endswith(PICTURE_SUFFIXES)}
     for where, row in table.rows():
-        if not row['slide_id'] and row.get('case_id'):
+        if row['slide_id'] in MISSING and row.get('case_id'):
             without += 1
             continue
-        if not row['slide_id']:
-            raise ValueError(f'{where}: slide_id must not be empty')
+        check_named(where, row, ('slide_id', ))
         name = slide_name(row['slide_id'])
         mpp = cell_number(where, 'mpp', row.get('mpp', ''))
         if mpp is not None:

@@ -37,6 +37,7 @@ from mmmedmask.datasets.slides.slide_features import (
 )
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
+from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import bare_name, did_you_mean, shown
 
 MODALITIES = ('slides', 'genes')
@@ -456,7 +457,7 @@ def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:
                                 if source.get(key) is not None)]
     # A folder does not change when a file in it does.
     files = [file for path in map(Path, named)
-             for file in (path, *sorted(path.rglob('*')))]
+             for file in (path, *(walk_files(path) if path.is_dir() else ()))]
     stamp = tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size)
                   for file in files if file.exists())
     return json.dumps(source, sort_keys=True), stamp

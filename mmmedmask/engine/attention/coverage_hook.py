@@ -24,7 +24,11 @@ from mmmedmask.engine.attention.whole_images import (
     run_whole_images,
 )
 from mmmedmask.engine.hooks.panel_hook import choose_positions
-from mmmedmask.engine.preserved_state import model_at_rest, unwrap
+from mmmedmask.engine.preserved_state import (
+    model_at_rest,
+    saved_model,
+    unwrap,
+)
 from mmmedmask.engine.run_table import RunTable
 from mmmedmask.engine.wrapped_datasets import ImageSource
 from mmmedmask.functional import lesion_coverage
@@ -57,7 +61,9 @@ class LesionCoverageHook(Hook):
     """Measure attention maps and masking against lesion masks.
 
     After every refresh of :class:`AttentionMaskHook`, from its maps, and at
-    the end of training, from maps of the final weights. For what is
+    the end of training, from maps of the final weights. With an ``EMAHook``
+    refreshes are of the weights that are trained, which mask, and the end is
+    of their average, as validation and checkpoints are. For what is
     measured see
     :func:`~mmmedmask.functional.lesion_coverage.summarize_coverage`. Each
     masking is drawn from the whole image's map, as the model does for a crop.
@@ -169,7 +175,8 @@ class LesionCoverageHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Measure the final weights."""
         if self._sources:
-            self._measure(runner, self._compute_maps(runner), END)
+            self._measure(runner, self._compute_maps(
+                runner, saved_model(runner)), END)
 
     def _choose_images(self, runner: Runner) -> list[ImageSource]:
         """List the images that have a lesion mask, or some of them."""
@@ -196,8 +203,12 @@ class LesionCoverageHook(Hook):
                     f' but its image {info["img_path"]} has {size}')
         return has_lesion
 
-    def _compute_maps(self, runner: Runner) -> list[torch.Tensor | None]:
-        """Run the images through the model, as AttentionMaskHook does."""
+    def _compute_maps(self, runner: Runner, model: nn.Module | None = None
+                      ) -> list[torch.Tensor | None]:
+        """Run the images through the model, as AttentionMaskHook does.
+
+        It is the one that is trained, as there, if none is named.
+        """
 
         def compute(batch: dict) -> torch.Tensor:
             batch = model.data_preprocessor(batch, False)
@@ -207,7 +218,7 @@ class LesionCoverageHook(Hook):
                 batch['inputs'], batch['data_samples'])
 
         workers = self._attention.num_workers if self._attention else 0
-        with model_at_rest(runner) as model:
+        with model_at_rest(runner, model) as model:
             rows, parts = run_whole_images(
                 self._sources, self.pipeline, compute, self.batch_size,
                 workers, everywhere=True)

@@ -23,6 +23,7 @@ from mmmedmask.engine.hooks.transform_epoch import (
     transforms_of,
 )
 from mmmedmask.engine.preserved_state import model_at_rest, unwrap
+from mmmedmask.engine.rank_errors import on_all_ranks
 from mmmedmask.util.checks import check_integer
 
 #: Rows of all processes that are gathered at a time.
@@ -231,8 +232,8 @@ class RefreshHook(Hook):
     def _refresh(self, runner: Runner) -> None:
         start = time.perf_counter()
         with model_at_rest(runner) as model:
-            rows, parts = run_whole_images(
-                self.store.images.sources, self.pipeline,
+            rows, parts = on_all_ranks(
+                run_whole_images, self.store.images.sources, self.pipeline,
                 lambda batch: self.compute(model, batch).half(),
                 self.batch_size, self.num_workers)
         values, present = combine_parts(rows, parts, len(self.store))

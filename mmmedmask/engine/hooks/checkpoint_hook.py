@@ -82,9 +82,10 @@ class SafeCheckpointHook(CheckpointHook):
     * Of equally good weights the latest are the best: a score of few samples
       gets to its end, such as an AUC of 1, long before training does.
     * A best checkpoint that the state refers to has to be beside it, unless
-      ``save_best`` or ``rule`` are others now: then the log says so, and the
-      best is looked for anew. Its path is in the file ``best_checkpoint`` of
-      the work dir, see :func:`~mmmedmask.config_files.best_pointers`.
+      ``save_best`` or ``rule`` are others now, or what a probe scores on:
+      then the log says so, and the best is looked for anew. Its path is in
+      the file ``best_checkpoint`` of the work dir, see
+      :func:`~mmmedmask.config_files.best_pointers`.
     * Gradients that were accumulated and not used yet are in the state, of
       one process; the log warns where several have their own, and where a
       resumed run accumulates those of another number of iterations.
@@ -157,6 +158,10 @@ class SafeCheckpointHook(CheckpointHook):
         # Metrics that other hooks add to some validations: the rest has no
         # candidate for the best.
         self.occasional_keys: set[str] = set()
+        # Metrics whose scores in the state are of other data than here, and
+        # the best weights by them.
+        self.outdated_keys: set[str] = set()
+        self._outdated_bests: list[str] = []
         self._fresh: list | None = None
         self._saved_schedules: list | dict | None = None
         self._saved_gradients: dict[str, Tensor] = {}
@@ -253,6 +258,10 @@ class SafeCheckpointHook(CheckpointHook):
             _pop_info(hub, 'keep_ckpt_ids')
         if resumed:
             self._take_up_bests(runner)
+            for hook in _early_stopping(runner).values():
+                if hook.monitor in self.outdated_keys:
+                    hook.wait_count = 0
+                    hook.best_score = self.init_value_map[hook.rule]
         super().before_train(runner)
         self._refuse_undefined(runner)
         if resumed:
@@ -364,16 +373,19 @@ class SafeCheckpointHook(CheckpointHook):
                 else ''
             score, file = (_pop_info(hub, f'{what}{ending}')
                            for what in ('best_score', 'best_ckpt'))
-            if wanted.get(key) == rule:
+            if wanted.get(key) == rule and key not in self.outdated_keys:
                 bests.append((key, rule, score, file))
             else:
                 left.append(f'{Path(file).name} ({rule} {key})')
+            if key in self.outdated_keys:
+                self._outdated_bests.append(Path(file).name)
         for best in bests:
             self._note_best(runner, *best)
         if left:
             runner.logger.warning(
-                f'save_best is {self.save_best!r}, so that the best weights '
-                f'so far do not count any more: {", ".join(left)}.')
+                f'save_best is {self.save_best!r}, or its data are others, so '
+                'that the best weights so far do not count any more: '
+                f'{", ".join(left)}.')
 
     def _check_bests(self, runner: Runner, source: Path) -> None:
         for name in self._bests(runner).values():
@@ -404,13 +416,15 @@ class SafeCheckpointHook(CheckpointHook):
             later, surplus = run_folder.list_later(
                 folder, runner.epoch, self._loaded_iter)
             # With other batches an earlier best may have a larger number.
-            surplus = [file for file in surplus
-                       if file.name not in bests.values()]
+            surplus = [file for file in surplus if file.name not in (
+                *bests.values(), *self._outdated_bests)]
             if not later:
                 # The killed part of this run made them, and will again.
                 for file in surplus:
                     file.unlink()
                 surplus = []
+            surplus += [file for name in self._outdated_bests
+                        if (file := folder / name).is_file()]
             shared = [folder / name for name in bests.values()]
         else:
             Path(runner.work_dir, run_folder.POINTER).unlink(missing_ok=True)

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 
 import torch
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmmedmask.engine.gene_matrix import read_genes
 from mmmedmask.engine.hooks.gene_stats import training_set
 from mmmedmask.engine.preserved_state import unwrap
+from mmmedmask.engine.rank_errors import gather_results
 from mmmedmask.models.gimp import GiMP
 from mmmedmask.models.gimp.cross_fitting import cross_fit_vectors
 from mmmedmask.registry import HOOKS
@@ -85,20 +86,22 @@ class CrossFittedGenesHook(Hook):
             + genes.cpu().numpy().tobytes()
             + _contents(encoder)).hexdigest()
         file = Path(runner.work_dir) / FILE_NAME.format(digest[:16])
-        if is_main_process() and not _is_of(file, digest):
-            runner.logger.info(f'Cross-fits the genes of {len(cases)} '
-                               f'patients over {self.num_folds} folds.')
-            vectors = cross_fit_vectors(
-                encoder, genes, labels.to(genes.device), self.num_folds,
-                runner.seed, **self.fitting)
-            with atomic_path(file) as temporary:
-                torch.save(dict(digest=digest, cases=cases,
-                                vectors=vectors.cpu()), temporary)
+
+        def fit() -> str:
+            if is_main_process() and not _is_of(file, digest):
+                runner.logger.info(f'Cross-fits the genes of {len(cases)} '
+                                   f'patients over {self.num_folds} folds.')
+                vectors = cross_fit_vectors(
+                    encoder, genes, labels.to(genes.device), self.num_folds,
+                    runner.seed, **self.fitting)
+                with atomic_path(file) as temporary:
+                    torch.save(dict(digest=digest, cases=cases,
+                                    vectors=vectors.cpu()), temporary)
+            return str(file)
+
         # The others wait, and take the same file.
-        files = [str(file)]
-        broadcast_object_list(files)
-        stored = torch.load(files[0], map_location=genes.device,
-                            weights_only=True)
+        stored = torch.load(gather_results(fit)[0],
+                            map_location=genes.device, weights_only=True)
         model.gene_cache.give(dict(zip(
             stored['cases'], stored['vectors'], strict=True)))
 

@@ -20,6 +20,7 @@ from mmmedmask.engine.preserved_state import (
     preserve_random_state,
     unwrap,
 )
+from mmmedmask.engine.rank_errors import on_all_ranks
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_choice, check_integer
 
@@ -97,11 +98,16 @@ def update_bn_statistics(model: nn.Module, batches: Iterable,
             model.eval()
             for layer in layers.values():
                 layer.train()
-        count = 0
-        with _measuring(layers.values()) as totals:
+
+        def run() -> int:
+            count = 0
             for batch in batches:
                 forward(model, batch)
                 count += 1
+            return count
+
+        with _measuring(layers.values()) as totals:
+            count = on_all_ranks(run)
     if count == 0:
         raise ValueError('precise BN: the loader gave no batch')
     unseen = []

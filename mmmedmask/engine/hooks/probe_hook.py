@@ -30,6 +30,7 @@ from mmmedmask.engine.probing import (
     score_encoder,
     warn_of_trained,
 )
+from mmmedmask.engine.rank_errors import on_all_ranks
 from mmmedmask.engine.run_table import RunTable
 from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.evaluation.probes import ProbeScore
@@ -63,7 +64,9 @@ class ProbeHook(WatchingHook):
 
     ``SafeCheckpointHook(save_best='probe/rgb/knn', rule='greater')`` keeps
     the best of the epochs that were probed. Others have no score, whether
-    they are validated or not, and random weights are never the best.
+    they are validated or not, and random weights are never the best. In a
+    run that goes on with other images, patients or options the best is looked
+    for anew, and early stopping waits anew.
 
     Args:
         data: Labelled images, see
@@ -130,7 +133,7 @@ class ProbeHook(WatchingHook):
         model = unwrap(runner.model)
         encoder_of(model)
         self._units = input_units(model.data_preprocessor, runner.cfg)
-        self._probes = self._build_probes(runner, model)
+        self._probes = on_all_ranks(self._build_probes, runner, model)
         if not self._probes:
             if any(str(name).startswith('probe/')
                    for hook in _checkpoint_hooks(runner)
@@ -148,8 +151,6 @@ class ProbeHook(WatchingHook):
         self._floors = {name: (score.value, plain[name])
                         for name, score in random.items()}
         for hook in _checkpoint_hooks(runner):
-            if isinstance(hook, SafeCheckpointHook):
-                hook.occasional_keys |= {f'probe/{name}' for name in random}
             for key in hook.key_indicators:
                 score = random.get(key.removeprefix('probe/'))
                 if score is not None and np.isnan(score.value):
@@ -164,6 +165,12 @@ class ProbeHook(WatchingHook):
              for part in ('train', 'test')
              for sample in _sample_names(getattr(probe, part))),
             self._options)
+        keys = {f'probe/{name}' for name in random}
+        for hook in runner.hooks:
+            if isinstance(hook, SafeCheckpointHook):
+                hook.occasional_keys |= keys
+                if self._table.measured_anew:
+                    hook.outdated_keys |= keys
         return None
 
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:
@@ -215,8 +222,9 @@ class ProbeHook(WatchingHook):
         self._scores = {f'probe/{name}': value
                         for name, value in values.items()} if epoch else {}
         self._iteration = iteration
-        if not known and is_main_process():
-            self._write(runner, scores, epoch, iteration)
+        if not known:
+            on_all_ranks(lambda: is_main_process() and self._write(
+                runner, scores, epoch, iteration))
 
     def after_val_epoch(self, runner,
                         metrics: dict[str, float] | None = None) -> None:

@@ -44,8 +44,9 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         color: Fields of :class:`~mmmedmask.functional.views.ColorFamily`;
             None has no colour augmentation.
         data_range: Largest stored value. None follows the tiles: 255 for
-            uint8, 65535 for uint16 (which ``PackTile`` makes int32); floats
-            need it named where colours are drawn, and no value below 0.
+            uint8, 65535 for uint16 (which ``PackTile`` makes int32); other
+            types need it named where colours are drawn. None of the values
+            may be below 0 or above it there.
         color_impl: ``'kornia'`` (batched), ``'torchvision'`` (image by
             image) or ``'auto'``: kornia on a GPU and where there are not 8
             bits or not 1 or 3 channels, torchvision else.
@@ -177,29 +178,34 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         """Largest value that the tiles' type, or the setting, allows."""
         dtypes = {image.dtype for image in images}
         ranges = {_TYPE_RANGES.get(dtype) for dtype in dtypes}
-        if self.data_range is None:
+        data_range = self.data_range
+        if data_range is None:
             if len(ranges) != 1 or None in ranges:
                 raise ValueError('data_range must be named for tiles of '
                                  f'{dtypes}: the largest stored value')
-            if self.color_impl == 'torchvision' and ranges != {255}:
+            (data_range, ) = ranges
+            if self.color_impl == 'torchvision' and data_range != 255:
                 raise ValueError(
                     "color_impl='torchvision' works on 8 bits, the tiles "
                     "are of data_range 65535: use 'kornia' or 'auto'")
-            return ranges.pop()
+            if data_range == 255:
+                return data_range
         largest = max(image.max().item() for image in images)
-        if largest > self.data_range or dtypes == {
-                torch.uint8} and self.data_range > 255:
+        if largest > data_range or dtypes == {
+                torch.uint8} and data_range > 255:
             raise ValueError(
-                f'data_range is {self.data_range}, but the tiles are of '
-                f'{dtypes} with values up to {largest}; None follows the type')
+                f'data_range is {data_range}, but the tiles are of '
+                f'{dtypes} with values up to {largest}; '
+                + ('None follows the type' if self.data_range else
+                   'name the largest stored value'))
         least = min(image.min().item() for image in images)
         if least < 0:
             raise ValueError(
-                f'colours are drawn on values in [0, {self.data_range}], but '
+                f'colours are drawn on values in [0, {data_range}], but '
                 f'the least of the tiles is {least}: LoadTile(window=(center, '
                 'width)) spreads HU and the like over [0, 1], with data_range '
                 '1')
-        return float(self.data_range)
+        return float(data_range)
 
     def stack(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """Stack equally sized images as float32, (B, C, H, W)."""

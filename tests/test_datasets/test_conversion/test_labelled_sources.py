@@ -294,11 +294,13 @@ def test_messidor_variants_of_the_tables(tmp_path):
     assert messidor2.find_images(tmp_path).images == before
     # A list of pairs without its header, and an eye that is missing.
     pairs = tmp_path / 'messidor-2.csv'
-    left = pairs.read_text().splitlines()[1].split(';')[0]
-    pairs.write_text(f'{left};\n\n')
-    images = messidor2.find_images(tmp_path).images
-    assert set(Counter(one.group for one in images).values()) == {1}
-    assert 'patient' in messidor2.make_splits(images, Copies(), 0)
+    lefts = [line.split(';')[0]
+             for line in pairs.read_text().splitlines()[1:3]]
+    for gap in ('', 'NA'):
+        pairs.write_text(''.join(f'{left};{gap}\n' for left in lefts))
+        images = messidor2.find_images(tmp_path).images
+        assert set(Counter(one.group for one in images).values()) == {1}
+        assert 'patient' in messidor2.make_splits(images, Copies(), 0)
 
 
 def remove(pattern):
@@ -339,6 +341,7 @@ WRONG = {
         (replace_in(HAM_TABLE, 'ISIC_0024306', 'ISIC_0024307'),
          'line 3: .*listed twice'),
         (replace_in(HAM_TABLE, 'HAM_nv_0000', ''), 'no lesion'),
+        (replace_in(HAM_TABLE, 'HAM_nv_0000', 'NA'), 'no lesion'),
         (remove('ISIC_0024307_segmentation.png'),
          r'1 of 4 images have no lesion mask .*the first is ISIC_0024307'),
         (write_to('ISIC_0024306.jpg', ''), 'differ'),

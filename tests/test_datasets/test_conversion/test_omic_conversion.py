@@ -153,6 +153,15 @@ class TestPorpoise:
         with pytest.raises(LayoutError, match='keep one of them'):
             find_tables(tmp_path)
 
+    @pytest.mark.parametrize('find', [find_tables, find_types])
+    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path, find,
+                                                   lock_folder):
+        for name in ('a', 'locked'):
+            write_table(tmp_path / name)
+        lock_folder(tmp_path / 'locked')
+        with pytest.raises(PermissionError, match='locked'):
+            find(tmp_path)
+
     def test_names_what_is_not_there(self, tmp_path):
         with pytest.raises(LayoutError, match='has no tcga_'):
             find_tables(tmp_path)
@@ -232,7 +241,7 @@ class TestCounts:
         with pytest.raises(LayoutError, match=r"of \['UVM'\], it has those "
                                               r"of \['ACC', 'TEST"):
             find_types(tmp_path, ['UVM'])
-        with pytest.raises(LayoutError, match='has no TCGA_<type>_Counts'):
+        with pytest.raises(LayoutError, match='nowhere does not exist'):
             find_types(tmp_path / 'nowhere')
 
     def test_types_do_not_change_each_other(self, tmp_path):

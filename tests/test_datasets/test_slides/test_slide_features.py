@@ -532,6 +532,15 @@ class TestNames:
         with pytest.raises(FileNotFoundError, match='does not exist'):
             FeatureFolder(tmp_path / 'absent')
 
+    def test_a_folder_that_cannot_be_read_is_named(self, tmp_path,
+                                                   lock_folder):
+        for name in ('h5_files/a.h5', 'pt_files/a.pt'):
+            (tmp_path / name).parent.mkdir()
+            (tmp_path / name).touch()
+        lock_folder(tmp_path / 'h5_files')
+        with pytest.raises(PermissionError, match='h5_files'):
+            FeatureFolder(tmp_path)
+
 
 class TestRealFiles:
     def test_feats_and_coords(self, data_root):

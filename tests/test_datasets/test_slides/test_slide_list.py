@@ -32,6 +32,7 @@ def test_slides_of_a_csv(slides, tmp_path):
     assert notes[1] == '1 slides are not in list.csv and left out: c'
     for text, message in (('a,1\na,2\n', 'line 3: slide a has another mpp'),
                           (',1\n', 'slide_id must not be empty'),
+                          ('NA,1\n', "slide_id must not be empty, got 'NA'"),
                           ('a,half\n', "line 2: mpp must be .*'half'"),
                           ('a,0\n', 'line 2: mpp must be positive, got 0')):
         csv.write_text(f'slide_id,mpp\n{text}')
@@ -42,10 +43,10 @@ def test_slides_of_a_csv(slides, tmp_path):
 def test_patients_without_a_slide(slides, tmp_path):
     """In the csv of a cohort."""
     csv = tmp_path / 'cohort.csv'
-    csv.write_text('case_id,slide_id,label,mpp\np1,a,x,.5\np2,,y,\n')
+    csv.write_text('case_id,slide_id,label,mpp\np1,a,x,.5\np2,,y,\np3,NA,y,NA\n')
     tasks, notes = list_slides([slides / 'deep'], csv)
     assert tasks == [SlideTask('a', slides / 'deep/a.SVS', .5)]
-    assert notes == ['1 lines of cohort.csv have no slide']
+    assert notes == ['2 lines of cohort.csv have no slide']
 
 
 def test_accents_of_a_mac(tmp_path):

@@ -361,7 +361,7 @@ class TestMissing:
         assert logged(log_lines, 'different resolutions: 0.5 µm per pixel in '
                       f'{cohort.root}/features/s2.h5, 2 in ')
 
-    def test_files_written_anew(self, cohort):
+    def test_files_written_anew(self, cohort, lock_folder):
         dataset = cohort.build()
         cohort.write_genes(['p1', 'p2', 'p3', 'p4'], cohort.fpkm + 1)
         row = cohort.build().get_data_info(0)['expression']
@@ -382,6 +382,11 @@ class TestMissing:
                 path='rows', unit='fpkm', gene_list='genes.txt')
                 ).get_data_info(0)['expression']
             assert row.tolist() == [value, value]
+        (rows / 'locked').mkdir()
+        lock_folder(rows / 'locked')
+        with pytest.raises(PermissionError, match='locked'):
+            cohort.build(expression=dict(
+                path='rows', unit='fpkm', gene_list='genes.txt'))
         write_features(cohort.root / 'features/s3.h5', 'clam-h5',
                        *draw_bag(8, DIMS))
         with pytest.raises(ValueError, match='has 8 patches, it had 9'):

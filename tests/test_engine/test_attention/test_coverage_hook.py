@@ -323,6 +323,26 @@ def test_other_data_set(folder, tmp_path):
     assert rows_in(tmp_path / '1') == rows
 
 
+def test_the_end_is_that_of_the_averaged_weights(folder, tmp_path):
+    """As checkpoints have it; refreshes are of the weights that mask."""
+    config = dict(
+        type='mmmedmask.LabelledImages', data_root=str(folder), split='train')
+    average = dict(type='EMAHook', momentum=.1)
+    for name, hooks in (('raw', ()), ('averaged', (average, ))):
+        runner = train(folder, tmp_path / name, LesionCoverageHook(
+            dataset=config), *hooks)
+    raw, averaged = (rows_in(tmp_path / name) for name in ('raw', 'averaged'))
+    assert raw[:-1] == averaged[:-1]
+    assert len(raw) == 3
+    state = torch.load(tmp_path / 'averaged/epoch_4.pth', weights_only=False)
+    for row, power in ((raw[-1], runner.model.power.item()),
+                       (averaged[-1], state['state_dict']['power'].item())):
+        want = [naive_attention(folder, number, power)[1]
+                for number in range(4)]
+        assert row['attention_gain'] == pytest.approx(np.mean(want), rel=1e-3)
+    assert raw[-1]['attention_gain'] > averaged[-1]['attention_gain']
+
+
 def test_some_of_the_images(folder, tmp_path):
     hook = LesionCoverageHook(num_images=3)
     train(folder, tmp_path, hook, max_epochs=1)

@@ -11,6 +11,7 @@ from tiny_runs import dataset, mask_hook, mask_runner, write_images
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.engine.attention import refresh
 from mmmedmask.engine.attention.refresh import combine_parts
+from mmmedmask.engine.rank_errors import RankError
 
 
 def train(folder, rank, size):
@@ -47,6 +48,12 @@ def train(folder, rank, size):
             [[0, 1], []][rank], [[maps], []][rank], 2)
         with pytest.raises(ValueError, match='differ in size'):
             combine_parts([0, 1], [torch.zeros(2, 2, 3 + rank).half()], 2)
+        hook = mask_hook(resumed)
+        hook.compute = lambda model, batch: torch.zeros(
+            len(batch['inputs']), 2, 6 // (1 - rank))
+        with pytest.raises((ZeroDivisionError, RankError),
+                           match='division .* by zero'):
+            hook._refresh(resumed)
     torch.save(found, folder / f'{size}_{rank}.pth')
 
 

@@ -17,6 +17,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset
 from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import EarlyStoppingHook
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 from PIL import Image
@@ -61,6 +62,7 @@ from mmmedmask.evaluation.probes import ProbeScore
 from mmmedmask.models.layers.feature_norm import FeatureNorm
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.util.atomic_files import write_csv
+from mmmedmask.util.input_units import InputUnits
 from mmmedmask.util.table_files import read_table
 
 
@@ -315,6 +317,28 @@ def test_tables_of_other_runs_and_images_are_set_aside(monkeypatch, tmp_path):
             for number in '123'] == [(10, .3), (10, .7), (10, .3)]
 
 
+def test_scores_on_other_images_are_not_compared(monkeypatch, tmp_path):
+    """The best is looked for anew, and early stopping waits anew."""
+    def train(values, **go_on):
+        stopper = EarlyStoppingHook('probe/rgb/knn', 'greater', strict=False)
+        note, waited = noting('before_train_iter', lambda runner, **_: (
+            stopper.best_score, stopper.wait_count))
+        run_scripted(monkeypatch, tmp_path, values, hooks=[stopper, note],
+                     **go_on)
+        return waited[0]
+
+    best = 'best_probe_rgb_knn_epoch_{}.pth'.format
+    go_on = dict(resume=True, load_from=str(tmp_path / 'epoch_7.pth'))
+    train([.5, .6, .9, .8])
+    assert_best_is(tmp_path, best(5))
+    assert train([.5, .8, .7], **go_on)[0] == .9
+    assert_best_is(tmp_path, best(5))
+    monkeypatch.setattr(Scripted, 'images', ProbeSet((Path('a/1.png'), )))
+    assert train([.5, .1, .3], **go_on) == (.1, 0)
+    assert_best_is(tmp_path, best(10))
+    assert (tmp_path / 'superseded/2' / best(5)).is_file()
+
+
 def test_states_of_earlier_versions_keep_their_table(monkeypatch, tmp_path):
     """They have no rows of it."""
     run_scripted(monkeypatch, tmp_path, [.5, .6, .9, .8])
@@ -420,6 +444,69 @@ def test_ranks_without_an_image_or_a_patient(discs, cohort, tmp_path):
 
     alone = pytest.approx(scores(), abs=1e-6, nan_ok=True)
     assert evaluate_on_ranks(scores, tmp_path, 3) == [alone] * 3
+
+
+def test_an_error_of_one_rank_is_one_of_all(discs, squares, cohort, tmp_path):
+    """Nobody waits for a rank that has failed."""
+    torch.manual_seed(0)
+    encoder = resnet18(weights=None)
+    train, test = read_probe_sets(discs)
+    pixels = np.zeros((2, 32, 40, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f'{number}.png')
+
+    def changed(part, *places):
+        paths = list(part.paths)
+        for number, place in enumerate(places):
+            paths[place] = tmp_path / f'{number % 2}.png'
+        return replace(part, paths=tuple(paths))
+
+    def fail(rank, failing):
+        """Fail on one rank as an argument is used there."""
+        if rank == failing:
+            raise ZeroDivisionError('of this rank')
+
+    def errors(rank):
+        mean = (120., ) * 3
+        bags, aggregator = bag_probe(cohort, norm_features=True)
+        bag = bags.preprocessor.forward
+        bags.preprocessor.forward = lambda *args: fail(rank, 1) or bag(*args)
+        masked = DenseProbe(*read_probe_sets(squares), few=(1, ))
+        samples = masked.samples
+        masked.samples = lambda which: fail(rank, 0) or samples(which)
+        features = FrozenFeatures(encoder, mean, mean)
+        one, half, rest = (
+            ImageProbe(train, changed(test, 1)),
+            ImageProbe(changed(train, *range(1, len(train.paths), 2)), test),
+            ImageProbe(train, test))
+        texts = []
+        for work in (
+                lambda: one.run(features), lambda: half.run(features),
+                lambda: masked.run(features), lambda: bags.run(aggregator),
+                lambda: score_encoder(encoder, InputUnits(), dict(rgb=half)),
+                lambda: rest._score(lambda batch: fail(
+                    rank, 1) or probing.color_vectors(batch)),
+                lambda: probing._on_main(lambda: fail(rank, 0))):
+            with pytest.raises(Exception) as caught:  # noqa: PT011
+                work()
+            texts.append(str(caught.value))
+        return [*texts, rest.run(features)[0].name]
+
+    size = re.escape('images to probe on have different sizes, such as')
+    both = evaluate_on_ranks(errors, tmp_path)
+    for rank, (one, half, masked, bags, measured, encoded, main,
+               last) in enumerate(both):
+        told = 'rank {} has failed: '.format
+        assert re.search(size, one)
+        assert (told(1) in one) == (rank == 0)
+        assert re.match(size, half)
+        assert last == 'knn'
+        for text, failing in ((masked, 0), (bags, 1), (encoded, 1),
+                              (main, 0)):
+            assert text == (
+                'of this rank' if rank == failing else
+                f'{told(failing)}ZeroDivisionError: of this rank')
+        assert re.search(size, measured)
 
 
 def test_scores_do_not_depend_on_what_else_is_probed(discs, squares, tmp_path):
@@ -886,7 +973,7 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path,
         .plain_floor()[0] for rows in (masks, grouped))
     assert by_image.value == by_group.value == by_group.low == by_group.high
     assert by_image.low < by_image.high
-    masks[0]['mask'] = ''
+    masks[0]['mask'] = 'NA'
     dense = build_probes(None, str(write(masks)))['pixels']
     assert dense.train.labels is None
     assert len(list(dense.samples('train'))) == len(dense.train.paths) - 1
@@ -894,6 +981,8 @@ def test_a_table_lists_images_of_any_place(discs, squares, tmp_path,
             ([rows[0] | dict(split='val')], "line 2: split .*'val'"),
             ([rows[0] | dict(label='')], 'line 2: label must not be empty'),
             ([rows[0] | dict(group='')], 'line 2: group must not be empty'),
+            ([rows[0] | dict(group='NA')], "empty, got 'NA'"),
+            ([rows[0] | dict(label='NULL')], "empty, got 'NULL'"),
             ([rows[0] | dict(path='')], 'line 2: path must not be empty'),
             ([rows[0], rows[0]], 'line 3: .* is listed in line 2 already'),
             (rows[:12], r"0 to test, of \[\]"),

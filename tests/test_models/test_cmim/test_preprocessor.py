@@ -292,6 +292,15 @@ def test_tiles_that_do_not_fit_the_data_range(dtype, data_range):
             batch([0]) | dict(inputs=[tile]), training=True)
 
 
+@pytest.mark.parametrize(('value', 'message'), [
+    (70000, 'up to 70000; name the largest'), (-5, 'the least .* is -5')])
+def test_whole_numbers_that_are_no_uint16(value, message):
+    """int32 is what PackTile makes of uint16; other loaders may mean more."""
+    tile = torch.full((3, 64, 64), value, dtype=torch.int32)
+    with pytest.raises(ValueError, match=message):
+        build(color=dict())(batch([0]) | dict(inputs=[tile]), training=True)
+
+
 def test_colours_take_no_values_below_zero():
     tile = torch.linspace(-1000, 900, 64 * 64).view(1, 64, 64)
     views = build(mean=[0], std=[1], data_range=1000, color=dict(

@@ -1,0 +1,45 @@
+"""List the files below a folder: one way, which leaves nothing out unsaid."""
+
+import os
+from pathlib import Path
+
+
+def walk_files(root: Path) -> list[Path]:
+    """List files below a folder and links, by path parts; no dot names.
+
+    A folder that cannot be read is an OSError that names it.
+    """
+    def stop(error: OSError) -> None:
+        raise error
+
+    paths, visited = [], set()
+    # Without a word os.walk would leave out what it cannot read, as
+    # Path.rglob does.
+    for folder, subfolders, files in os.walk(root, onerror=stop,
+                                             followlinks=True):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        # Sorted in place, so that which of two links comes first is fixed.
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith('.'))
+        paths.extend(Path(folder, name) for name in files
+                     if not name.startswith('.'))
+    return sorted(paths, key=lambda path: path.relative_to(root).parts)
+
+
+def find_files(root: Path, pattern: str) -> list[Path]:
+    """List those of :func:`walk_files` whose last parts match a pattern.
+
+    Where there is no folder, none.
+
+    Example:
+        >>> Path('runs/a').mkdir(parents=True)
+        >>> Path('runs/a/scores.csv').touch()
+        >>> [path.name for path in find_files(Path('runs'), '*.csv')]
+        ['scores.csv']
+    """
+    return [path for path in (walk_files(root) if root.is_dir() else ())
+            if path.match(pattern)]
