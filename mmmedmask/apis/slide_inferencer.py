@@ -106,7 +106,7 @@ class SlideInferencer(ClassificationInferencer):
                         self._features(path, folder, batch_size),
                         self.model.aggregator.in_dims,
                         self.slide_mpp) as features:
-                    result = self._classify(features)
+                    result = self._classify(path, features)
             # The others may do better.
             except SlideFeatureError as error:
                 failed.append(str(error))
@@ -142,11 +142,15 @@ class SlideInferencer(ClassificationInferencer):
                 f'{path} has no features: {result.error}')
         return Path(folder, 'h5_files', f'{result.slide_id}.h5')
 
-    def _classify(self, features: SlideFeatures) -> dict:
-        coords = features.coords
-        evidence = find_evidence(
-            self.model, dict(patches=features.read(), coords=coords,
-                             genes=None), per_patch=False)
+    def _classify(self, path: Path, features: SlideFeatures) -> dict:
+        inputs = dict(patches=features.read(), coords=features.coords,
+                      genes=None)
+        try:
+            evidence = find_evidence(self.model, inputs, per_patch=False)
+        # Of what the model needs of a file, such as coordinates.
+        except ValueError as error:
+            raise SlideFeatureError(f'{path}: {error}') from None
+        coords = inputs['coords']
         decision = {}
         if evidence.bag_scores is not None:
             decision = self.decide(evidence.bag_scores)

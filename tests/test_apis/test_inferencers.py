@@ -27,6 +27,7 @@ from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
+from mmmedmask.registry import MODELS
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.visualization.pictures import picture_of
 
@@ -470,6 +471,12 @@ def test_slides_that_are_broken_do_not_stop_the_others(slide_model, tmp_path):
         assert set(result) == set(whole)
     with pytest.raises(SlideFeatureError, match=r'1 of 1 .*a\.h5 is trunc'):
         infer(slides[0])
+    infer.model.aggregator = MODELS.build(dict(
+        type='mmmedmask.TransMIL', in_dims=256, embed_dims=8, num_heads=2))
+    torch.save(torch.randn(9, 256), tmp_path / 'e.pt')
+    _, whole, *_, unplaced = infer(tmp_path)
+    assert whole['label'] in (0, 1)
+    assert f'{tmp_path / "e.pt"}: TransMIL with pos' in unplaced['error']
     encoder.dims = 8
     with pytest.raises(ValueError, match='gives 8 .* model takes 256'):
         SlideInferencer(slide_model, encoder=encoder)
