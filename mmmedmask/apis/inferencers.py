@@ -246,6 +246,10 @@ class Inferencer:
         if len(images) != len(results):
             raise ValueError(f'{len(images)} images go with as many results '
                              f'of the call, got {len(results)}')
+        return self._draw_all(images, results)
+
+    def _draw_all(self, images: Sequence, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
         return list(map(self.draw, images, results))
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A trained classifier on slides or their features, in one line."""
 
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from mmmedmask.apis.inferencers import ClassificationInferencer, list_inputs
 from mmmedmask.apis.slide_attention import find_evidence
 from mmmedmask.apis.slide_extraction import FAILED, extract_slides
+from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.slides.feature_files import (
     FEATURE_SUFFIXES,
     SLIDE_SUFFIXES,
@@ -21,8 +23,15 @@ from mmmedmask.datasets.slides.feature_files import (
 )
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_list import list_slides, slide_files
-from mmmedmask.datasets.slides.slide_pictures import find_picture
-from mmmedmask.datasets.slides.tile_stream import TilingOptions
+from mmmedmask.datasets.slides.slide_pictures import (
+    SlidePicture,
+    find_picture,
+)
+from mmmedmask.datasets.slides.slide_readers import open_slide
+from mmmedmask.datasets.slides.tile_stream import (
+    TilingOptions,
+    plan_slide,
+)
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 
 #: What is found of a slide whose file cannot be used, but for the error.
@@ -99,22 +108,39 @@ class SlideInferencer(ClassificationInferencer):
         places = list_inputs(inputs, self.list_files)
         for path in places:
             self._check_place(path)
+
+        def classify(path: Path) -> dict:
+            with tempfile.TemporaryDirectory() as folder, SlideFeatures(
+                    self._features(path, folder, batch_size),
+                    self.model.aggregator.in_dims,
+                    self.slide_mpp) as features:
+                return self._classify(path, features)
+
+        results = self._each(
+            classify, zip(track(places, type(self).__name__,
+                                disable=not progress)),
+            lambda path, error: dict(NOTHING, error=error), 'used')
+        return [{'input': str(path), **result}
+                for path, result in zip(places, results, strict=True)]
+
+    @staticmethod
+    def _each(work: Callable, rows: Iterable[tuple], otherwise: Callable,
+              done: str) -> list:
+        """Do some work with each slide, the first of its row.
+
+        One that fails stops no other: its result is what ``otherwise`` makes
+        of it and the error. A SlideFeatureError if all fail.
+        """
         results, failed = [], []
-        for path in track(places, type(self).__name__, disable=not progress):
+        for row in rows:
             try:
-                with tempfile.TemporaryDirectory() as folder, SlideFeatures(
-                        self._features(path, folder, batch_size),
-                        self.model.aggregator.in_dims,
-                        self.slide_mpp) as features:
-                    result = self._classify(path, features)
-            # The others may do better.
+                results.append(work(*row))
             except SlideFeatureError as error:
                 failed.append(str(error))
-                result = dict(NOTHING, error=str(error))
-            results.append({'input': str(path), **result})
+                results.append(otherwise(row[0], failed[-1]))
         if failed:
-            text = (f'{len(failed)} of {len(results)} slides cannot be used, '
-                    f'the first: {failed[0]}')
+            text = (f'{len(failed)} of {len(results)} slides cannot be {done},'
+                    f' the first: {failed[0]}')
             if len(failed) == len(results):
                 raise SlideFeatureError(text)
             print_log(text, 'current', 30)
@@ -158,19 +184,32 @@ class SlideInferencer(ClassificationInferencer):
                 'coords': None if coords is None else coords.numpy(),
                 'note': '' if len(features) else 'no patches'}
 
-    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
-        """Draw the attention over a slide, from its file of features.
+    def _draw_all(self, images: Sequence[Path], results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        for image in images:
+            self._check_place(image)
+        return self._each(self.draw, zip(images, results, strict=True),
+                          draw_error, 'drawn')
 
-        A picture of the slide is looked for beside the file, which must have
-        coordinates.
+    def draw(self, image: Path, result: dict) -> np.ndarray:
+        """Draw the attention over a slide, or the slide of its features.
+
+        A picture of the latter is looked for beside the file, which must have
+        coordinates. A SlideFeatureError says why there is nothing to draw;
+        ``visualize`` writes it on the picture, unless it is so of all.
         """
         from mmmedmask.visualization.slide_heatmap import (
             PatchMap,
             PatchPlaces,
             draw_slide_heatmaps,
         )
-        with SlideFeatures(image, mpp=self.slide_mpp) as features:
-            picture = find_picture(features)
+        if result['error']:
+            raise SlideFeatureError(result['error'])
+        try:
+            picture = self._picture(image)
+        # Of the slide, its picture or its coordinates.
+        except (OSError, ImageFileError, ValueError) as error:
+            raise SlideFeatureError(str(error)) from error
         places = PatchPlaces(result['coords'], picture.side, picture.size)
         maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)
                 for row, weights in enumerate(result['attention'])]
@@ -178,3 +217,25 @@ class SlideInferencer(ClassificationInferencer):
             f'{result["class"] or result["label"]} {result["score"]:.2f}')
         return draw_slide_heatmaps(picture.thumbnail, maps, places,
                                    image.stem, note)
+
+    def _picture(self, image: Path) -> SlidePicture:
+        if image.suffix.lower() in FEATURE_SUFFIXES:
+            with SlideFeatures(image, mpp=self.slide_mpp) as features:
+                return find_picture(features)
+        with open_slide(image) as slide:
+            plan = plan_slide(slide, self.tiling, self.slide_mpp)
+        return SlidePicture(plan.thumbnail, plan.size, plan.geometry.side,
+                            str(image), plan.origin)
+
+
+def draw_error(path: Path, error: str) -> np.ndarray:
+    """Draw an empty canvas that says why a slide is not on it: uint8 RGB.
+
+    Example:
+        >>> draw_error(Path('a.h5'), 'a.h5 is truncated').shape[2]
+        3
+    """
+    from mmmedmask.visualization import Column, draw_grid
+    from mmmedmask.visualization.slide_heatmap import CANVAS_COLOR
+    return draw_grid([Column(path.stem, error, [
+        np.full((200, 400, 3), CANVAS_COLOR, np.uint8)])])

@@ -20,10 +20,12 @@ from mmmedmask.apis.inferencers import (
     list_inputs,
     main_directions,
 )
-from mmmedmask.apis.slide_inferencer import SlideInferencer
+from mmmedmask.apis.slide_extraction import extract_slides
+from mmmedmask.apis.slide_inferencer import SlideInferencer, draw_error
 from mmmedmask.datasets import SlideOmicDataset
 from mmmedmask.datasets.image_io import read_image
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.datasets.slides.slide_list import list_slides
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
@@ -385,6 +387,13 @@ def test_a_slide_itself(slide_model, tmp_path):
     result, = infer(tmp_path / 'slide.png')
     assert len(result['coords']) > 0
     assert result['scores'].sum() == pytest.approx(1, abs=1e-5)
+    # Its picture is that of the features.
+    drawn, = infer.visualize(tmp_path / 'slide.png', [result])
+    tasks, _ = list_slides([tmp_path / 'slide.png'], mpp=.5)
+    extract_slides(tasks, tmp_path, encoder, infer.tiling)
+    features = tmp_path / 'h5_files' / 'slide.h5'
+    expected, = infer.visualize(features, infer(features))
+    np.testing.assert_array_equal(drawn, expected)
 
 
 def write_dicom_slide(path, pixels, side):
@@ -477,6 +486,14 @@ def test_slides_that_are_broken_do_not_stop_the_others(slide_model, tmp_path):
     _, whole, *_, unplaced = infer(tmp_path)
     assert whole['label'] in (0, 1)
     assert f'{tmp_path / "e.pt"}: TransMIL with pos' in unplaced['error']
+    results = infer(tmp_path)
+    pictures = infer.visualize(tmp_path, results)
+    alone, = infer.visualize(slides[1], results[1:2])
+    np.testing.assert_array_equal(pictures[1], alone)
+    np.testing.assert_array_equal(
+        pictures[0], draw_error(slides[0], results[0]['error']))
+    with pytest.raises(SlideFeatureError, match=r'drawn.*a\.h5 is truncated'):
+        infer.visualize(slides[0], results[:1])
     encoder.dims = 8
     with pytest.raises(ValueError, match='gives 8 .* model takes 256'):
         SlideInferencer(slide_model, encoder=encoder)
