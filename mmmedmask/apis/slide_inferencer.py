@@ -13,7 +13,10 @@ from rich.progress import track
 from torch import nn
 
 from mmmedmask.apis.inferencers import ClassificationInferencer, list_inputs
-from mmmedmask.apis.slide_attention import find_evidence
+from mmmedmask.apis.slide_attention import (
+    check_genes_given,
+    find_evidence,
+)
 from mmmedmask.apis.slide_extraction import FAILED, extract_slides
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.slides.feature_files import (
@@ -46,8 +49,9 @@ class SlideInferencer(ClassificationInferencer):
     results are dicts of ``label``, ``class``, ``score`` and ``scores`` (as
     of :class:`~mmmedmask.apis.inferencers.ClassificationInferencer`; None
     for a model without classes), ``attention``, an array (R, N) whose rows
-    sum to 1, ``coords``, an array (N, 2) or None, ``note``: empty, or
-    ``'no patches'`` of a slide without tissue, which has no class, and
+    sum to 1, ``coords``, an array (N, 2) or None, ``note``: empty,
+    ``'no patches'`` of a slide without tissue, which has no class, or
+    ``'without genes'`` where the model was trained on genes, too, and
     ``error``: why a file cannot be used, which stops no other, else empty.
 
     Args, beside those of :class:`~mmmedmask.apis.inferencers.Inferencer`:
@@ -108,6 +112,7 @@ class SlideInferencer(ClassificationInferencer):
         places = list_inputs(inputs, self.list_files)
         for path in places:
             self._check_place(path)
+        check_genes_given(self.model, None)
 
         def classify(path: Path) -> dict:
             with tempfile.TemporaryDirectory() as folder, SlideFeatures(
@@ -182,7 +187,8 @@ class SlideInferencer(ClassificationInferencer):
             decision = self.decide(evidence.bag_scores)
         return {**NOTHING, **decision, 'attention': evidence.attention,
                 'coords': None if coords is None else coords.numpy(),
-                'note': '' if len(features) else 'no patches'}
+                'note': 'no patches' if not len(features) else
+                'without genes' * getattr(self.model, 'uses_genes', False)}
 
     def _draw_all(self, images: Sequence[Path], results: Sequence[dict]
                   ) -> list[np.ndarray]:
@@ -213,8 +219,10 @@ class SlideInferencer(ClassificationInferencer):
         places = PatchPlaces(result['coords'], picture.side, picture.size)
         maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)
                 for row, weights in enumerate(result['attention'])]
-        note = result['note'] if result['scores'] is None else (
-            f'{result["class"] or result["label"]} {result["score"]:.2f}')
+        note = result['note']
+        if result['scores'] is not None:
+            note = (f'{result["class"] or result["label"]} '
+                    f'{result["score"]:.2f} {note}').rstrip()
         return draw_slide_heatmaps(picture.thumbnail, maps, places,
                                    image.stem, note)
 

@@ -347,6 +347,19 @@ def test_slides(slide_model, tmp_path):
         infer(__file__)
 
 
+def test_slides_without_the_genes_of_their_models(tmp_path):
+    write_features(tmp_path / 'a.h5', 'clam-h5',
+                   *draw_bag(9, 1024, patch_size=64), patch_size=64)
+    name = 'gimp_scratch_snn-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'
+    infer = SlideInferencer(name)
+    result, = infer(tmp_path / 'a.h5')
+    assert result['note'] == 'without genes'
+    assert infer.visualize(tmp_path, [result])[0].ndim == 3
+    infer = SlideInferencer('mcat_1xb8-coslr-70e_tcga-nsclc')
+    with pytest.raises(ValueError, match='^MCAT looks .* genes, which files'):
+        infer(tmp_path / 'a.h5')
+
+
 @pytest.mark.parametrize('layout', FEATURE_LAYOUTS)
 def test_coordinates_are_those_of_the_data_set(slide_model, tmp_path, layout):
     path = write_features(
