@@ -21,6 +21,7 @@ from torch import nn
 
 from mmmedmask.apis.models import get_model, list_models
 from mmmedmask.config_files import find_hooks
+from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.util.checks import check_integer
 from mmmedmask.util.input_units import input_units
 from mmmedmask.util.nested import nested_dicts
@@ -113,13 +114,16 @@ class Inferencer:
 
     Args:
         model: A name of :func:`~mmmedmask.apis.models.list_models`, a config,
-            its path, or a model of :func:`~mmmedmask.apis.models.get_model`.
+            its path, or a model, wrapped or not, that has its config, as
+            those of :func:`~mmmedmask.apis.models.get_model` (``_config``)
+            and of mmdet and mmseg (``cfg``) have it.
         checkpoint: File with the weights; None leaves random ones, or those
             of a model.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If weights do not fit, or the model is of another kind.
+        ValueError: If weights do not fit, or the model is of another kind or
+            has no config.
 
     Example:
         >>> class Ranges(Inferencer):
@@ -150,8 +154,17 @@ class Inferencer:
         elif checkpoint is not None:
             raise ValueError('a checkpoint goes with a name or a config; a '
                              'built model has its weights')
+        model = unwrap(model)
         self.model = model.to(device).eval()
-        self.config: Config = model._config
+        configs = [config for config in (
+            getattr(model, name, None) for name in ('_config', 'cfg'))
+            if isinstance(config, Config)]
+        if not configs:
+            raise ValueError(
+                f'{type(model).__name__} does not have its config, as a model '
+                'of get_model has it: set model._config to it, or give a name '
+                'or a config, and a checkpoint')
+        self.config = configs[0]
         self.scope = self.config.get('default_scope') or 'mmengine'
         missing = [name for name in self.needs if reduce(
             lambda node, part: getattr(node, part, None),

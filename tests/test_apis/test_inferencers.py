@@ -12,6 +12,7 @@ from mmpretrain import list_models as list_all
 from PIL import Image
 from shipped_configs import load
 from slide_omic_files import draw_bag
+from torch.nn import DataParallel
 
 from mmmedmask import apis
 from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -91,6 +92,19 @@ def test_model_by_name_and_checkpoint(tmp_path):
         assert torch.equal(again.state_dict()[name], value)
     with pytest.raises(ValueError, match=r'model\.pth does not fit'):
         apis.get_model('transmil_1xb8-coslr-70e_tcga-nsclc', str(file))
+
+
+def test_models_of_others_than_get_model(shrunk):
+    model = shrunk(CLASSIFIER)
+    config = model._config
+    assert apis.ClassificationInferencer(DataParallel(model)).model is model
+    del model._config
+    for given in (model, DataParallel(model)):
+        with pytest.raises(ValueError, match=r'^MSMAE.*set model\._config'):
+            apis.ClassificationInferencer(given)
+    # As mmdet and mmseg keep it.
+    model.cfg = config
+    assert apis.ClassificationInferencer(model).config is config
 
 
 def test_what_can_be_given(files):
