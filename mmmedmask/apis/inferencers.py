@@ -119,6 +119,8 @@ class Inferencer:
             and of mmdet and mmseg (``cfg``) have it.
         checkpoint: File with the weights; None leaves random ones, or those
             of a model.
+        device: Where the model runs; None takes the CPU, or leaves a model
+            where it is.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
@@ -148,14 +150,15 @@ class Inferencer:
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
-                 device: str | torch.device = 'cpu') -> None:
+                 device: str | torch.device | None = None) -> None:
         if not isinstance(model, nn.Module):
-            model = get_model(model, checkpoint, device)
+            model = get_model(model, checkpoint, device or 'cpu')
         elif checkpoint is not None:
             raise ValueError('a checkpoint goes with a name or a config; a '
                              'built model has its weights')
-        model = unwrap(model)
-        self.model = model.to(device).eval()
+        self.model = model = unwrap(model).eval()
+        if device is not None:
+            model.to(device)
         configs = [config for config in (
             getattr(model, name, None) for name in ('_config', 'cfg'))
             if isinstance(config, Config)]
@@ -388,7 +391,7 @@ class EmbeddingInferencer(Inferencer):
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
-                 device: str | torch.device = 'cpu') -> None:
+                 device: str | torch.device | None = None) -> None:
         super().__init__(model, checkpoint, device)
         from mmmedmask.engine.frozen_features import FrozenFeatures
 

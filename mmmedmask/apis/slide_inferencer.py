@@ -73,7 +73,7 @@ class SlideInferencer(ClassificationInferencer):
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
-                 device: str | torch.device = 'cpu',
+                 device: str | torch.device | None = None,
                  encoder: TileEncoder | None = None,
                  tiling: TilingOptions | None = None,
                  slide_mpp: float | None = None) -> None:

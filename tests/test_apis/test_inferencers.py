@@ -107,6 +107,14 @@ def test_models_of_others_than_get_model(shrunk):
     assert apis.ClassificationInferencer(model).config is config
 
 
+def test_a_model_stays_on_its_device(shrunk):
+    model = shrunk(CLASSIFIER).to('meta')
+    model = apis.ClassificationInferencer(model).model
+    assert next(model.parameters()).is_meta
+    model = apis.ClassificationInferencer(shrunk(CLASSIFIER), None, 'meta')
+    assert next(model.model.parameters()).is_meta
+
+
 def test_what_can_be_given(files):
     paths = [files / f'{number}.png' for number in range(3)]
     assert list_inputs(files) == list_inputs(list(map(str, paths))) == paths
