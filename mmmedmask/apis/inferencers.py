@@ -6,7 +6,7 @@ called with a file, a folder, an array, a picture of PIL, or a list of these.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -240,14 +240,17 @@ class Inferencer:
 
         A forward pass takes ``batch_size`` images; ``progress`` shows a bar.
         """
+        return self._run(self.infer, inputs, batch_size, progress)
+
+    def _run(self, infer: Callable[[dict], list[dict]], inputs: Any,
+             batch_size: int, progress: bool) -> list[dict]:
         images = list_inputs(inputs, self.list_files)
         results = [{'input': str(image) if isinstance(image, Path) else None}
                    for image in images]
         with DefaultScope.overwrite_default_scope(self.scope), \
                 torch.inference_mode():
             for places, batch in self.batches(images, batch_size, progress):
-                for place, result in zip(places, self.infer(batch),
-                                         strict=True):
+                for place, result in zip(places, infer(batch), strict=True):
                     results[place] |= result
         return results
 
@@ -375,14 +378,15 @@ class ClassificationInferencer(Inferencer):
 class EmbeddingInferencer(Inferencer):
     """Features of the frozen encoder: of images, and of their places.
 
-    The results are dicts of ``embedding``, an array (D, ), and ``maps``, a
-    list of arrays (D, h, w), one per stage of a CNN or the last block of a
-    transformer. The embedding is the mean of the maps, which show the image
-    alone where a detector pads it.
+    The results are dicts of ``embedding``, an array (D, ), and, if the call
+    is asked for them, ``maps``, a list of arrays (D, h, w), one per stage of
+    a CNN or the last block of a transformer: hundreds of times as large. The
+    embedding is the mean of the maps, which show the image alone where a
+    detector pads it.
 
     Example:
         >>> infer = EmbeddingInferencer('cmim_resnet18_8xb32-coslr-800e_nct')
-        >>> result, = infer(np.zeros((64, 64, 3), 'uint8'))
+        >>> result, = infer(np.zeros((64, 64, 3), 'uint8'), maps=True)
         >>> [level.shape for level in result['maps']][-1]
         (512, 2, 2)
     """
@@ -401,20 +405,33 @@ class EmbeddingInferencer(Inferencer):
         self.features = FrozenFeatures(
             self.model.backbone, [0.0] * channels, [1.0] * channels)
 
-    def infer(self, batch: dict) -> list[dict]:
+    def __call__(self, inputs: Any, batch_size: int = 8,
+                 progress: bool = False, maps: bool = False) -> list[dict]:
+        """Run the model as :class:`Inferencer` does; ``maps`` keeps them."""
+        return self._run(partial(self.infer, maps=maps), inputs, batch_size,
+                         progress)
+
+    def infer(self, batch: dict, maps: bool = False) -> list[dict]:
         images = self._prepared(batch)
-        maps = [without_padding(level, batch['inputs'][0].shape[-2:],
-                                images.shape[-2:]).cpu()
-                for level in self.features.maps(images)]
-        vectors = torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
-        return [{'embedding': vector.numpy(),
-                 'maps': [level[number].numpy() for level in maps]}
-                for number, vector in enumerate(vectors)]
+        levels = [without_padding(level, batch['inputs'][0].shape[-2:],
+                                  images.shape[-2:]).cpu()
+                  for level in self.features.maps(images)]
+        vectors = torch.cat([level.mean(dim=(2, 3)) for level in levels], 1)
+        results = [{'embedding': vector} for vector in vectors.numpy()]
+        if maps:
+            for number, result in enumerate(results):
+                result['maps'] = [level[number].numpy() for level in levels]
+        return results
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
-        """Draw an image, and its finest map's main directions as RGB."""
+        """Draw an image, and its finest map's main directions as RGB.
+
+        A result without maps is computed again.
+        """
         from mmmedmask.visualization import Column, draw_grid
         from mmmedmask.visualization.pictures import picture_of
+        if 'maps' not in result:
+            result, = self(image, maps=True)
         picture = picture_of(image)
         return draw_grid([
             Column('Image', '', [picture]),
