@@ -9,7 +9,6 @@ import pytest
 import tifffile
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from mmpretrain import ImageClassificationInferencer
 from mmpretrain import list_models as list_all
 from PIL import Image
