@@ -38,7 +38,7 @@ from mmmedmask.datasets.slides.slide_features import (
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.file_walk import walk_files
-from mmmedmask.util.nearest import did_you_mean, shown
+from mmmedmask.util.nearest import did_you_mean, hint_beside_root, shown
 
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
@@ -250,7 +250,10 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                 'censorship': case.censorship}
 
     def _path(self, path: str | Path) -> Path:
-        return Path(self.data_root or '') / path
+        below = Path(self.data_root or '', path)
+        if hint := hint_beside_root(path, self.data_root or ''):
+            raise FileNotFoundError(f'{below} does not exist: {hint}')
+        return below
 
     def _note(self, text: str, level: int = logging.INFO) -> None:
         print_log(f'{type(self).__name__} ({self.split or "all"}): {text}',

@@ -119,7 +119,8 @@ class GeneScale(nn.Module):
             f'{source} has {len(others)} genes, which are not the '
             f'{len(mine)} of the checkpoint: it {difference}. Give the data '
             'set the list of the checkpoint as gene_list, to which it aligns '
-            'its table: genes.txt in the work folder of the training')
+            'its table: genes.txt in the work folder of the training, by its '
+            'absolute path, since others count from data_root')
 
     def check_model(self, model: nn.Module, source: str) -> None:
         """Raise a ValueError unless there is a scale of the model's genes.
