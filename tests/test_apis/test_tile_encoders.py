@@ -92,6 +92,41 @@ def test_weights_of_a_file_are_loaded_whatever_their_prefix(tmp_path, prefix):
         build_tile_encoder('resnet18', str(tmp_path / 'b.pth'))
 
 
+@pytest.mark.parametrize(('given', 'name', 'message'), [
+    ('resnet34', 'resnet18', '96 tensors of parts .*layer1.2.conv1.weight'),
+    ('resnet101', 'resnet50-block3', '306 tensors of .*layer3.6.conv1.weight'),
+    ('resnet50', 'resnet50-block3', None),
+    ('vgg11', 'vgg11', None), ('vit_b_32', 'vit_b_32', None)])
+def test_files_of_deeper_networks_are_refused(tmp_path, given, name, message):
+    file = str(tmp_path / 'a.pth')
+    torch.save({f'backbone.{part}': value for part, value in
+                torchvision.models.get_model(given).state_dict().items()},
+               file)
+    if message is None:
+        # What was cut off may be left over.
+        build_tile_encoder(name, file)
+        return
+    with pytest.raises(ValueError, match=f'is of another encoder.*{message}'):
+        build_tile_encoder(name, file)
+
+
+@pytest.mark.parametrize('name', [
+    'vit_tiny_patch16_224', 'convnext_atto', 'levit_128s'])
+def test_files_of_timm_may_have_a_classifier_and_no_more_layers(
+        tmp_path, name):
+    timm = pytest.importorskip('timm', reason='timm is not installed')
+    network = timm.create_model(name)
+    file = str(tmp_path / 'a.pth')
+    torch.save(network.state_dict(), file)
+    build_tile_encoder(f'timm:{name}', file)
+    if name == 'vit_tiny_patch16_224':
+        layer_scales = {f'blocks.{number}.ls1.gamma': torch.ones(192)
+                        for number in range(12)}
+        torch.save({**network.state_dict(), **layer_scales}, file)
+        with pytest.raises(ValueError, match='12 tensors of .*ls1.gamma'):
+            build_tile_encoder(f'timm:{name}', file)
+
+
 CONFIG = """
 default_scope = 'mmpretrain'
 model = dict(

@@ -114,9 +114,10 @@ def torchvision_network(name: str) -> tuple[nn.Module, dict]:
     With the ending ``'-block3'`` a ResNet is cut after its third block, as
     CLAM and GiMP do: ``'resnet50-block3'`` gives 1,024 features. Weights are
     random; the names of tensors are torchvision's. What belongs to it is
-    ``input_size``, None if it takes every size, and ``probe_size``. A
-    ValueError tells if torchvision has no such classifier, it cannot be cut,
-    or it ends with no linear layer.
+    ``input_size``, None if it takes every size, ``probe_size``, and
+    ``classifier``, the parts with what was cut off. A ValueError tells if
+    torchvision has no such classifier, it cannot be cut, or it ends with no
+    linear layer.
     """
     base = name.removesuffix(BLOCK3_SUFFIX)
     known = torchvision.models.list_models(module=torchvision.models)
@@ -127,7 +128,7 @@ def torchvision_network(name: str) -> tuple[nn.Module, dict]:
     smallest = max((weights.meta['min_size'][0] for weights in
                     torchvision.models.get_model_weights(base)), default=0)
     units = dict(input_size=_fixed_size(network),
-                 probe_size=max(_PROBE_SIZE, smallest))
+                 probe_size=max(_PROBE_SIZE, smallest), classifier=())
     if base != name:
         return _cut_after_block3(network, name), units
     last = [place for place, module in network.named_modules()
@@ -138,7 +139,7 @@ def torchvision_network(name: str) -> tuple[nn.Module, dict]:
             f'{name} has no linear layer of classes that could be left out')
     parent, _, child = last[-1].rpartition('.')
     setattr(network.get_submodule(parent), child, nn.Identity())
-    return network, units
+    return network, {**units, 'classifier': (last[-1].partition('.')[0], )}
 
 
 def _fixed_size(network: nn.Module) -> int | None:
@@ -175,7 +176,8 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
 
     ``'local-dir:FOLDER'`` is that of a folder with a ``config.json``. What
     belongs to a network is ``mean`` and ``std`` in 8-bit units,
-    ``input_size``, None if it takes every size, and ``probe_size``.
+    ``input_size``, None if it takes every size, ``probe_size``, and
+    ``classifier``, the parts with what was left out.
     """
     timm = import_extra('timm', 'encoders', f"the encoder 'timm:{name}'")
     if not name.startswith(LOCAL_DIR) and not timm.is_model(name):
@@ -192,7 +194,11 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
     elif height != size:
         raise ValueError(f'{name!r} takes images of {height} x {size} pixels, '
                          'and tiles are squares')
+    classifier = settings.get('classifier') or ()
+    if isinstance(classifier, str):
+        classifier = (classifier, )
     return network, {
+        'classifier': tuple(part.partition('.')[0] for part in classifier),
         'mean': tuple(255 * value for value in settings['mean']),
         'std': tuple(255 * value for value in settings['std']),
         'input_size': size, 'probe_size': height}
