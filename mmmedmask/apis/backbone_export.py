@@ -88,8 +88,8 @@ def export_backbone(
         ModuleNotFoundError: If an ONNX file lacks the extra ``export``.
         ValueError: If nothing has the prefix, values are not finite, the
             weights do not fit the config, the naming does not know the
-            architecture, its network computes something else, or a config is
-            needed and there is none.
+            architecture, its network computes something else, a config is
+            needed and there is none, or ``'hf'`` has no range of values.
 
     Example:
         >>> torch.save({'backbone.conv1.weight': torch.zeros(2)}, 'run.pth')
@@ -251,7 +251,8 @@ def _timm_config(backbone: Mapping[str, Tensor], settings: Config | None,
                          "without bgr_to_rgb): naming 'timm' takes it")
     size = arguments.get('img_size', (_SIDE, _SIDE))
     # timm divides images by their largest value first.
-    mean, std = ([value / units.data_range for value in values]
+    largest = units.known_range("the naming 'hf'")
+    mean, std = ([value / largest for value in values]
                  for values in (units.mean, units.std))
     return dict(
         architecture=architecture, num_classes=0, model_args=arguments,

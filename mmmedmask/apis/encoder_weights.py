@@ -172,7 +172,8 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     units = units_of_config(config)
     if units.data_range != 255:
         raise ValueError(f'{str(path)!r} is for images of another range than '
-                         f'8 bits (data_range {units.data_range:g})')
+                         f'8 bits (data_range '
+                         f'{units.data_range or "not known"})')
     size = image_size(backbone) or (None, None)
     described = {name: value for name, value in config.model.backbone.items()
                  if name != 'init_cfg'}
