@@ -16,9 +16,9 @@ from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     keep_versions,
-    listing,
     normalize_prefix,
     read_checkpoint,
+    refuse_not_finite,
     select_prefix,
 )
 from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
@@ -108,13 +108,7 @@ def export_backbone(
         starts = sorted({name.split('.')[0] for name in tensors})
         raise ValueError(f'no tensor in {str(source)!r} has the prefix '
                          f'{prefix!r}; their names begin with {starts}')
-    broken = [name for name, tensor in backbone.items()
-              if not tensor.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f'{len(broken)} tensors under {prefix!r} in {str(source)!r} are '
-            f'not finite: {listing(broken)}. The run had diverged: take an '
-            'earlier checkpoint')
+    refuse_not_finite(backbone, f'under {prefix!r} in {str(source)!r}')
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     text = meta.get('cfg')

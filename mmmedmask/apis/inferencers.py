@@ -331,7 +331,13 @@ class ClassificationInferencer(Inferencer):
                 for sample in self.model.test_step(batch)]
 
     def decide(self, scores: np.ndarray) -> dict:
-        """Name the class with the highest of the probabilities (K, )."""
+        """Name the class with the highest of the probabilities (K, ).
+
+        Numbers that are not finite are a ValueError.
+        """
+        if not np.isfinite(scores).all():
+            raise ValueError(f'the model gives the scores {scores.tolist()}: '
+                             'its input is too large, or its weights are')
         classes, label = self.classes(), int(scores.argmax())
         return {'label': label,
                 'class': classes[label] if label < len(classes) else None,

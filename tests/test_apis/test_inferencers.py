@@ -90,6 +90,19 @@ def test_model_by_name_and_checkpoint(tmp_path):
         apis.get_model('transmil_1xb8-coslr-70e_tcga-nsclc', str(file))
 
 
+def test_weights_and_scores_that_are_no_numbers_are_refused(
+        shrunk, tmp_path):
+    model = shrunk(CLASSIFIER)
+    tensors = model.state_dict()
+    name = 'backbone.cls_token'
+    tensors[name] = torch.full_like(tensors[name], torch.nan)
+    torch.save(tensors, tmp_path / 'diverged.pth')
+    with pytest.raises(ValueError, match=f'not finite: {name}. The run had'):
+        apis.get_model(model._config, str(tmp_path / 'diverged.pth'))
+    with pytest.raises(ValueError, match=r'scores \[nan, 1.0\]: its input'):
+        apis.ClassificationInferencer(model).decide(np.array([np.nan, 1]))
+
+
 def test_what_can_be_given(files):
     paths = [files / f'{number}.png' for number in range(3)]
     assert list_inputs(files) == list_inputs(list(map(str, paths))) == paths
