@@ -62,7 +62,8 @@ def build_tile_encoder(
             ``'timm:NAME'``; ``'timm:local-dir:FOLDER'`` for a folder of
             timm's, such as our exports, with its units and weights; or
             ``'cmim'`` for the backbone of a pre-training or classification
-            config of ours.
+            config of ours. A transformer whose output are tokens, as in
+            pre-training, gives its class token.
         weights: A file, whose tensors may have a prefix. It may hold more
             beside the network, such as heads and decoders, and nothing more
             within it. For torchvision also a name of its own weights, of
@@ -174,6 +175,9 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
         raise ValueError(f'{str(path)!r} is for images of another range than '
                          f'8 bits (data_range '
                          f'{units.data_range or "not known"})')
+    if getattr(backbone, 'out_type', None) == 'raw' \
+            and getattr(backbone, 'cls_token', None) is not None:
+        backbone.out_type = 'cls_token'
     size = image_size(backbone) or (None, None)
     described = {name: value for name, value in config.model.backbone.items()
                  if name != 'init_cfg'}

@@ -213,6 +213,34 @@ model = dict(
     np.testing.assert_array_equal(first, again)
 
 
+@pytest.mark.parametrize(('kind', 'channels'), [
+    ('MAEViT', 3), ('BEiTPretrainViT', 3), ('mmmedmask.MSMAEViT', 1)])
+def test_transformers_of_pretraining_give_their_class_token(
+        tmp_path, kind, channels):
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2,
+                feedforward_channels=32)
+    config = tmp_path / 'tokens.py'
+    config.write_text(f"""
+default_scope = 'mmpretrain'
+units = dict(mean=[99.] * {channels}, std=[50.] * {channels})
+model = dict(type='A', data_preprocessor=units, backbone=dict(
+    type={kind!r}, img_size=64, patch_size=16, out_type='raw', arch={arch}))
+""" + ('model["backbone"]["in_channels"] = 1' if channels == 1 else ''))
+    encoder = build_tile_encoder('cmim', config=config, random_seed=0)
+    tiles = draw_tiles(side=64)
+    images = torch.from_numpy(tiles).float().permute(0, 3, 1, 2)
+    if channels == 1:
+        # R, G and B are averaged.
+        images = images.mean(dim=1, keepdim=True)
+    network = encoder.network
+    network.out_type = 'raw'
+    tokens, = network((images - 99) / 50, **encoder.options)
+    assert tokens.shape == (2, 17, 16)
+    network.out_type = 'cls_token'
+    np.testing.assert_allclose(encode_tiles(encoder, tiles),
+                               tokens[:, 0].detach(), atol=1e-5)
+
+
 def test_a_failed_download_says_how_to_give_a_file(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise urllib.error.URLError('no network')
@@ -330,6 +358,7 @@ def test_odd_networks_and_precisions_are_refused():
     with pytest.raises(ValueError, match=r'shape \(1, 4, 64\), expected'):
         TileEncoder(nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(2)), 'odd')
     for std, message in (([1.], 'std of R, G, B .* 3 numbers'),
+                         ([1.] * 4, 'std of R, G, B .* 3 numbers'),
                          ([1., 1., math.nan], 'positive, got nan')):
         with pytest.raises(ValueError, match=message):
             TileEncoder(nn.Flatten(), 'flat', std=std)

@@ -34,11 +34,12 @@ class TileEncoder(nn.Module):
     """A network with the normalisation that belongs to it.
 
     Its features have the size ``dims``, D. A ValueError if ``mean`` or ``std``
-    is not three numbers, a size is not positive, or the network's output has
-    another shape.
+    is not three numbers, or one, a size is not positive, or the network's
+    output has another shape.
 
     Args:
-        network: Takes normalised tiles (B, 3, H, W) and gives features
+        network: Takes normalised tiles (B, 3, H, W), or (B, 1, H, W), the
+            mean of R, G and B, if ``mean`` is one number. Gives features
             (B, D), a map (B, D, h, w), which is averaged over its places, or
             a sequence of maps, of which the last counts.
         name: How files of features call it.
@@ -63,8 +64,10 @@ class TileEncoder(nn.Module):
                  bgr: bool = False, probe_size: int | None = None,
                  config_id: str | None = None) -> None:
         super().__init__()
-        check_numbers('mean of R, G, B', mean, count=3)
-        check_numbers('std of R, G, B', std, 0, open_low=True, count=3)
+        channels = 1 if isinstance(mean, Sequence) and len(mean) == 1 else 3
+        check_numbers('mean of R, G, B or of gray', mean, count=channels)
+        check_numbers('std of R, G, B or of gray', std, 0, open_low=True,
+                      count=channels)
         if input_size is not None:
             check_integer('input_size', input_size)
         # Backbones of mmpretrain return nothing from train() and eval().
@@ -75,7 +78,7 @@ class TileEncoder(nn.Module):
         self.options = dict(options or {})
         self.bgr = bgr
         self.config_id = config_id
-        shape = (1, 3, 1, 1)
+        shape = (1, channels, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
         side = input_size or probe_size or _PROBE_SIZE
@@ -89,6 +92,8 @@ class TileEncoder(nn.Module):
         if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
             tiles = F.interpolate(tiles, (self.input_size, ) * 2,
                                   mode='bilinear', antialias=True)
+        if self.mean.shape[1] == 1:
+            tiles = tiles.mean(dim=1, keepdim=True)
         if self.bgr:
             tiles = tiles.flip(1)
         features = self.network((tiles - self.mean) / self.std,
