@@ -517,10 +517,11 @@ def without_padding(level: torch.Tensor, size: Sequence[int],
 
 
 def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Show a map (D >= 3, h, w) by its three main directions as RGB.
+    """Show a map (D, h, w) by its three main directions as RGB.
 
     The picture is uint8 (H, W, 3), ``size`` is (H, W); each channel goes from
-    its 2nd to its 98th percentile.
+    its 2nd to its 98th percentile. A map of fewer places or features has
+    fewer directions, and channels that are 0.
 
     Example:
         >>> main_directions(np.random.rand(4, 3, 5), (6, 10)).shape
@@ -530,7 +531,8 @@ def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows = features.reshape(len(features), -1).T.astype(np.float64)
     rows = rows - rows.mean(axis=0)
     _, _, directions = np.linalg.svd(rows, full_matrices=False)
-    shares = rows @ directions[:3].T
+    shares = np.zeros((len(rows), 3))
+    shares[:, :len(directions)] = rows @ directions[:3].T
     low, high = np.percentile(shares, (2, 98), axis=0)
     levels = np.clip((shares - low) / np.maximum(high - low, 1e-12), 0, 1)
     picture = (255 * levels).round().astype(np.uint8).reshape(

@@ -297,6 +297,15 @@ def test_main_directions_separate_halves():
     assert abs(red[:, :6].mean() - red[:, 6:].mean()) > 200
 
 
+@pytest.mark.parametrize('shape', [(8, 1, 1), (8, 1, 2), (2, 3, 3)])
+def test_maps_of_less_than_three_directions_are_shown(shape):
+    picture = main_directions(np.random.default_rng(0).normal(size=shape),
+                              (6, 6))
+    assert picture.shape == (6, 6, 3)
+    assert not picture[..., 2].any()
+    assert picture.any() == (shape[2] > 1)
+
+
 def test_reconstructions(shrunk, files):
     infer = apis.ReconstructionInferencer(
         shrunk('cmim_resnet18_8xb32-coslr-800e_nct'))
