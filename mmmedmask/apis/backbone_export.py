@@ -16,9 +16,9 @@ from mmmedmask.engine.checkpoint.onnx_files import write_onnx
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     keep_versions,
-    listing,
     normalize_prefix,
     read_checkpoint,
+    refuse_not_finite,
     select_prefix,
 )
 from mmmedmask.engine.checkpoint.timm_architectures import timm_architecture
@@ -88,8 +88,8 @@ def export_backbone(
         ModuleNotFoundError: If an ONNX file lacks the extra ``export``.
         ValueError: If nothing has the prefix, values are not finite, the
             weights do not fit the config, the naming does not know the
-            architecture, its network computes something else, or a config is
-            needed and there is none.
+            architecture, its network computes something else, a config is
+            needed and there is none, or ``'hf'`` has no range of values.
 
     Example:
         >>> torch.save({'backbone.conv1.weight': torch.zeros(2)}, 'run.pth')
@@ -108,13 +108,7 @@ def export_backbone(
         starts = sorted({name.split('.')[0] for name in tensors})
         raise ValueError(f'no tensor in {str(source)!r} has the prefix '
                          f'{prefix!r}; their names begin with {starts}')
-    broken = [name for name, tensor in backbone.items()
-              if not tensor.isfinite().all()]
-    if broken:
-        raise ValueError(
-            f'{len(broken)} tensors under {prefix!r} in {str(source)!r} are '
-            f'not finite: {listing(broken)}. The run had diverged: take an '
-            'earlier checkpoint')
+    refuse_not_finite(backbone, f'under {prefix!r} in {str(source)!r}')
     meta = checkpoint.get('meta')
     meta = meta if isinstance(meta, dict) else {}
     text = meta.get('cfg')
@@ -251,7 +245,8 @@ def _timm_config(backbone: Mapping[str, Tensor], settings: Config | None,
                          "without bgr_to_rgb): naming 'timm' takes it")
     size = arguments.get('img_size', (_SIDE, _SIDE))
     # timm divides images by their largest value first.
-    mean, std = ([value / units.data_range for value in values]
+    largest = units.known_range("the naming 'hf'")
+    mean, std = ([value / largest for value in values]
                  for values in (units.mean, units.std))
     return dict(
         architecture=architecture, num_classes=0, model_args=arguments,

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from mmmedmask.engine.checkpoint import matching
 from mmmedmask.engine.checkpoint.reading import (
     get_state_dict,
     keep_versions,
+    listing,
     read_checkpoint,
     select_prefix,
 )
@@ -61,9 +62,11 @@ def build_tile_encoder(
             ``'timm:NAME'``; ``'timm:local-dir:FOLDER'`` for a folder of
             timm's, such as our exports, with its units and weights; or
             ``'cmim'`` for the backbone of a pre-training or classification
-            config of ours.
-        weights: A file, whose tensors may have a prefix and may be more than
-            are needed; for torchvision also a name of its own weights, of
+            config of ours. A transformer whose output are tokens, as in
+            pre-training, gives its class token.
+        weights: A file, whose tensors may have a prefix. It may hold more
+            beside the network, such as heads and decoders, and nothing more
+            within it. For torchvision also a name of its own weights, of
             which ``'IMAGENET1K_V1'`` is the default and is downloaded. These
             bring their units, as a file or by name.
         config: The config of ``'cmim'``.
@@ -96,13 +99,14 @@ def build_tile_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0 if random_seed is None else random_seed)
         network, units = _build_network(name, config)
+        classifier = units.pop('classifier', ())
         if random_seed is not None and name == CONFIG_ENCODER:
             with without_log():
                 network.init_weights()
     if random_seed is not None:
         identity = f'random:{random_seed}'
     else:
-        identity, own_units = _load_weights(network, name, weights)
+        identity, own_units = _load_weights(network, name, weights, classifier)
         units.update(own_units)
     if input_size is not None:
         units['input_size'] = input_size
@@ -169,7 +173,11 @@ def _backbone_of_config(path: str | Path) -> tuple[nn.Module, dict]:
     units = units_of_config(config)
     if units.data_range != 255:
         raise ValueError(f'{str(path)!r} is for images of another range than '
-                         f'8 bits (data_range {units.data_range:g})')
+                         f'8 bits (data_range '
+                         f'{units.data_range or "not known"})')
+    if getattr(backbone, 'out_type', None) == 'raw' \
+            and getattr(backbone, 'cls_token', None) is not None:
+        backbone.out_type = 'cls_token'
     size = image_size(backbone) or (None, None)
     described = {name: value for name, value in config.model.backbone.items()
                  if name != 'init_cfg'}
@@ -198,8 +206,8 @@ def weights_file(name: str, weights: str | None) -> str | None:
     return weights
 
 
-def _load_weights(network: nn.Module, name: str,
-                  weights: str | None) -> tuple[str, dict]:
+def _load_weights(network: nn.Module, name: str, weights: str | None,
+                  classifier: Sequence[str]) -> tuple[str, dict]:
     """Load weights; say which they are, and the units of torchvision's."""
     own = _torchvision_weights(name)
     if weights is None and TORCHVISION_DEFAULT in own:
@@ -226,11 +234,11 @@ def _load_weights(network: nn.Module, name: str,
         known = next((choice for choice in own.values() if digest.startswith(
             Path(choice.url).stem.rpartition('-')[2])), None)
     if known is None:
-        _load_all(network, tensors, str(weights))
+        _load_all(network, tensors, str(weights), classifier)
         return identity, {}
     tensors = keep_versions({_OLD_DENSE_LAYER.sub(r'\1', part): tensor
                              for part, tensor in tensors.items()}, tensors)
-    _load_all(network, tensors, str(weights))
+    _load_all(network, tensors, str(weights), classifier)
     return identity, tile_encoders.torchvision_units(network, known)
 
 
@@ -273,8 +281,13 @@ def _compare_units(file: Path, encoder: tile_encoders.TileEncoder) -> None:
 
 
 def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
-              source: str) -> None:
-    """Load every tensor of a network, whatever prefix it has."""
+              source: str, classifier: Sequence[str] = ()) -> None:
+    """Load every tensor of a network, whatever prefix it has.
+
+    What the checkpoint has more may lie beside the network, or in the parts
+    of a ``classifier`` that was cut off. More within a part that the network
+    has is of another one, deeper or with layers that this one lacks.
+    """
     prefix, _ = matching.suggest_prefix(network.state_dict(), tensors)
     report = matching.compare_modules([network], tensors, prefix)
     given = select_prefix(tensors, prefix)
@@ -287,7 +300,17 @@ def _load_all(network: nn.Module, tensors: Mapping[str, Tensor],
         raise ValueError(
             f'{source!r} does not fit the encoder, {len(report.matched)} of '
             f'{report.expected} tensors match:\n{report.describe()}')
-    network.load_state_dict(given, strict=False)
+    own = {name for name, _ in network.named_buffers()} | set(classifier)
+    unused = [name for name in network.load_state_dict(
+        given, strict=False).unexpected_keys
+        if hasattr(network, name.partition('.')[0])
+        and own.isdisjoint((name, name.partition('.')[0]))]
+    if unused:
+        raise ValueError(
+            f'{source!r} is of another encoder, deeper or with more layers: '
+            f'{len(unused)} tensors of parts that this one has, too, are '
+            f'used by nothing ({listing(unused)}). Name the encoder that the '
+            'file is of')
 
 
 def encoder_settings(encoder: tile_encoders.TileEncoder,

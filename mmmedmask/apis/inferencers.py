@@ -354,7 +354,13 @@ class ClassificationInferencer(Inferencer):
                 for sample in self.model.test_step(batch)]
 
     def decide(self, scores: np.ndarray) -> dict:
-        """Name the class with the highest of the probabilities (K, )."""
+        """Name the class with the highest of the probabilities (K, ).
+
+        Numbers that are not finite are a ValueError.
+        """
+        if not np.isfinite(scores).all():
+            raise ValueError(f'the model gives the scores {scores.tolist()}: '
+                             'its input is too large, or its weights are')
         classes, label = self.classes(), int(scores.argmax())
         return {'label': label,
                 'class': classes[label] if label < len(classes) else None,
@@ -548,10 +554,11 @@ def without_padding(level: torch.Tensor, size: Sequence[int],
 
 
 def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Show a map (D >= 3, h, w) by its three main directions as RGB.
+    """Show a map (D, h, w) by its three main directions as RGB.
 
     The picture is uint8 (H, W, 3), ``size`` is (H, W); each channel goes from
-    its 2nd to its 98th percentile.
+    its 2nd to its 98th percentile. A map of fewer places or features has
+    fewer directions, and channels that are 0.
 
     Example:
         >>> main_directions(np.random.rand(4, 3, 5), (6, 10)).shape
@@ -561,7 +568,8 @@ def main_directions(features: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     rows = features.reshape(len(features), -1).T.astype(np.float64)
     rows = rows - rows.mean(axis=0)
     _, _, directions = np.linalg.svd(rows, full_matrices=False)
-    shares = rows @ directions[:3].T
+    shares = np.zeros((len(rows), 3))
+    shares[:, :len(directions)] = rows @ directions[:3].T
     low, high = np.percentile(shares, (2, 98), axis=0)
     levels = np.clip((shares - low) / np.maximum(high - low, 1e-12), 0, 1)
     picture = (255 * levels).round().astype(np.uint8).reshape(

@@ -10,7 +10,11 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from mmmedmask.config_files import load_config, model_index
-from mmmedmask.engine.checkpoint.reading import get_state_dict, read_checkpoint
+from mmmedmask.engine.checkpoint.reading import (
+    get_state_dict,
+    read_checkpoint,
+    refuse_not_finite,
+)
 from mmmedmask.engine.frozen_features import build_untrained
 from mmmedmask.util.nearest import did_you_mean
 from mmmedmask.util.nested import nested_dicts, split_init
@@ -35,8 +39,9 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
     Args:
         model: A name of :func:`list_models`, the path of a config, or a
             config; its ``default_scope`` is used from here on.
-        checkpoint: The file; every tensor has to fit. None leaves random
-            weights, others in each call; see :func:`untrained_model`.
+        checkpoint: The file; every tensor has to fit, and to be finite. None
+            leaves random weights, others in each call; see
+            :func:`untrained_model`.
 
     Returns:
         The model in evaluation mode. As mmpretrain's inferencers expect, it
@@ -46,7 +51,7 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
         ValueError: If the checkpoint cannot be read safely, or the weights
-            do not fit the model.
+            do not fit the model or are not finite.
 
     Example:
         >>> get_model('abmil_1xb8-coslr-70e_tcga-nsclc').training
@@ -58,8 +63,10 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
     meta = {}
     if checkpoint is not None:
         content = read_checkpoint(checkpoint)
+        tensors = get_state_dict(content)
+        refuse_not_finite(tensors, f'in {str(checkpoint)!r}')
         try:
-            built.load_state_dict(get_state_dict(content))
+            built.load_state_dict(tensors)
         except RuntimeError as error:
             raise ValueError(
                 f'{checkpoint} does not fit the config: {error}') from None

@@ -163,13 +163,15 @@ def save_embeddings(file: str | Path, embeddings: Embeddings) -> None:
         ['case_id,label,patient_0,patient_1', 'p1,luad,1,1']
     """
     file = Path(file)
-    if file.suffix not in ('.npz', '.csv'):
+    ending = file.suffix.lower()
+    if ending not in ('.npz', '.csv'):
         raise ValueError(
             f'vectors go into a .npz or .csv file, not {str(file)!r}')
-    if file.suffix == '.npz':
-        with atomic_path(file) as temporary:
+    if ending == '.npz':
+        # NumPy would add its ending to others, NPZ among them.
+        with atomic_path(file) as temporary, temporary.open('wb') as stream:
             np.savez_compressed(
-                temporary, case_ids=np.array(embeddings.case_ids),
+                stream, case_ids=np.array(embeddings.case_ids),
                 labels=embeddings.labels, classes=np.array(embeddings.classes),
                 **embeddings.vectors)
         return

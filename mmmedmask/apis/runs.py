@@ -40,7 +40,7 @@ from mmmedmask.util.nested import innermost_datasets, nested_dicts
 #: Host library to the distribution that brings it.
 HOSTS = {'mmpretrain': 'onedl-mmpretrain', 'mmdet': 'onedl-mmdetection',
          'mmseg': 'onedl-mmsegmentation'}
-#: For predictions of those whose own hook reads files in another way than us.
+#: In the place of the hosts' own hooks, which read files in another way.
 PICTURES = 'mmmedmask.PredictionPicturesHook'
 #: Host library to its hook and visualizer for predictions.
 DRAWING = {'mmpretrain': ('VisualizationHook', 'UniversalVisualizer'),
@@ -311,6 +311,7 @@ def save_predictions(config: Config, path: str) -> None:
         >>> [metric['type'] for metric in config.test_evaluator]
         ['Accuracy', 'DumpResults']
     """
+    _check_predictions(config)
     if Path(path).suffix not in ('.pkl', '.pickle'):
         raise ValueError(
             f'predictions go into a .pkl or .pickle file, not {path!r}')
@@ -326,8 +327,9 @@ def save_predictions(config: Config, path: str) -> None:
 def draw_predictions(config: Config, folder: str) -> None:
     """Let testing draw every prediction into a folder.
 
-    A config without a hook or a visualizer that can draw gets those of its
-    host library. A hook of its own is a ValueError.
+    ``PredictionPicturesHook`` takes the place of the host library's hook, and
+    a config without a visualizer that can draw gets that of the host. A hook
+    of its own is a ValueError, and so are data that are no images.
 
     Example:
         >>> config = Config(dict(default_scope='mmdet'))
@@ -339,26 +341,47 @@ def draw_predictions(config: Config, folder: str) -> None:
     if scope not in DRAWING:
         raise ValueError('drawing predictions works for configs of '
                          f'{", ".join(DRAWING)}, not of {scope!r}')
+    _check_predictions(config)
+    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
+    if any(_kind(part) == 'SlideOmicDataset'
+           for part in innermost_datasets(dataset)):
+        raise ValueError(
+            'the test data are features of slides, and no pictures that '
+            'predictions could be drawn on: see tools/visualizations/'
+            'visualize_slide_attention.py')
     hook_type, visualizer_type = DRAWING[scope]
     if config.get('default_hooks') is None:
         config.default_hooks = dict()
     if config.default_hooks.get('visualization') is None:
         config.default_hooks.visualization = dict(type=hook_type)
     hook = config.default_hooks.visualization
-    if hook.type != PICTURES \
-            and str(hook.type).rpartition('.')[2] != hook_type:
+    if hook.type != PICTURES and _kind(hook) != hook_type:
         raise ValueError(
             f"default_hooks['visualization'] is a {hook.type}: only the "
             f"host's {hook_type} can be told where to draw")
     if config.get('visualizer', {}).get('type') in (None, 'Visualizer'):
         config.visualizer = dict(
             type=visualizer_type, vis_backends=[dict(type='LocalVisBackend')])
-    folder = str(Path(folder).resolve())
-    if scope == 'mmpretrain':
-        hook.update(enable=True, interval=1, out_dir=folder)
-    else:
-        hook.pop('backend_args', None)
-        hook.update(type=PICTURES, draw=True, test_out_dir=folder)
+    for key in ('enable', 'out_dir', 'backend_args'):
+        hook.pop(key, None)
+    known = {'type', 'priority', *signature(
+        HOOKS.get(PICTURES).__init__).parameters}
+    # What mmpretrain's hook hands to the visualizer.
+    options = {key: hook.pop(key) for key in sorted(set(hook) - known)}
+    hook.update(type=PICTURES, draw=True,
+                test_out_dir=str(Path(folder).resolve()),
+                options={**(hook.get('options') or {}), **options})
+
+
+def _kind(part: Mapping | None) -> str:
+    return str((part or {}).get('type')).rpartition('.')[2]
+
+
+def _check_predictions(config: Config) -> None:
+    if _kind(config.get('test_cfg')) == 'ProbeLoop':
+        raise ValueError('the test of this config is a ProbeLoop, which '
+                         'scores an encoder and predicts nothing that could '
+                         'be saved or drawn')
 
 
 def enable_test_time_augmentation(config: Config) -> None:

@@ -303,14 +303,13 @@ class SlideInferencer(ClassificationInferencer):
             read_rows(inputs)
             evidence = find_evidence(self.model, dict(inputs, genes=genes),
                                      per_patch=False)
+            decision = {} if evidence.bag_scores is None else self.decide(
+                evidence.bag_scores)
         except SlideFeatureError:
             raise
         # Of what the model needs of a file, such as coordinates.
         except ValueError as error:
             raise SlideFeatureError(f'{shown(paths)}: {error}') from None
-        decision = {}
-        if evidence.bag_scores is not None:
-            decision = self.decide(evidence.bag_scores)
         without = genes is None and getattr(self.model, 'uses_genes', False)
         ends = np.cumsum([len(slide) for slide in slides])
         return [{

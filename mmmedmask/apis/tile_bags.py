@@ -70,7 +70,7 @@ class TileBag:
     split: str = ''
 
 
-def find_tiles(folders: Sequence[Path],
+def find_tiles(folders: Sequence[str | Path],
                groups: Mapping[tuple[str, str], str] | None = None
                ) -> list[Tile]:
     """List the tiles of folders, one per class, by class and file name.
@@ -91,6 +91,7 @@ def find_tiles(folders: Sequence[Path],
         >>> [str(tile) for tile in find_tiles([Path('scc')])]
         ['scc/1.png']
     """
+    folders = list(map(Path, folders))
     # '.' has a name, too; that of a link is its own.
     names = [Path(os.path.abspath(folder)).name for folder in folders]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -125,7 +126,7 @@ def find_tiles(folders: Sequence[Path],
 
 
 def read_groups(
-        paths: Sequence[Path], path_column: str = 'img_path',
+        paths: Sequence[str | Path], path_column: str = 'img_path',
         group_column: str = 'cluster_label') -> dict[tuple[str, str], str]:
     """Read the group of tiles by folder and file, as LC25000-clean has it.
 
@@ -139,6 +140,7 @@ def read_groups(
         {('scc', '1.png'): 'groups:7'}
     """
     groups: dict[tuple[str, str], str] = {}
+    paths = list(map(Path, paths))
     stems = [path.stem for path in paths]
     for path in paths:
         file = path.stem if stems.count(path.stem) == 1 else path

@@ -109,7 +109,8 @@ class FrozenFeatures:
             are of masked views. None keeps them.
         device: Where the copy runs; None takes that of the encoder.
         data_range: Largest value of the images that the encoder was trained
-            on. None is 255, or 65535 where the mean is above that.
+            on. None is 255, or 65535 where the mean is above that; where it
+            is below 0, images of 8 bits are a ValueError.
         bgr: Whether the encoder takes the channels B, G, R.
 
     Raises:
@@ -127,12 +128,11 @@ class FrozenFeatures:
         self.encoder = copy.deepcopy(encoder).to(device).requires_grad_(False)
         self._options = show_whole_images(self.encoder)
         self.device = torch.device(device)
-        units = input_units(SimpleNamespace(
+        self.units = input_units(SimpleNamespace(
             mean=mean, std=std, data_range=data_range, bgr=bgr))
         self.mean, self.std = (
             torch.tensor(values, device=device).view(1, -1, 1, 1)
-            for values in (units.mean, units.std))
-        self.data_range, self.bgr = units.data_range, bgr
+            for values in (self.units.mean, self.units.std))
         stages = encoder_stages(self.encoder)
         self._maps: list[tuple[Tensor, Sequence[int] | None]] = []
         self._grid: Sequence[int] | None = None
@@ -181,7 +181,8 @@ class FrozenFeatures:
         Images of 8 bits and RGB, as probes read them, become what an encoder
         of another range or of gray tiles was trained on.
         """
-        scale = self.data_range / 255 if images.dtype == torch.uint8 else 1.
+        scale = self.units.known_range('an image of 8 bits') / 255 \
+            if images.dtype == torch.uint8 else 1.
         images = images.to(self.device).float() * scale
         channels = self.mean.shape[1]
         if channels == 1:
@@ -191,7 +192,7 @@ class FrozenFeatures:
                 f'the encoder takes {channels} channels, the images have '
                 f'{images.shape[1]}: they cannot be probed; switch the probe '
                 'off (default_hooks.probe=None)')
-        if self.bgr:
+        if self.units.bgr:
             images = images.flip(1)
         return (images - self.mean) / self.std
 

@@ -493,9 +493,12 @@ def score_encoder(encoder: nn.Module, units: nn.Module | InputUnits,
     own: a score does not depend on what else is probed. Without ``measure``
     the encoder's statistics stay. ``units`` are those of
     the images, or what :func:`~mmmedmask.util.input_units.input_units` reads.
-    Scores are named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on.
+    Scores are named ``'rgb/knn'``, ``'pixels/dense_5'`` and so on. An encoder
+    of values without a known range is a ValueError.
     """
     units = input_units(units)
+    units.known_range('a probe, which shows images of 8 bits (switch it off '
+                      'with default_hooks.probe=None),')
     return {f'{prefix}/{score.name}': score for prefix, probe in probes.items()
             for score in probe.run(
                 FrozenFeatures(encoder, units.mean, units.std,

@@ -22,14 +22,31 @@ class InputUnits:
     Attributes:
         mean: What is subtracted from each channel, in stored units and in the
             order of the network; ``std`` is what it is divided by.
-        data_range: Largest stored value.
+        data_range: Largest stored value, of values from 0 on. None is not
+            known: of floats without a window, and of means below 0.
         bgr: Whether the network sees the channels B, G, R.
     """
 
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
-    data_range: float = 255.0
+    data_range: float | None = 255.0
     bgr: bool = False
+
+    def known_range(self, purpose: str) -> float:
+        """Give ``data_range``; a ValueError says what would need it.
+
+        Example:
+            >>> InputUnits().known_range('the export')
+            255.0
+        """
+        if self.data_range is None:
+            raise ValueError(
+                f'{purpose} needs images of values from 0 to a largest one, '
+                'and this network takes floats whose range is not known '
+                f'(mean {self.mean}): LoadTile(window=(center, width)) makes '
+                'such images, and data_range of the data preprocessor names '
+                'the largest value')
+        return self.data_range
 
 
 def input_units(preprocessor: object,
@@ -41,13 +58,16 @@ def input_units(preprocessor: object,
             perhaps a ``data_range`` and a switch that reverses channels.
         config: Config of its data and model, whose loader says the order of
             channels and the type of images. Where it does not, networks see
-            R, G, B, and images have 8 bits, or 16 if the mean is above 255.
+            R, G, B, and images have 8 bits, or 16 if the mean is above 255;
+            none is known if it is below 0.
 
     Example:
         >>> units = input_units(SimpleNamespace(mean=[900.], std=[300.]))
         >>> units.data_range, units.bgr
         (65535.0, False)
     """
+    if isinstance(preprocessor, InputUnits):
+        return preprocessor
     config = {} if config is None else config
     loader = _loader_of(config)
     mean, std = (_numbers(getattr(preprocessor, name, None))
@@ -57,14 +77,16 @@ def input_units(preprocessor: object,
         channels = backbone.get('in_channels') or loader.get('in_channels', 3)
         mean, std = (0.0, ) * channels, (1.0, ) * channels
     data_range = getattr(preprocessor, 'data_range', None) \
-        or _range_of(loader) or (255 if max(mean) <= 255 else 65535)
+        or _range_of(loader)
+    if not data_range and loader.get('dtype') != 'float32' and min(mean) >= 0:
+        data_range = _RANGES['uint8' if max(mean) <= 255 else 'uint16']
     bgr = getattr(preprocessor, 'bgr', None)
     if bgr is None:
         turned = any(getattr(preprocessor, name, False)
                      for name in _REVERSED_BY)
         bgr = len(mean) == 3 and bool(loader) and turned != (
             _kind_of(loader) == 'LoadImageFromFile')
-    return InputUnits(mean, std, float(data_range), bgr)
+    return InputUnits(mean, std, data_range and float(data_range), bgr)
 
 
 def units_of_config(config: Mapping) -> InputUnits:

@@ -64,10 +64,16 @@ class PictureUnits:
 
         With the ``config`` of its data, see
         :func:`~mmmedmask.util.input_units.input_units`. Without a ``window``
-        it is (0, ``data_range``).
+        it is (0, ``data_range``), and where no range is known, from the least
+        to the largest ``mean`` -+ 2 ``std`` of the channels.
         """
         units = input_units(preprocessor, config)
-        if window is None:
+        if window is None and units.data_range is None:
+            ends = [center + 2 * sign * width for sign in (-1, 1)
+                    for center, width in zip(units.mean, units.std,
+                                             strict=True)]
+            window = (min(ends), max(ends))
+        elif window is None:
             window = (0.0, units.data_range)
         if channels is None and units.bgr:
             channels = (2, 1, 0)

@@ -137,6 +137,19 @@ def test_a_model_stays_on_its_device(shrunk):
     assert next(model.model.parameters()).is_meta
 
 
+def test_weights_and_scores_that_are_no_numbers_are_refused(
+        shrunk, tmp_path):
+    model = shrunk(CLASSIFIER)
+    tensors = model.state_dict()
+    name = 'backbone.cls_token'
+    tensors[name] = torch.full_like(tensors[name], torch.nan)
+    torch.save(tensors, tmp_path / 'diverged.pth')
+    with pytest.raises(ValueError, match=f'not finite: {name}. The run had'):
+        apis.get_model(model._config, str(tmp_path / 'diverged.pth'))
+    with pytest.raises(ValueError, match=r'scores \[nan, 1.0\]: its input'):
+        apis.ClassificationInferencer(model).decide(np.array([np.nan, 1]))
+
+
 def test_what_can_be_given(files):
     paths = [files / f'{number}.png' for number in range(3)]
     assert list_inputs(files) == list_inputs(list(map(str, paths))) == paths
@@ -336,6 +349,15 @@ def test_main_directions_separate_halves():
     picture = main_directions(features, (8, 12))
     red = picture[..., 0].astype(int)
     assert abs(red[:, :6].mean() - red[:, 6:].mean()) > 200
+
+
+@pytest.mark.parametrize('shape', [(8, 1, 1), (8, 1, 2), (2, 3, 3)])
+def test_maps_of_less_than_three_directions_are_shown(shape):
+    picture = main_directions(np.random.default_rng(0).normal(size=shape),
+                              (6, 6))
+    assert picture.shape == (6, 6, 3)
+    assert not picture[..., 2].any()
+    assert picture.any() == (shape[2] > 1)
 
 
 def test_reconstructions(shrunk, files):

@@ -301,19 +301,19 @@ def test_predictions_are_drawn(tested, tmp_path, scope):
     tested.default_scope = scope
     tested.visualizer = dict(type='Visualizer')
     hook_type, visualizer_type = runs.DRAWING[scope]
-    if scope == 'mmdet':
+    own = dict(mmpretrain=dict(enable=False, rescale_factor=4),
+               mmdet=dict(score_thr=.7, backend_args=None), mmseg={})[scope]
+    if own:
         tested.default_hooks = dict(visualization=dict(
-            type=f'mmdet.{hook_type}', score_thr=.7, backend_args=None))
+            type=f'{scope}.{hook_type}', **own))
     for _ in range(2):
         apis.draw_predictions(tested, str(tmp_path))
         hook = tested.default_hooks.visualization
-        if scope == 'mmpretrain':
-            assert hook == dict(type=hook_type, enable=True, interval=1,
-                                out_dir=str(tmp_path))
-        else:
-            assert HOOKS.build(hook).draw
-            assert hook.test_out_dir == str(tmp_path)
-            assert hook.get('score_thr') == (.7 if scope == 'mmdet' else None)
+        assert HOOKS.build(dict(hook)).draw
+        assert hook.test_out_dir == str(tmp_path)
+        assert hook.get('score_thr') == own.get('score_thr')
+        assert hook.options == {
+            key: own[key] for key in own if key == 'rescale_factor'}
         assert tested.visualizer.type == visualizer_type
 
 
@@ -324,6 +324,18 @@ def test_drawing_refuses_what_it_does_not_know(tested, tmp_path):
     tested.default_scope = 'mmpose'
     with pytest.raises(ValueError, match="not of 'mmpose'"):
         apis.draw_predictions(tested, str(tmp_path))
+    tested.default_scope = 'mmpretrain'
+    tested.test_dataloader = dict(dataset=dict(
+        type='RepeatDataset', dataset=dict(type='mmmedmask.SlideOmicDataset')))
+    with pytest.raises(ValueError, match='are features of slides'):
+        apis.draw_predictions(tested, str(tmp_path))
+
+
+def test_probes_predict_nothing(tested):
+    tested.test_cfg = dict(type='mmmedmask.ProbeLoop')
+    for ask in (apis.draw_predictions, apis.save_predictions):
+        with pytest.raises(ValueError, match='ProbeLoop, which scores'):
+            ask(tested, 'out.pkl')
 
 
 def test_test_time_augmentation(tested):

@@ -46,6 +46,12 @@ def load(folders):
         [folder.with_suffix('.csv') for folder in folders]))
 
 
+def test_places_can_be_text(folders):
+    lists = [str(folder.with_suffix('.csv')) for folder in folders]
+    assert find_tiles(list(map(str, folders)), read_groups(lists)) == load(
+        folders)
+
+
 def test_groups_stay_in_one_bag_and_one_split(folders):
     tiles = load(folders)
     assert len(tiles) == 60

@@ -92,6 +92,41 @@ def test_weights_of_a_file_are_loaded_whatever_their_prefix(tmp_path, prefix):
         build_tile_encoder('resnet18', str(tmp_path / 'b.pth'))
 
 
+@pytest.mark.parametrize(('given', 'name', 'message'), [
+    ('resnet34', 'resnet18', '96 tensors of parts .*layer1.2.conv1.weight'),
+    ('resnet101', 'resnet50-block3', '306 tensors of .*layer3.6.conv1.weight'),
+    ('resnet50', 'resnet50-block3', None),
+    ('vgg11', 'vgg11', None), ('vit_b_32', 'vit_b_32', None)])
+def test_files_of_deeper_networks_are_refused(tmp_path, given, name, message):
+    file = str(tmp_path / 'a.pth')
+    torch.save({f'backbone.{part}': value for part, value in
+                torchvision.models.get_model(given).state_dict().items()},
+               file)
+    if message is None:
+        # What was cut off may be left over.
+        build_tile_encoder(name, file)
+        return
+    with pytest.raises(ValueError, match=f'is of another encoder.*{message}'):
+        build_tile_encoder(name, file)
+
+
+@pytest.mark.parametrize('name', [
+    'vit_tiny_patch16_224', 'convnext_atto', 'levit_128s'])
+def test_files_of_timm_may_have_a_classifier_and_no_more_layers(
+        tmp_path, name):
+    timm = pytest.importorskip('timm', reason='timm is not installed')
+    network = timm.create_model(name)
+    file = str(tmp_path / 'a.pth')
+    torch.save(network.state_dict(), file)
+    build_tile_encoder(f'timm:{name}', file)
+    if name == 'vit_tiny_patch16_224':
+        layer_scales = {f'blocks.{number}.ls1.gamma': torch.ones(192)
+                        for number in range(12)}
+        torch.save({**network.state_dict(), **layer_scales}, file)
+        with pytest.raises(ValueError, match='12 tensors of .*ls1.gamma'):
+            build_tile_encoder(f'timm:{name}', file)
+
+
 CONFIG = """
 default_scope = 'mmpretrain'
 model = dict(
@@ -168,6 +203,34 @@ def test_a_transformer_of_a_config_sees_the_whole_tile_at_its_size(
     tiles = draw_tiles(side=side)
     first, again = (encode_tiles(encoder, tiles) for _ in range(2))
     np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize(('kind', 'channels'), [
+    ('MAEViT', 3), ('BEiTPretrainViT', 3), ('mmmedmask.MSMAEViT', 1)])
+def test_transformers_of_pretraining_give_their_class_token(
+        tmp_path, kind, channels):
+    arch = dict(embed_dims=16, num_layers=1, num_heads=2,
+                feedforward_channels=32)
+    config = tmp_path / 'tokens.py'
+    config.write_text(f"""
+default_scope = 'mmpretrain'
+units = dict(mean=[99.] * {channels}, std=[50.] * {channels})
+model = dict(type='A', data_preprocessor=units, backbone=dict(
+    type={kind!r}, img_size=64, patch_size=16, out_type='raw', arch={arch}))
+""" + ('model["backbone"]["in_channels"] = 1' if channels == 1 else ''))
+    encoder = build_tile_encoder('cmim', config=config, random_seed=0)
+    tiles = draw_tiles(side=64)
+    images = torch.from_numpy(tiles).float().permute(0, 3, 1, 2)
+    if channels == 1:
+        # R, G and B are averaged.
+        images = images.mean(dim=1, keepdim=True)
+    network = encoder.network
+    network.out_type = 'raw'
+    tokens, = network((images - 99) / 50, **encoder.options)
+    assert tokens.shape == (2, 17, 16)
+    network.out_type = 'cls_token'
+    np.testing.assert_allclose(encode_tiles(encoder, tiles),
+                               tokens[:, 0].detach(), atol=1e-5)
 
 
 def test_a_failed_download_says_how_to_give_a_file(tmp_path, monkeypatch):
@@ -287,6 +350,7 @@ def test_odd_networks_and_precisions_are_refused():
     with pytest.raises(ValueError, match=r'shape \(1, 4, 64\), expected'):
         TileEncoder(nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.Flatten(2)), 'odd')
     for std, message in (([1.], 'std of R, G, B .* 3 numbers'),
+                         ([1.] * 4, 'std of R, G, B .* 3 numbers'),
                          ([1., 1., math.nan], 'positive, got nan')):
         with pytest.raises(ValueError, match=message):
             TileEncoder(nn.Flatten(), 'flat', std=std)

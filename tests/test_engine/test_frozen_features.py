@@ -26,6 +26,8 @@ from mmmedmask.engine.frozen_features import (
     encoder_stages,
     sample_maps,
 )
+from mmmedmask.engine.probing import score_encoder
+from mmmedmask.util.input_units import InputUnits
 
 MEAN, STD = (120., 110., 130.), (50., 60., 55.)
 TINY_VIT = dict(
@@ -280,6 +282,20 @@ def test_gray_and_deep_encoders_see_what_they_were_trained_on(mean, std,
     gray = images.float().mean(dim=1, keepdim=True) * scale
     torch.testing.assert_close(
         features.normalize(images), (gray - mean[0]) / std[0])
+
+
+def test_images_of_8_bits_are_nothing_for_encoders_of_hounsfield_units():
+    encoder = nn.Sequential()
+    encoder.layer1 = nn.Conv2d(1, 2, 1)
+    features = FrozenFeatures(encoder, [-300.], [400.])
+    with pytest.raises(ValueError, match='8 bits needs .*mean .-300'):
+        features.maps(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    # In their own units they are seen.
+    torch.testing.assert_close(
+        features.normalize(torch.full((2, 1, 8, 8), 100.)),
+        torch.ones(2, 1, 8, 8))
+    with pytest.raises(ValueError, match='a probe, which .*probe=None'):
+        score_encoder(encoder, InputUnits((.5, ), (.2, ), None), {})
 
 
 def test_an_encoder_of_bgr_sees_bgr():

@@ -40,6 +40,12 @@ PLAIN = units((0., ) * 3, (1., ) * 3)
      units((900., ), (300., ), 65535.)),
     (GIVEN, dict(type='mmmedmask.LoadTile', dtype='float32', window=(40, 9)),
      units(data_range=1.)),
+    # Of floats it is not known without a window, nor of means below 0.
+    (GIVEN, dict(type='mmmedmask.LoadTile', dtype='float32'),
+     units(data_range=None)),
+    (dict(GIVEN, data_range=2), dict(
+        type='mmmedmask.LoadTile', dtype='float32'), units(data_range=2.)),
+    (dict(mean=[-300.], std=[400.]), None, units((-300., ), (400., ), None)),
     # Nothing is subtracted where no mean is.
     (dict(type='ClsDataPreprocessor'), None, PLAIN), (None, None, PLAIN),
     (dict(type='mmmedmask.CMIMDataPreprocessor'), None, InputUnits()),
@@ -96,4 +102,8 @@ def test_what_belongs_to_a_model_alone():
     assert not units_of_config(turned).bgr
     whole = units(bgr=True)
     assert input_units(whole) == whole
+    unknown = units(data_range=None)
+    assert input_units(unknown) == unknown
+    with pytest.raises(ValueError, match=r'the export needs .*1\.0, 2\.0'):
+        unknown.known_range('the export')
     assert input_units(torch.nn.Identity()) == PLAIN

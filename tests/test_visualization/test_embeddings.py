@@ -11,8 +11,10 @@ from PIL import Image
 
 from mmmedmask.apis import load_config
 from mmmedmask.apis.patient_vectors import (
+    Embeddings,
     build_models,
     extract_embeddings,
+    save_embeddings,
     whole_bag_loader,
 )
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
@@ -235,3 +237,16 @@ def test_bad_maps():
     with pytest.raises(ValueError, match='at most 10 classes'):
         embeddings.draw_embeddings(
             [[panel]], [str(index) for index in range(11)])
+
+
+def test_vectors_are_saved_under_endings_of_any_case(tmp_path):
+    patients = Embeddings(['p'], np.array([0]), ['a'],
+                          {'patient': np.array([[1., 2.5]])})
+    save_embeddings(tmp_path / 'v.CSV', patients)
+    save_embeddings(tmp_path / 'v.NPZ', patients)
+    assert (tmp_path / 'v.CSV').read_text().split()[1] == 'p,a,1,2.5'
+    with np.load(tmp_path / 'v.NPZ') as arrays:
+        np.testing.assert_array_equal(arrays['patient'], [[1, 2.5]])
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(ValueError, match=r"not '.*v\.txt'"):
+        save_embeddings(tmp_path / 'v.txt', patients)

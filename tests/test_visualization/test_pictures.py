@@ -76,6 +76,8 @@ def test_units_of_mmpretrains_preprocessor():
     assert wider.to_pictures(inputs).max() <= 128
     deep = ClsDataPreprocessor(mean=[900.0], std=[300.0])
     assert PictureUnits.from_preprocessor(deep).window == (0, 65535)
+    hounsfield = ClsDataPreprocessor(mean=[-300.0], std=[400.0])
+    assert PictureUnits.from_preprocessor(hounsfield).window == (-1100, 500)
     # What normalises nothing leaves the stored units.
     np.testing.assert_array_equal(
         PictureUnits.from_preprocessor(ClsDataPreprocessor()).to_pictures(

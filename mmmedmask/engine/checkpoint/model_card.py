@@ -122,6 +122,8 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
                    if value not in (None, {})})
     units = facts.get('normalisation')
     channels = facts.get('channels')
+    largest = units and units['data_range']
+    values = f'values from 0 to {largest:g}' if largest else 'values as stored'
     table = dict(
         Method=facts.get('method'),
         Config=facts['name'],
@@ -133,8 +135,7 @@ def write_card(facts: Mapping, files: Mapping[str, str], usage: str,
             'B, G, R' if facts.get('bgr') else 'R, G, B')
         if channels == 3 else channels,
         Normalisation=units and (
-            f'values from 0 to {units["data_range"]:g}, minus '
-            f'{units["mean"]}, divided by {units["std"]}'),
+            f'{values}, minus {units["mean"]}, divided by {units["std"]}'),
         Licence=licence or 'not stated: ask whoever trained it, and mind the '
         'licence of the data',
         Metrics=', '.join(f'{name} {value:g}' for name, value in

@@ -313,6 +313,16 @@ def keep_versions(tensors: Mapping[str, Tensor], source: Mapping,
     return tensors
 
 
+def refuse_not_finite(tensors: Mapping[str, Tensor], place: str) -> None:
+    """Refuse tensors with NaN or infinite values; ``place`` says whose."""
+    broken = [name for name, tensor in tensors.items()
+              if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f'{len(broken)} tensors {place} are not finite: {listing(broken)}.'
+            ' The run had diverged: take an earlier checkpoint')
+
+
 def listing(names: Iterable[str]) -> str:
     """Name the first few of some names, and say how many more there are."""
     names = list(names)

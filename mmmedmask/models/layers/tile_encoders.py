@@ -34,11 +34,12 @@ class TileEncoder(nn.Module):
     """A network with the normalisation that belongs to it.
 
     Its features have the size ``dims``, D. A ValueError if ``mean`` or ``std``
-    is not three numbers, a size is not positive, or the network's output has
-    another shape.
+    is not three numbers, or one, a size is not positive, or the network's
+    output has another shape.
 
     Args:
-        network: Takes normalised tiles (B, 3, H, W) and gives features
+        network: Takes normalised tiles (B, 3, H, W), or (B, 1, H, W), the
+            mean of R, G and B, if ``mean`` is one number. Gives features
             (B, D), a map (B, D, h, w), which is averaged over its places, or
             a sequence of maps, of which the last counts.
         name: How files of features call it.
@@ -63,8 +64,10 @@ class TileEncoder(nn.Module):
                  bgr: bool = False, probe_size: int | None = None,
                  config_id: str | None = None) -> None:
         super().__init__()
-        check_numbers('mean of R, G, B', mean, count=3)
-        check_numbers('std of R, G, B', std, 0, open_low=True, count=3)
+        channels = 1 if isinstance(mean, Sequence) and len(mean) == 1 else 3
+        check_numbers('mean of R, G, B or of gray', mean, count=channels)
+        check_numbers('std of R, G, B or of gray', std, 0, open_low=True,
+                      count=channels)
         if input_size is not None:
             check_integer('input_size', input_size)
         # Backbones of mmpretrain return nothing from train() and eval().
@@ -75,7 +78,7 @@ class TileEncoder(nn.Module):
         self.options = dict(options or {})
         self.bgr = bgr
         self.config_id = config_id
-        shape = (1, 3, 1, 1)
+        shape = (1, channels, 1, 1)
         self.register_buffer('mean', torch.tensor(mean).float().view(shape))
         self.register_buffer('std', torch.tensor(std).float().view(shape))
         side = input_size or probe_size or _PROBE_SIZE
@@ -89,6 +92,8 @@ class TileEncoder(nn.Module):
         if self.input_size and tiles.shape[-2:] != (self.input_size, ) * 2:
             tiles = F.interpolate(tiles, (self.input_size, ) * 2,
                                   mode='bilinear', antialias=True)
+        if self.mean.shape[1] == 1:
+            tiles = tiles.mean(dim=1, keepdim=True)
         if self.bgr:
             tiles = tiles.flip(1)
         features = self.network((tiles - self.mean) / self.std,
@@ -114,9 +119,10 @@ def torchvision_network(name: str) -> tuple[nn.Module, dict]:
     With the ending ``'-block3'`` a ResNet is cut after its third block, as
     CLAM and GiMP do: ``'resnet50-block3'`` gives 1,024 features. Weights are
     random; the names of tensors are torchvision's. What belongs to it is
-    ``input_size``, None if it takes every size, and ``probe_size``. A
-    ValueError tells if torchvision has no such classifier, it cannot be cut,
-    or it ends with no linear layer.
+    ``input_size``, None if it takes every size, ``probe_size``, and
+    ``classifier``, the parts with what was cut off. A ValueError tells if
+    torchvision has no such classifier, it cannot be cut, or it ends with no
+    linear layer.
     """
     base = name.removesuffix(BLOCK3_SUFFIX)
     known = torchvision.models.list_models(module=torchvision.models)
@@ -127,7 +133,7 @@ def torchvision_network(name: str) -> tuple[nn.Module, dict]:
     smallest = max((weights.meta['min_size'][0] for weights in
                     torchvision.models.get_model_weights(base)), default=0)
     units = dict(input_size=_fixed_size(network),
-                 probe_size=max(_PROBE_SIZE, smallest))
+                 probe_size=max(_PROBE_SIZE, smallest), classifier=())
     if base != name:
         return _cut_after_block3(network, name), units
     last = [place for place, module in network.named_modules()
@@ -138,7 +144,7 @@ def torchvision_network(name: str) -> tuple[nn.Module, dict]:
             f'{name} has no linear layer of classes that could be left out')
     parent, _, child = last[-1].rpartition('.')
     setattr(network.get_submodule(parent), child, nn.Identity())
-    return network, units
+    return network, {**units, 'classifier': (last[-1].partition('.')[0], )}
 
 
 def _fixed_size(network: nn.Module) -> int | None:
@@ -175,7 +181,8 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
 
     ``'local-dir:FOLDER'`` is that of a folder with a ``config.json``. What
     belongs to a network is ``mean`` and ``std`` in 8-bit units,
-    ``input_size``, None if it takes every size, and ``probe_size``.
+    ``input_size``, None if it takes every size, ``probe_size``, and
+    ``classifier``, the parts with what was left out.
     """
     timm = import_extra('timm', 'encoders', f"the encoder 'timm:{name}'")
     if not name.startswith(LOCAL_DIR) and not timm.is_model(name):
@@ -192,7 +199,11 @@ def timm_network(name: str) -> tuple[nn.Module, dict]:
     elif height != size:
         raise ValueError(f'{name!r} takes images of {height} x {size} pixels, '
                          'and tiles are squares')
+    classifier = settings.get('classifier') or ()
+    if isinstance(classifier, str):
+        classifier = (classifier, )
     return network, {
+        'classifier': tuple(part.partition('.')[0] for part in classifier),
         'mean': tuple(255 * value for value in settings['mean']),
         'std': tuple(255 * value for value in settings['std']),
         'input_size': size, 'probe_size': height}

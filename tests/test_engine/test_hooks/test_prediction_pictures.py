@@ -23,8 +23,8 @@ class Notes:
     def __init__(self):
         self.calls = []
 
-    def add_datasample(self, *names, **options):
-        self.calls.append((names, options))
+    def add_datasample(self, **options):
+        self.calls.append(options)
 
 
 def runner_with(tmp_path, visualizer):
@@ -83,6 +83,32 @@ def test_segmentation_is_drawn_into_the_folder(tmp_path):
         '1.png', '2_1.png'}
 
 
+def test_classes_are_drawn_on_images_of_any_depth_and_name(tmp_path):
+    from mmpretrain.structures import DataSample
+    from mmpretrain.visualization import UniversalVisualizer
+    gray = np.tile(np.linspace(100, 60000, 64).astype(np.uint16), (48, 1))
+    samples = []
+    for folder in ('a', 'b', None):
+        path = tmp_path / str(folder) / '1.png'
+        write_image(path, gray)
+        samples.append(DataSample(
+            metainfo=dict(img_path=str(path)) if folder else {}
+        ).set_pred_label(0))
+    visualizer = UniversalVisualizer('classes')
+    hook = PredictionPicturesHook(draw=True, test_out_dir=str(tmp_path / 'c'),
+                                  options=dict(draw_pred=False))
+    # The third has no file: what the network was shown is drawn.
+    shown = torch.from_numpy(gray.astype(np.float32)).expand(3, 1, -1, -1)
+    hook.after_test_iter(runner_with(tmp_path, visualizer), 0,
+                         dict(inputs=shown), samples)
+    pictures = {path.name: np.asarray(Image.open(path))
+                for path in (tmp_path / 'c').iterdir()}
+    assert set(pictures) == {'1.png', '2_1.png', '3.png'}
+    for picture in pictures.values():
+        np.testing.assert_array_equal(
+            picture, picture_of(gray[..., np.newaxis]))
+
+
 def test_processes_draw_their_images_under_names_of_their_own(tmp_path):
     """Each as one process does, with the classes."""
     from mmmedmask.visualization import SegmentationVisualizer
@@ -131,10 +157,10 @@ def test_when_and_how_it_draws(tmp_path):
         for batch in range(4):
             hook.after_val_iter(runner, batch, {}, outputs)
         hook.after_test_iter(runner, 0, {}, outputs)
-        assert [(names[0], options['step']) for names, options in
+        assert [(options['name'], options['step']) for options in
                 notes.calls] == draw * [
                     ('val_img', 12), ('test_img', 1), ('test_img', 2)]
-        for names, options in notes.calls:
-            np.testing.assert_array_equal(names[1], IMAGE)
+        for options in notes.calls:
+            np.testing.assert_array_equal(options['image'], IMAGE)
             assert options['pred_score_thr'] == .7
             assert options['out_file'] is None
