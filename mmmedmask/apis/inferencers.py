@@ -6,7 +6,7 @@ called with a file, a folder, an array, a picture of PIL, or a list of these.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import nn
 
 from mmmedmask.apis.models import get_model, list_models
 from mmmedmask.config_files import find_hooks
+from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.util.checks import check_integer
 from mmmedmask.util.input_units import input_units
 from mmmedmask.util.nested import nested_dicts
@@ -113,13 +114,18 @@ class Inferencer:
 
     Args:
         model: A name of :func:`~mmmedmask.apis.models.list_models`, a config,
-            its path, or a model of :func:`~mmmedmask.apis.models.get_model`.
+            its path, or a model, wrapped or not, that has its config, as
+            those of :func:`~mmmedmask.apis.models.get_model` (``_config``)
+            and of mmdet and mmseg (``cfg``) have it.
         checkpoint: File with the weights; None leaves random ones, or those
             of a model.
+        device: Where the model runs; None takes the CPU, or leaves a model
+            where it is.
 
     Raises:
         FileNotFoundError: If there is no such config or checkpoint.
-        ValueError: If weights do not fit, or the model is of another kind.
+        ValueError: If weights do not fit, or the model is of another kind or
+            has no config.
 
     Example:
         >>> class Ranges(Inferencer):
@@ -144,14 +150,24 @@ class Inferencer:
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
-                 device: str | torch.device = 'cpu') -> None:
+                 device: str | torch.device | None = None) -> None:
         if not isinstance(model, nn.Module):
-            model = get_model(model, checkpoint, device)
+            model = get_model(model, checkpoint, device or 'cpu')
         elif checkpoint is not None:
             raise ValueError('a checkpoint goes with a name or a config; a '
                              'built model has its weights')
-        self.model = model.to(device).eval()
-        self.config: Config = model._config
+        self.model = model = unwrap(model).eval()
+        if device is not None:
+            model.to(device)
+        configs = [config for config in (
+            getattr(model, name, None) for name in ('_config', 'cfg'))
+            if isinstance(config, Config)]
+        if not configs:
+            raise ValueError(
+                f'{type(model).__name__} does not have its config, as a model '
+                'of get_model has it: set model._config to it, or give a name '
+                'or a config, and a checkpoint')
+        self.config = configs[0]
         self.scope = self.config.get('default_scope') or 'mmengine'
         missing = [name for name in self.needs if reduce(
             lambda node, part: getattr(node, part, None),
@@ -224,14 +240,17 @@ class Inferencer:
 
         A forward pass takes ``batch_size`` images; ``progress`` shows a bar.
         """
+        return self._run(self.infer, inputs, batch_size, progress)
+
+    def _run(self, infer: Callable[[dict], list[dict]], inputs: Any,
+             batch_size: int, progress: bool) -> list[dict]:
         images = list_inputs(inputs, self.list_files)
         results = [{'input': str(image) if isinstance(image, Path) else None}
                    for image in images]
         with DefaultScope.overwrite_default_scope(self.scope), \
                 torch.inference_mode():
             for places, batch in self.batches(images, batch_size, progress):
-                for place, result in zip(places, self.infer(batch),
-                                         strict=True):
+                for place, result in zip(places, infer(batch), strict=True):
                     results[place] |= result
         return results
 
@@ -246,6 +265,10 @@ class Inferencer:
         if len(images) != len(results):
             raise ValueError(f'{len(images)} images go with as many results '
                              f'of the call, got {len(results)}')
+        return self._draw_all(images, results)
+
+    def _draw_all(self, images: Sequence, results: Sequence[dict]
+                  ) -> list[np.ndarray]:
         return list(map(self.draw, images, results))
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
@@ -355,14 +378,15 @@ class ClassificationInferencer(Inferencer):
 class EmbeddingInferencer(Inferencer):
     """Features of the frozen encoder: of images, and of their places.
 
-    The results are dicts of ``embedding``, an array (D, ), and ``maps``, a
-    list of arrays (D, h, w), one per stage of a CNN or the last block of a
-    transformer. The embedding is the mean of the maps, which show the image
-    alone where a detector pads it.
+    The results are dicts of ``embedding``, an array (D, ), and, if the call
+    is asked for them, ``maps``, a list of arrays (D, h, w), one per stage of
+    a CNN or the last block of a transformer: hundreds of times as large. The
+    embedding is the mean of the maps, which show the image alone where a
+    detector pads it.
 
     Example:
         >>> infer = EmbeddingInferencer('cmim_resnet18_8xb32-coslr-800e_nct')
-        >>> result, = infer(np.zeros((64, 64, 3), 'uint8'))
+        >>> result, = infer(np.zeros((64, 64, 3), 'uint8'), maps=True)
         >>> [level.shape for level in result['maps']][-1]
         (512, 2, 2)
     """
@@ -371,7 +395,7 @@ class EmbeddingInferencer(Inferencer):
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
-                 device: str | torch.device = 'cpu') -> None:
+                 device: str | torch.device | None = None) -> None:
         super().__init__(model, checkpoint, device)
         from mmmedmask.engine.frozen_features import FrozenFeatures
 
@@ -381,20 +405,33 @@ class EmbeddingInferencer(Inferencer):
         self.features = FrozenFeatures(
             self.model.backbone, [0.0] * channels, [1.0] * channels)
 
-    def infer(self, batch: dict) -> list[dict]:
+    def __call__(self, inputs: Any, batch_size: int = 8,
+                 progress: bool = False, maps: bool = False) -> list[dict]:
+        """Run the model as :class:`Inferencer` does; ``maps`` keeps them."""
+        return self._run(partial(self.infer, maps=maps), inputs, batch_size,
+                         progress)
+
+    def infer(self, batch: dict, maps: bool = False) -> list[dict]:
         images = self._prepared(batch)
-        maps = [without_padding(level, batch['inputs'][0].shape[-2:],
-                                images.shape[-2:]).cpu()
-                for level in self.features.maps(images)]
-        vectors = torch.cat([level.mean(dim=(2, 3)) for level in maps], dim=1)
-        return [{'embedding': vector.numpy(),
-                 'maps': [level[number].numpy() for level in maps]}
-                for number, vector in enumerate(vectors)]
+        levels = [without_padding(level, batch['inputs'][0].shape[-2:],
+                                  images.shape[-2:]).cpu()
+                  for level in self.features.maps(images)]
+        vectors = torch.cat([level.mean(dim=(2, 3)) for level in levels], 1)
+        results = [{'embedding': vector} for vector in vectors.numpy()]
+        if maps:
+            for number, result in enumerate(results):
+                result['maps'] = [level[number].numpy() for level in levels]
+        return results
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
-        """Draw an image, and its finest map's main directions as RGB."""
+        """Draw an image, and its finest map's main directions as RGB.
+
+        A result without maps is computed again.
+        """
         from mmmedmask.visualization import Column, draw_grid
         from mmmedmask.visualization.pictures import picture_of
+        if 'maps' not in result:
+            result, = self(image, maps=True)
         picture = picture_of(image)
         return draw_grid([
             Column('Image', '', [picture]),

@@ -70,10 +70,7 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
     extra = {}
     if getattr(aggregator, 'uses_genes', False):
         extra = {key: batch[key] for key in ('genes', 'has_genes')}
-        if batch['genes'] is None:
-            raise ValueError(
-                f'{type(aggregator).__name__} looks at patches through genes:'
-                ' name the patient with --case, whose genes the data set has')
+        check_genes_given(model, batch['genes'])
     attention = aggregator.attention(
         batch['patches'], batch['valid'], batch['coords'], **extra)[0]
     attention = attention.float().cpu().numpy()
@@ -90,6 +87,22 @@ def find_evidence(model: nn.Module, inputs: dict, classes: Sequence[str] = (),
             _scores(model, part) for part in _single_patches(batch)]).T
     return BagEvidence(np.atleast_2d(attention), names, patch_scores,
                        None if bag_scores is None else bag_scores[0])
+
+
+def check_genes_given(model: nn.Module, genes: torch.Tensor | None) -> None:
+    """Refuse a bag without genes if the model looks at patches through them.
+
+    Example:
+        >>> from mmmedmask.apis import get_model
+        >>> check_genes_given(
+        ...     get_model('abmil_1xb8-coslr-70e_tcga-nsclc'), None)
+    """
+    if genes is None and getattr(model.aggregator, 'uses_genes', False):
+        raise ValueError(
+            f'{type(model.aggregator).__name__} looks at patches through '
+            'genes, which files of slides do not have: name the patient with '
+            '--case of tools/visualizations/visualize_slide_attention.py, or '
+            'test a data set with tools/test.py')
 
 
 def _single_patches(batch: dict):

@@ -1,6 +1,7 @@
 """A trained classifier on slides or their features, in one line."""
 
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from rich.progress import track
 from torch import nn
 
 from mmmedmask.apis.inferencers import ClassificationInferencer, list_inputs
-from mmmedmask.apis.slide_attention import find_evidence
+from mmmedmask.apis.slide_attention import (
+    check_genes_given,
+    find_evidence,
+)
 from mmmedmask.apis.slide_extraction import FAILED, extract_slides
+from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.slides.feature_files import (
     FEATURE_SUFFIXES,
     SLIDE_SUFFIXES,
@@ -21,8 +26,15 @@ from mmmedmask.datasets.slides.feature_files import (
 )
 from mmmedmask.datasets.slides.slide_features import SlideFeatures
 from mmmedmask.datasets.slides.slide_list import list_slides, slide_files
-from mmmedmask.datasets.slides.slide_pictures import find_picture
-from mmmedmask.datasets.slides.tile_stream import TilingOptions
+from mmmedmask.datasets.slides.slide_pictures import (
+    SlidePicture,
+    find_picture,
+)
+from mmmedmask.datasets.slides.slide_readers import open_slide
+from mmmedmask.datasets.slides.tile_stream import (
+    TilingOptions,
+    plan_slide,
+)
 from mmmedmask.models.layers.tile_encoders import TileEncoder
 
 #: What is found of a slide whose file cannot be used, but for the error.
@@ -37,8 +49,9 @@ class SlideInferencer(ClassificationInferencer):
     results are dicts of ``label``, ``class``, ``score`` and ``scores`` (as
     of :class:`~mmmedmask.apis.inferencers.ClassificationInferencer`; None
     for a model without classes), ``attention``, an array (R, N) whose rows
-    sum to 1, ``coords``, an array (N, 2) or None, ``note``: empty, or
-    ``'no patches'`` of a slide without tissue, which has no class, and
+    sum to 1, ``coords``, an array (N, 2) or None, ``note``: empty,
+    ``'no patches'`` of a slide without tissue, which has no class, or
+    ``'without genes'`` where the model was trained on genes, too, and
     ``error``: why a file cannot be used, which stops no other, else empty.
 
     Args, beside those of :class:`~mmmedmask.apis.inferencers.Inferencer`:
@@ -60,7 +73,7 @@ class SlideInferencer(ClassificationInferencer):
 
     def __init__(self, model: str | Path | Config | nn.Module,
                  checkpoint: str | None = None,
-                 device: str | torch.device = 'cpu',
+                 device: str | torch.device | None = None,
                  encoder: TileEncoder | None = None,
                  tiling: TilingOptions | None = None,
                  slide_mpp: float | None = None) -> None:
@@ -99,22 +112,40 @@ class SlideInferencer(ClassificationInferencer):
         places = list_inputs(inputs, self.list_files)
         for path in places:
             self._check_place(path)
+        check_genes_given(self.model, None)
+
+        def classify(path: Path) -> dict:
+            with tempfile.TemporaryDirectory() as folder, SlideFeatures(
+                    self._features(path, folder, batch_size),
+                    self.model.aggregator.in_dims,
+                    self.slide_mpp) as features:
+                return self._classify(path, features)
+
+        results = self._each(
+            classify, zip(track(places, type(self).__name__,
+                                disable=not progress)),
+            lambda path, error: dict(NOTHING, error=error), 'used')
+        return [{'input': str(path), **result}
+                for path, result in zip(places, results, strict=True)]
+
+    @staticmethod
+    def _each(work: Callable, rows: Iterable[tuple], otherwise: Callable,
+              done: str) -> list:
+        """Do some work with each slide, the first of its row.
+
+        One that fails stops no other: its result is what ``otherwise`` makes
+        of it and the error. A SlideFeatureError if all fail.
+        """
         results, failed = [], []
-        for path in track(places, type(self).__name__, disable=not progress):
+        for row in rows:
             try:
-                with tempfile.TemporaryDirectory() as folder, SlideFeatures(
-                        self._features(path, folder, batch_size),
-                        self.model.aggregator.in_dims,
-                        self.slide_mpp) as features:
-                    result = self._classify(features)
-            # The others may do better.
+                results.append(work(*row))
             except SlideFeatureError as error:
                 failed.append(str(error))
-                result = dict(NOTHING, error=str(error))
-            results.append({'input': str(path), **result})
+                results.append(otherwise(row[0], failed[-1]))
         if failed:
-            text = (f'{len(failed)} of {len(results)} slides cannot be used, '
-                    f'the first: {failed[0]}')
+            text = (f'{len(failed)} of {len(results)} slides cannot be {done},'
+                    f' the first: {failed[0]}')
             if len(failed) == len(results):
                 raise SlideFeatureError(text)
             print_log(text, 'current', 30)
@@ -142,35 +173,77 @@ class SlideInferencer(ClassificationInferencer):
                 f'{path} has no features: {result.error}')
         return Path(folder, 'h5_files', f'{result.slide_id}.h5')
 
-    def _classify(self, features: SlideFeatures) -> dict:
-        coords = features.coords
-        evidence = find_evidence(
-            self.model, dict(patches=features.read(), coords=coords,
-                             genes=None), per_patch=False)
+    def _classify(self, path: Path, features: SlideFeatures) -> dict:
+        inputs = dict(patches=features.read(), coords=features.coords,
+                      genes=None)
+        try:
+            evidence = find_evidence(self.model, inputs, per_patch=False)
+        # Of what the model needs of a file, such as coordinates.
+        except ValueError as error:
+            raise SlideFeatureError(f'{path}: {error}') from None
+        coords = inputs['coords']
         decision = {}
         if evidence.bag_scores is not None:
             decision = self.decide(evidence.bag_scores)
         return {**NOTHING, **decision, 'attention': evidence.attention,
                 'coords': None if coords is None else coords.numpy(),
-                'note': '' if len(features) else 'no patches'}
+                'note': 'no patches' if not len(features) else
+                'without genes' * getattr(self.model, 'uses_genes', False)}
 
-    def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
-        """Draw the attention over a slide, from its file of features.
+    def _draw_all(self, images: Sequence[Path], results: Sequence[dict]
+                  ) -> list[np.ndarray]:
+        for image in images:
+            self._check_place(image)
+        return self._each(self.draw, zip(images, results, strict=True),
+                          draw_error, 'drawn')
 
-        A picture of the slide is looked for beside the file, which must have
-        coordinates.
+    def draw(self, image: Path, result: dict) -> np.ndarray:
+        """Draw the attention over a slide, or the slide of its features.
+
+        A picture of the latter is looked for beside the file, which must have
+        coordinates. A SlideFeatureError says why there is nothing to draw;
+        ``visualize`` writes it on the picture, unless it is so of all.
         """
         from mmmedmask.visualization.slide_heatmap import (
             PatchMap,
             PatchPlaces,
             draw_slide_heatmaps,
         )
-        with SlideFeatures(image, mpp=self.slide_mpp) as features:
-            picture = find_picture(features)
+        if result['error']:
+            raise SlideFeatureError(result['error'])
+        try:
+            picture = self._picture(image)
+        # Of the slide, its picture or its coordinates.
+        except (OSError, ImageFileError, ValueError) as error:
+            raise SlideFeatureError(str(error)) from error
         places = PatchPlaces(result['coords'], picture.side, picture.size)
         maps = [PatchMap(f'Attention {row or ""}'.strip(), weights)
                 for row, weights in enumerate(result['attention'])]
-        note = result['note'] if result['scores'] is None else (
-            f'{result["class"] or result["label"]} {result["score"]:.2f}')
+        note = result['note']
+        if result['scores'] is not None:
+            note = (f'{result["class"] or result["label"]} '
+                    f'{result["score"]:.2f} {note}').rstrip()
         return draw_slide_heatmaps(picture.thumbnail, maps, places,
                                    image.stem, note)
+
+    def _picture(self, image: Path) -> SlidePicture:
+        if image.suffix.lower() in FEATURE_SUFFIXES:
+            with SlideFeatures(image, mpp=self.slide_mpp) as features:
+                return find_picture(features)
+        with open_slide(image) as slide:
+            plan = plan_slide(slide, self.tiling, self.slide_mpp)
+        return SlidePicture(plan.thumbnail, plan.size, plan.geometry.side,
+                            str(image), plan.origin)
+
+
+def draw_error(path: Path, error: str) -> np.ndarray:
+    """Draw an empty canvas that says why a slide is not on it: uint8 RGB.
+
+    Example:
+        >>> draw_error(Path('a.h5'), 'a.h5 is truncated').shape[2]
+        3
+    """
+    from mmmedmask.visualization import Column, draw_grid
+    from mmmedmask.visualization.slide_heatmap import CANVAS_COLOR
+    return draw_grid([Column(path.stem, error, [
+        np.full((200, 400, 3), CANVAS_COLOR, np.uint8)])])

@@ -1,5 +1,7 @@
 """Models by name, and inferencers against the models they run."""
 
+from functools import partial
+
 import h5py
 import numpy as np
 import pydicom
@@ -13,6 +15,7 @@ from mmpretrain import list_models as list_all
 from PIL import Image
 from shipped_configs import load
 from slide_omic_files import draw_bag
+from torch.nn import DataParallel
 
 from mmmedmask import apis
 from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -21,10 +24,12 @@ from mmmedmask.apis.inferencers import (
     list_inputs,
     main_directions,
 )
-from mmmedmask.apis.slide_inferencer import SlideInferencer
+from mmmedmask.apis.slide_extraction import extract_slides
+from mmmedmask.apis.slide_inferencer import SlideInferencer, draw_error
 from mmmedmask.datasets import SlideOmicDataset
 from mmmedmask.datasets.image_io import read_image
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
+from mmmedmask.datasets.slides.slide_list import list_slides
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
@@ -109,6 +114,27 @@ def test_an_untrained_model_is_that_which_a_run_starts_from(name, tmp_path):
     other = apis.untrained_model(config, 1).state_dict()
     assert any(not torch.equal(value, other[name])
                for name, value in expected.items())
+
+
+def test_models_of_others_than_get_model(shrunk):
+    model = shrunk(CLASSIFIER)
+    config = model._config
+    assert apis.ClassificationInferencer(DataParallel(model)).model is model
+    del model._config
+    for given in (model, DataParallel(model)):
+        with pytest.raises(ValueError, match=r'^MSMAE.*set model\._config'):
+            apis.ClassificationInferencer(given)
+    # As mmdet and mmseg keep it.
+    model.cfg = config
+    assert apis.ClassificationInferencer(model).config is config
+
+
+def test_a_model_stays_on_its_device(shrunk):
+    model = shrunk(CLASSIFIER).to('meta')
+    model = apis.ClassificationInferencer(model).model
+    assert next(model.parameters()).is_meta
+    model = apis.ClassificationInferencer(shrunk(CLASSIFIER), None, 'meta')
+    assert next(model.model.parameters()).is_meta
 
 
 def test_what_can_be_given(files):
@@ -235,7 +261,7 @@ def test_classes_equal_mmpretrains(shrunk, files):
 def test_embeddings(shrunk, files):
     model = shrunk('cmim_resnet18_8xb32-coslr-800e_nct')
     infer = apis.EmbeddingInferencer(model)
-    results = infer(files / '1.png')
+    results = infer(files / '1.png', maps=True)
     pixels = torch.tensor(np.array(Image.open(files / '1.png')))
     mean, std = (getattr(model.data_preprocessor, name).flatten()
                  for name in ('mean', 'std'))
@@ -248,7 +274,12 @@ def test_embeddings(shrunk, files):
         results[0]['embedding'][-len(last):], last, atol=1e-5)
     assert len(results[0]['maps']) == 4
     picture, = infer.visualize(files / '1.png', results)
-    assert picture.ndim == 3
+    # Those of many files would fill the memory.
+    alone, = infer(files / '1.png')
+    assert set(alone) == {'input', 'embedding'}
+    np.testing.assert_array_equal(alone['embedding'], results[0]['embedding'])
+    again, = infer.visualize(files / '1.png', [alone])
+    np.testing.assert_array_equal(again, picture)
 
 
 @pytest.mark.parametrize(('kind', 'name'), [
@@ -271,6 +302,8 @@ def test_no_image_depends_on_the_others_of_a_call(kind, name, shrunk, files):
         steps = model._config.test_dataloader.dataset.pipeline
         steps[:] = [step for step in steps if 'Resize' not in step.type]
     infer = kind(model)
+    if kind is apis.EmbeddingInferencer:
+        infer = partial(infer, maps=True)
     together = infer(files)
     for place in range(3):
         file = files / f'{place}.png'
@@ -288,7 +321,7 @@ def test_no_image_depends_on_the_others_of_a_call(kind, name, shrunk, files):
 
 def test_maps_of_a_detector_show_the_image_without_its_padding(shrunk, files):
     infer = apis.EmbeddingInferencer(shrunk(DETECTOR))
-    result, = infer(files / '0.png')
+    result, = infer(files / '0.png', maps=True)
     sides = infer.pipeline()(describe(files / '0.png', 0))['inputs'].shape[1:]
     assert any(side % 32 for side in sides)
     for level, stride in zip(result['maps'], (4, 8, 16, 32), strict=True):
@@ -365,6 +398,19 @@ def test_slides(slide_model, tmp_path):
         infer(__file__)
 
 
+def test_slides_without_the_genes_of_their_models(tmp_path):
+    write_features(tmp_path / 'a.h5', 'clam-h5',
+                   *draw_bag(9, 1024, patch_size=64), patch_size=64)
+    name = 'gimp_scratch_snn-nystrom_1xb8-coslr-70e-finetune_tcga-nsclc'
+    infer = SlideInferencer(name)
+    result, = infer(tmp_path / 'a.h5')
+    assert result['note'] == 'without genes'
+    assert infer.visualize(tmp_path, [result])[0].ndim == 3
+    infer = SlideInferencer('mcat_1xb8-coslr-70e_tcga-nsclc')
+    with pytest.raises(ValueError, match='^MCAT looks .* genes, which files'):
+        infer(tmp_path / 'a.h5')
+
+
 @pytest.mark.parametrize('layout', FEATURE_LAYOUTS)
 def test_coordinates_are_those_of_the_data_set(slide_model, tmp_path, layout):
     path = write_features(
@@ -405,6 +451,13 @@ def test_a_slide_itself(slide_model, tmp_path):
     result, = infer(tmp_path / 'slide.png')
     assert len(result['coords']) > 0
     assert result['scores'].sum() == pytest.approx(1, abs=1e-5)
+    # Its picture is that of the features.
+    drawn, = infer.visualize(tmp_path / 'slide.png', [result])
+    tasks, _ = list_slides([tmp_path / 'slide.png'], mpp=.5)
+    extract_slides(tasks, tmp_path, encoder, infer.tiling)
+    features = tmp_path / 'h5_files' / 'slide.h5'
+    expected, = infer.visualize(features, infer(features))
+    np.testing.assert_array_equal(drawn, expected)
 
 
 def write_dicom_slide(path, pixels, side):
@@ -491,6 +544,20 @@ def test_slides_that_are_broken_do_not_stop_the_others(slide_model, tmp_path):
         assert set(result) == set(whole)
     with pytest.raises(SlideFeatureError, match=r'1 of 1 .*a\.h5 is trunc'):
         infer(slides[0])
+    infer.model.aggregator = MODELS.build(dict(
+        type='mmmedmask.TransMIL', in_dims=256, embed_dims=8, num_heads=2))
+    torch.save(torch.randn(9, 256), tmp_path / 'e.pt')
+    _, whole, *_, unplaced = infer(tmp_path)
+    assert whole['label'] in (0, 1)
+    assert f'{tmp_path / "e.pt"}: TransMIL with pos' in unplaced['error']
+    results = infer(tmp_path)
+    pictures = infer.visualize(tmp_path, results)
+    alone, = infer.visualize(slides[1], results[1:2])
+    np.testing.assert_array_equal(pictures[1], alone)
+    np.testing.assert_array_equal(
+        pictures[0], draw_error(slides[0], results[0]['error']))
+    with pytest.raises(SlideFeatureError, match=r'drawn.*a\.h5 is truncated'):
+        infer.visualize(slides[0], results[:1])
     encoder.dims = 8
     with pytest.raises(ValueError, match='gives 8 .* model takes 256'):
         SlideInferencer(slide_model, encoder=encoder)

@@ -200,6 +200,18 @@ def test_extracting_features_and_drawing_attention(tmp_path):
     assert '1 slides cannot be drawn:' in printed
     assert f'{tmp_path / "c.h5"} is not an HDF5' in printed
     assert (tmp_path / 'broken' / 'a.geojson').is_file()
+    # Neither does one without the coordinates that the model needs.
+    (tmp_path / 'placed.py').write_text(MODEL.replace(
+        'CLAM_MB', 'TransMIL').replace('Classwise', '').replace(
+        'in_dims=256, num_classes=2', 'in_dims=256, num_heads=2'))
+    config = Config.fromfile(tmp_path / 'placed.py')
+    torch.save(MODELS.build(config.model).state_dict(), tmp_path / 'p.pth')
+    torch.save(torch.randn(9, 256), tmp_path / 'c.pt')
+    printed = call(drawing[0], tmp_path / 'placed.py', tmp_path / 'p.pth',
+                   '--features', tmp_path / 'c.pt', *drawing[4:],
+                   tmp_path / 'placed', status=1)
+    assert 'c: TransMIL with positions on the slide needs' in printed
+    assert (tmp_path / 'placed' / 'a.geojson').is_file()
     # By its case, as the data set of the config gives it.
     (tmp_path / 'cohort.csv').write_text(
         'case_id,slide_id,label,split\np,a,aca,test\n')

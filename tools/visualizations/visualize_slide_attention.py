@@ -139,8 +139,13 @@ def draw(args: argparse.Namespace) -> list[Path]:
         inputs = {key: None if inputs.get(key) is None else
                   torch.as_tensor(inputs[key])
                   for key in ('patches', 'coords', 'genes')}
-        evidence = find_evidence(inferencer.model, inputs, classes,
-                                 not args.no_classes)
+        try:
+            evidence = find_evidence(inferencer.model, inputs, classes,
+                                     not args.no_classes)
+        # Of what the model needs of a bag, such as coordinates.
+        except ValueError as error:
+            failed.append(f'{bag}: {error}')
+            continue
         if not evidence.attention.size:
             empty.append(bag)
             continue

@@ -21,7 +21,6 @@ from mmmedmask.util.extras import import_extra
 
 UNTRAINED = 'none'
 THUMBNAIL = 48
-CHUNK = 512
 
 
 def pattern(text: str) -> re.Pattern:
@@ -125,17 +124,9 @@ def draw(args: argparse.Namespace) -> list[Path]:
         apis.untrained_model(config, args.seed)
         if args.checkpoint == UNTRAINED
         else apis.get_model(config, args.checkpoint), device=args.device)
-    vectors, thumbnails = [], []
-    for start in range(0, len(names), CHUNK):
-        paths = [Path(args.tiles, name) for name in names[start:start + CHUNK]]
-        # The maps of all tiles would not fit into memory.
-        vectors += [result['embedding'] for result in embed(
-            paths, args.batch_size, progress=True)]
-        if args.html:
-            thumbnails += [
-                cv2.resize(picture_of(path), (THUMBNAIL, THUMBNAIL),
-                           interpolation=cv2.INTER_AREA) for path in paths]
-    vectors = np.stack(vectors)
+    paths = [Path(args.tiles, name) for name in names]
+    vectors = np.stack([result['embedding'] for result in embed(
+        paths, args.batch_size, progress=True)])
     points = embeddings.project(vectors, args.method, args.seed)
     labels, classes = embeddings.frequent_classes(groups[color])
     title = f'{len(names)} tiles by {color}, {args.method}'
@@ -143,6 +134,9 @@ def draw(args: argparse.Namespace) -> list[Path]:
         [[embeddings.EmbeddingPanel(title, points, labels)]],
         classes), args.out)]
     if args.html:
+        thumbnails = [cv2.resize(picture_of(path), (THUMBNAIL, THUMBNAIL),
+                                 interpolation=cv2.INTER_AREA)
+                      for path in paths]
         args.html.parent.mkdir(parents=True, exist_ok=True)
         embedding_page.write_embedding_page(
             args.html, f'{Path(args.tiles).name}: {title}', points,
