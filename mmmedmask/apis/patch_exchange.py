@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from mmmedmask.engine.preserved_state import evaluating
@@ -77,37 +78,41 @@ def exchange_patches(model: nn.Module, samples: Sequence[dict],
         raise ValueError('patches are exchanged for a classifier of bags, '
                          'such as mmmedmask.SlideOmicClassifier, which '
                          f'{type(model).__name__} is not')
-    samples = [samples[place] for place in range(len(samples))]
-    labels = np.array([int(sample['data_samples'].gt_label)
-                       for sample in samples])
-    if len(set(labels.tolist())) < 2:
+    labels, counts, names = [], [], []
+    for place in range(len(samples)):
+        # A cohort need not fit into memory: bags are read when they are asked.
+        bag, about = _read(samples, place)
+        labels.append(int(about.gt_label))
+        counts.append(0 if bag is None else len(bag))
+        names.append(about.get('case_id', f'no. {place}'))
+    if len(set(labels)) < 2:
         raise ValueError('patients of at least two classes are needed, got '
-                         f'labels {sorted(set(labels.tolist()))}')
-    bags = [sample['inputs'].get('patches') for sample in samples]
-    counts = [0 if bag is None else len(bag) for bag in bags]
+                         f'labels {sorted(set(labels))}')
     least = int(np.argmin(counts))
     if counts[least] < block:
-        name = samples[least]['data_samples'].get('case_id', f'no. {least}')
         raise ValueError(f'each patient needs block = {block} patches, '
-                         f'{name} has {counts[least]}')
-    others = _draw_others(labels, seed)
-    untouched = _scores(model, samples, bags)
+                         f'{names[least]} has {counts[least]}')
+    labels, shares = np.array(labels), np.linspace(0, 1, places)
+    with evaluating(model):
+        scores = np.stack([
+            _scores(model, samples[place]['inputs'],
+                    _read(samples, other)[0], shares, block)
+            for place, other in enumerate(_draw_others(labels, seed))], 1)
+    untouched, *mixed = scores
     rows = np.arange(len(labels))
-    change, auc = [], []
-    shares = np.linspace(0, 1, places)
-    for share in shares:
-        starts = [round(share * (count - block)) for count in counts]
-        mixed = []
-        for bag, start, other in zip(bags, starts, others, strict=True):
-            bag = bag.clone()
-            first = starts[other]
-            bag[start:start + block] = bags[other][first:first + block]
-            mixed.append(bag)
-        scores = _scores(model, samples, mixed)
-        change.append((scores - untouched)[rows, labels].mean())
-        auc.append(classification_scores(labels, scores)['auc'])
-    return ExchangeCurve(shares, np.array(change), np.array(auc),
-                         classification_scores(labels, untouched)['auc'])
+    return ExchangeCurve(
+        shares,
+        np.array([(exchanged - untouched)[rows, labels].mean()
+                  for exchanged in mixed]),
+        np.array([classification_scores(labels, exchanged)['auc']
+                  for exchanged in mixed]),
+        classification_scores(labels, untouched)['auc'])
+
+
+def _read(samples: Sequence[dict], place: int
+          ) -> tuple[torch.Tensor | None, BaseDataElement]:
+    sample = samples[place]
+    return sample['inputs'].get('patches'), sample['data_samples']
 
 
 def _draw_others(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -121,15 +126,21 @@ def _draw_others(labels: np.ndarray, seed: int) -> np.ndarray:
     return others
 
 
-def _scores(model: nn.Module, samples: Sequence[dict],
-            bags: Sequence[torch.Tensor]) -> np.ndarray:
-    """Probabilities of the classes, (B, K), with other patches."""
-    scores = []
-    with evaluating(model):
-        for sample, bag in zip(samples, bags, strict=True):
-            batch = model.data_preprocessor(dict(
-                inputs={key: [bag if key == 'patches' else value]
-                        for key, value in sample['inputs'].items()},
-                data_samples=None))
-            scores.append(model.predict(batch['inputs'])[0].pred_score)
+def _scores(model: nn.Module, inputs: dict, giver: torch.Tensor,
+            shares: np.ndarray, block: int) -> np.ndarray:
+    """Probabilities (1 + P, K) of a bag, and with the giver's blocks."""
+    def answer(patches: torch.Tensor) -> torch.Tensor:
+        batch = model.data_preprocessor(dict(
+            inputs={key: [patches if key == 'patches' else value]
+                    for key, value in inputs.items()}, data_samples=None))
+        return model.predict(batch['inputs'])[0].pred_score
+
+    bag = inputs['patches']
+    scores = [answer(bag)]
+    for share in shares:
+        start, first = (round(share * (len(patches) - block))
+                        for patches in (bag, giver))
+        mixed = bag.clone()
+        mixed[start:start + block] = giver[first:first + block]
+        scores.append(answer(mixed))
     return torch.stack(scores).float().cpu().numpy()

@@ -12,7 +12,6 @@ import pytest
 import tifffile
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from mmpretrain import ImageClassificationInferencer
 from mmpretrain import list_models as list_all
 from PIL import Image
@@ -37,6 +36,7 @@ from mmmedmask.datasets.slides.slide_list import list_slides
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
 from mmmedmask.phantoms.slide_files import FEATURE_LAYOUTS, write_features
 from mmmedmask.phantoms.whole_slides import draw_slide, write_slide
+from mmmedmask.registry import MODELS
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.visualization.pictures import picture_of
 

@@ -1,5 +1,7 @@
 """Exchanged patches show which places of a file a model reads."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,26 @@ def test_a_model_that_reads_all_patches_has_a_flat_curve():
         ReadsPlaces(slice(None)), patients(), block=8, places=5)
     assert curve.auc.tolist() == [1] * 5
     assert np.ptp(curve.change) < 1e-6
+
+
+def test_few_bags_are_in_memory_at_once():
+    class Cohort:
+        bags, most = [], 0
+
+        def __len__(self):
+            return 12
+
+        def __getitem__(self, place):
+            sample = patients([40 + place] * (place + 1))[-1]
+            self.bags.append(weakref.ref(sample['inputs']['patches']))
+            self.most = max(self.most, sum(
+                bag() is not None for bag in self.bags))
+            return sample
+
+    cohort = Cohort()
+    curve = exchange_patches(ReadsPlaces(slice(0, 8)), cohort, 8, 5)
+    assert curve.auc.tolist() == [0, 1, 1, 1, 1]
+    assert cohort.most <= 3
 
 
 def test_a_list_sorted_by_class_has_many_givers():
