@@ -35,6 +35,8 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 EXPRESSION_FILES = ('path', 'sample_sheet', 'gene_list', 'case_list')
 #: Keys of models that name files where they are texts, not lists.
 MODEL_FILES = ('gene_list', 'gene_sets')
+#: What MMEngine takes where a scheduler has no end.
+NO_END = 10**9
 #: File that names the best checkpoint; one of several metrics has its name.
 BEST_POINTER = 'best_checkpoint'
 _BATCH_IN_NAME = re.compile(r'_(\d+)xb(\d+)')
@@ -245,6 +247,58 @@ def training_length(config: Config) -> tuple[int, bool] | None:
     if 'max_iters' in loop:
         return loop['max_iters'], False
     return loop.get('max_epochs', 0), True
+
+
+def length_for(scheduler: Mapping, length: tuple[int, bool],
+               epoch_length: int | None = None) -> float | None:
+    """Return a training's length in what a scheduler counts.
+
+    Args:
+        length: See :func:`training_length`.
+        epoch_length: Iterations of an epoch; without it, None if the
+            scheduler counts epochs and the training iterations, or the other
+            way round.
+
+    Example:
+        >>> length_for(dict(by_epoch=False), (100, True), 2)
+        200
+    """
+    total, by_epoch = length
+    if scheduler.get('by_epoch', True) == by_epoch:
+        return total
+    if not epoch_length:
+        return None
+    return total * epoch_length if by_epoch else total / epoch_length
+
+
+def late_schedule(scheduler: Mapping,
+                  limit: float) -> tuple[str, str, str] | None:
+    """Say why a training is over before a scheduler, or its warm-up, is due.
+
+    Args:
+        limit: See :func:`length_for`.
+
+    Returns:
+        The key that is too late, the reason and what to do; None if none is.
+
+    Example:
+        >>> late_schedule(dict(type='LinearLR', end=5), 2)[:2]
+        ('end', 'the warm-up lasts 5 epochs, and training 2: the learning ...')
+    """
+    name = str(scheduler.get('type', 'scheduler')).rpartition('.')[2]
+    unit = 'epochs' if scheduler.get('by_epoch', True) else 'iterations'
+    begin, end = scheduler.get('begin', 0), scheduler.get('end', NO_END)
+    if begin >= limit:
+        return ('begin', f'{name} begins at {begin}, and training ends after '
+                f'{limit:g} {unit}: it never starts',
+                f'begin before {limit:g}, or train longer')
+    rises = name.startswith('Linear') and scheduler.get(
+        'start_factor', 1 / 3) < scheduler.get('end_factor', 1)
+    if rises and limit <= end < NO_END:
+        return ('end', f'the warm-up lasts {end} {unit}, and training '
+                f'{limit:g}: the learning rate never gets where it is meant '
+                'to', f'let it end before {limit:g}, or train longer')
+    return None
 
 
 def in_iterations(scheduler: Mapping, total: int) -> str | None:

@@ -129,6 +129,11 @@ def test_a_child_with_one_hook_more_keeps_all_guards(tmp_path):
             *hooks, 'EmptyCacheHook'} - {'LoggerHook'}, name
 
 
+def test_every_config_compares_names_of_classes():
+    assert [name for name in ALL
+            if 'ClassNamesHook' not in hooks_of(read(CONFIGS / name))] == []
+
+
 #: Transforms of other packages that load something, but no picture.
 OTHER_LOADERS = {'LoadAnnotations'}  # boxes and run lengths of a json file
 

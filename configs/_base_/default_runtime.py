@@ -24,6 +24,8 @@ default_hooks = dict(
         max_keep_ckpts=3),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     seeded_draws=dict(type='mmmedmask.SeededDrawsHook'),
+    # A test, a validation or a resumed run with classes in another order.
+    class_names=dict(type='mmmedmask.ClassNamesHook'),
     # Of several processes: the same statistics of BatchNorm wherever used.
     shared_statistics=dict(type='mmmedmask.SharedStatisticsHook'))
 

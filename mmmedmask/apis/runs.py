@@ -22,6 +22,8 @@ from mmengine.runner import Runner
 from mmmedmask.compat.cpu_distributed import enable_cpu_distributed
 from mmmedmask.config_files import (
     in_iterations,
+    late_schedule,
+    length_for,
     missing_test_keys,
     samples_per_step,
     schedulers_of,
@@ -133,13 +135,18 @@ def lock_work_dir(work_dir: str, launcher: str = 'none') -> Iterator[None]:
         yield
 
 
-def check_warmup(config: Config) -> None:
-    """Refuse a training that is over before a schedule begins.
+def check_warmup(config: Config, epoch_length: int | None = None) -> None:
+    """Refuse a training that is over before a schedule begins, or a warm-up
+    ends.
 
-    MMEngine would say that an end should be larger than a beginning; this
-    ValueError says which options make the warm-up shorter. Schedules of
-    epochs in a training of iterations are refused, too, see
+    MMEngine would say that an end should be larger than a beginning, or
+    nothing; this ValueError says which options make the warm-up shorter.
+    Schedules of epochs in a training of iterations are refused, too, see
     :func:`~mmmedmask.config_files.in_iterations`.
+
+    Args:
+        epoch_length: Iterations of an epoch. Without it, a schedule of
+            iterations in a training of epochs is not looked at.
 
     Example:
         >>> check_warmup(Config(dict(
@@ -147,10 +154,12 @@ def check_warmup(config: Config) -> None:
         ...     param_scheduler=[dict(type='LinearLR', end=5),
         ...                      dict(type='CosineAnnealingLR', begin=5)])))
         Traceback (most recent call last):
-        ValueError: training ends after 2 epochs, and param_scheduler.1 ...
+        ValueError: param_scheduler.0: the warm-up lasts 5 epochs, and ...
     """
-    total, by_epoch = training_length(config) or (0, True)
-    unit = 'epochs' if by_epoch else 'iterations'
+    length = training_length(config)
+    if length is None or not length[0]:
+        return
+    total, by_epoch = length
     schedulers = schedulers_of(config)
     wrong = {number: line for number, scheduler in enumerate(schedulers)
              if not by_epoch and (line := in_iterations(scheduler, total))}
@@ -161,21 +170,34 @@ def check_warmup(config: Config) -> None:
             'over the data. Write, with iterations in the place of ...:\n'
             + '\n'.join(f'param_scheduler.{number}: {line}'
                         for number, line in wrong.items()))
-    for number, scheduler in enumerate(schedulers):
-        begin = scheduler.get('begin', 0)
-        counts_alike = scheduler.get('by_epoch', True) == by_epoch
-        if not begin or begin < total or not counts_alike \
-                or 'end' in scheduler:
-            continue
-        shorter = [f'param_scheduler.{before}.end={total // 2}'
-                   for before, other in enumerate(schedulers)
-                   if other.get('end') == begin]
-        raise ValueError(
-            f'training ends after {total} {unit}, and param_scheduler.'
-            f'{number} ({scheduler.get("type")}) begins at {begin}, behind '
-            'the warm-up: train longer, or shorten the warm-up with '
-            f'--cfg-options {" ".join(shorter)} param_scheduler.{number}.'
-            f'begin={total // 2}')
+    limits = [length_for(scheduler, length, epoch_length)
+              for scheduler in schedulers]
+    late = {number: problem for number, (scheduler, limit) in enumerate(
+        zip(schedulers, limits, strict=True)) if limit is not None
+        and (problem := late_schedule(scheduler, limit))}
+    if not late:
+        return
+    short = {number: max(1, int(limits[number]) // 10) for number in late}
+    options = [f'param_scheduler.{number}.{key}={short[number]}'
+               for number, (key, *_) in late.items()]
+    units = ['epochs' if scheduler.get('by_epoch', True) else 'iterations'
+             for scheduler in schedulers]
+    # What follows a warm-up, and is in time itself, moves with it.
+    options += [f'param_scheduler.{other}.begin={short[number]}'
+                for number, (key, *_) in late.items()
+                for other, scheduler in enumerate(schedulers)
+                if key == 'end' and other not in late
+                and units[other] == units[number]
+                and scheduler.get('begin') == schedulers[number].get('end')]
+    if any(limits[number] <= 1 for number in late):
+        options = ['param_scheduler=None']
+    note = '' if len(set(units)) < 2 else '\n' + ', '.join(
+        f'param_scheduler.{number} counts {unit}'
+        for number, unit in enumerate(units))
+    raise ValueError('\n'.join(
+        f'param_scheduler.{number}: {reason}; {mend}'
+        for number, (_, reason, mend) in late.items())
+        + f'\n--cfg-options {" ".join(options)}{note}')
 
 
 def _use_safe_checkpoints(config: Config) -> None:
@@ -471,7 +493,8 @@ def check_iterations(runner: Runner) -> None:
 
     MMEngine would end in an error about the schedule, or wait for ever. A
     batch that the model cannot train on is refused, too, see
-    :func:`~mmmedmask.engine.batch_sizes.unfit_batch`.
+    :func:`~mmmedmask.engine.batch_sizes.unfit_batch`, and a warm-up in
+    iterations that is longer than the training, see :func:`check_warmup`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -481,6 +504,7 @@ def check_iterations(runner: Runner) -> None:
         return
     loader = runner.train_dataloader
     if len(loader) > 0:
+        check_warmup(runner.cfg, len(loader))
         _refuse_unfit_batches(runner)
         return
     number, size = len(loader.sampler), loader.batch_size

@@ -100,9 +100,10 @@ def check_genes_given(model: nn.Module, genes: torch.Tensor | None) -> None:
     if genes is None and getattr(model.aggregator, 'uses_genes', False):
         raise ValueError(
             f'{type(model.aggregator).__name__} looks at patches through '
-            'genes, which files of slides do not have: name the patient with '
-            '--case of tools/visualizations/visualize_slide_attention.py, or '
-            'test a data set with tools/test.py')
+            'genes, which files of slides do not have: give SlideInferencer '
+            'an expression, name the patient with --case of '
+            'tools/visualizations/visualize_slide_attention.py, or test a '
+            'data set with tools/test.py')
 
 
 def _single_patches(batch: dict):

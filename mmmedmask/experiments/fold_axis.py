@@ -97,7 +97,10 @@ def draw_cohort_folds(config_file: str | Path,
     if classes is not None:
         # The data set says what to do with others.
         cases = [case for case in cases if case.label in classes]
-    folds = draw_folds(cases, num_folds, seed, by_site)
+    try:
+        folds = draw_folds(cases, num_folds, seed, by_site)
+    except ValueError as error:
+        raise ValueError(f'--draw {num_folds}: {error}') from None
     write_folds(folder, folds, dict(
         cohort=ann_file.name, label_column=label_column, seed=seed,
         by_site=by_site))

@@ -13,6 +13,7 @@ from mmmedmask.inspection.findings import Finding, green, red, yellow
 from mmmedmask.inspection.known_data import suggest_data
 from mmmedmask.inspection.unknown_keys import OPAQUE
 from mmmedmask.shrinking.model_sizes import kind_of
+from mmmedmask.util.nearest import hint_beside_root
 from mmmedmask.util.nested import dotted, walk_nested
 
 #: Keys of data sets and metrics that name files below ``data_root``.
@@ -88,9 +89,11 @@ def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
     if len(roots) == 1 and all(
             finding.status == 'green' for finding in findings):
         for keys, name in _files_below(node):
-            yield _judge_data(
+            finding = _judge_data(
                 name if '://' in name else str(Path(roots[0], name)),
                 (*path, *keys), roots[0])
+            hint = hint_beside_root(name, roots[0])
+            yield replace(finding, mend=hint) if hint else finding
 
 
 def _look_at_probe(node: Mapping, path: tuple) -> Iterator[Finding]:

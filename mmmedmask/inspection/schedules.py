@@ -7,7 +7,10 @@ from typing import Any
 from mmengine.config import Config
 
 from mmmedmask.config_files import (
+    NO_END,
     in_iterations,
+    late_schedule,
+    length_for,
     planned_gpus,
     samples_per_step,
     schedulers_of,
@@ -16,8 +19,6 @@ from mmmedmask.config_files import (
 from mmmedmask.inspection.findings import Finding, green, red, yellow
 from mmmedmask.shrinking.model_sizes import kind_of
 
-#: What MMEngine takes where a scheduler has no end.
-NO_END = 10**9
 #: Keys of numbers, their types, and how those are called.
 NUMBERS = dict.fromkeys((
     'train_dataloader.batch_size', 'train_cfg.max_epochs',
@@ -170,23 +171,13 @@ def _check_scheduler(scheduler: Mapping, where: str, total: int,
     if begin >= end:
         yield red('schedule', f'{name} begins at {begin} and ends at {end}',
                   where, 'let it end after it begins')
-    limit: float = total
-    if own != by_epoch:
-        if not epoch_length:
-            # Without the data, epochs cannot be turned into iterations.
-            return
-        limit = total * epoch_length if by_epoch else total / epoch_length
-    warmup = name.startswith('Linear') and scheduler.get(
-        'start_factor', 1 / 3) < scheduler.get('end_factor', 1)
-    if begin >= limit:
-        yield red('schedule', f'{name} begins at {begin}, and training ends '
-                  f'after {limit:g} {unit}: it never starts', f'{where}.begin',
-                  f'begin before {limit:g}, or train longer')
-    elif warmup and limit <= end < NO_END:
-        yield red(
-            'schedule', f'the warm-up lasts {end} {unit}, and training '
-            f'{limit:g}: the learning rate never gets where it is meant to',
-            f'{where}.end', f'let it end before {limit:g}, or train longer')
+    limit = length_for(scheduler, (total, by_epoch), epoch_length)
+    if limit is None:
+        # Without the data, epochs cannot be turned into iterations.
+        return
+    if late := late_schedule(scheduler, limit):
+        key, reason, mend = late
+        yield red('schedule', reason, f'{where}.{key}', mend)
     elif limit < end < NO_END:
         yield yellow('schedule', f'{name} ends at {end}, training after '
                      f'{limit:g} {unit}: the schedule is cut off',

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import find_hooks, schedulers_of
+from mmmedmask.config_files import (
+    find_hooks,
+    late_schedule,
+    length_for,
+    schedulers_of,
+    training_length,
+)
 from mmmedmask.phantoms.lesions import SPLIT_FOLDER, write_lesion_dataset
 from mmmedmask.shrinking import drawn_data
 from mmmedmask.shrinking.model_sizes import kind_of, shrink_model
@@ -96,13 +102,21 @@ def _shrink_loops(cfg: Config, iterations: int) -> None:
         if cfg.model.get('all_token_epochs'):
             # Behind one epoch there is no last one without masks.
             cfg.model.all_token_epochs = 0
-        # A warm-up may be longer; what follows it has no end then.
-        if schedulers := schedulers_of(cfg):
-            cfg.param_scheduler = [scheduler for scheduler in schedulers
-                                   if scheduler.get('begin', 0) == 0]
+    drop_late_schedules(cfg, drawn_data.ITERATIONS)
     cfg.load_from = None
     without_mixed_precision(cfg.optim_wrapper)
     cfg.pop('compile', None)
+
+
+def drop_late_schedules(cfg: Config, epoch_length: int) -> None:
+    """Drop warm-ups that a shortened training does not get to the end of,
+    and what begins behind it.
+    """
+    length = training_length(cfg)
+    if schedulers := schedulers_of(cfg):
+        cfg.param_scheduler = [
+            scheduler for scheduler in schedulers if not late_schedule(
+                scheduler, length_for(scheduler, length, epoch_length))]
 
 
 def without_mixed_precision(wrapper: dict) -> dict:

@@ -1,9 +1,12 @@
-"""Names in messages: those nearest to a mistyped one, the first of many."""
+"""Names in messages: those nearest to a mistyped one, the first of many,
+where a file is.
+"""
 
 import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 _HYPHENS = re.compile('[\u2010-\u2015\u2212]')
 # Soft hyphens, characters of no width and byte order marks.
@@ -38,6 +41,21 @@ def nearest_names(name: str, valid: Iterable[str], count: int = 1,
         by_lower.setdefault(other.lower(), other)
     return [by_lower[near] for near in difflib.get_close_matches(
         name.lower(), by_lower, count, cutoff)]
+
+
+def hint_beside_root(path: str | Path, root: str | Path) -> str:
+    """Say what to write for a path that is there, but not below the root it
+    counts from; nothing for others.
+
+    Example:
+        >>> _ = Path('genes.txt').write_text('TP53')
+        >>> hint_beside_root('genes.txt', 'data')
+        "paths count from data_root, 'data', and genes.txt is there ..."
+    """
+    if Path(root, path).exists() or not Path(path).exists():
+        return ''
+    return (f'paths count from data_root, {str(root)!r}, and {path} is there '
+            f'without it: write {str(Path(path).absolute())!r}')
 
 
 def composed(name: str) -> str:

@@ -502,6 +502,16 @@ def test_a_slide_itself(slide_model, tmp_path):
     features = tmp_path / 'h5_files' / 'slide.h5'
     expected, = infer.visualize(features, infer(features))
     np.testing.assert_array_equal(drawn, expected)
+    # Another of the patient, with the same name.
+    (tmp_path / 'other').mkdir()
+    Image.fromarray(tissue[::-1, :400]).save(tmp_path / 'other' / 'slide.png')
+    both = infer([features, tmp_path / 'other' / 'slide.png'],
+                 cases=np.array(['p', 'p']))
+    alone, = infer(tmp_path / 'other' / 'slide.png')
+    np.testing.assert_array_equal(both[1]['coords'], alone['coords'])
+    assert sum(part['attention'].sum() for part in both) == pytest.approx(1)
+    assert both[1]['attention'].sum() < .9
+    np.testing.assert_array_equal(both[0]['scores'], both[1]['scores'])
 
 
 def write_dicom_slide(path, pixels, side):

@@ -108,34 +108,75 @@ def test_one_training_in_a_work_dir(tmp_path, monkeypatch):
         pass
 
 
-@pytest.mark.parametrize(('length', 'schedules', 'message'), [
-    (dict(max_epochs=2), [dict(type='LinearLR', end=5), dict(
-        type='CosineAnnealingLR', begin=5)],
-     'ends after 2 epochs, and param_scheduler.1 .*behind the warm-up.*'
-     r'param_scheduler.0.end=1 param_scheduler.1.begin=1$'),
-    (dict(max_iters=400), [dict(
-        type='LinearLR', end=500, by_epoch=False), dict(
-            type='MultiStepLR', begin=500, milestones=[900],
-            by_epoch=False)], 'ends after 400 iterations'),
-    (dict(max_iters=400), [dict(
-        type='LinearLR', end=1, convert_to_iter_based=True), dict(
-            type='CosineAnnealingLR', begin=1, convert_to_iter_based=True)],
-     r'(?s)iterations, and param_scheduler.1 counts epochs: .*one pass .*\n'
+COSINE = 'CosineAnnealingLR'
+
+
+@pytest.mark.parametrize(('length', 'epoch_length', 'schedules', 'message'), [
+    (dict(max_epochs=2), None, [dict(type='LinearLR', end=5),
+                                dict(type=COSINE, begin=5)],
+     r'0: the warm-up lasts 5 epochs, and training 2.*\n.*1: Cos.* begins at '
+     r'5.*\n--cfg-options param_scheduler.0.end=1 param_scheduler.1.begin=1$'),
+    # What stands behind the warm-up, and would begin in time.
+    (dict(max_epochs=5), None, [dict(type='LinearLR', end=5),
+                                dict(type=COSINE, begin=5, end=9),
+                                dict(type=COSINE, by_epoch=False, begin=5)],
+     r'param_scheduler.0.end=1 param_scheduler.1.begin=1\n.*1 counts epochs, '
+     'param_scheduler.2 counts iterations$'),
+    (dict(max_iters=400), None, [
+        dict(type='LinearLR', end=500, by_epoch=False),
+        dict(type='MultiStepLR', milestones=[900], by_epoch=False)],
+     r'lasts 500 iterations, and training 400.*\n.*param_scheduler.0.end=40$'),
+    (dict(max_epochs=100), 2, [
+        dict(type='LinearLR', end=200, by_epoch=False),
+        dict(type=COSINE, convert_to_iter_based=True)],
+     r'200 iterations, and training 200.*\n.*0.end=20\nparam_scheduler.0 '
+     'counts iterations, param_scheduler.1 counts epochs$'),
+    # One warm-up in two units.
+    (dict(max_epochs=4), 2, [
+        dict(type='LinearLR', end=4, by_epoch=False),
+        dict(type=COSINE, begin=4)],
+     r'1: .*begins at 4, and training ends after 4 epochs.*\n.*1.begin=1\n'
+     'param_scheduler.0 counts iterations, param_scheduler.1 counts epochs$'),
+    (dict(max_epochs=1), None, dict(type='LinearLR', end=1),
+     '--cfg-options param_scheduler=None$'),
+    (dict(max_iters=400), None, [
+        dict(type='LinearLR', end=1, convert_to_iter_based=True),
+        dict(type=COSINE, begin=1, convert_to_iter_based=True)],
+     r'iterations, and param_scheduler.1 counts epochs: .*one pass .*\n'
      r"param_scheduler.1: dict\(type='CosineAnnealingLR', begin=\.\.\., "
      r'end=400, by_epoch=False\)$'),
-    (dict(max_iters=400), dict(type='StepLR', step_size=2, end=9),
+    (dict(max_iters=400), None, dict(type='StepLR', step_size=2, end=9),
      r'step_size=\.\.\., end=\.\.\., by_epoch=False\)$'),
-    (dict(max_iters=400), dict(type='ReduceOnPlateauLR', monitor='a'), None),
-    (dict(max_epochs=6), [dict(type='LinearLR', end=5), dict(
-        type='CosineAnnealingLR', begin=5)], None),
-    (dict(max_epochs=2), dict(type='ConstantLR', by_epoch=False, begin=9),
-     None),
+    (dict(max_iters=400), None,
+     dict(type='ReduceOnPlateauLR', monitor='a'), None),
+    (dict(max_epochs=6), None, [dict(type='LinearLR', end=5),
+                                dict(type=COSINE, begin=5)], None),
+    (dict(max_epochs=2), None,
+     dict(type='ConstantLR', by_epoch=False, begin=9), None),
+    (dict(max_epochs=2), 5,
+     dict(type='ConstantLR', by_epoch=False, begin=9), None),
+    (None, None, dict(type=COSINE, begin=5), None),
 ])
-def test_a_run_that_ends_in_its_warmup(length, schedules, message):
+def test_a_run_that_ends_in_its_warmup(length, epoch_length, schedules,
+                                       message):
     config = Config(dict(train_cfg=length, param_scheduler=schedules))
     with nullcontext() if message is None else pytest.raises(
-            ValueError, match=message):
-        apis.check_warmup(config)
+            ValueError, match=f'(?s){message}'):
+        apis.check_warmup(config, epoch_length)
+
+
+def test_a_warmup_in_iterations_is_looked_at_with_the_data(
+        tiny_classification, tmp_path):
+    """Two epochs of 8 images, 4 at a time, are 4 iterations."""
+    def check(end):
+        config = apis.load_config(tiny_classification, {
+            'work_dir': str(tmp_path), 'param_scheduler': dict(
+                type='LinearLR', end=end, by_epoch=False)})
+        apis.check_iterations(apis.build_runner(config))
+
+    check(3)
+    with pytest.raises(ValueError, match='lasts 4 iterations, and training 4'):
+        check(4)
 
 
 def test_mixed_precision(monkeypatch):

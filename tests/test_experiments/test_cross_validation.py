@@ -200,6 +200,8 @@ def test_all_options_of_reproduce(stages, drawn, tmp_path):
     assert not (tmp_path / 'out').exists()
     assert '--gpus must be at least 1' in call(
         'cross_validate.py', *arguments, '--gpus', 0, status=2)
+    assert '--draw 2: 2 folds are too few: there must be a part each' in call(
+        'cross_validate.py', *arguments, '--draw', 2, status=1)
     assert 'say how --draw K draws folds' in call(
         'cross_validate.py', *arguments, '--by-site', status=2)
 

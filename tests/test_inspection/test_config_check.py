@@ -290,6 +290,13 @@ def test_names_missing_paths(tiny, tmp_path, monkeypatch):
                 'cmim_resnet18_8xb32-coslr-800e_nct/epoch_800.pth')),
             teacher=dict(checkpoint='https://example.org/a.pth')),
         load_from='work_dirs/run/epoch_9.pth'))
+    (tmp_path / 'work_dirs/run/genes.txt').touch()
+    [found] = check_paths(Config(dict(test_dataloader=dict(dataset=dict(
+        type='mmmedmask.SlideOmicDataset', data_root='data/busi',
+        gene_list='work_dirs/run/genes.txt')))))[1:]
+    assert found.message.startswith('data/busi/work_dirs/run/genes.txt does ')
+    assert found.mend.endswith(
+        f'write {str(tmp_path / "work_dirs/run/genes.txt")!r}')
     folder = dict(type='CustomDataset', data_prefix='data/none')
     [found] = texts(check_paths(Config(dict(
         test_dataloader=dict(dataset=folder)))), 'red')

@@ -105,6 +105,7 @@ step "training on $backend, one process" 120 "$python" \
   -m torch.distributed.run --standalone --nproc-per-node 1 tools/train.py \
   "$config" --launcher pytorch --work-dir "$out/run" --cfg-options \
   "train_dataloader.dataset.data_root=$data/train" train_cfg.max_epochs=2 \
+  param_scheduler.0.end=2 \
   default_hooks.probe=None default_hooks.loss_floors=None
 
 echo

@@ -19,6 +19,7 @@ from PIL import Image
 from demo_parts.stage import Stage, Step
 from mmmedmask import apis
 from mmmedmask.config_files import runner_keys
+from mmmedmask.shrinking.shrink import drop_late_schedules
 from mmmedmask.util.nested import dotted, walk_nested
 from mmmedmask.visualization.html_report import Section
 
@@ -145,6 +146,7 @@ def shorten(config: Config) -> None:
     config.train_cfg[unit] = 2
     if 'val_interval' in config.train_cfg:
         config.train_cfg.val_interval = 2
+    drop_late_schedules(config, 2)
     loader = config.train_dataloader
     loader.batch_size = min(loader.batch_size, 4)
     hooks = config.default_hooks

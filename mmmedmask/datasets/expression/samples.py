@@ -26,6 +26,14 @@ def tcga_case(name: str) -> str | None:
     return match.group(1) if match else None
 
 
+def check_one_patient(where: object, case: str, what: str,
+                      name: str) -> None:
+    """Refuse a name of a patient's file or sample that is of another."""
+    if len({tcga_case(case), tcga_case(name)} - {None}) > 1:
+        raise ValueError(f'{where}: {what} {name} is of another patient than '
+                         f'case {case}')
+
+
 def _spelled(name: str) -> str:
     return name.upper().replace('.', '-')
 

@@ -2,7 +2,7 @@
 
 import itertools
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from mmmedmask.util.checks import (
     check_range,
     check_shape,
 )
-from mmmedmask.util.nearest import shown
+from mmmedmask.util.nearest import bare_name, shown
 from mmmedmask.util.table_files import read_list_file
 
 MAX_MISSING = 0.1
@@ -94,6 +94,14 @@ class ExpressionTable:
                     if case not in blank}
         table = self.select(list(rows.values()), list(rows))
         return replace(table, notes=(*self.notes, *notes))
+
+    def samples_like(self, names: Iterable[str]) -> str:
+        """Say which samples have almost such names, else which there are."""
+        wanted = set(map(bare_name, names))
+        near = [sample for sample in self.case_ids
+                if bare_name(sample) in wanted]
+        return (f'{self.source} has samples such as '
+                f'{shown(near or self.case_ids)}')
 
     def align(self, gene_ids: Sequence[str],
               max_missing: float = MAX_MISSING) -> 'ExpressionTable':

@@ -12,7 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mmmedmask.datasets.expression.samples import tcga_case
+from mmmedmask.datasets.expression.samples import (
+    check_one_patient,
+    tcga_case,
+)
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
 from mmmedmask.util.nearest import (
@@ -102,11 +105,7 @@ def read_cohort(path: str | Path, label_column: str = 'label') -> list[Case]:
                  if line.get(name) in MISSING}
         case = _read_case(where, line, label_column)
         for name in ('slide_id', 'rna_id'):
-            patients = {tcga_case(case.case_id),
-                        tcga_case(line.get(name, ''))} - {None}
-            if len(patients) > 1:
-                raise ValueError(f'{where}: {name} {line[name]} is of another '
-                                 f'patient than case {case.case_id}')
+            check_one_patient(where, case.case_id, name, line.get(name, ''))
         first = cases.setdefault(case.case_id, case)
         for name in ('label', *_PER_CASE):
             if getattr(first, name) != getattr(case, name):

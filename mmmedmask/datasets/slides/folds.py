@@ -31,7 +31,7 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
     others: with 5 folds 60, 20 and 20 percent, as GiMP's paper.
 
     Args:
-        num_folds: Number of folds, at least 3.
+        num_folds: Number of folds, at least 3, or 2 if no part validates.
         by_site: Whether all patients of a site go into the same part, so
             that a site's stain cannot be learned for its classes (Howard et
             al. 2021). Sites are those of the csv, else the tissue source
@@ -39,7 +39,12 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
             are of several, go into the same part, too.
         validate: Whether a part validates; if not, it trains as well.
     """
-    check_integer('num_folds', num_folds, 3)
+    check_integer('num_folds', num_folds)
+    uses = ['train on', *(['validate on'] if validate else []), 'test on']
+    if num_folds < len(uses):
+        raise ValueError(
+            f'{num_folds} folds are too few: there must be a part each to '
+            f'{", to ".join(uses)}, so draw at least {len(uses)}')
     labels = [case.label for case in cases]
     patients = [tcga_case(case.case_id) or case.case_id for case in cases]
     groups = _joined(list(map(_site, cases)),

@@ -4,7 +4,7 @@ import functools
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ from mmmedmask.datasets.slides.slide_features import (
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.file_walk import walk_files
-from mmmedmask.util.nearest import bare_name, did_you_mean, shown
+from mmmedmask.util.nearest import did_you_mean, hint_beside_root, shown
 
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
@@ -250,7 +250,10 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                 'censorship': case.censorship}
 
     def _path(self, path: str | Path) -> Path:
-        return Path(self.data_root or '') / path
+        below = Path(self.data_root or '', path)
+        if hint := hint_beside_root(path, self.data_root or ''):
+            raise FileNotFoundError(f'{below} does not exist: {hint}')
+        return below
 
     def _note(self, text: str, level: int = logging.INFO) -> None:
         print_log(f'{type(self).__name__} ({self.split or "all"}): {text}',
@@ -304,7 +307,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
 
         Those of all splits are looked up, so that no two share a sample.
         """
-        table = _load_table(*_table_key(self.expression_source, self._path))
+        table = load_table(self.expression_source, self._path)
         wanted = {case.case_id: case.rna_id for case in cohort}
         match_samples(table.case_ids, wanted, table.patients)
         of_cases = table.for_cases(
@@ -323,13 +326,10 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
             names = [case.case_id if case.rna_id is None else
                      f'{case.case_id} (rna_id {case.rna_id})'
                      for case in missing]
-            wanted = {bare_name(case.rna_id or case.case_id)
-                      for case in missing}
-            near = [sample for sample in table.case_ids
-                    if bare_name(sample) in wanted]
+            like = table.samples_like(
+                case.rna_id or case.case_id for case in missing)
             self._apply('genes', f'{len(missing)} of {len(cases)} cases have '
-                        f'no expression: {shown(names)}; {table.source} has '
-                        f'samples such as {shown(near or table.case_ids)}')
+                        f'no expression: {shown(names)}; {like}')
         return rows
 
     def _check_files_are_apart(self, cohort: Sequence[Case],
@@ -440,7 +440,17 @@ def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:
     return ''
 
 
-def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:
+def load_table(source: Mapping, resolve: Callable[[str], Path] = Path
+               ) -> ExpressionTable:
+    """Load the table that ``expression`` of a data set names.
+
+    It is read once for all that ask for it, until its files change;
+    ``resolve`` says where they are.
+    """
+    return _load_table(*_table_key(source, resolve))
+
+
+def _table_key(source: Mapping, resolve: Callable) -> tuple[str, tuple]:
     """Say what to load as text, and the state of the files on disk."""
     source = dict(source)
     if 'path' not in source:
@@ -465,5 +475,4 @@ def _table_key(source: Mapping, resolve) -> tuple[str, tuple]:
 
 @functools.lru_cache(maxsize=2)
 def _load_table(source: str, stamp: tuple) -> ExpressionTable:
-    """Load a table once for the sets of all splits."""
     return load_expression(**json.loads(source))

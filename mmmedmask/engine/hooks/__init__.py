@@ -7,6 +7,7 @@ from mmmedmask.engine.attention.mask_hook import AttentionMaskHook
 from mmmedmask.engine.hooks.best_checkpoint import BestCheckpointHook
 from mmmedmask.engine.hooks.channels_last import ChannelsLastHook
 from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
+from mmmedmask.engine.hooks.class_names import ClassNamesHook
 from mmmedmask.engine.hooks.cross_fitted_genes import CrossFittedGenesHook
 from mmmedmask.engine.hooks.floors_hook import LossFloorsHook
 from mmmedmask.engine.hooks.gene_stats import GeneStatsHook
@@ -24,9 +25,10 @@ from mmmedmask.engine.hooks.transform_epoch import TransformEpochHook
 from mmmedmask.engine.hooks.triplet_monitor import TripletMonitorHook
 
 __all__ = ['AttentionMaskHook', 'AttentionPanelHook', 'BestCheckpointHook',
-           'ChannelsLastHook', 'ContrastiveCropHook', 'CrossFittedGenesHook',
-           'GeneStatsHook', 'LesionCoverageHook', 'LoadCheckHook',
-           'LossFloorsHook', 'MovementHook', 'NaNGuardHook', 'PreciseBNHook',
-           'PredictionPicturesHook', 'ProbeHook', 'ReconstructionPanelHook',
-           'SafeCheckpointHook', 'SeededDrawsHook', 'SharedStatisticsHook',
-           'SkippedFilesHook', 'TransformEpochHook', 'TripletMonitorHook']
+           'ChannelsLastHook', 'ClassNamesHook', 'ContrastiveCropHook',
+           'CrossFittedGenesHook', 'GeneStatsHook', 'LesionCoverageHook',
+           'LoadCheckHook', 'LossFloorsHook', 'MovementHook', 'NaNGuardHook',
+           'PreciseBNHook', 'PredictionPicturesHook', 'ProbeHook',
+           'ReconstructionPanelHook', 'SafeCheckpointHook', 'SeededDrawsHook',
+           'SharedStatisticsHook', 'SkippedFilesHook', 'TransformEpochHook',
+           'TripletMonitorHook']

@@ -128,18 +128,10 @@ class GeneStatsHook(Hook):
 
     def _check(self, runner: Runner, dataset: object, name: str) -> None:
         scale = _preprocessor(runner).gene_scale
-        for key in ('gene_encoder', 'aggregator'):
-            part = getattr(unwrap(runner.model), key, None)
-            listed = getattr(part, 'gene_ids', None)
-            if scale.is_set and listed is not None:
-                scale.check_genes(listed, "gene_list of the model's "
-                                  f'{type(part).__name__}')
-        for part in _gene_sets(dataset):
-            if not scale.is_set:
-                raise ValueError(
-                    f'the {name} has genes, but neither was a scale for them '
-                    'fitted nor is there one in the checkpoint: was its '
-                    'model trained with genes and GeneStatsHook?')
+        parts = _gene_sets(dataset)
+        if scale.is_set or parts:
+            scale.check_model(unwrap(runner.model), f'the {name}')
+        for part in parts:
             table = part.expression
             scale.check_genes(table.gene_ids, f'the {name} ({part.ann_file})')
             scale.check_unit(table.unit, table.log2_offset, table.source)

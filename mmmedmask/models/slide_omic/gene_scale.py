@@ -119,7 +119,25 @@ class GeneScale(nn.Module):
             f'{source} has {len(others)} genes, which are not the '
             f'{len(mine)} of the checkpoint: it {difference}. Give the data '
             'set the list of the checkpoint as gene_list, to which it aligns '
-            'its table: genes.txt in the work folder of the training')
+            'its table: genes.txt in the work folder of the training, by its '
+            'absolute path, since others count from data_root')
+
+    def check_model(self, model: nn.Module, source: str) -> None:
+        """Raise a ValueError unless there is a scale of the model's genes.
+
+        The message says what has genes (``source``).
+        """
+        if not self.is_set:
+            raise ValueError(
+                f'{source} has genes, but neither was a scale for them '
+                'fitted nor is there one in the checkpoint: was its '
+                'model trained with genes and GeneStatsHook?')
+        for key in ('gene_encoder', 'aggregator'):
+            part = getattr(model, key, None)
+            listed = getattr(part, 'gene_ids', None)
+            if listed is not None:
+                self.check_genes(listed, "gene_list of the model's "
+                                 f'{type(part).__name__}')
 
     def check_unit(self, unit: str, log2_offset: float, source: str) -> None:
         """Raise a ValueError if the scale was fitted to another unit."""

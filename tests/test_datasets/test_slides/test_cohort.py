@@ -273,7 +273,11 @@ class TestDrawFolds:
          "class 'x' comes from 2 patients, which stay together"),
         (many_cases(a=20, rare=1), {},
          "class 'rare' has 1 cases: 5 folds need at least 5"),
-        (many_cases(a=20), dict(num_folds=2), 'at least 3, got 2'),
+        (many_cases(a=20), dict(num_folds=2),
+         '2 folds are too few: .* to train on, to validate on, to test on, so '
+         'draw at least 3'),
+        (many_cases(a=20), dict(num_folds=1, validate=False),
+         '1 folds are too few: .* to train on, to test on, .* at least 2'),
         (many_cases(a=50) + [Case(f'b{number}', 'b', site='s1')
                              for number in range(50)],
          dict(by_site=True), "class 'b' comes from 1 sites")])

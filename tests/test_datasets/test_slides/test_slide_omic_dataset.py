@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -302,6 +303,19 @@ class TestMissing:
         assert scale(torch.from_numpy(row[None].copy()))[0, 20] == 0
         with pytest.raises(ValueError, match='more than max_missing=0.01'):
             cohort.build(gene_list=wanted, max_missing=0.01)
+
+    def test_a_path_that_does_not_count_from_data_root(
+            self, cohort, tmp_path_factory, monkeypatch):
+        monkeypatch.chdir(tmp_path_factory.mktemp('working'))
+        run = Path.cwd() / 'run'
+        run.mkdir()
+        (run / 'genes.txt').write_text('\n'.join(GENES))
+        for option in ('gene_list', 'split_file', 'feature_root'):
+            path = 'run' if option == 'feature_root' else 'run/genes.txt'
+            with pytest.raises(FileNotFoundError, match=re.escape(
+                    f'without it: write {str(Path.cwd() / path)!r}')):
+                cohort.build(**{option: path}, split='train')
+        assert len(cohort.build(gene_list=str(run / 'genes.txt')))
 
     def test_samples_of_barcodes(self, cohort):
         samples = ['TCGA-AA-0001-11A', 'TCGA-AA-0001-01A', 'p2', 'other']

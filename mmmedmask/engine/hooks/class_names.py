@@ -1,0 +1,84 @@
+"""Refuse data whose classes are not those of the weights."""
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from mmmedmask.engine.preserved_state import unwrap
+from mmmedmask.engine.wrapped_datasets import datasets_of
+from mmmedmask.registry import HOOKS
+
+
+@HOOKS.register_module()
+class ClassNamesHook(Hook):
+    """Compare names and order of classes, of data and of the weights.
+
+    A label is the place of a name in the ``classes`` of a data set: weights
+    that learned them in another order would be scored as if they were wrong.
+    A test compares the data set with what the checkpoint says of its
+    training set, as does a resumed training; validation compares with the
+    training set. A training that only starts from a checkpoint
+    (``load_from``, ``init_cfg``) may have other classes.
+
+    Models of which no part has ``num_classes``, of survival or most
+    pre-training, are not compared. A checkpoint that names no classes is a
+    warning.
+
+    Raises:
+        ValueError: In a run if the classes differ; names both lists.
+    """
+
+    def __init__(self) -> None:
+        self._learned: tuple[str, list[str] | None] = ('', None)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Note the classes that the weights were trained for."""
+        meta = (checkpoint.get('meta') or {}).get('dataset_meta')
+        self._learned = ('the checkpoint', _names(meta))
+
+    def before_train(self, runner: Runner) -> None:
+        dataset = runner.train_dataloader.dataset
+        if runner.iter > 0:
+            self._compare(runner, dataset, 'training set')
+        self._learned = ('the training set', _names_in(dataset))
+        if runner.val_loop is not None:
+            self.before_val(runner)
+
+    def before_val(self, runner: Runner) -> None:
+        self._compare(runner, getattr(runner.val_dataloader, 'dataset', None),
+                      'validation set')
+
+    def before_test(self, runner: Runner) -> None:
+        # Probes have no loader: their classes are their own.
+        self._compare(runner, getattr(runner.test_dataloader, 'dataset', None),
+                      'test set')
+
+    def _compare(self, runner: Runner, dataset: object, name: str) -> None:
+        source, learned = self._learned
+        classes = _names_in(dataset)
+        if not source or classes is None or learned == classes or not any(
+                getattr(module, 'num_classes', None)
+                for module in unwrap(runner.model).modules()):
+            return
+        if learned is None:
+            runner.logger.warning(
+                f'{source} names no classes: that those of the {name}, '
+                f'{classes}, are in its order is not checked')
+            return
+        raise ValueError(
+            f'the {name} has the classes {classes}, and {source} {learned}: a '
+            'label would mean two things. Give the data set these names in '
+            'this order (metainfo=dict(classes=[...]), or classes.txt of '
+            'labelled images)')
+
+
+def _names_in(dataset: object) -> list[str] | None:
+    """List the classes of a data set, or of what it wraps; None if none."""
+    return next(filter(None, (
+        _names(getattr(part, 'metainfo', None))
+        for part in datasets_of(dataset))), None)
+
+
+def _names(meta: dict | None) -> list[str] | None:
+    classes = (meta or {}).get('classes') or []
+    classes = [classes] if isinstance(classes, str) else classes
+    return list(map(str, classes)) or None
