@@ -49,6 +49,15 @@ def read(name):
         return Config.fromfile(name if isinstance(name, Path) else find(name))
 
 
+def own_values(path):
+    """What a config file itself assigns, before its bases are merged in."""
+    read(path)  # its bases are merged
+    with mock.patch.multiple(
+            Config, _file2dict=staticmethod(_read_base),
+            _merge_a_into_b=staticmethod(lambda own, bases: own)):
+        return _file2dict(str(path))[0]
+
+
 def load(name):
     return copy.deepcopy(read(name))
 

@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 import yaml
 from mmengine.runner import Runner
-from shipped_configs import CONFIGS, hooks_of, read, train, without_tests
+from shipped_configs import (
+    CONFIGS,
+    hooks_of,
+    own_values,
+    read,
+    train,
+    without_tests,
+)
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from mmmedmask.config_files import runner_keys
+from mmmedmask.config_variables import read_source
 from mmmedmask.shrinking.shrink import shrink_config
 from mmmedmask.util.nested import nested_dicts, walk_nested
 
@@ -63,6 +71,42 @@ def test_no_config_addresses_a_list_by_position():
         ('*.py', _positions), ('recipes/*.yml', _recipe_positions))
         for path in CONFIGS.rglob(ending)
         if (places := list(positions(path.read_text('utf-8'))))} == {}
+
+
+def _assigned(sources):
+    return {name for source in sources
+            for name in (*source.assigned, *_assigned(source.bases))}
+
+
+def _variables_anew(path):
+    """Variables of its bases that a config assigns, not made of theirs."""
+    inherited = _assigned(read_source(path).bases)
+    for statement in ast.parse(path.read_text('utf-8')).body:
+        if isinstance(statement, ast.Assign) \
+                and isinstance(statement.value, ast.Call):
+            name = statement.targets[0].id
+            if name in inherited - runner_keys() and f'_base_.{name}' not in (
+                    map(ast.unparse, statement.value.args)):
+                yield name
+
+
+def test_a_variable_keeps_nothing_of_another():
+    """MMEngine merges it with the one of its base that has its name.
+
+    The file itself does not see that. A child that writes ``dict(_base_.NAME,
+    ...)``, as the documents do, gets both.
+    """
+    mixed, partial = {}, 0
+    for path in sorted(CONFIGS.rglob('*.py')):
+        for name in _variables_anew(path):
+            own = own_values(path)[name]
+            # Without a type it is for merging.
+            partial += 'type' not in own
+            more = read(path)[name].keys() - own - {'_scope_'}
+            if 'type' in own and more:
+                mixed[path.stem, name] = more
+    assert partial > 5
+    assert mixed == {}
 
 
 def test_no_config_has_hooks_that_a_child_would_lose():

@@ -4,8 +4,9 @@ Each inferencer is built from a model's name or config and a checkpoint, and
 called with a file, a folder, an array, a picture of PIL, or a list of these.
 """
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
+from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from PIL import ImageOps
 from rich.progress import track
@@ -53,7 +55,11 @@ def list_pictures(place: str | Path) -> list[Path]:
     if not path.is_file():
         raise FileNotFoundError(f'there is no file or folder {path}')
     if part is None and radiology.is_scan(path):
-        return list(map(Path, radiology.pictures_of(path)))
+        try:
+            return list(map(Path, radiology.pictures_of(path)))
+        except ValueError:
+            # What is wrong with it is said where it is read.
+            return [path]
     return [Path(place)]
 
 
@@ -139,7 +145,7 @@ class Inferencer:
         ...     model=dict(type='GlobalAveragePooling'),
         ...     test_dataloader=dict(dataset=dict(pipeline=pipeline))))
         >>> Ranges(config)(np.full((4, 4, 3), 9, 'uint8'))
-        [{'input': None, 'largest': 9}]
+        [{'input': None, 'largest': 9, 'error': ''}]
     """
 
     #: What the model must have, and what may show one that has it not.
@@ -209,14 +215,18 @@ class Inferencer:
         with DefaultScope.overwrite_default_scope(self.scope):
             return Compose(steps)
 
-    def batches(self, images: Sequence, batch_size: int, progress: bool
+    def batches(self, images: Sequence, batch_size: int, progress: bool,
+                errors: dict[int, str] | None = None
                 ) -> Iterator[tuple[list[int], dict]]:
         """Load images, as :func:`list_inputs` gives them.
 
         Yields the places of some that are of one size when loaded: padding
         would make each depend on the others. Beside them, lists of
-        ``inputs`` and ``data_samples`` for the data preprocessor.
+        ``inputs`` and ``data_samples`` for the data preprocessor. Places of
+        files that cannot be used go to ``errors``, with what is wrong;
+        without it the first one is an ImageFileError.
         """
+        from mmmedmask.datasets.image_io import ImageFileError
         pipeline = self.pipeline()
         check_integer('batch_size', batch_size)
         starts = range(0, len(images), batch_size)
@@ -224,7 +234,14 @@ class Inferencer:
             samples, alike = {}, {}
             for place, image in enumerate(
                     images[start:start + batch_size], start):
-                sample = samples[place] = pipeline(describe(image, place))
+                try:
+                    sample = pipeline(describe(image, place))
+                except ImageFileError as error:
+                    if errors is None or not isinstance(image, Path):
+                        raise
+                    errors[place] = str(error)
+                    continue
+                samples[place] = sample
                 if not isinstance(sample['inputs'], torch.Tensor):
                     raise ValueError(
                         'the pipeline makes several views of an image, and '
@@ -239,6 +256,9 @@ class Inferencer:
         """Run the model on what :func:`list_inputs` takes: a dict an image.
 
         A forward pass takes ``batch_size`` images; ``progress`` shows a bar.
+        ``error`` of a result says why its file cannot be used, which stops no
+        other; all else of it is None then. It is empty otherwise. An
+        ImageFileError if no file can be used.
         """
         return self._run(self.infer, inputs, batch_size, progress)
 
@@ -247,12 +267,14 @@ class Inferencer:
         images = list_inputs(inputs, self.list_files)
         results = [{'input': str(image) if isinstance(image, Path) else None}
                    for image in images]
+        errors: dict[int, str] = {}
         with DefaultScope.overwrite_default_scope(self.scope), \
                 torch.inference_mode():
-            for places, batch in self.batches(images, batch_size, progress):
+            for places, batch in self.batches(images, batch_size, progress,
+                                              errors):
                 for place, result in zip(places, infer(batch), strict=True):
                     results[place] |= result
-        return results
+        return add_errors(results, errors)
 
     def infer(self, batch: dict) -> list[dict]:
         """Run the model on ``inputs`` of one size and ``data_samples``."""
@@ -269,7 +291,9 @@ class Inferencer:
 
     def _draw_all(self, images: Sequence, results: Sequence[dict]
                   ) -> list[np.ndarray]:
-        return list(map(self.draw, images, results))
+        return [draw_error(image, result['error']) if result['error'] else
+                self.draw(image, result)
+                for image, result in zip(images, results, strict=True)]
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         """Draw one image and its result: uint8 RGB."""
@@ -327,6 +351,47 @@ def describe(image: Path | np.ndarray, number: int) -> dict:
     if isinstance(image, Path):
         return known | dict(img_path=str(image))
     return known | dict(img=image[..., ::-1] if image.shape[2] == 3 else image)
+
+
+def add_errors(results: Sequence[dict], errors: Mapping[int, str]
+               ) -> list[dict]:
+    """Add an ``error`` to all results, and say how many have one.
+
+    Those at the places in ``errors`` get the keys of the others, with None.
+
+    Raises:
+        ImageFileError: If there is none without an error.
+
+    Example:
+        >>> add_errors([{'input': 'a.png', 'label': 1}, {'input': 'b.png'}],
+        ...            {1: 'b.png is empty'})[1]
+        {'input': 'b.png', 'label': None, 'error': 'b.png is empty'}
+    """
+    if errors:
+        from mmmedmask.datasets.image_io import ImageFileError
+        text = next(iter(errors.values()))
+        if len(results) > 1:
+            text = (f'{len(errors)} of {len(results)} images cannot be used, '
+                    f'the first: {text}')
+        if len(errors) == len(results):
+            raise ImageFileError(text)
+        print_log(text, 'current', logging.WARNING)
+    keys = max(results, key=len)
+    return [dict.fromkeys(keys) | result | {'error': errors.get(place, '')}
+            for place, result in enumerate(results)]
+
+
+def draw_error(path: Path, error: str) -> np.ndarray:
+    """Draw an empty picture that says why a file has none: uint8 RGB.
+
+    Example:
+        >>> draw_error(Path('a.h5'), 'a.h5 is truncated').shape[2]
+        3
+    """
+    from mmmedmask.visualization import Column, draw_grid
+    from mmmedmask.visualization.slide_heatmap import CANVAS_COLOR
+    return draw_grid([Column(path.stem, error, [
+        np.full((200, 400, 3), CANVAS_COLOR, np.uint8)])])
 
 
 class ClassificationInferencer(Inferencer):

@@ -16,6 +16,7 @@ from torch import nn
 from mmmedmask.apis.inferencers import (
     LOADERS,
     ClassificationInferencer,
+    draw_error,
     list_inputs,
 )
 from mmmedmask.apis.slide_attention import (
@@ -363,16 +364,3 @@ class SlideInferencer(ClassificationInferencer):
             plan = plan_slide(slide, self.tiling, self.slide_mpp)
         return SlidePicture(plan.thumbnail, plan.size, plan.geometry.side,
                             str(image), plan.origin)
-
-
-def draw_error(path: Path, error: str) -> np.ndarray:
-    """Draw an empty canvas that says why a slide is not on it: uint8 RGB.
-
-    Example:
-        >>> draw_error(Path('a.h5'), 'a.h5 is truncated').shape[2]
-        3
-    """
-    from mmmedmask.visualization import Column, draw_grid
-    from mmmedmask.visualization.slide_heatmap import CANVAS_COLOR
-    return draw_grid([Column(path.stem, error, [
-        np.full((200, 400, 3), CANVAS_COLOR, np.uint8)])])

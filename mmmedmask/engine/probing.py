@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
+from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.datasets.probe_sets import (
     COLORS,
     ProbeSet,
@@ -169,6 +170,14 @@ class ImageProbe:
             yield self._load('train')[places] if dist.get_world_size() == 1 \
                 else on_all_ranks(self._read, 'train', places)
 
+    def places(self, which: str) -> Sequence[int]:
+        """Places of the images of a split."""
+        return range(len(getattr(self, which).paths))
+
+    def read(self, which: str, index: int) -> None:
+        """Read an image, to see whether it can be used."""
+        load_image(getattr(self, which).paths[index])
+
     def _image(self, which: str, index: int) -> Tensor:
         path = getattr(self, which).paths[index]
         # Not by the place: it would name the class, in lists sorted by class.
@@ -182,8 +191,8 @@ class ImageProbe:
 
     def _load(self, which: str) -> Tensor:
         if which not in self._images:
-            images = on_all_ranks(self._read, which, _share(range(
-                len(getattr(self, which).paths))))
+            images = on_all_ranks(self._read, which,
+                                  _share(self.places(which)))
             _check_sizes(filter(None, gather_results(
                 lambda: tuple(images.shape[2:]))))
             self._images[which] = images
@@ -326,13 +335,8 @@ class DenseProbe:
     def samples(self, which: str
                 ) -> Iterator[tuple[int, Tensor, Tensor, np.ndarray]]:
         """Give this rank's images: index, pixels, points and labels."""
-        images = getattr(self, which)
-        for index in _share(self._masked(which)):
-            image, mask = load_image(images.paths[index]), images.mask(index)
-            if mask.shape != tuple(image.shape[1:]):
-                raise ValueError(
-                    f'{images.paths[index]} has the size '
-                    f'{tuple(image.shape[1:])}, its mask {mask.shape}')
+        for index in _share(self.places(which)):
+            image, mask = self.read(which, index)
             generator = torch.Generator().manual_seed(
                 self.seed * 1_000_003 + index)
             places, points = draw_points(mask.shape, self.pixels, generator)
@@ -345,7 +349,7 @@ class DenseProbe:
 
         Of up to 100 images; the smallest says how large a middle is.
         """
-        drawn = _draw(self._masked('train'), STATISTICS_MIDDLES, self.seed)
+        drawn = _draw(self.places('train'), STATISTICS_MIDDLES, self.seed)
         images = {place: resize_square(load_image(self.train.paths[place]),
                                        self.size) for place in drawn}
         sides = [min(image.shape[axis] for image in images.values())
@@ -354,11 +358,21 @@ class DenseProbe:
             yield torch.stack([center_crop(images[place], sides)
                                for place in places])
 
-    def _masked(self, which: str) -> list[int]:
+    def places(self, which: str) -> list[int]:
         """Places of the images with masks, those of all ranks."""
         images = getattr(self, which)
         return [index for index in range(len(images.paths)) if images.masks
                 and images.masks[index] is not None][:self.max_images]
+
+    def read(self, which: str, index: int) -> tuple[Tensor, np.ndarray]:
+        """Read an image and its mask, which have one size."""
+        images = getattr(self, which)
+        image, mask = load_image(images.paths[index]), images.mask(index)
+        if mask.shape != tuple(image.shape[1:]):
+            raise ValueError(
+                f'{images.paths[index]} has the size '
+                f'{tuple(image.shape[1:])}, its mask {mask.shape}')
+        return image, mask
 
     def run(self, features: FrozenFeatures) -> list[ProbeScore]:
         """Score an encoder: area under the ROC curve, a constant has .5."""
@@ -379,7 +393,7 @@ class DenseProbe:
             parts[which] = [row[1:] for row in
                             sorted(gathered, key=lambda row: row[0])]
         groups = self.test.groups and [self.test.groups[place]
-                                       for place in self._masked('test')]
+                                       for place in self.places('test')]
         return _on_main(probe_pixels, parts['train'], parts['test'], self.few,
                         self.seed, groups)
 
@@ -431,6 +445,7 @@ def build_probes(
         ValueError: If an option cannot be used, see
             :func:`check_probe_options`, ``data`` has masks but no classes,
             or ``dense`` no masks.
+        ImageFileError: If files cannot be used; it names them all.
     """
     check_probe_options(colors, size, few, max_images, dense_size, seed)
     probes = {}
@@ -449,7 +464,37 @@ def build_probes(
             raise ValueError(f'no training image of {dense} has a mask')
         probes['pixels'] = DenseProbe(train, test, few, max_images=max_images,
                                       size=dense_size, seed=seed)
+    _check_images(probes)
     return probes
+
+
+def _check_images(probes: Mapping[str, ImageProbe | DenseProbe]) -> None:
+    """Read all images and masks once, parted among ranks.
+
+    None is left out of a probe, and the first that cannot be used would end
+    it half way, in silence about the others.
+    """
+    # Those of several colours once.
+    reads = {(type(probe), getattr(probe, which).paths[place]):
+             (probe.read, which, place) for probe in probes.values()
+             for which in ('train', 'test') for place in probe.places(which)}
+    errors = [*dict.fromkeys(filter(None, sum(gather_results(
+        lambda: [*map(_reading_error, _share([*reads.values()]))]), [])))]
+    if errors:
+        count = len({path for _, path in reads})
+        text = f'{len(errors)} of {count} images cannot be probed on'
+        raise ImageFileError('\n'.join([f'{text}:', *errors])
+                             if len(errors) < count else
+                             f'{text}, the first: {errors[0]}')
+
+
+def _reading_error(arguments: tuple[Callable, str, int]) -> str:
+    read, which, place = arguments
+    try:
+        read(which, place)
+    except (ImageFileError, ValueError) as error:
+        return str(error)
+    return ''
 
 
 def trained_splits(config: Mapping) -> dict[str, str]:

@@ -1,6 +1,9 @@
 """Models by name, and inferencers against the models they run."""
 
+import shutil
 from functools import partial
+from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -20,13 +23,14 @@ from mmmedmask import apis
 from mmmedmask.apis.encoder_weights import build_tile_encoder
 from mmmedmask.apis.inferencers import (
     describe,
+    draw_error,
     list_inputs,
     main_directions,
 )
 from mmmedmask.apis.slide_extraction import extract_slides
-from mmmedmask.apis.slide_inferencer import SlideInferencer, draw_error
+from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.datasets import SlideOmicDataset
-from mmmedmask.datasets.image_io import read_image
+from mmmedmask.datasets.image_io import ImageFileError, read_image
 from mmmedmask.datasets.slides.feature_files import SlideFeatureError
 from mmmedmask.datasets.slides.slide_list import list_slides
 from mmmedmask.datasets.slides.tile_stream import TilingOptions
@@ -289,7 +293,7 @@ def test_embeddings(shrunk, files):
     picture, = infer.visualize(files / '1.png', results)
     # Those of many files would fill the memory.
     alone, = infer(files / '1.png')
-    assert set(alone) == {'input', 'embedding'}
+    assert set(alone) == {'input', 'embedding', 'error'}
     np.testing.assert_array_equal(alone['embedding'], results[0]['embedding'])
     again, = infer.visualize(files / '1.png', [alone])
     np.testing.assert_array_equal(again, picture)
@@ -322,7 +326,7 @@ def test_no_image_depends_on_the_others_of_a_call(kind, name, shrunk, files):
         file = files / f'{place}.png'
         apart = infer([file] * 3)[place]
         assert apart['input'] == together[place]['input'] == str(file)
-        for key in set(apart) - {'input', 'class'}:
+        for key in set(apart) - {'input', 'class', 'error'}:
             value, found = apart[key], together[place][key]
             for one, other in zip(value, found, strict=True) if isinstance(
                     value, list) else [(value, found)]:
@@ -341,6 +345,46 @@ def test_maps_of_a_detector_show_the_image_without_its_padding(shrunk, files):
         assert level.shape[1:] == tuple(-(-side // stride) for side in sides)
     np.testing.assert_allclose(result['embedding'], np.concatenate(
         [level.mean(axis=(1, 2)) for level in result['maps']]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(('kind', 'name'), [
+    (apis.ClassificationInferencer, CLASSIFIER),
+    (apis.EmbeddingInferencer, 'cmim_resnet18_8xb32-coslr-800e_nct')])
+def test_a_broken_file_stops_no_other(kind, name, shrunk, files, tmp_path):
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    broken = tmp_path / '00.png'
+    broken.write_bytes((files / '0.png').read_bytes()[:500])
+    (tmp_path / 'c.dcm').write_bytes(b'no DICOM')
+    infer = kind(shrunk(name))
+    messages = []
+    with mock.patch('mmmedmask.apis.inferencers.print_log',
+                    lambda message, *_: messages.append(message)):
+        results = infer(tmp_path, batch_size=2)
+        assert infer(files)[0]['error'] == ''
+    message, = messages
+    assert message.startswith('2 of 5 images cannot be used, the first: ')
+    assert [Path(result['input']).name for result in results] == [
+        '0.png', '00.png', '1.png', '2.png', 'c.dcm']
+    failed = [results.pop(place) for place in (4, 1)]
+    for result in failed:
+        assert result.pop('input') in result.pop('error')
+        assert set(result.values()) == {None}
+        assert {*result, 'input', 'error'} == {*results[0]}
+    key = 'scores' if 'scores' in results[0] else 'embedding'
+    for result, whole in zip(results, infer(files), strict=True):
+        assert result['error'] == ''
+        np.testing.assert_allclose(result[key], whole[key], atol=1e-5)
+    results = infer([broken, files / '1.png'])
+    pictures = infer.visualize([broken, files / '1.png'], results)
+    assert np.array_equal(pictures[0],
+                          draw_error(broken, results[0]['error']))
+    # Nothing else is left, or it is no file.
+    with pytest.raises(ImageFileError, match=r'^Cannot read .*00\.png: '):
+        infer(broken)
+    with pytest.raises(ImageFileError, match='2 of 2 images cannot be used'):
+        infer([broken, broken])
+    with pytest.raises(ImageFileError, match='float64'):
+        infer([files / '1.png', np.zeros((9, 9, 3))])
 
 
 def test_main_directions_separate_halves():

@@ -1,6 +1,7 @@
 """``tools/probe.py``: several encoders, their floors, paired differences."""
 
 import csv
+import shutil
 
 import numpy as np
 import pytest
@@ -107,17 +108,52 @@ def test_options_of_whole_images_need_them(option):
     assert f'{option.partition("=")[0]} is an option of --data' in printed
 
 
-def test_more_images_than_there_are_is_an_error(tmp_path):
+def write_masked(folder):
+    """Write four images to train and two to test, with masks, as a table."""
     lines = ['path,split,mask']
     for number in range(6):
         image = np.random.default_rng(number).integers(
             0, 256, (32, 32, 3), dtype=np.uint8)
-        Image.fromarray(image).save(tmp_path / f'{number}.png')
+        Image.fromarray(image).save(folder / f'{number}.png')
         Image.fromarray((image[..., 0] > 128).astype(np.uint8) * 255).save(
-            tmp_path / f'mask{number}.png')
+            folder / f'mask{number}.png')
         lines.append(f'{number}.png,{"train" if number < 4 else "test"},'
                      f'mask{number}.png')
-    (tmp_path / 'a.csv').write_text('\n'.join(lines))
+    (folder / 'a.csv').write_text('\n'.join(lines))
+
+
+def test_all_broken_files_are_named_before_an_encoder_is_built(
+        stripes, tmp_path):
+    images = tmp_path / 'images'
+    shutil.copytree(stripes, images)
+    write_masked(tmp_path)
+    broken = [*images.glob('t*/down/[12].png'),
+              tmp_path / 'mask1.png', tmp_path / '5.png']
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:100])
+    Image.new('I;16', (48, 48)).save(images / 'test/across/0.png')
+    broken.append(images / 'test/across/0.png')
+
+    def probe(*arguments):
+        printed = call('probe.py', '--encoder', 'resnet18', '--arm', 'a',
+                       tmp_path / 'none.pth', *arguments, status=1)
+        assert 'none.pth' not in printed
+        return printed
+
+    printed = probe('--data', images, '--colors', 'rgb', 'gray',
+                    '--dense', tmp_path / 'a.csv')
+    assert '7 of 42 images cannot be probed on:' in printed
+    for path in broken:
+        assert printed.count(f'{path}') == 1, path
+    for path in tmp_path.glob('?.png'):
+        path.write_bytes(b'')
+    printed = probe('--dense', tmp_path / 'a.csv')
+    assert '6 of 6 images cannot be probed on, the first: ' in printed
+    assert printed.count('the file is empty') == 1
+
+
+def test_more_images_than_there_are_is_an_error(tmp_path):
+    write_masked(tmp_path)
     torch.save(resnet18(weights=None).state_dict(), tmp_path / 'a.pth')
     words = ('probe.py', '--encoder', 'resnet18', '--arm', 'a',
              tmp_path / 'a.pth', '--dense', tmp_path / 'a.csv')

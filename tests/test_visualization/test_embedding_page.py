@@ -262,6 +262,17 @@ def test_tool(tmp_path):
     assert [(group['name'], group['classes']) for group in data['groups']] == [
         ('slide', ['s0', 's1', 's2']), ('folder', ['a'])]
     assert (len(data['names']), data['k']) == (7, 6)
+    # The others are drawn without a broken one, and with their own names.
+    for name in ('a/s0_0.png', 'b/s1_1.png', 'b/c.dcm'):
+        (tmp_path / 'tiles' / name).write_bytes(b'')
+    printed = call(*tool, '--html', tmp_path / 'rest.html')
+    assert 'The map is without the tiles that cannot be used:\n' in printed
+    for name in ('a/s0_0.png', 'b/s1_1.png', 'b/c.dcm'):
+        assert printed.count(f'{name}') >= 1
+    rest = read_page(tmp_path / 'rest.html')
+    whole = read_page(pages[0])
+    assert rest['names'] == [name for name in whole['names'] if name not in (
+        'a/s0_0.png', 'b/s1_1.png')]
 
 
 def test_a_missing_package_is_named_before_tiles_are_read(monkeypatch):

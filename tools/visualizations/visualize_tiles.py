@@ -5,13 +5,15 @@
 
 The page shows the tile under the mouse, switches classes on and off, and
 lists the nearest neighbours of a tile that is clicked. CHECKPOINT may be
-`none`: the random weights that a run with --seed starts from.
+`none`: the random weights that a run with --seed starts from. Tiles that
+cannot be read are left out, and named.
 """
 
 import argparse
 import os
 import re
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 from picture_tool import at_least, draw_or_exit, make_parser, save_picture
@@ -65,7 +67,8 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
     from mmmedmask.datasets.labelled_images import image_rows
     from mmmedmask.util.checks import check_not_read
     from mmmedmask.util.table_files import read_table
-    folder = TileFolder(args.tiles)
+    # Broken ones are named when they are read.
+    folder = TileFolder(args.tiles, on_error='skip')
     names = [str(Path(folder.get_data_info(place)['img_path']).relative_to(
         args.tiles)) for place in range(len(folder))]
     check_not_read([args.out], (Path(args.tiles, name) for name in names))
@@ -102,6 +105,18 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
     return names, groups
 
 
+def leave_out(names: list[str], groups: dict, results: list[dict]
+              ) -> tuple[list[str], dict]:
+    """Leave out, and name, the tiles that cannot be read."""
+    errors = [result['error'] for result in results]
+    if any(errors):
+        print('The map is without the tiles that cannot be used:',
+              *filter(None, errors), sep='\n')
+    used = [not error for error in errors]
+    return [*compress(names, used)], {
+        group: [*compress(values, used)] for group, values in groups.items()}
+
+
 def draw(args: argparse.Namespace) -> list[Path]:
     """Encode, lay out, draw; return the files."""
     import cv2
@@ -124,9 +139,12 @@ def draw(args: argparse.Namespace) -> list[Path]:
         apis.untrained_model(config, args.seed)
         if args.checkpoint == UNTRAINED
         else apis.get_model(config, args.checkpoint), device=args.device)
+    results = embed([Path(args.tiles, name) for name in names],
+                    args.batch_size, progress=True)
+    names, groups = leave_out(names, groups, results)
     paths = [Path(args.tiles, name) for name in names]
-    vectors = np.stack([result['embedding'] for result in embed(
-        paths, args.batch_size, progress=True)])
+    vectors = np.stack([result['embedding'] for result in results
+                        if not result['error']])
     points = embeddings.project(vectors, args.method, args.seed)
     labels, classes = embeddings.frequent_classes(groups[color])
     title = f'{len(names)} tiles by {color}, {args.method}'

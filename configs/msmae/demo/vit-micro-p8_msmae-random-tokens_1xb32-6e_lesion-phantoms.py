@@ -70,11 +70,7 @@ model = dict(
     head=dict(num_classes=num_classes, in_channels=arch['embed_dims']),
     masking='random')
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
-cosine = dict(
-    type='CosineAnnealingLR',
-    by_epoch=True,
-    begin=1,
-    convert_to_iter_based=True)
+cosine = dict(_base_.cosine, eta_min_ratio=None, begin=1)
 param_scheduler = [dict(_base_.warm_up, start_factor=0.01, end=1), cosine]
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 auto_scale_lr = dict(base_batch_size=batch_size)

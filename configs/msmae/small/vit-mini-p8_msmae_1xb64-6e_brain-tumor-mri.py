@@ -36,12 +36,7 @@ model = dict(
     head=dict(
         num_classes=_base_.num_classes, in_channels=arch['embed_dims']))
 # To 1e-6 in all layers alike.
-cosine = dict(
-    type='CosineAnnealingLR',
-    eta_min=1e-6,
-    by_epoch=True,
-    begin=_base_.warmup_epochs,
-    convert_to_iter_based=True)
+cosine = dict(_base_.cosine, eta_min_ratio=None, eta_min=1e-6)
 param_scheduler = [_base_.warm_up, cosine]
 default_hooks = dict(
     logger=dict(interval=44),

@@ -19,10 +19,13 @@ interval = 6
 num_workers = 0
 
 # ====================== Unmodified in most cases =======================
-crop = dict(_base_.content_crop, scale=image_size)
+content_crop = dict(_base_.content_crop, scale=image_size)
 views_pipeline = [
     _base_.load_view,
-    dict(type='MultiView', num_views=2, transforms=[[crop, *_base_.rest]]),
+    dict(
+        type='MultiView',
+        num_views=2,
+        transforms=[[content_crop, *_base_.rest]]),
     _base_.pack_views,
 ]
 whole_view_pipeline = [
