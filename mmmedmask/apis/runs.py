@@ -482,7 +482,6 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
 
     Raises:
         ModuleNotFoundError: If the host library is not installed.
-        ValueError: See :func:`check_warmup`.
 
     Example:
         >>> build_runner(Config(dict(default_scope='mmnone')))
@@ -494,7 +493,6 @@ def build_runner(config: Config, launcher: str = 'none') -> Runner:
         raise ModuleNotFoundError(
             f'the config belongs to {scope!r} (its default_scope), which is '
             f'not installed: pip install {HOSTS.get(scope, scope)}')
-    check_warmup(config)
     _use_safe_checkpoints(config)
     config.launcher = launcher
     if launcher != 'none':
