@@ -307,6 +307,7 @@ def test_mim_trains_by_bare_config_name(request, tmp_path, tiles, kind):
         f'train_dataloader.dataset.data_root={tiles}',
         'train_dataloader.batch_size=4', 'train_dataloader.num_workers=0',
         'train_dataloader.persistent_workers=False', 'train_cfg.max_epochs=1',
+        'param_scheduler=None',
         'default_hooks.checkpoint.interval=1', 'default_hooks.probe=None',
         'default_hooks.loss_floors=None',
         'default_hooks.reconstruction_panel=None',
