@@ -181,18 +181,18 @@ def test_clusters_overwrite_nothing_of_the_cohort(cohort):
             '--cfg-options', 'train_dataloader.dataset.split_file='
             f'{root}/splits/splits_0.csv', '--out')
     with (root / 'config.py').open('a') as file:
-        file.write(f"model = dict(gene_sets='{root}/known.gmt')\n")
+        file.write(f"model = dict(gene_sets='{root}/sets.gmt')\n")
     inputs = {root / 'known.gmt': 'pathway\t\tTP53\n',
               root / 'genes.txt': 'TP53\n'}
     for file, text in inputs.items():
         file.write_text(text)
-    for name, message in (('splits/../known.gmt', 'known.gmt, which is read'),
+    for name, message in (('known.gmt', 'known.gmt has sets that this tool'),
                           ('sets.gmt', f'{root}/genes.txt lists other genes '
                            'than the 15 of the config')):
         assert message in call(*tool, root / name, status=1)
     assert {file: file.read_text() for file in inputs} == inputs
     assert not (root / 'sets.gmt').exists()
-    # The list of these genes may be there.
+    # The list of these genes may be there, and sets of an earlier call.
     (root / 'genes.txt').unlink()
     for _ in range(2):
         call(*tool, root / 'sets.gmt')

@@ -5,9 +5,10 @@
 
 For GroupMSA where no file of pathways is at hand: model.gene_encoder.gene_sets
 takes the file, and gene_list the genes.txt that is written beside it. A
-genes.txt of other genes is not overwritten, nor is what CONFIG names. Genes
-are scaled by the training patients; classes are not looked at. With folds,
-give each its own: --cfg-options train_dataloader.dataset.split_file=...
+genes.txt of other genes is not overwritten, nor are sets that this tool has
+not written. Genes are scaled by the training patients; classes are not looked
+at. With folds, give each its own:
+--cfg-options train_dataloader.dataset.split_file=...
 """
 
 import argparse
@@ -17,6 +18,8 @@ from pathlib import Path
 from mmmedmask.util.command_line import add_config_options
 
 GENE_LIST_NAME = 'genes.txt'
+# Of each set that this tool writes.
+DESCRIPTION = 'correlated in training patients'
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -34,18 +37,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.apis.gene_clusters import cluster_genes
-    from mmmedmask.config_files import load_config, named_files
+    from mmmedmask.config_files import load_config
     from mmmedmask.engine.gene_matrix import fit_gene_scale, read_genes
     from mmmedmask.models.layers import write_gene_sets
     from mmmedmask.registry import DATASETS
     from mmmedmask.util.atomic_files import write_text
-    from mmmedmask.util.checks import check_not_read
     genes_file = args.out.parent / GENE_LIST_NAME
     try:
         if args.out.suffix != '.gmt':
             raise ValueError(f'--out must end with .gmt, got {args.out}')
+        if args.out.is_file() and not all(
+                DESCRIPTION in line
+                for line in args.out.read_text('utf-8').splitlines()):
+            raise ValueError(f'{args.out} has sets that this tool has not '
+                             'written, and would be overwritten: give --out '
+                             'another name')
         config = load_config(args.config, args.cfg_options)
-        check_not_read([args.out], named_files(config.to_dict()))
         dataset = DATASETS.build(config.train_dataloader.dataset)
         text = '\n'.join(dataset.gene_ids) + '\n'
         if genes_file.is_file() and genes_file.read_text('utf-8') != text:
@@ -61,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_gene_sets(
         args.out, {f'cluster_{number}': [names[place] for place in places]
                    for number, places in enumerate(sets)},
-        'correlated in training patients')
+        DESCRIPTION)
     write_text(genes_file, text)
     sizes = sorted(map(len, sets))
     print(f'{len(sets)} sets of {sizes[0]} to {sizes[-1]} of {len(names)} '

@@ -52,3 +52,14 @@ def test_a_resumed_run_is_in_the_layout_again(tmp_path):
     assert seen == 2 * [[True, True]]
     for name, value in resumed.model.state_dict().items():
         torch.testing.assert_close(weights[name], value)
+
+
+def test_other_weights_stay(tmp_path):
+    """Of volumes, which have a layout of their own, and of embeddings."""
+    torch.manual_seed(0)
+    model = TinyModel()
+    model.volume = torch.nn.Conv3d(1, 2, 3)
+    model.table = torch.nn.Embedding(3, 4)
+    tiny_runner(tmp_path, model, [ChannelsLastHook()]).train()
+    assert model.volume.weight.is_contiguous()
+    assert model.table.weight.is_contiguous()
