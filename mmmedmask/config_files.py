@@ -230,6 +230,19 @@ def schedulers_of(config: Config) -> Sequence:
     return [schedulers] if isinstance(schedulers, Mapping) else schedulers
 
 
+def scheduler_keys(config: Config) -> list[str]:
+    """Name each of :func:`schedulers_of` as ``--cfg-options`` does.
+
+    Example:
+        >>> scheduler_keys(Config(dict(param_scheduler=dict(type='StepLR'))))
+        ['param_scheduler']
+    """
+    if isinstance(config.get('param_scheduler'), Mapping):
+        return ['param_scheduler']
+    return [f'param_scheduler.{number}'
+            for number in range(len(schedulers_of(config)))]
+
+
 def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:
     """Count the samples that all GPUs take together in an iteration, and in
     an update of the weights, which may accumulate several.
@@ -292,12 +305,18 @@ def late_schedule(scheduler: Mapping,
         return ('begin', f'{name} begins at {begin}, and training ends after '
                 f'{limit:g} {unit}: it never starts',
                 f'begin before {limit:g}, or train longer')
-    rises = name.startswith('Linear') and scheduler.get(
-        'start_factor', 1 / 3) < scheduler.get('end_factor', 1)
-    if rises and limit <= end < NO_END:
+    rises = name.startswith('Linear') and name.endswith('LR') and \
+        scheduler.get('start_factor', 1 / 3) < scheduler.get('end_factor', 1)
+    if rises and limit < end < NO_END:
         return ('end', f'the warm-up lasts {end} {unit}, and training '
                 f'{limit:g}: the learning rate never gets where it is meant '
-                'to', f'let it end before {limit:g}, or train longer')
+                f'to', f'let it end by {limit:g}, or train longer')
+    if rises and end - begin == 1 and not scheduler.get(
+            'convert_to_iter_based'):
+        # MMEngine's last step of a warm-up has the full rate.
+        return ('end', f'a warm-up of 1 {unit[:-1]} has its first rate alone, '
+                'at which training would stay',
+                f'let it last 2 {unit} or more, or leave it out')
     return None
 
 

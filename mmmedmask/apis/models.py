@@ -11,6 +11,7 @@ from torch import nn
 
 from mmmedmask.config_files import load_config, model_index
 from mmmedmask.engine.checkpoint.reading import (
+    get_dataset_meta,
     get_state_dict,
     read_checkpoint,
     refuse_not_finite,
@@ -70,7 +71,7 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
         except RuntimeError as error:
             raise ValueError(
                 f'{checkpoint} does not fit the config: {error}') from None
-        meta = (content.get('meta') or {}).get('dataset_meta') or {}
+        meta = get_dataset_meta(content)
     built._config, built._dataset_meta = config, meta
     return built.to(device).eval()
 

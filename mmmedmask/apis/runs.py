@@ -26,6 +26,7 @@ from mmmedmask.config_files import (
     length_for,
     missing_test_keys,
     samples_per_step,
+    scheduler_keys,
     schedulers_of,
     training_length,
 )
@@ -160,16 +161,16 @@ def check_warmup(config: Config, epoch_length: int | None = None) -> None:
     if length is None or not length[0]:
         return
     total, by_epoch = length
-    schedulers = schedulers_of(config)
-    wrong = {number: line for number, scheduler in enumerate(schedulers)
-             if not by_epoch and (line := in_iterations(scheduler, total))}
+    schedulers, keys = schedulers_of(config), scheduler_keys(config)
+    wrong = {key: line for key, scheduler in zip(
+        keys, schedulers, strict=True)
+        if not by_epoch and (line := in_iterations(scheduler, total))}
     if wrong:
         raise ValueError(
-            f'training counts iterations, and param_scheduler.{min(wrong)} '
+            f'training counts iterations, and {min(wrong)} '
             'counts epochs: it would take no step, or end after one pass '
             'over the data. Write, with iterations in the place of ...:\n'
-            + '\n'.join(f'param_scheduler.{number}: {line}'
-                        for number, line in wrong.items()))
+            + '\n'.join(f'{key}: {line}' for key, line in wrong.items()))
     limits = [length_for(scheduler, length, epoch_length)
               for scheduler in schedulers]
     late = {number: problem for number, (scheduler, limit) in enumerate(
@@ -177,25 +178,29 @@ def check_warmup(config: Config, epoch_length: int | None = None) -> None:
         and (problem := late_schedule(scheduler, limit))}
     if not late:
         return
-    short = {number: max(1, int(limits[number]) // 10) for number in late}
-    options = [f'param_scheduler.{number}.{key}={short[number]}'
-               for number, (key, *_) in late.items()]
+    # A warm-up of one step has no full rate, see late_schedule.
+    least = max(2 if side == 'end' and not schedulers[number].get(
+        'convert_to_iter_based') else 1 for number, (side, *_) in late.items())
+    short = {number: max(least, int(limits[number]) // 10) for number in late}
+    options = [f'{keys[number]}.{side}={short[number]}'
+               for number, (side, *_) in late.items()]
     units = ['epochs' if scheduler.get('by_epoch', True) else 'iterations'
              for scheduler in schedulers]
-    # What follows a warm-up, and is in time itself, moves with it.
-    options += [f'param_scheduler.{other}.begin={short[number]}'
-                for number, (key, *_) in late.items()
+    # What meets one that is late, and is in time itself, moves with it.
+    across = dict(begin='end', end='begin')
+    options += [f'{keys[other]}.{across[side]}={short[number]}'
+                for number, (side, *_) in late.items()
                 for other, scheduler in enumerate(schedulers)
-                if key == 'end' and other not in late
-                and units[other] == units[number]
-                and scheduler.get('begin') == schedulers[number].get('end')]
-    if any(limits[number] <= 1 for number in late):
+                if other not in late and units[other] == units[number]
+                and side in schedulers[number] and scheduler.get(
+                    across[side]) == schedulers[number][side]]
+    if any(limits[number] <= least for number in late):
         options = ['param_scheduler=None']
     note = '' if len(set(units)) < 2 else '\n' + ', '.join(
-        f'param_scheduler.{number} counts {unit}'
-        for number, unit in enumerate(units))
+        f'{key} counts {unit}'
+        for key, unit in zip(keys, units, strict=True))
     raise ValueError('\n'.join(
-        f'param_scheduler.{number}: {reason}; {mend}'
+        f'{keys[number]}: {reason}; {mend}'
         for number, (_, reason, mend) in late.items())
         + f'\n--cfg-options {" ".join(options)}{note}')
 

@@ -14,7 +14,12 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from torch import nn
 
-from mmmedmask.config_files import LOADERS, find_hooks, schedulers_of
+from mmmedmask.config_files import (
+    LOADERS,
+    find_hooks,
+    scheduler_keys,
+    schedulers_of,
+)
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.inspection.findings import (
     Finding,
@@ -149,12 +154,12 @@ def _build_optimizer(config: Config, parts: Parts) -> None:
     parts.findings.append(green(
         'optimizer', f'{type(optimizer).__name__}, '
         f'{len(wrapper.param_groups)} groups of parameters', 'optim_wrapper'))
-    schedulers = schedulers_of(config)
     needed = dict(optimizer=optimizer, epoch_length=ASSUMED_LENGTH)
-    built = [_attempt(parts, config, 'schedule', f'param_scheduler.{number}',
+    built = [_attempt(parts, config, 'schedule', where,
                       lambda scheduler: registry.PARAM_SCHEDULERS.build(
                           scheduler, default_args=needed), scheduler)
-             for number, scheduler in enumerate(schedulers)]
+             for where, scheduler in zip(
+                 scheduler_keys(config), schedulers_of(config), strict=True)]
     if built and None not in built:
         parts.findings.append(green(
             'schedule', f'{len(built)} schedules are built',

@@ -13,6 +13,7 @@ from mmmedmask.config_files import (
     length_for,
     planned_gpus,
     samples_per_step,
+    scheduler_keys,
     schedulers_of,
     training_length,
 )
@@ -47,8 +48,8 @@ def check_values(config: Config) -> Iterator[Finding]:
         yield _wrong_value('param_scheduler', schedulers,
                            'a dict or a list of them')
         return
-    for number, scheduler in enumerate(schedulers):
-        where = f'param_scheduler.{number}'
+    for where, scheduler in zip(scheduler_keys(config), schedulers,
+                                strict=True):
         if not isinstance(scheduler, Mapping):
             yield _wrong_value(where, scheduler, 'a dict')
             continue
@@ -121,9 +122,10 @@ def check_schedules(config: Config,
     total, by_epoch = length
     schedulers = schedulers_of(config)
     findings = [
-        finding for number, scheduler in enumerate(schedulers)
+        finding for where, scheduler in zip(
+            scheduler_keys(config), schedulers, strict=True)
         for finding in _check_scheduler(
-            scheduler, f'param_scheduler.{number}', *length, epoch_length)]
+            scheduler, where, *length, epoch_length)]
     ends = [_end_in(scheduler, by_epoch, epoch_length)
             for scheduler in schedulers]
     if ends and None not in ends and max(ends) < total:

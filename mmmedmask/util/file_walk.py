@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 
-def walk_files(root: Path) -> list[Path]:
+def walk_files(root: Path, follow_links: bool = True) -> list[Path]:
     """List files below a folder and links, by path parts; no dot names.
 
+    Without ``follow_links`` folders that are links are not entered.
     A folder that cannot be read is an OSError that names it.
     """
     def stop(error: OSError) -> None:
@@ -16,7 +17,7 @@ def walk_files(root: Path) -> list[Path]:
     # Without a word os.walk would leave out what it cannot read, as
     # Path.rglob does.
     for folder, subfolders, files in os.walk(root, onerror=stop,
-                                             followlinks=True):
+                                             followlinks=follow_links):
         real = os.path.realpath(folder)
         if real in visited:
             subfolders.clear()
@@ -31,9 +32,10 @@ def walk_files(root: Path) -> list[Path]:
 
 
 def find_files(root: Path, pattern: str) -> list[Path]:
-    """List those of :func:`walk_files` whose last parts match a pattern.
+    """List what a folder of runs has of files whose last parts match.
 
-    Where there is no folder, none.
+    Links to folders are left out: a link to the best run would take its
+    place, or count it twice. Where there is no folder, none.
 
     Example:
         >>> Path('runs/a').mkdir(parents=True)
@@ -41,5 +43,7 @@ def find_files(root: Path, pattern: str) -> list[Path]:
         >>> [path.name for path in find_files(Path('runs'), '*.csv')]
         ['scores.csv']
     """
-    return [path for path in (walk_files(root) if root.is_dir() else ())
+    if not root.is_dir():
+        return []
+    return [path for path in walk_files(root, follow_links=False)
             if path.match(pattern)]

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import LinearLR
 from mmengine.runner import Runner
 from processes import run_forked
 
@@ -112,33 +113,50 @@ COSINE = 'CosineAnnealingLR'
 
 
 @pytest.mark.parametrize(('length', 'epoch_length', 'schedules', 'message'), [
-    (dict(max_epochs=2), None, [dict(type='LinearLR', end=5),
-                                dict(type=COSINE, begin=5)],
+    (dict(max_epochs=2), None, [
+        dict(type='LinearLR', end=5, convert_to_iter_based=True),
+        dict(type=COSINE, begin=5)],
      r'0: the warm-up lasts 5 epochs, and training 2.*\n.*1: Cos.* begins at '
      r'5.*\n--cfg-options param_scheduler.0.end=1 param_scheduler.1.begin=1$'),
-    # What stands behind the warm-up, and would begin in time.
-    (dict(max_epochs=5), None, [dict(type='LinearLR', end=5),
-                                dict(type=COSINE, begin=5, end=9),
-                                dict(type=COSINE, by_epoch=False, begin=5)],
-     r'param_scheduler.0.end=1 param_scheduler.1.begin=1\n.*1 counts epochs, '
+    # What stands before one that begins too late moves with it.
+    (dict(max_epochs=5), None, [
+        dict(type='LinearLR', end=5, convert_to_iter_based=True),
+        dict(type=COSINE, begin=5, end=9),
+        dict(type=COSINE, by_epoch=False, begin=5)],
+     r'param_scheduler.1.begin=1 param_scheduler.0.end=1\n.*1 counts epochs, '
      'param_scheduler.2 counts iterations$'),
     (dict(max_iters=400), None, [
         dict(type='LinearLR', end=500, by_epoch=False),
         dict(type='MultiStepLR', milestones=[900], by_epoch=False)],
      r'lasts 500 iterations, and training 400.*\n.*param_scheduler.0.end=40$'),
     (dict(max_epochs=100), 2, [
-        dict(type='LinearLR', end=200, by_epoch=False),
+        dict(type='LinearLR', end=201, by_epoch=False),
         dict(type=COSINE, convert_to_iter_based=True)],
-     r'200 iterations, and training 200.*\n.*0.end=20\nparam_scheduler.0 '
+     r'201 iterations, and training 200.*\n.*0.end=20\nparam_scheduler.0 '
      'counts iterations, param_scheduler.1 counts epochs$'),
     # One warm-up in two units.
     (dict(max_epochs=4), 2, [
-        dict(type='LinearLR', end=4, by_epoch=False),
+        dict(type='ConstantLR', end=4, by_epoch=False),
         dict(type=COSINE, begin=4)],
      r'1: .*begins at 4, and training ends after 4 epochs.*\n.*1.begin=1\n'
      'param_scheduler.0 counts iterations, param_scheduler.1 counts epochs$'),
+    # One epoch of a warm-up has its first rate alone, and keeps it.
     (dict(max_epochs=1), None, dict(type='LinearLR', end=1),
      '--cfg-options param_scheduler=None$'),
+    (dict(max_epochs=2), None, [dict(type='LinearLR', end=5),
+                                dict(type=COSINE, begin=5)],
+     '--cfg-options param_scheduler=None$'),
+    (dict(max_epochs=9), None, [dict(type='LinearLR', end=1),
+                                dict(type=COSINE, begin=1)],
+     'a warm-up of 1 epoch .* or leave it out\n--cfg-options '
+     'param_scheduler.0.end=2 param_scheduler.1.begin=2$'),
+    # A number after the name of the one scheduler would break the config.
+    (dict(max_epochs=10), None, dict(type='LinearLR', end=20),
+     '^param_scheduler: .*\n--cfg-options param_scheduler.end=2$'),
+    # The last epoch has the full rate.
+    (dict(max_epochs=10), None, dict(type='LinearLR', end=10), None),
+    (dict(max_epochs=10), None,
+     dict(type='LinearMomentum', end=20, start_factor=.8), None),
     (dict(max_iters=400), None, [
         dict(type='LinearLR', end=1, convert_to_iter_based=True),
         dict(type=COSINE, begin=1, convert_to_iter_based=True)],
@@ -174,9 +192,20 @@ def test_a_warmup_in_iterations_is_looked_at_with_the_data(
                 type='LinearLR', end=end, by_epoch=False)})
         apis.check_iterations(apis.build_runner(config))
 
-    check(3)
-    with pytest.raises(ValueError, match='lasts 4 iterations, and training 4'):
-        check(4)
+    check(4)
+    with pytest.raises(ValueError, match='lasts 5 iterations, and training 4'):
+        check(5)
+
+
+@pytest.mark.parametrize(('end', 'rate'), [(1, .1), (2, 1), (6, 1)])
+def test_a_warmup_has_the_full_rate_in_its_last_step(end, rate):
+    """What check_warmup relies on in MMEngine."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.)
+    schedule = LinearLR(optimizer, start_factor=.1, end=end)
+    for _ in range(end - 1):
+        optimizer.step()
+        schedule.step()
+    assert optimizer.param_groups[0]['lr'] == pytest.approx(rate)
 
 
 def test_mixed_precision(monkeypatch):

@@ -586,7 +586,7 @@ def test_compares_units_of_schedules():
                       log_processor=dict(by_epoch=True))
     findings = check_schedules(config)
     assert {finding.where: finding.status for finding in findings} == {
-        'param_scheduler.0.by_epoch': 'red',
+        'param_scheduler.by_epoch': 'red',
         'train_cfg.val_interval': 'yellow',
         'default_hooks.checkpoint.by_epoch': 'red',
         'log_processor.by_epoch': 'yellow'}

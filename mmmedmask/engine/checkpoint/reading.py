@@ -279,6 +279,22 @@ def get_state_dict(checkpoint: Mapping) -> dict[str, Tensor]:
     return tensors
 
 
+def get_dataset_meta(checkpoint: Mapping) -> dict:
+    """Return what a checkpoint says of its training set, {} if nothing.
+
+    Keys are in lower case: older checkpoints of OpenMMLab have ``CLASSES``,
+    before 1.0 in ``meta`` itself.
+
+    Example:
+        >>> get_dataset_meta(dict(meta=dict(CLASSES=('a', 'b'))))
+        {'classes': ('a', 'b')}
+    """
+    meta = checkpoint.get('meta') or {}
+    known = meta.get('dataset_meta') or {
+        key: meta[key] for key in ('CLASSES', 'PALETTE') if key in meta}
+    return {key.lower(): value for key, value in known.items()}
+
+
 def normalize_prefix(prefix: str | None) -> str:
     """Return a prefix with its final dot, or the empty string."""
     return f'{prefix.removesuffix(".")}.' if prefix else ''

@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from mmmedmask.engine.checkpoint.reading import get_dataset_meta
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.registry import HOOKS
@@ -32,8 +33,8 @@ class ClassNamesHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the classes that the weights were trained for."""
-        meta = (checkpoint.get('meta') or {}).get('dataset_meta')
-        self._learned = ('the checkpoint', _names(meta))
+        self._learned = ('the checkpoint', _names(
+            get_dataset_meta(checkpoint)))
 
     def before_train(self, runner: Runner) -> None:
         dataset = runner.train_dataloader.dataset

@@ -20,7 +20,7 @@ from mmmedmask.engine.preserved_state import (
     preserve_random_state,
     unwrap,
 )
-from mmmedmask.engine.rank_errors import on_all_ranks
+from mmmedmask.engine.rank_errors import gather_results
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_choice, check_integer
 
@@ -86,7 +86,8 @@ def update_bn_statistics(model: nn.Module, batches: Iterable,
     ``others_rest`` all other layers are in evaluation mode, so that no
     dropout is drawn. All ranks must bring the same number of batches (SyncBN
     talks at each); none is a ValueError, and so is a batch with one value per
-    channel.
+    channel. A batch that cannot be read ends all ranks, with a RankError on
+    the others.
 
     Returns the number of batches on this rank, and the names of layers that
     saw none; those keep their statistics.
@@ -99,15 +100,20 @@ def update_bn_statistics(model: nn.Module, batches: Iterable,
             for layer in layers.values():
                 layer.train()
 
-        def run() -> int:
-            count = 0
-            for batch in batches:
-                forward(model, batch)
-                count += 1
-            return count
+        count, batches = 0, iter(batches)
+        batch = []
+
+        def read() -> bool:
+            batch[:] = itertools.islice(batches, 1)
+            return bool(batch)
 
         with _measuring(layers.values()) as totals:
-            count = on_all_ranks(run)
+            # Ranks meet where they read, for an error of one ends all, and
+            # apart from that in the model's SyncBN.
+            while any(gather_results(read)):
+                if batch:
+                    forward(model, batch[0])
+                    count += 1
     if count == 0:
         raise ValueError('precise BN: the loader gave no batch')
     unseen = []

@@ -104,6 +104,18 @@ def test_fine_tuning_may_have_classes_of_its_own(tmp_path, checkpoint):
                load_from=checkpoint).train()
 
 
+@pytest.mark.parametrize('meta', [
+    dict(dataset_meta=dict(CLASSES=('a', 'b'))), dict(CLASSES=('a', 'b'))])
+def test_older_checkpoints_write_the_key_in_capitals(tmp_path, checkpoint,
+                                                     meta):
+    content = torch.load(checkpoint, weights_only=False)
+    del content['meta']['dataset_meta']
+    content['meta'] |= meta
+    torch.save(content, checkpoint)
+    with REFUSED:
+        runner(tmp_path / 'scored', test='other', load_from=checkpoint).test()
+
+
 def test_a_checkpoint_without_names_is_a_warning(tmp_path, checkpoint):
     content = torch.load(checkpoint, weights_only=False)
     del content['meta']['dataset_meta']

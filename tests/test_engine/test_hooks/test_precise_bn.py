@@ -6,8 +6,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from processes import run_ranks
+from processes import evaluate_on_ranks, run_ranks
 from tiny_runs import TinyImages, TinyModel, copies, heard, noting, tiny_runner
+from torch import distributed as dist
 from torch import nn
 
 from mmmedmask.engine.hooks import PreciseBNHook
@@ -272,3 +273,39 @@ def test_two_ranks_agree_on_the_mean_over_all_batches(tmp_path):
     assert_statistics(states[0], expected)
     assert all(torch.equal(value, states[1][name])
                for name, value in states[0].items() if 'running' in name)
+
+
+def test_an_error_while_reading_ends_ranks_that_meet_in_the_model(tmp_path):
+    def forward(model, batch):
+        dist.all_gather_object([None, None], 'what SyncBN would exchange')
+        forward_features(model, batch)
+
+    def measure(rank):
+        def batches():
+            yield from _batches([0])
+            if rank == 0:
+                raise OSError('cannot read x.png')
+            yield from _batches([1])
+
+        try:
+            update_bn_statistics(TinyModel(), batches(), forward)
+        except Exception as error:
+            return f'{type(error).__name__}: {error}'
+
+    assert evaluate_on_ranks(measure, tmp_path) == [
+        'OSError: cannot read x.png',
+        'RankError: rank 0 has failed: OSError: cannot read x.png']
+
+
+def test_ranks_may_have_other_numbers_of_batches(tmp_path):
+    def measure(rank):
+        model = _without_dropout()
+        count, _ = update_bn_statistics(
+            model, _batches(range(3 if rank == 0 else 1)), forward_features)
+        return [count, model.backbone[1].running_mean.tolist()]
+
+    (first, mean), (second, other) = evaluate_on_ranks(measure, tmp_path)
+    assert (first, second) == (3, 1)
+    assert mean == other
+    expected = _naive_statistics(_without_dropout(), _batches([0, 1, 2, 0]))
+    torch.testing.assert_close(torch.tensor(mean), expected['1'][0].float())

@@ -1,0 +1,27 @@
+"""Files below folders, with links and without."""
+
+from mmmedmask.util.file_walk import find_files, walk_files
+
+
+def test_links_between_runs_are_left_out_and_those_of_data_followed(tmp_path):
+    """The link comes first by name, and names a run that is there."""
+    root, elsewhere = tmp_path / 'runs', tmp_path / 'elsewhere'
+    for folder in (root / 'run_7', elsewhere):
+        folder.mkdir(parents=True)
+        (folder / 'scores.csv').touch()
+    (root / 'best').symlink_to(root / 'run_7')
+    (root / 'data').symlink_to(elsewhere)
+    (root / 'copy.csv').symlink_to(elsewhere / 'scores.csv')
+
+    def names(paths, root=root):
+        return [path.relative_to(root).as_posix() for path in paths]
+
+    assert names(find_files(root, 'scores.csv')) == ['run_7/scores.csv']
+    assert names(find_files(root, '*.csv')) == [
+        'copy.csv', 'run_7/scores.csv']
+    assert names(walk_files(root)) == [
+        'best/scores.csv', 'copy.csv', 'data/scores.csv']
+    # What is named itself may be a link.
+    assert names(find_files(root / 'best', '*.csv'), root / 'best') == [
+        'scores.csv']
+    assert not find_files(root / 'none', '*.csv')
