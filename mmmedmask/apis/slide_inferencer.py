@@ -34,7 +34,9 @@ from mmmedmask.datasets.slides.feature_files import (
     FEATURE_SUFFIXES,
     SLIDE_SUFFIXES,
     SlideFeatureError,
+    drop_twins,
     slide_name,
+    slide_place,
 )
 from mmmedmask.datasets.slides.slide_features import SlideBag, SlideFeatures
 from mmmedmask.datasets.slides.slide_list import list_slides, slide_files
@@ -149,10 +151,15 @@ class SlideInferencer(ClassificationInferencer):
     def list_files(place: str | Path) -> list[Path]:
         """List a file, or a folder's features and slides.
 
-        Its DICOM files are left out, which may be levels of one slide.
+        Its DICOM files are left out, which may be levels of one slide, and of
+        CLAM's pairs the files in ``pt_files``, as a data set does.
         """
         endings = FEATURE_SUFFIXES + SLIDE_SUFFIXES
         files, notes = slide_files([Path(place)], endings)
+        files, twins = drop_twins(files)
+        if twins:
+            notes.append(f'{len(twins)} files of pt_files are left out, whose '
+                         f'slides are in h5_files: {shown(twins)}')
         for note in notes:
             print_log(note, 'current', 30)
         if not files:
@@ -232,7 +239,7 @@ class SlideInferencer(ClassificationInferencer):
         for path, slide, case in zip(places, slides, cases, strict=True):
             check_one_patient(path, case, 'slide', slide)
             # Features beside their slide, or a file twice.
-            other = owner.setdefault((path.resolve().parent, slide), path)
+            other = owner.setdefault(slide_place(path.resolve()), path)
             if other is not path:
                 raise ValueError(f'{other} and {path} are one slide, which '
                                  'would count twice')
