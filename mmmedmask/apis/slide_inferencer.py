@@ -176,8 +176,8 @@ class SlideInferencer(ClassificationInferencer):
         ``cases`` names the patient of each file, in the order of the results:
         as in a cohort's csv, or by the sample of the expression. With an
         expression None reads the patient from a file's TCGA barcode, else
-        takes the file's name without endings. A SlideFeatureError if no file
-        can be used.
+        takes the file's name without endings, and refuses files with one name
+        in several folders. A SlideFeatureError if no file can be used.
         """
         places = list_inputs(inputs, self.list_files)
         for path in places:
@@ -223,7 +223,8 @@ class SlideInferencer(ClassificationInferencer):
                     ) -> list[str] | list[None]:
         """Name the patient of each file; None without expression or names."""
         slides = [slide_name(path.name) for path in places]
-        if cases is not None:
+        named = cases is not None
+        if named:
             if isinstance(cases, str) or len(cases) != len(places) or not all(
                     isinstance(case, str) and case for case in cases):
                 raise ValueError('cases must be a list with the name of a '
@@ -235,14 +236,21 @@ class SlideInferencer(ClassificationInferencer):
         else:
             cases = [tcga_case(name) or name for name in slides]
         check_spelling('cases', 'case', cases)
-        owner: dict[tuple, Path] = {}
+        owners: dict[object, Path] = {}
         for path, slide, case in zip(places, slides, cases, strict=True):
             check_one_patient(path, case, 'slide', slide)
             # Features beside their slide, or a file twice.
-            other = owner.setdefault(slide_place(path.resolve()), path)
+            place = slide_place(path.resolve())
+            other = owners.setdefault(place, path)
             if other is not path:
                 raise ValueError(f'{other} and {path} are one slide, which '
                                  'would count twice')
+            other = path if named else owners.setdefault(slide, path)
+            if other is not path:
+                raise ValueError(
+                    f'{other} and {path} have one name, and would be slides '
+                    f'of one patient, {case!r}: name the patient of each file '
+                    'in cases')
         return cases
 
     def _genes_of(self, cases: Sequence[str]) -> dict[str, torch.Tensor]:
