@@ -404,7 +404,7 @@ def test_maps_of_less_than_three_directions_are_shown(shape):
     assert picture.any() == (shape[2] > 1)
 
 
-def test_reconstructions(shrunk, files):
+def test_reconstructions(shrunk, files, tmp_path):
     infer = apis.ReconstructionInferencer(
         shrunk('cmim_resnet18_8xb32-coslr-800e_nct'))
     results = infer(files, batch_size=3)
@@ -414,6 +414,16 @@ def test_reconstructions(shrunk, files):
         assert shapes == {(*result['weight'].shape, 3)}
         assert set(np.unique(result['weight'])) <= {0, 1}
     assert len(infer.visualize(files, results)) == 3
+    # A file that cannot be used has an empty row.
+    (tmp_path / 'broken.png').write_bytes(b'no picture')
+    mixed = infer([tmp_path / 'broken.png', files / '0.png'])
+    panel, alone = infer.panel(mixed, 'Both'), infer.panel(mixed[1:], 'One')
+    assert mixed[0]['query'] is None
+    assert panel.shape[0] > alone.shape[0] * 1.3
+    assert panel.shape[1] == alone.shape[1]
+    for unusable in (mixed[:1], []):
+        with pytest.raises(ValueError, match='a result without an error'):
+            infer.panel(unusable)
     with pytest.raises(ValueError, match='reconstruct and head.to_pixels'):
         apis.ReconstructionInferencer(shrunk(CLASSIFIER))
 
