@@ -549,14 +549,31 @@ class ReconstructionInferencer(Inferencer):
                 for row in zip(*shown, *places, strict=True)]
 
     def panel(self, results: Sequence[dict], heading: str = '') -> np.ndarray:
-        """Draw results below each other: uint8 RGB."""
+        """Draw results below each other: uint8 RGB.
+
+        The row of a file that cannot be used is empty, below its error.
+        """
         from mmmedmask.visualization import draw_grid
         from mmmedmask.visualization.reconstruction import picture_columns
-        shown = [np.stack([result[name] for result in results])
+        from mmmedmask.visualization.slide_heatmap import CANVAS_COLOR
+        # Those of ``infer`` have none.
+        errors = [result.get('error', '') for result in results]
+        if all(errors):
+            raise ValueError('a panel needs a result without an error, got '
+                             f'{len(results)} results with {errors[:1]}')
+        like = results[errors.index('')]
+
+        def rows(name: str, empty: object) -> np.ndarray:
+            return np.stack([
+                np.full_like(like[name], empty) if error else result[name]
+                for result, error in zip(results, errors, strict=True)])
+
+        shown = [rows(name, CANVAS_COLOR)
                  for name in ('query', 'key', 'reconstruction')]
-        places = [torch.tensor(np.stack([result[name] for result in results])
-                               )[:, None] for name in ('mask', 'weight')]
-        return draw_grid(picture_columns(*shown, *places), heading)
+        places = [torch.tensor(rows(name, 0))[:, None]
+                  for name in ('mask', 'weight')]
+        return draw_grid(picture_columns(*shown, *places), heading,
+                         row_titles=errors if any(errors) else ())
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
         return self.panel([result])

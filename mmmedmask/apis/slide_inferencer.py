@@ -34,7 +34,9 @@ from mmmedmask.datasets.slides.feature_files import (
     FEATURE_SUFFIXES,
     SLIDE_SUFFIXES,
     SlideFeatureError,
+    drop_twins,
     slide_name,
+    slide_place,
 )
 from mmmedmask.datasets.slides.slide_features import SlideBag, SlideFeatures
 from mmmedmask.datasets.slides.slide_list import list_slides, slide_files
@@ -149,10 +151,15 @@ class SlideInferencer(ClassificationInferencer):
     def list_files(place: str | Path) -> list[Path]:
         """List a file, or a folder's features and slides.
 
-        Its DICOM files are left out, which may be levels of one slide.
+        Its DICOM files are left out, which may be levels of one slide, and of
+        CLAM's pairs the files in ``pt_files``, as a data set does.
         """
         endings = FEATURE_SUFFIXES + SLIDE_SUFFIXES
         files, notes = slide_files([Path(place)], endings)
+        files, twins = drop_twins(files)
+        if twins:
+            notes.append(f'{len(twins)} files of pt_files are left out, whose '
+                         f'slides are in h5_files: {shown(twins)}')
         for note in notes:
             print_log(note, 'current', 30)
         if not files:
@@ -169,8 +176,8 @@ class SlideInferencer(ClassificationInferencer):
         ``cases`` names the patient of each file, in the order of the results:
         as in a cohort's csv, or by the sample of the expression. With an
         expression None reads the patient from a file's TCGA barcode, else
-        takes the file's name without endings. A SlideFeatureError if no file
-        can be used.
+        takes the file's name without endings, and refuses files with one name
+        in several folders. A SlideFeatureError if no file can be used.
         """
         places = list_inputs(inputs, self.list_files)
         for path in places:
@@ -216,7 +223,8 @@ class SlideInferencer(ClassificationInferencer):
                     ) -> list[str] | list[None]:
         """Name the patient of each file; None without expression or names."""
         slides = [slide_name(path.name) for path in places]
-        if cases is not None:
+        named = cases is not None
+        if named:
             if isinstance(cases, str) or len(cases) != len(places) or not all(
                     isinstance(case, str) and case for case in cases):
                 raise ValueError('cases must be a list with the name of a '
@@ -228,14 +236,21 @@ class SlideInferencer(ClassificationInferencer):
         else:
             cases = [tcga_case(name) or name for name in slides]
         check_spelling('cases', 'case', cases)
-        owner: dict[tuple, Path] = {}
+        owners: dict[object, Path] = {}
         for path, slide, case in zip(places, slides, cases, strict=True):
             check_one_patient(path, case, 'slide', slide)
             # Features beside their slide, or a file twice.
-            other = owner.setdefault((path.resolve().parent, slide), path)
+            place = slide_place(path.resolve())
+            other = owners.setdefault(place, path)
             if other is not path:
                 raise ValueError(f'{other} and {path} are one slide, which '
                                  'would count twice')
+            other = path if named else owners.setdefault(slide, path)
+            if other is not path:
+                raise ValueError(
+                    f'{other} and {path} have one name, and would be slides '
+                    f'of one patient, {case!r}: name the patient of each file '
+                    'in cases')
         return cases
 
     def _genes_of(self, cases: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -23,7 +23,8 @@ class InputUnits:
         mean: What is subtracted from each channel, in stored units and in the
             order of the network; ``std`` is what it is divided by.
         data_range: Largest stored value, of values from 0 on. None is not
-            known: of floats without a window, and of means below 0.
+            known: of floats whose loader names neither a range nor a window,
+            and of means below 0.
         bgr: Whether the network sees the channels B, G, R.
     """
 
@@ -43,9 +44,9 @@ class InputUnits:
             raise ValueError(
                 f'{purpose} needs images of values from 0 to a largest one, '
                 'and this network takes floats whose range is not known '
-                f'(mean {self.mean}): LoadTile(window=(center, width)) makes '
-                'such images, and data_range of the data preprocessor names '
-                'the largest value')
+                f'(mean {self.mean}): LoadTile(data_range=...) names the '
+                'largest value, and LoadTile(window=(center, width)) makes '
+                'such images of gray values with others')
         return self.data_range
 
 
@@ -160,6 +161,8 @@ def _range_of(loader: Mapping) -> float | None:
         return _RANGES['uint8'] if loader.get(
             'color_type', 'color') == 'color' else None
     dtype = loader.get('dtype', 'uint8' if loader else None)
+    if loader.get('data_range'):
+        return loader['data_range']
     if dtype == 'float32' and loader.get('window') is not None:
         return 1.0
     return _RANGES.get(dtype)

@@ -404,7 +404,7 @@ def test_maps_of_less_than_three_directions_are_shown(shape):
     assert picture.any() == (shape[2] > 1)
 
 
-def test_reconstructions(shrunk, files):
+def test_reconstructions(shrunk, files, tmp_path):
     infer = apis.ReconstructionInferencer(
         shrunk('cmim_resnet18_8xb32-coslr-800e_nct'))
     results = infer(files, batch_size=3)
@@ -414,6 +414,16 @@ def test_reconstructions(shrunk, files):
         assert shapes == {(*result['weight'].shape, 3)}
         assert set(np.unique(result['weight'])) <= {0, 1}
     assert len(infer.visualize(files, results)) == 3
+    # A file that cannot be used has an empty row.
+    (tmp_path / 'broken.png').write_bytes(b'no picture')
+    mixed = infer([tmp_path / 'broken.png', files / '0.png'])
+    panel, alone = infer.panel(mixed, 'Both'), infer.panel(mixed[1:], 'One')
+    assert mixed[0]['query'] is None
+    assert panel.shape[0] > alone.shape[0] * 1.3
+    assert panel.shape[1] == alone.shape[1]
+    for unusable in (mixed[:1], []):
+        with pytest.raises(ValueError, match='a result without an error'):
+            infer.panel(unusable)
     with pytest.raises(ValueError, match='reconstruct and head.to_pixels'):
         apis.ReconstructionInferencer(shrunk(CLASSIFIER))
 
@@ -576,6 +586,30 @@ def test_slides_are_listed_as_for_their_features(slide_model, tmp_path):
         infer(tmp_path)
     with pytest.raises(FileNotFoundError, match=r'c\.svs does not exist'):
         infer(tmp_path / 'c.svs')
+
+
+def test_a_slide_in_both_of_clams_folders_counts_once(slide_model, tmp_path):
+    root, bag = tmp_path / 'clam', draw_bag(9, 256, patch_size=64)
+    pair = [write_features(root / name, layout, *bag, patch_size=64)
+            for name, layout in (('h5_files/a.svs.h5', 'clam-h5'),
+                                 ('pt_files/a.pt', 'clam-pt'))]
+    alone = write_features(root / 'pt_files/b.pt', 'clam-pt', *bag,
+                           patch_size=64)
+    infer = SlideInferencer(slide_model)
+    with mock.patch('mmmedmask.apis.slide_inferencer.print_log') as log:
+        results = infer(root, cases=['p', 'q'])
+    assert [result['input'] for result in results] == [
+        str(pair[0]), str(alone)]
+    assert log.call_args.args[0] == (
+        '1 files of pt_files are left out, whose slides are in h5_files: '
+        f'{pair[1]}')
+    assert len(infer.visualize(root / 'h5_files', results[:1])) == 1
+    assert len(infer(root / 'pt_files')) == 2
+    # Each is asked for, and stands for itself.
+    assert len(infer(pair)) == 2
+    for twin in (pair[1], root / 'a.svs'):
+        with pytest.raises(ValueError, match='are one slide, which would'):
+            infer._name_cases([pair[0], twin], ['p', 'p'])
 
 
 def test_slides_without_patches_do_not_stop_the_others(slide_model, tmp_path):

@@ -161,6 +161,14 @@ def test_names_of_patients(trained, infer, tmp_path):
         infer(files, cases=cases[1:])
     with pytest.raises(ValueError, match='one slide, which would count'):
         infer(files[:1] * 2, cases=cases[:1] * 2)
+    alike = []
+    for number in range(2):
+        alike.append(tmp_path / str(number) / 'features.h5')
+        alike[-1].parent.mkdir()
+        alike[-1].write_bytes(files[0].read_bytes())
+    with pytest.raises(ValueError, match="one name, .* 'features': name the"):
+        infer(alike)
+    assert len(infer(alike, cases=cases[:1] * 2)) == 2
     named = rewrite(trained, tmp_path / 'genes.tsv', lambda rows: [
         [{cases[0]: 'TCGA-05-4249-01A'}.get(cell, cell) for cell in rows[0]],
         *rows[1:]])

@@ -10,6 +10,7 @@ from mmmedmask.util.input_units import (
     input_units,
     units_of_config,
 )
+from mmmedmask.util.nested import nested_dicts
 
 LOAD_BGR = dict(type='LoadImageFromFile')
 GIVEN = dict(mean=[1., 2., 3.], std=[4., 5., 6.])
@@ -40,6 +41,10 @@ PLAIN = units((0., ) * 3, (1., ) * 3)
      units((900., ), (300., ), 65535.)),
     (GIVEN, dict(type='mmmedmask.LoadTile', dtype='float32', window=(40, 9)),
      units(data_range=1.)),
+    (GIVEN, dict(type='mmmedmask.LoadTile', dtype='float32', data_range=3),
+     units(data_range=3.)),
+    (GIVEN, dict(type='mmmedmask.LoadTile', dtype='uint16', data_range=4095),
+     units(data_range=4095.)),
     # Of floats it is not known without a window, nor of means below 0.
     (GIVEN, dict(type='mmmedmask.LoadTile', dtype='float32'),
      units(data_range=None)),
@@ -94,6 +99,28 @@ def test_models_that_fill_in_their_preprocessor(name, preprocessor):
     assert found.mean == InputUnits.mean
 
 
+@pytest.mark.parametrize('name', [
+    'beitv2_vit-small-p16_8xb32-coslr-800e_nct',
+    'cmim_resnet18_8xb32-coslr-800e_nct',
+    'concl_resnet18_8xb32-coslr-800e_nct',
+    'densecl_resnet18_8xb32-coslr-200e_nct',
+    'mae_fsdp_vit-small-p16_8xb32-coslr-800e_nct',
+    'msmae_vit-base-p16_1xb64-coslr-300e_brain-tumor-mri',
+    'setr-plain_msmae-vit-base-p16_1xb8-200e_busi'])
+def test_floats_of_every_method_can_be_given_a_range(name):
+    config = load(name)
+    loaders = [step for step in nested_dicts(config.train_dataloader)
+               if step.get('type') == 'mmmedmask.LoadTile']
+    for more, expected in (({}, None), (dict(data_range=2), 2.)):
+        for step in loaders:
+            step.update(dtype='float32', **more)
+        init_default_scope(config.default_scope)
+        built = MODELS.build(config.model.get('data_preprocessor')
+                             or config.data_preprocessor)
+        assert input_units(built, config).data_range == expected
+        assert units_of_config(config).data_range == expected
+
+
 def test_what_belongs_to_a_model_alone():
     assert units_of_config({}) == InputUnits()
     assert units_of_config(config_of(None, in_channels=2)).mean == (0., 0.)
@@ -104,6 +131,7 @@ def test_what_belongs_to_a_model_alone():
     assert input_units(whole) == whole
     unknown = units(data_range=None)
     assert input_units(unknown) == unknown
-    with pytest.raises(ValueError, match=r'the export needs .*1\.0, 2\.0'):
+    with pytest.raises(ValueError, match=r'the export needs .*1\.0, 2\.0.*'
+                       r'LoadTile\(data_range=\.\.\.\)'):
         unknown.known_range('the export')
     assert input_units(torch.nn.Identity()) == PLAIN

@@ -433,6 +433,38 @@ def slide_name(name: str) -> str:
     return short
 
 
+def slide_place(path: Path) -> tuple[Path, str]:
+    """Name a slide of features by its folder and its name in there.
+
+    CLAM's ``h5_files`` and ``pt_files`` are parts of one folder.
+
+    Example:
+        >>> slide_place(Path('a/h5_files/s.h5')) == slide_place(
+        ...     Path('a/pt_files/s.pt')) == slide_place(Path('a/s.svs'))
+        True
+    """
+    folder = path.parent
+    if folder.name in _CLAM_FOLDERS:
+        folder = folder.parent
+    return folder, slide_name(path.name)
+
+
+def drop_twins(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """Leave out files in CLAM's ``pt_files`` whose slide has one with places.
+
+    That is in ``h5_files``. Gives what is kept, and what is left out.
+    """
+    paths = list(paths)
+    first, second = _CLAM_FOLDERS
+    placed = {slide_place(path) for path in paths
+              if path.parent.name == first}
+    kept, twins = [], []
+    for path in paths:
+        twin = path.parent.name == second and slide_place(path) in placed
+        (twins if twin else kept).append(path)
+    return kept, twins
+
+
 def _feature_files(paths: Iterable[Path]) -> list[Path]:
     return sorted(path for path in paths
                   if path.suffix.lower() in FEATURE_SUFFIXES
@@ -452,12 +484,14 @@ class FeatureFolder:
             raise FileNotFoundError(f'The feature folder {self.folder} does '
                                     'not exist or is not a folder')
         self._files: dict[str, list[Path]] = {}
-        for place in (self.folder, *(self.folder / name
-                                     for name in _CLAM_FOLDERS)):
-            # Path.glob leaves out a folder that cannot be read.
+        # Path.glob leaves out a folder that cannot be read.
+        files, _ = drop_twins(
+            path for place in (self.folder, *(self.folder / name
+                                              for name in _CLAM_FOLDERS))
             for path in _feature_files(
-                    place.iterdir() if place.is_dir() else ()):
-                self._files.setdefault(slide_name(path.name), []).append(path)
+                place.iterdir() if place.is_dir() else ()))
+        for path in files:
+            self._files.setdefault(slide_name(path.name), []).append(path)
         if not self._files:
             below = sorted({path.parent.relative_to(self.folder).as_posix()
                             for path in _feature_files(
@@ -469,8 +503,7 @@ class FeatureFolder:
     def find(self, slide_id: str) -> Path | None:
         """Find the features of a slide, named with or without its ending."""
         files = self._files.get(slide_name(slide_id), [])
-        folders = [path.parent.name for path in files]
-        if len(files) > 1 and folders != list(_CLAM_FOLDERS):
+        if len(files) > 1:
             raise ValueError('Several files may hold the features of slide '
                              f'{slide_id}: {[str(path) for path in files]}; '
                              'name one in the column features_path')

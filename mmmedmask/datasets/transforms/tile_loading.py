@@ -54,11 +54,16 @@ class LoadTile(ShownTransform):
             width), or ``'header'`` for that of a DICOM or NIfTI file. None
             leaves values as they are; what a DICOM or NIfTI has signed or
             scaled is then float32.
+        data_range: Largest value of a tile, of values from 0 on, for what
+            shows images of 8 bits to the network, such as probes; a tile
+            with others is an error. None takes that of the dtype or window;
+            for other floats it is not known.
     """
 
     def __init__(self, in_channels: int = 3, dtype: str = 'uint8',
                  gray_to_rgb: bool = False, drop_alpha: bool = False,
-                 window: str | Sequence[float] | None = None) -> None:
+                 window: str | Sequence[float] | None = None,
+                 data_range: float | None = None) -> None:
         self.in_channels = check_integer('in_channels', in_channels)
         self.dtype = check_choice('dtype', dtype, DTYPE_CHOICES)
         if gray_to_rgb and in_channels != 3:
@@ -77,6 +82,13 @@ class LoadTile(ShownTransform):
             check_positive('the width of window', window[1])
             window = tuple(map(float, window))
         self.window = window
+        if data_range is not None:
+            check_positive('data_range', data_range)
+            if window is not None:
+                raise ValueError('window spreads values over the whole range '
+                                 f'of {dtype}, got data_range {data_range} '
+                                 'beside it')
+        self.data_range = data_range
 
     def transform(self, results: dict) -> dict:
         """Read the tile at ``results['img_path']``.
@@ -101,6 +113,11 @@ class LoadTile(ShownTransform):
             raise ImageFileError(f'Image {path} has no pixels, its shape is '
                                  f'{image.shape}')
         image = self._match_dtype(self._match_channels(image, path), path)
+        if self.data_range is not None and not (
+                image.min() >= 0 and image.max() <= self.data_range):
+            raise ImageFileError(
+                f'Image {path} holds values from {image.min()} to '
+                f'{image.max()}, expected 0 to data_range {self.data_range}')
         results['img'] = image
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results

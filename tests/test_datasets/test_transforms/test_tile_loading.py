@@ -47,6 +47,24 @@ def test_declared_channels_and_types(tmp_path, shape, dtype, arguments):
     assert results['ori_shape'] == results['img_shape'] == (4, 6)
 
 
+@pytest.mark.parametrize('dtype', ['uint16', 'float32'])
+def test_values_are_those_of_the_range(tmp_path, dtype):
+    load = LoadTile(1, dtype, data_range=7)
+    image = np.array([[0, 3], [5, 7]], dtype)
+    file = write(tmp_path / 'a.tif', image)
+    np.testing.assert_array_equal(
+        load.transform(file)['img'][..., 0], image)
+    for value in (8, *[-1] * (dtype == 'float32')):
+        image[0, 0] = value
+        with pytest.raises(ImageFileError, match=r'a\.tif holds values from '
+                           r'.*, expected 0 to data_range 7'):
+            load.transform(write(tmp_path / 'a.tif', image))
+    with pytest.raises(ValueError, match='data_range must be .*0'):
+        LoadTile(data_range=0)
+    with pytest.raises(ValueError, match='whole range of uint16, got data_r'):
+        LoadTile(dtype='uint16', window=(4, 8), data_range=7)
+
+
 def test_gray_to_rgb_and_drop_alpha_only_when_asked(tmp_path):
     gray = np.arange(24, dtype=np.uint8).reshape(4, 6)
     rgba = np.arange(96, dtype=np.uint8).reshape(4, 6, 4)
@@ -150,7 +168,7 @@ def test_built_from_configs():
         {'type': 'mmmedmask.LoadTile', 'in_channels': 5, 'dtype': 'uint16'})
     assert repr(load) == (
         "LoadTile(in_channels=5, dtype='uint16', gray_to_rgb=False, "
-        'drop_alpha=False, window=None)')
+        'drop_alpha=False, window=None, data_range=None)')
     assert 'img_path' in repr(TRANSFORMS.build({'type': 'mmmedmask.PackTile'}))
 
 
