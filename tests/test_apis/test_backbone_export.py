@@ -333,34 +333,27 @@ def test_a_card_says_what_a_user_needs(tmp_path, target):
     assert 'secret' not in card
 
 
-def test_a_network_of_floats_has_no_range_on_its_card_nor_for_timm(tmp_path):
+@pytest.mark.parametrize(('changes', 'line', 'message'), [
+    ({'[10.0, 20.0, 30.0]': '[-10.0, 20.0, 30.0]', 'data_range=100': ''},
+     '| values as stored, minus [-10.0, 20.0, 30.0], ',
+     "naming 'hf' needs images of values"),
+    ({"type='mmmedmask.TileFolder'":
+      "pipeline=[dict(type='LoadImageFromFile')]"},
+     '3, in the order B, G, R', 'order R, G, B, and the config')],
+    ids=['floats', 'bgr'])
+def test_what_timm_cannot_be_given_is_on_the_card(tmp_path, changes, line,
+                                                  message):
     pytest.importorskip('timm', reason='timm is not installed')
     _, source = _run_of(tmp_path, 'ResNet', depth=18)
     content = read_checkpoint(source)
-    content['meta']['cfg'] = content['meta']['cfg'].replace(
-        '[10.0, 20.0, 30.0]', '[-10.0, 20.0, 30.0]').replace(
-        'data_range=100', '')
+    for text, other in changes.items():
+        assert text in content['meta']['cfg']
+        content['meta']['cfg'] = content['meta']['cfg'].replace(text, other)
     torch.save(content, source)
     export_backbone(source, tmp_path / 'a')
-    card = (tmp_path / 'a.safetensors.md').read_text('utf-8')
-    assert '| values as stored, minus [-10.0, 20.0, 30.0], ' in card
-    with pytest.raises(ValueError, match="naming 'hf' needs images of values"):
+    assert line in (tmp_path / 'a.safetensors.md').read_text('utf-8')
+    with pytest.raises(ValueError, match=message):
         export_backbone(source, tmp_path / 'b', 'hf')
-
-
-def test_a_network_of_bgr_is_said_and_not_given_to_timm(tmp_path):
-    pytest.importorskip('timm', reason='timm is not installed')
-    _, source = _run_of(tmp_path, 'ResNet', depth=18)
-    content = read_checkpoint(source)
-    content['meta']['cfg'] = content['meta']['cfg'].replace(
-        "type='mmmedmask.TileFolder'",
-        "pipeline=[dict(type='LoadImageFromFile')]")
-    torch.save(content, source)
-    export_backbone(source, tmp_path / 'a')
-    card = (tmp_path / 'a.safetensors.md').read_text('utf-8')
-    assert '3, in the order B, G, R' in card
-    with pytest.raises(ValueError, match='order R, G, B, and the config'):
-        export_backbone(source, tmp_path / 'folder', 'hf')
 
 
 @pytest.mark.parametrize('target', ['a.safetensors', 'a.pth'])
