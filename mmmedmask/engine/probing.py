@@ -234,7 +234,7 @@ class BagProbe:
     preprocessor: nn.Module
     seed: int = 0
 
-    floor_name = 'mean patch'
+    floor_name = 'mean and deviation'
 
     def run(self, aggregator: nn.Module) -> list[ProbeScore]:
         """Score the vectors that an aggregator gives, frozen.
@@ -265,9 +265,11 @@ class BagProbe:
         return self._score(lambda inputs: _vector(frozen, inputs))
 
     def plain_floor(self) -> list[ProbeScore]:
-        """Score the mean of each bag's patches, on a common scale."""
-        return self._score(lambda inputs: inputs['patches'].mean(dim=1),
-                           standardize=True)
+        """Score mean and deviation of each bag's patches, on one scale."""
+        return self._score(lambda inputs: torch.cat([
+            inputs['patches'].mean(dim=1),
+            inputs['patches'].std(dim=1, correction=0)], dim=1),
+            standardize=True)
 
     def usable(self, which: str) -> list[int]:
         """Places of the patients with slides and a class."""

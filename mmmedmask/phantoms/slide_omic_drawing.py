@@ -56,9 +56,10 @@ def draw_bag(style: SlideStyle, label: int, num_patches: int,
     Features vary smoothly over the tissue, with deviation 1. In a compact
     region they are moved along the direction of the class, in another one,
     as large, along a direction that all classes share: what merely stands
-    out does not tell the class. The mean over a slide is zero: only a look at
-    patches tells anything. With generators of equal state, slides of
-    different classes differ by the region and what it took from the mean.
+    out does not tell the class. The mean over a slide is zero and tells
+    nothing; the deviation of each feature tells some of the class where the
+    signal is strong. With generators of equal state, slides of different
+    classes differ by the region and what it took from the mean.
 
     Args:
         share: Share of the patches in each region, in (0, 0.25]; at least

@@ -194,14 +194,14 @@ def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
 
 
 def _fit(first: SlideFeatures, other: SlideFeatures) -> bool:
-    both_told = None not in (first.weights, other.weights)
-    if first.dims != other.dims or (both_told
+    both_named = None not in (first.weights, other.weights)
+    if first.dims != other.dims or (both_named
                                     and first.weights != other.weights):
         return False
     names = first.encoder, other.encoder
     if None in names:
         return True
-    if both_told:
+    if both_named:
         # Where a folder lies says nothing about what is in it.
         return len({re.sub('(?<=:local-dir:).*', '', name)
                     for name in names}) == 1

@@ -56,8 +56,8 @@ class ProbeHook(WatchingHook):
     (balanced accuracy), and a logistic regression of pixels (area under the
     ROC curve). Beside each score stand its floors: the encoder at random
     weights, what the same probe scores without an encoder (the colour of
-    images, the mean patch of bags), and chance. They go to the log, the
-    visualizer, ``WORK_DIR/probe.csv`` (see
+    images, mean and deviation of the patches of bags), and chance. They go to
+    the log, the visualizer, ``WORK_DIR/probe.csv`` (see
     :class:`~mmmedmask.engine.run_table.RunTable`) and ``probe.png``. All ranks
     share the work; training is not changed by it. With an ``EMAHook`` the
     average of the weights is scored, as checkpoints hold it.

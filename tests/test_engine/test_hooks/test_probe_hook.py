@@ -804,6 +804,20 @@ def test_vectors_of_bags_are_those_of_the_aggregator(cohort, monkeypatch,
     assert seen['classes'] == 2
 
 
+def test_floor_of_bags_is_mean_and_deviation(cohort, monkeypatch):
+    probe, _ = bag_probe(cohort)
+    seen = {}
+    monkeypatch.setattr(probing, 'score_vectors',
+                        lambda vectors, *rest: seen.update(vectors))
+    probe.plain_floor()
+    for which, data in (('train', probe.train), ('test', probe.test)):
+        bags = [data[index]['inputs']['patches'].double().numpy()
+                for index in range(len(data))]
+        np.testing.assert_allclose(
+            seen[which], [[*bag.mean(axis=0), *bag.std(axis=0)]
+                          for bag in bags], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize('case_agg', ['concat', 'separate'])
 def test_slides_of_a_patient_stay_together(tmp_path, monkeypatch, case_agg):
     """In folds and in resamples; one bag per patient needs no groups."""
