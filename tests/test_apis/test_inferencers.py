@@ -27,6 +27,7 @@ from mmmedmask.apis.inferencers import (
     list_inputs,
     main_directions,
 )
+from mmmedmask.apis.models import build_model
 from mmmedmask.apis.slide_extraction import extract_slides
 from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.datasets import SlideOmicDataset
@@ -131,6 +132,7 @@ def test_models_of_others_than_get_model(shrunk):
     # As mmdet and mmseg keep it.
     model.cfg = config
     assert apis.ClassificationInferencer(model).config is config
+    assert apis.ClassificationInferencer(build_model(config)).config is config
 
 
 def test_a_model_stays_on_its_device(shrunk):
