@@ -1,6 +1,7 @@
 """check_config.py: runs that would die or do nothing are red, others not."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -110,7 +111,8 @@ def test_categories_of_a_coco_file(glands):
     cfg = on_glands(glands)
     assert agreement(cfg) == []
     cfg.train_dataloader.dataset.metainfo.classes = ('glands', )
-    found, = agreement(cfg)
+    *others, found = agreement(cfg)
+    assert "['gland'], train_dataloader has ['glands']: a" in others[0]
     assert "train.json has no category 'glands'" in found
     assert "did you mean 'gland'?" in found
 
@@ -133,6 +135,17 @@ def test_one_order_of_classes_in_all_data_sets(glands, tmp_path):
     found, = agreement(cfg)
     assert "['gland', 'lumen'], train_dataloader has ['lumen', 'gl" in found
     assert "-> classes=('lumen', 'gland')" in found
+
+
+def test_one_order_of_classes_in_labelled_images(lesions, tmp_path):
+    shutil.copytree(lesions, tmp_path / 'other')
+    names = (lesions / 'classes.txt').read_text().split()
+    (tmp_path / 'other/classes.txt').write_text('\n'.join(names[::-1]))
+    cfg = on_images(load(CLASSIFIER), lesions)
+    cfg.model.head.num_classes = 4
+    cfg.val_dataloader.dataset.data_root = str(tmp_path / 'other')
+    found, = agreement(cfg)
+    assert f"{names[::-1]}, train_dataloader has {names}: a label" in found
 
 
 def test_the_metric_reads_the_file_of_its_data(glands, tmp_path):
