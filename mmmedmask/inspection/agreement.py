@@ -22,6 +22,7 @@ from mmmedmask.inspection.findings import (
     yellow,
 )
 from mmmedmask.shrinking.model_sizes import kind_of
+from mmmedmask.util.input_units import units_of_config
 from mmmedmask.util.nested import (
     dotted,
     innermost_datasets,
@@ -44,7 +45,7 @@ def check_agreement(config: Config, parts: Parts) -> list[Finding]:
     findings = []
     for check in (_check_names, _check_categories, _check_classes,
                   _check_widths, _check_annotations, _check_scores,
-                  _check_begin, _check_held_out, _check_lesions):
+                  _check_begin, _check_held_out, _check_lesions, _check_range):
         try:
             findings += check(config, parts)
         except Exception as error:  # a file may be broken in any way
@@ -262,3 +263,20 @@ def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:
                 'warns, rests and measures nothing', where,
                 f'{where.split(".")[-1]}=None switches it off; dataset=... '
                 'names images with masks')
+
+
+def _check_range(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Find colours that are drawn on another range than that of the tiles."""
+    where = 'model.data_preprocessor.data_range'
+    try:
+        known = units_of_config(config).data_range
+    except ValueError as error:
+        yield red('model', str(error), where, 'name one range in both')
+        return
+    preprocessor = getattr(parts.model, 'data_preprocessor', None)
+    if getattr(preprocessor, 'color', None) is not None and \
+            preprocessor.data_range is None and known not in (255, 65535):
+        yield red('model', 'colours are drawn on tiles whose largest value '
+                  'their type does not say, and the data preprocessor has no '
+                  'data_range', where,
+                  f'data_range={known or "the largest stored value"}')
