@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from rich.progress import track
 from torch import nn
 
@@ -151,6 +151,9 @@ class Inferencer:
     #: What the model must have, and what may show one that has it not.
     needs: tuple[str, ...] = ()
     instead = ''
+    #: Pictures among its results, which those of a folder would fill memory
+    #: with.
+    large: tuple[str, ...] = ()
     list_models = staticmethod(list_models)
     list_files = staticmethod(list_pictures)
 
@@ -252,18 +255,22 @@ class Inferencer:
                     [samples[place] for place in places])
 
     def __call__(self, inputs: Any, batch_size: int = 8,
-                 progress: bool = False) -> list[dict]:
+                 progress: bool = False, out_dir: str | Path | None = None
+                 ) -> list[dict]:
         """Run the model on what :func:`list_inputs` takes: a dict an image.
 
         A forward pass takes ``batch_size`` images; ``progress`` shows a bar.
-        ``error`` of a result says why its file cannot be used, which stops no
-        other; all else of it is None then. It is empty otherwise. An
-        ImageFileError if no file can be used.
+        With ``out_dir`` the drawing of each image is written there at once;
+        results have its path, ``drawing``, and no pictures. ``error`` of a
+        result says why its file cannot be used, which stops no other; all
+        else of it is None then. It is empty otherwise. An ImageFileError if
+        no file can be used.
         """
-        return self._run(self.infer, inputs, batch_size, progress)
+        return self._run(self.infer, inputs, batch_size, progress, out_dir)
 
     def _run(self, infer: Callable[[dict], list[dict]], inputs: Any,
-             batch_size: int, progress: bool) -> list[dict]:
+             batch_size: int, progress: bool, out_dir: str | Path | None
+             ) -> list[dict]:
         images = list_inputs(inputs, self.list_files)
         results = [{'input': str(image) if isinstance(image, Path) else None}
                    for image in images]
@@ -273,8 +280,23 @@ class Inferencer:
             for places, batch in self.batches(images, batch_size, progress,
                                               errors):
                 for place, result in zip(places, infer(batch), strict=True):
+                    if out_dir is not None:
+                        result = self._write(images[place], result, Path(
+                            out_dir, str(place)))
                     results[place] |= result
         return add_errors(results, errors)
+
+    def _write(self, image: Path | np.ndarray, result: dict,
+               file: Path) -> dict:
+        """Write a drawing, and leave of its result what is small."""
+        if isinstance(image, Path):
+            file = file.with_name(f'{file.name}_{image.stem}')
+        file = file.with_name(f'{file.name}.png')
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(self.draw(image, result)).save(file)
+        return {'drawing': str(file), **{
+            name: value for name, value in result.items()
+            if name not in self.large}}
 
     def infer(self, batch: dict) -> list[dict]:
         """Run the model on ``inputs`` of one size and ``data_samples``."""
@@ -291,8 +313,10 @@ class Inferencer:
 
     def _draw_all(self, images: Sequence, results: Sequence[dict]
                   ) -> list[np.ndarray]:
+        from mmmedmask.visualization.pictures import picture_of
         return [draw_error(image, result['error']) if result['error'] else
-                self.draw(image, result)
+                picture_of(Path(result['drawing'])) if 'drawing' in result
+                else self.draw(image, result)
                 for image, result in zip(images, results, strict=True)]
 
     def draw(self, image: Path | np.ndarray, result: dict) -> np.ndarray:
@@ -477,10 +501,11 @@ class EmbeddingInferencer(Inferencer):
             self.model.backbone, [0.0] * channels, [1.0] * channels)
 
     def __call__(self, inputs: Any, batch_size: int = 8,
-                 progress: bool = False, maps: bool = False) -> list[dict]:
+                 progress: bool = False, maps: bool = False,
+                 out_dir: str | Path | None = None) -> list[dict]:
         """Run the model as :class:`Inferencer` does; ``maps`` keeps them."""
         return self._run(partial(self.infer, maps=maps), inputs, batch_size,
-                         progress)
+                         progress, out_dir)
 
     def infer(self, batch: dict, maps: bool = False) -> list[dict]:
         images = self._prepared(batch)
@@ -526,6 +551,7 @@ class ReconstructionInferencer(Inferencer):
     """
 
     needs = ('reconstruct', 'head.to_pixels')
+    large = ('query', 'key', 'reconstruction', 'weight')
     instead = ('; tools/visualizations/visualize_attention.py draws what '
                'MSMAE fills in')
 
@@ -562,6 +588,9 @@ class ReconstructionInferencer(Inferencer):
             raise ValueError('a panel needs a result without an error, got '
                              f'{len(results)} results with {errors[:1]}')
         like = results[errors.index('')]
+        if not {*self.large} <= {*like}:
+            raise ValueError('a panel needs results with pictures: call '
+                             'without out_dir')
 
         def rows(name: str, empty: object) -> np.ndarray:
             return np.stack([
@@ -597,6 +626,7 @@ class AttentionInferencer(Inferencer):
     """
 
     needs = ('attention_maps', )
+    large = ('picture', )
 
     def infer(self, batch: dict) -> list[dict]:
         from mmmedmask.visualization import PictureUnits

@@ -61,7 +61,6 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
     config = model if isinstance(model, Config) else load_config(
         _find_config(model))
     built = build_model(config)
-    meta = {}
     if checkpoint is not None:
         content = read_checkpoint(checkpoint)
         tensors = get_state_dict(content)
@@ -71,13 +70,14 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
         except RuntimeError as error:
             raise ValueError(
                 f'{checkpoint} does not fit the config: {error}') from None
-        meta = get_dataset_meta(content)
-    built._config, built._dataset_meta = config, meta
+        built._dataset_meta = get_dataset_meta(content)
     return built.to(device).eval()
 
 
 def build_model(config: Config) -> nn.Module:
     """Build the model of a config without the weights that it starts from.
+
+    It has its config, as a model of :func:`get_model`.
 
     Example:
         >>> _ = MODELS.register_module('ExampleModel', True, nn.Linear)
@@ -93,7 +93,9 @@ def build_model(config: Config) -> nn.Module:
         loaded, drawn = split_init(part.get('init_cfg'))
         if loaded:
             part['init_cfg'] = drawn or None
-    return MODELS.build(settings)
+    built = MODELS.build(settings)
+    built._config, built._dataset_meta = config, {}
+    return built
 
 
 def untrained_model(config: Config, seed: int,

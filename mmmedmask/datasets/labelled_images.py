@@ -15,6 +15,7 @@ from mmmedmask.datasets.image_files import ImageFileDataset
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.datasets.radiology import split_part
 from mmmedmask.registry import DATASETS
+from mmmedmask.util.file_walk import match_paths
 from mmmedmask.util.nearest import alike
 from mmmedmask.util.table_files import (
     MISSING,
@@ -162,8 +163,8 @@ def read_split_file(path: Path, data_root: Path,
     Dicts have ``path``, ``label``, ``group`` and ``mask``, which may be empty.
     """
     if not path.is_file():
-        present = sorted(file.relative_to(data_root).as_posix()
-                         for file in data_root.glob('splits/*/*.csv'))
+        present = [file.relative_to(data_root).as_posix()
+                   for file in match_paths(data_root, 'splits/*/*.csv')]
         raise FileNotFoundError(f'The split file {path} does not exist; '
                                 f'{data_root} has {present or "no splits"}')
     table = read_table(path, REQUIRED_COLUMNS)

@@ -25,6 +25,7 @@ from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.datasets.radiology import split_part
 from mmmedmask.datasets.tiles import list_images
 from mmmedmask.util.checks import check_choice, check_integer
+from mmmedmask.util.file_walk import match_paths
 from mmmedmask.util.nearest import did_you_mean
 from mmmedmask.util.table_files import (
     check_cell,
@@ -173,8 +174,8 @@ def _choose_split(source: Path,
     for root, split_folder in (trained or {}).items():
         if os.path.realpath(root) == os.path.realpath(source):
             return split_folder
-    present = sorted(file.parent.name
-                     for file in source.glob('splits/*/train.csv'))
+    present = [file.parent.name
+               for file in match_paths(source, 'splits/*/train.csv')]
     known = [name for name in CONVERTED_SPLITS if name in present]
     if not known and len(present) != 1:
         raise FileNotFoundError(

@@ -20,6 +20,7 @@ from mmmedmask.datasets.fsspec_backend import FsspecBackend
 from mmmedmask.datasets.radiology import SCAN_EXTENSIONS
 from mmmedmask.util.atomic_files import atomic_path, write_json
 from mmmedmask.util.checks import check_integer, check_positive
+from mmmedmask.util.file_walk import match_paths
 
 INDEX_FILE = 'index.json'
 ENTRIES_FILE = 'index.bin'
@@ -95,7 +96,7 @@ def index_shards(folder: Path, classes: Sequence[str] = (),
     if there are ``classes``; ``progress`` is called with a line for each. A
     ValueError names a shard and a member that cannot be indexed.
     """
-    paths = sorted(folder.glob('*.tar'))
+    paths = match_paths(folder, '*.tar')
     if not paths:
         raise FileNotFoundError(f'{folder} holds no .tar')
     shards = []
@@ -200,7 +201,7 @@ def pack_shards(root: Path, out: Path, shard_bytes: float = 1e9,
     from mmmedmask.datasets.tiles import TileFolder
     check_positive('shard_bytes', shard_bytes)
     check_integer('seed', seed, 0)
-    if out.exists() and any(out.glob('*.tar')):
+    if out.exists() and match_paths(out, '*.tar'):
         raise ValueError(f'{out} holds shards already')
     tiles = TileFolder(str(root))
     members: dict[str, Path] = {}

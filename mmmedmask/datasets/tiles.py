@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -39,9 +39,9 @@ class TileFolder(ImageFileDataset):
 
     Raises:
         ValueError: If there is no root, a root is given twice or lies in
-            another, or has a link to what is in another, or ``ann_file``
-            comes with several roots; or the header of a DICOM or NIfTI file
-            cannot be read, unless it is skipped.
+            another, or a link gives a file twice, or ``ann_file`` comes with
+            several roots; or the header of a DICOM or NIfTI file cannot be
+            read, unless it is skipped.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
             root holds no image.
         OSError: If a folder below a root cannot be read.
@@ -80,32 +80,34 @@ class TileFolder(ImageFileDataset):
             (root, ) = self.roots
             names = read_list_file(find_list_file(self.ann_file, root))
             return [{'img_path': str(root / name)} for name in names]
-        paths = {root: list_images(root, self.axis, self.on_error == 'skip')
-                 for root in self.roots}
-        if len(paths) > 1:
-            _check_apart(paths)
-        return [{'img_path': str(path)}
-                for images in paths.values() for path in images]
+        paths = [str(path) for root in self.roots for path in list_images(
+            root, self.axis, self.on_error == 'skip')]
+        _check_apart(paths)
+        return [{'img_path': path} for path in paths]
 
 
-def _check_apart(paths: Mapping[Path, Sequence[Path | str]]) -> None:
-    """Refuse tiles that two roots have by a link to a folder or a file."""
-    folders: dict[str, str] = {}
-    root_of: dict[str, Path] = {}
-    for root, images in paths.items():
-        for file in map(str, images):
-            if '#' in file:
-                file = str(radiology.split_part(file)[0])
-            folder, name = os.path.split(file)
-            if folder not in folders:
-                folders[folder] = os.path.realpath(folder)
-            real = os.path.realpath(file) if os.path.islink(file) else \
-                os.path.join(folders[folder], name)
-            other = root_of.setdefault(real, root)
-            if other != root:
-                raise ValueError(
-                    f'{file} in {root} is {real}, which {other} has, too: its '
-                    'tiles would count twice; take out the link or a root')
+def _check_apart(paths: Sequence[str]) -> None:
+    """Refuse tiles that are there twice by a link to a folder or a file."""
+    folders: dict[str, tuple[str, set[str]]] = {}
+    first: dict[str, str] = {}
+    for file in paths:
+        if '#' in file:
+            file = str(radiology.split_part(file)[0])
+        folder, name = os.path.split(file)
+        if folder not in folders:
+            # A look at each file would take long on a network's disk.
+            with os.scandir(folder or '.') as entries:
+                folders[folder] = os.path.realpath(folder), {
+                    entry.name for entry in entries if entry.is_symlink()}
+        real_folder, links = folders[folder]
+        real = os.path.realpath(file) if name in links else \
+            os.path.join(real_folder, name)
+        # Of a scan all pictures are of one file.
+        other = first.setdefault(real, file)
+        if other != file:
+            raise ValueError(
+                f'{file} and {other} are {real}, which would count twice: '
+                'take out a link or a root')
 
 
 def list_images(root: Path, axis: str = 'axial',

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import os
 import random
 from collections.abc import Iterator, Mapping
@@ -92,26 +93,47 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
 
     Raises:
         ValueError: If it is the training set itself, or a part of it, in
-            another spelling or with another pipeline, too.
+            another spelling or with another pipeline, too; or a folder
+            within or around one of the training set has images of it.
     """
     train = (cfg.get('train_dataloader') or {}).get('dataset')
     if not isinstance(train, Mapping):
         # A run that was made of objects tells nothing of its training set.
         train = {}
     # Indices of the training set are of no other split.
+    parts = list(innermost_datasets(train))
     train = [{key: value for key, value in inner.items() if key != 'indices'}
-             for inner in innermost_datasets(train)]
+             for inner in parts]
     held_out = (innermost_datasets(change) if 'type' in change else
                 [_changed(inner, change) for inner in train])
-    trained = list(map(_samples_of, train))
-    if any(_samples_of(inner) in trained for inner in held_out):
+    trained, apart = (list(map(_samples_of, part))
+                      for part in (train, held_out))
+    if any(samples in trained for samples in apart):
         raise ValueError(
             f'held_out={dict(change)} changes nothing of the training set, so '
             "that nothing is held out: name other samples, such as "
             "dict(split='val') or dict(data_root='other')")
-    if 'type' in change:
-        return DATASETS.build(dict(change))
-    return build_changed(dict(datasets=train), change)
+    dataset = DATASETS.build(dict(change)) if 'type' in change else \
+        build_changed(dict(datasets=train), change)
+    roots = ({root for samples in part for root in samples.get(
+        'data_root', ())} for part in (trained, apart))
+    if any(first != second and os.path.commonpath([first, second]) in (
+            first, second) for first, second in itertools.product(*roots)):
+        # Only then: a list of all that is trained on may be long.
+        shared = _files_of(dataset) & _files_of(
+            build_changed(dict(datasets=parts), {}))
+        if shared:
+            raise ValueError(
+                f'held_out={dict(change)} has {len(shared)} images that are '
+                f'trained on, such as {min(shared)}: name a folder that lies '
+                'neither in one of the training set nor around it, or lists '
+                'of files (ann_file)')
+    return dataset
+
+
+def _files_of(dataset: Dataset) -> set[str]:
+    return {os.path.realpath(path) for source in list_sources(dataset)
+            if (path := source.info.get('img_path'))}
 
 
 def with_slides(dataset: Dataset) -> Dataset:

@@ -13,13 +13,14 @@ from mmmedmask.experiments.config_content import (
     move_data,
 )
 from mmmedmask.experiments.schema import DATA_PREFIX
+from mmmedmask.util.file_walk import match_paths
 
 
 def find_folds(folder: str | Path,
                select: list[int] | None = None) -> dict[int, Path]:
     """Find ``splits_0.csv`` and so on in a folder, all or the wanted ones."""
     folds: dict[int, Path] = {}
-    for path in sorted(Path(folder).glob('splits_*.csv')):
+    for path in match_paths(Path(folder), 'splits_*.csv'):
         number = path.stem.removeprefix('splits_')
         if number.isascii() and number.isdigit():
             other = folds.setdefault(int(number), path)

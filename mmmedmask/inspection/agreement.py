@@ -11,6 +11,7 @@ from mmengine.registry import DATASETS
 from mmmedmask.config_files import LOADERS, find_hooks, training_length
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.held_out import build_held_out
+from mmmedmask.engine.hooks.class_names import has_classes, names_in, names_of
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.inspection.building import Parts
 from mmmedmask.inspection.findings import (
@@ -21,6 +22,7 @@ from mmmedmask.inspection.findings import (
     yellow,
 )
 from mmmedmask.shrinking.model_sizes import kind_of
+from mmmedmask.util.input_units import units_of_config
 from mmmedmask.util.nested import (
     dotted,
     innermost_datasets,
@@ -41,9 +43,9 @@ def check_agreement(config: Config, parts: Parts) -> list[Finding]:
     Yellow are only scores that will be NaN, and a hook that rests.
     """
     findings = []
-    for check in (_check_categories, _check_classes, _check_widths,
-                  _check_annotations, _check_scores, _check_begin,
-                  _check_held_out, _check_lesions):
+    for check in (_check_names, _check_categories, _check_classes,
+                  _check_widths, _check_annotations, _check_scores,
+                  _check_begin, _check_held_out, _check_lesions, _check_range):
         try:
             findings += check(config, parts)
         except Exception as error:  # a file may be broken in any way
@@ -82,23 +84,31 @@ def _read_coco(file: Path) -> dict[str, Any] | None:
         return None
 
 
+def _check_names(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Compare names and order of classes, as ClassNamesHook does in a run."""
+    known = {}
+    for name, settings in _datasets(config):
+        classes = names_of(settings.get('metainfo')) or names_in(
+            parts.datasets.get(name))
+        if not classes or parts.model and not has_classes(parts.model):
+            continue
+        first = next(iter(known), name)
+        if classes != known.setdefault(first, classes):
+            yield red('classes', f'{name} has the classes {classes}, '
+                      f'{first} has {known[first]}: a label means two things',
+                      f'{name}.dataset.metainfo.classes',
+                      f'classes={tuple(known[first])}')
+
+
 def _check_categories(config: Config, parts: Parts) -> Iterator[Finding]:
-    """Compare classes of COCO data sets with their files and each other."""
-    first = None
+    """Compare classes of COCO data sets with their files."""
     for name, dataset in _datasets(config):
         file = _annotation_file(dataset)
         content = _read_coco(file) if file else None
-        wanted = (dataset.get('metainfo') or {}).get('classes')
+        wanted = names_of(dataset.get('metainfo'))
         if content is None or wanted is None:
             continue
         there = [category['name'] for category in content['categories']]
-        wanted = [wanted] if isinstance(wanted, str) else list(wanted)
-        first = first or (name, wanted)
-        if wanted != first[1] and sorted(wanted) == sorted(first[1]):
-            yield red('classes', f'{name} has the classes {wanted}, '
-                      f'{first[0]} has {first[1]}: a label means two things',
-                      f'{name}.dataset.metainfo.classes',
-                      f'classes={tuple(first[1])}')
         for class_name in wanted:
             if class_name not in there:
                 yield red('classes',
@@ -111,12 +121,11 @@ def _check_classes(config: Config, parts: Parts) -> Iterator[Finding]:
     """Compare the number of classes of data and of the model's heads."""
     for name, settings in _datasets(config):
         dataset = parts.datasets.get(name)
-        classes = (settings.get('metainfo') or {}).get('classes') \
-            if dataset is None else dataset.metainfo.get('classes')
+        classes = names_of(settings.get('metainfo')) if dataset is None \
+            else names_in(dataset)
         # Tiles may be read with their classes, or without.
         if not classes or settings.get('with_labels') is False:
             continue
-        classes = [classes] if isinstance(classes, str) else list(classes)
         strict = any(kind_of(part) in PER_CLASS_METRICS for part in
                      nested_dicts(config.get('val_evaluator')))
         for path, part in _dicts(config.model, 'model'):
@@ -129,7 +138,7 @@ def _check_classes(config: Config, parts: Parts) -> Iterator[Finding]:
             yield status(
                 'classes', f'the model has {count} classes, the '
                 f'{name.split("_")[0]} data have {len(classes)}: '
-                f'{", ".join(map(str, classes))}',
+                f'{", ".join(classes)}',
                 dotted((*path, 'num_classes')), f'num_classes={len(classes)}')
 
 
@@ -254,3 +263,20 @@ def _check_lesions(config: Config, parts: Parts) -> Iterator[Finding]:
                 'warns, rests and measures nothing', where,
                 f'{where.split(".")[-1]}=None switches it off; dataset=... '
                 'names images with masks')
+
+
+def _check_range(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Find colours that are drawn on another range than that of the tiles."""
+    where = 'model.data_preprocessor.data_range'
+    try:
+        known = units_of_config(config).data_range
+    except ValueError as error:
+        yield red('model', str(error), where, 'name one range in both')
+        return
+    preprocessor = getattr(parts.model, 'data_preprocessor', None)
+    if getattr(preprocessor, 'color', None) is not None and \
+            preprocessor.data_range is None and known not in (255, 65535):
+        yield red('model', 'colours are drawn on tiles whose largest value '
+                  'their type does not say, and the data preprocessor has no '
+                  'data_range', where,
+                  f'data_range={known or "the largest stored value"}')

@@ -1,6 +1,7 @@
 """List the files below a folder: one way, which leaves nothing out unsaid."""
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 
@@ -29,6 +30,25 @@ def walk_files(root: Path, follow_links: bool = True) -> list[Path]:
         paths.extend(Path(folder, name) for name in files
                      if not name.startswith('.'))
     return sorted(paths, key=lambda path: path.relative_to(root).parts)
+
+
+def match_paths(folder: Path, pattern: str) -> list[Path]:
+    """List what ``Path.glob`` does, sorted; no dot names, and no ``**``.
+
+    A folder that cannot be read is an OSError that names it.
+
+    Example:
+        >>> Path('set/splits/mine').mkdir(parents=True)
+        >>> [path.as_posix() for path in match_paths(Path('set'), 'sp*/*/')]
+        ['set/splits/mine']
+    """
+    places = [folder]
+    for part in Path(pattern).parts:
+        places = [path for place in places if place.is_dir()
+                  for path in place.iterdir() if fnmatchcase(path.name, part)
+                  and not path.name.startswith('.')]
+    return sorted(path for path in places
+                  if not pattern.endswith('/') or path.is_dir())
 
 
 def find_files(root: Path, pattern: str) -> list[Path]:

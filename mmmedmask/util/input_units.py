@@ -62,6 +62,9 @@ def input_units(preprocessor: object,
             R, G, B, and images have 8 bits, or 16 if the mean is above 255;
             none is known if it is below 0.
 
+    Raises:
+        ValueError: If preprocessor and loader name different ranges.
+
     Example:
         >>> units = input_units(SimpleNamespace(mean=[900.], std=[300.]))
         >>> units.data_range, units.bgr
@@ -77,8 +80,14 @@ def input_units(preprocessor: object,
         backbone = (config.get('model') or {}).get('backbone') or {}
         channels = backbone.get('in_channels') or loader.get('in_channels', 3)
         mean, std = (0.0, ) * channels, (1.0, ) * channels
-    data_range = getattr(preprocessor, 'data_range', None) \
-        or _range_of(loader)
+    own = getattr(preprocessor, 'data_range', None)
+    named = loader.get('data_range')
+    if own and named and own != named:
+        raise ValueError(
+            f'the data preprocessor has data_range {own}, LoadTile has '
+            f'{named}: both are the largest stored value, and colours would '
+            'be drawn on another range than that of the tiles')
+    data_range = own or _range_of(loader)
     if not data_range and loader.get('dtype') != 'float32' and min(mean) >= 0:
         data_range = _RANGES['uint8' if max(mean) <= 255 else 'uint16']
     bgr = getattr(preprocessor, 'bgr', None)

@@ -27,6 +27,7 @@ from mmmedmask.apis.inferencers import (
     list_inputs,
     main_directions,
 )
+from mmmedmask.apis.models import build_model
 from mmmedmask.apis.slide_extraction import extract_slides
 from mmmedmask.apis.slide_inferencer import SlideInferencer
 from mmmedmask.datasets import SlideOmicDataset
@@ -131,6 +132,7 @@ def test_models_of_others_than_get_model(shrunk):
     # As mmdet and mmseg keep it.
     model.cfg = config
     assert apis.ClassificationInferencer(model).config is config
+    assert apis.ClassificationInferencer(build_model(config)).config is config
 
 
 def test_a_model_stays_on_its_device(shrunk):
@@ -416,11 +418,21 @@ def test_reconstructions(shrunk, files, tmp_path):
     assert len(infer.visualize(files, results)) == 3
     # A file that cannot be used has an empty row.
     (tmp_path / 'broken.png').write_bytes(b'no picture')
-    mixed = infer([tmp_path / 'broken.png', files / '0.png'])
+    both = [tmp_path / 'broken.png', files / '0.png']
+    mixed = infer(both)
     panel, alone = infer.panel(mixed, 'Both'), infer.panel(mixed[1:], 'One')
     assert mixed[0]['query'] is None
     assert panel.shape[0] > alone.shape[0] * 1.3
     assert panel.shape[1] == alone.shape[1]
+    # Pictures of many files would fill the memory.
+    written = infer(both, out_dir=tmp_path / 'out')
+    assert [path.name for path in (tmp_path / 'out').iterdir()] == ['1_0.png']
+    assert {*written[1]} == {'input', 'mask', 'drawing', 'error'}
+    with pytest.raises(ValueError, match='call without out_dir'):
+        infer.panel(written)
+    for one, other in zip(infer.visualize(both, mixed), infer.visualize(
+            both, written), strict=True):
+        np.testing.assert_array_equal(one, other)
     for unusable in (mixed[:1], []):
         with pytest.raises(ValueError, match='a result without an error'):
             infer.panel(unusable)
@@ -439,6 +451,10 @@ def test_attention(shrunk, files):
         assert result['attention'].sum() == pytest.approx(1, abs=1e-5)
         assert result['picture'].dtype == np.uint8
     assert len(infer.visualize(files, results)) == 3
+    written = infer(files, out_dir=str(files.parent / 'drawn'))
+    assert {*written[0]} == {'input', 'attention', 'drawing', 'error'}
+    np.testing.assert_array_equal(
+        read_image(written[2]['drawing']), infer.draw(None, results[2]))
 
 
 @pytest.fixture

@@ -121,6 +121,22 @@ def test_the_training_set_is_refused_in_another_spelling(root, spell,
             build_held_out(train, change)
 
 
+@pytest.mark.parametrize(('trained', 'other'), [('', 'a'), ('a', '')])
+def test_a_folder_in_or_around_the_training_set(root, trained, other,
+                                                tmp_path):
+    inner = {**tiles(root, trained), 'indices': None}
+    train = Config(dict(train_dataloader=dict(dataset=repeat(inner))))
+    for change in (dict(data_root=str(root / other)), tiles(root, other)):
+        with pytest.raises(ValueError, match=r'has [23] images that are tra'):
+            build_held_out(train, change)
+    # Unless lists keep them apart.
+    (tmp_path / 'list.txt').write_text('b/0.png\n')
+    whole = {**tiles(root, ''), 'ann_file': str(tmp_path / 'list.txt')}
+    part = tiles(root, 'a')
+    train.train_dataloader.dataset = part if trained else whole
+    assert len(build_held_out(train, whole if trained else part)) in (1, 2)
+
+
 def test_a_list_of_the_training_set_is_refused_in_another_spelling(root):
     (root / 'b/own.txt').write_text('1.png\n')
     inner = {**tiles(root, 'b'), 'ann_file': 'own.txt'}

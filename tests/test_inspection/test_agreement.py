@@ -1,6 +1,7 @@
 """check_config.py: runs that would die or do nothing are red, others not."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -110,7 +111,8 @@ def test_categories_of_a_coco_file(glands):
     cfg = on_glands(glands)
     assert agreement(cfg) == []
     cfg.train_dataloader.dataset.metainfo.classes = ('glands', )
-    found, = agreement(cfg)
+    *others, found = agreement(cfg)
+    assert "['gland'], train_dataloader has ['glands']: a" in others[0]
     assert "train.json has no category 'glands'" in found
     assert "did you mean 'gland'?" in found
 
@@ -133,6 +135,37 @@ def test_one_order_of_classes_in_all_data_sets(glands, tmp_path):
     found, = agreement(cfg)
     assert "['gland', 'lumen'], train_dataloader has ['lumen', 'gl" in found
     assert "-> classes=('lumen', 'gland')" in found
+
+
+def test_one_order_of_classes_in_labelled_images(lesions, tmp_path):
+    shutil.copytree(lesions, tmp_path / 'other')
+    names = (lesions / 'classes.txt').read_text().split()
+    (tmp_path / 'other/classes.txt').write_text('\n'.join(names[::-1]))
+    cfg = on_images(load(CLASSIFIER), lesions)
+    cfg.model.head.num_classes = 4
+    cfg.val_dataloader.dataset.data_root = str(tmp_path / 'other')
+    found, = agreement(cfg)
+    assert f"{names[::-1]}, train_dataloader has {names}: a label" in found
+
+
+@pytest.mark.parametrize(('dtype', 'loaded', 'own', 'message'), [
+    ('float32', 2, 2, None), ('float32', None, 2, None),
+    ('uint16', None, None, None),
+    ('float32', 2, 3, 'data_range 3, LoadTile has 2: both'),
+    ('float32', 2, None, 'has no data_range -> data_range=2'),
+    ('float32', None, None, '-> data_range=the largest stored value'),
+    ('uint16', 4095, None, '-> data_range=4095')])
+def test_colours_are_drawn_on_the_range_of_the_tiles(dtype, loaded, own,
+                                                     message):
+    cfg = load('cmim_resnet18_8xb32-coslr-800e_nct')
+    for step in nested_dicts(cfg.train_dataloader):
+        if step.get('type') == 'mmmedmask.LoadTile':
+            step.update(dtype=dtype, data_range=loaded)
+    cfg.model.data_preprocessor = dict(
+        type='mmmedmask.CMIMDataPreprocessor', color=dict(), data_range=own)
+    found = agreement(cfg)
+    assert len(found) == (message is not None)
+    assert not found or message in found[0]
 
 
 def test_the_metric_reads_the_file_of_its_data(glands, tmp_path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmmedmask.datasets.conversion import LayoutError
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
-from mmmedmask.util.file_walk import walk_files
+from mmmedmask.util.file_walk import match_paths, walk_files
 from mmmedmask.util.nearest import shown
 
 
@@ -26,9 +26,9 @@ def only_folder(root: Path, patterns: Sequence[str], expected: str) -> Path:
         expected: What the folder holds, for the message.
     """
     _check_folder(root)
-    folders = [place for place in (root, *sorted(root.glob('*')),
-                                   *sorted(root.glob('*/*')))
-               if all(any(place.glob(pattern)) for pattern in patterns)]
+    folders = [place for place in (root, *match_paths(root, '*/'),
+                                   *match_paths(root, '*/*/'))
+               if all(match_paths(place, pattern) for pattern in patterns)]
     if len(folders) != 1:
         raise LayoutError(
             f'{root} must hold exactly one folder with {expected}; found '

@@ -53,7 +53,7 @@ from mmmedmask.util.atomic_files import (
     write_csv,
     write_text,
 )
-from mmmedmask.util.file_walk import walk_files
+from mmmedmask.util.file_walk import match_paths, walk_files
 from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import check_spelling
 
@@ -133,9 +133,8 @@ class LabelledConversion(Conversion):
 
     def other_splits(self, out: Path) -> list[str]:
         """Name the splits in a folder that are not of this conversion."""
-        return sorted(f'splits/{path.name}'
-                      for path in out.glob('splits/[!.]*')
-                      if path.name not in self.splits)
+        return [f'splits/{path.name}' for path in match_paths(out, 'splits/*')
+                if path.name not in self.splits]
 
     def write_files(self, out: Path) -> Counter:
         """Write the layout; what is there already and equal stays.

@@ -13,6 +13,7 @@ from mmmedmask.datasets.expression.gene_names import is_ensembl, is_summary
 from mmmedmask.datasets.expression.matrix import RawExpression
 from mmmedmask.datasets.expression.samples import check_files_differ
 from mmmedmask.datasets.expression.units import UNITS, unit_in_name
+from mmmedmask.util.file_walk import match_paths
 from mmmedmask.util.nearest import shown
 from mmmedmask.util.table_files import read_bytes, read_table
 
@@ -117,7 +118,7 @@ def _find_sheet(folder: Path, sample_sheet: str | Path | None) -> Path:
         if not sheet.is_file():
             raise FileNotFoundError(f'The sample sheet {sheet} does not exist')
         return sheet
-    sheets = sorted(folder.glob('gdc_sample_sheet*.tsv'))
+    sheets = match_paths(folder, 'gdc_sample_sheet*.tsv')
     if len(sheets) != 1:
         raise FileNotFoundError(
             f'{folder} has {len(sheets)} sample sheets '

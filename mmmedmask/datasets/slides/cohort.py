@@ -18,6 +18,7 @@ from mmmedmask.datasets.expression.samples import (
 )
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.checks import check_choice, check_positive, check_range
+from mmmedmask.util.file_walk import match_paths
 from mmmedmask.util.nearest import (
     bare_name,
     composed,
@@ -191,7 +192,7 @@ def read_split(path: str | Path,
     """
     path = Path(path)
     if not path.is_file():
-        present = sorted(file.name for file in path.parent.glob('*.csv'))
+        present = [file.name for file in match_paths(path.parent, '*.csv')]
         raise FileNotFoundError(f'The split file {path} does not exist; its '
                                 f'folder has {present[:10] or "no csv"}')
     table = read_table(path)

@@ -13,6 +13,7 @@ from mmmedmask.datasets.expression.samples import tcga_case
 from mmmedmask.datasets.slides.cohort import SPLITS, Case
 from mmmedmask.util.atomic_files import csv_text, write_text
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.file_walk import match_paths
 from mmmedmask.util.nearest import shown
 
 # File beside the splits that tells how they were drawn.
@@ -130,8 +131,8 @@ def write_folds(folder: str | Path, folds: Sequence[Mapping[str, str]],
         split: [list(fold.values()).count(split) for fold in folds]
         for split in SPLITS}}
     files[_MANIFEST] = json.dumps(manifest, indent=2) + '\n'
-    others = sorted(path.name for path in folder.glob('splits_*.csv')
-                    if path.name not in files)
+    others = [path.name for path in match_paths(folder, 'splits_*.csv')
+              if path.name not in files]
     changed = [name for name, text in files.items()
                if (folder / name).is_file() and name != _MANIFEST
                and (folder / name).read_text(encoding='utf-8') != text]

@@ -1,7 +1,10 @@
 """Refuse data whose classes are not those of the weights."""
 
+from collections.abc import Mapping
+
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch import nn
 
 from mmmedmask.engine.checkpoint.reading import get_dataset_meta
 from mmmedmask.engine.preserved_state import unwrap
@@ -33,14 +36,14 @@ class ClassNamesHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Note the classes that the weights were trained for."""
-        self._learned = ('the checkpoint', _names(
+        self._learned = ('the checkpoint', names_of(
             get_dataset_meta(checkpoint)))
 
     def before_train(self, runner: Runner) -> None:
         dataset = runner.train_dataloader.dataset
         if runner.iter > 0:
             self._compare(runner, dataset, 'training set')
-        self._learned = ('the training set', _names_in(dataset))
+        self._learned = ('the training set', names_in(dataset))
         if runner.val_loop is not None:
             self.before_val(runner)
 
@@ -55,10 +58,9 @@ class ClassNamesHook(Hook):
 
     def _compare(self, runner: Runner, dataset: object, name: str) -> None:
         source, learned = self._learned
-        classes = _names_in(dataset)
-        if not source or classes is None or learned == classes or not any(
-                getattr(module, 'num_classes', None)
-                for module in unwrap(runner.model).modules()):
+        classes = names_in(dataset)
+        if not source or classes is None or learned == classes \
+                or not has_classes(unwrap(runner.model)):
             return
         if learned is None:
             runner.logger.warning(
@@ -72,14 +74,21 @@ class ClassNamesHook(Hook):
             'labelled images)')
 
 
-def _names_in(dataset: object) -> list[str] | None:
+def has_classes(model: nn.Module) -> bool:
+    """Whether any part of a model has ``num_classes``."""
+    return any(getattr(module, 'num_classes', None)
+               for module in model.modules())
+
+
+def names_in(dataset: object) -> list[str] | None:
     """List the classes of a data set, or of what it wraps; None if none."""
     return next(filter(None, (
-        _names(getattr(part, 'metainfo', None))
+        names_of(getattr(part, 'metainfo', None))
         for part in datasets_of(dataset))), None)
 
 
-def _names(meta: dict | None) -> list[str] | None:
+def names_of(meta: Mapping | None) -> list[str] | None:
+    """List the classes of a ``metainfo``; None if it has none."""
     classes = (meta or {}).get('classes') or []
     classes = [classes] if isinstance(classes, str) else classes
     return list(map(str, classes)) or None

@@ -181,8 +181,11 @@ class TileViewPreprocessor(BaseDataPreprocessor):
         data_range = self.data_range
         if data_range is None:
             if len(ranges) != 1 or None in ranges:
-                raise ValueError('data_range must be named for tiles of '
-                                 f'{dtypes}: the largest stored value')
+                raise ValueError(
+                    'data_range must be named for tiles of '
+                    f'{dtypes}: the largest stored value, that of '
+                    'LoadTile(data_range=...), in model.data_preprocessor, '
+                    'too, for its colours; 1 with LoadTile(window=...)')
             (data_range, ) = ranges
             if self.color_impl == 'torchvision' and data_range != 255:
                 raise ValueError(
