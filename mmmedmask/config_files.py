@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +241,30 @@ def scheduler_keys(config: Config) -> list[str]:
         return ['param_scheduler']
     return [f'param_scheduler.{number}'
             for number in range(len(schedulers_of(config)))]
+
+
+def wrong_schedules(config: Config) -> Iterator[tuple[str, object, str]]:
+    """Find values of wrong types: key, value, and what it must be.
+
+    Example:
+        >>> list(wrong_schedules(Config(dict(param_scheduler=dict(end='9')))))
+        [('param_scheduler.end', '9', 'a number')]
+    """
+    schedulers = schedulers_of(config)
+    if not isinstance(schedulers, list | tuple):
+        yield 'param_scheduler', schedulers, 'a dict or a list of them'
+        return
+    for where, scheduler in zip(scheduler_keys(config), schedulers,
+                                strict=True):
+        if not isinstance(scheduler, Mapping):
+            yield where, scheduler, 'a dict'
+            continue
+        for key in ('begin', 'end', 'T_max', 'start_factor', 'end_factor'):
+            value = scheduler.get(key, 0)
+            # Without T_max a cosine takes its whole length.
+            if not isinstance(value, int | float) and (
+                    value is not None or key != 'T_max'):
+                yield f'{where}.{key}', value, 'a number'
 
 
 def samples_per_step(config: Config, gpus: int) -> tuple[int, int]:

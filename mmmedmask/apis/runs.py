@@ -29,6 +29,7 @@ from mmmedmask.config_files import (
     scheduler_keys,
     schedulers_of,
     training_length,
+    wrong_schedules,
 )
 from mmmedmask.engine.batch_sizes import MEND, batch_sizes, unfit_batch
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
@@ -160,6 +161,8 @@ def check_warmup(config: Config, epoch_length: int | None = None) -> None:
     length = training_length(config)
     if length is None or not length[0]:
         return
+    for where, value, wanted in wrong_schedules(config):
+        raise ValueError(f'{where} is {value!r}: it must be {wanted}')
     total, by_epoch = length
     schedulers, keys = schedulers_of(config), scheduler_keys(config)
     wrong = {key: line for key, scheduler in zip(

@@ -80,7 +80,8 @@ def take_gpus(entries: Iterable[str]) -> list[str]:
     """Take GPUs, as CUDA does up to the first entry that is none.
 
     An entry is a number, or a UUID or its beginning. Where nobody can list the
-    GPUs of the machine, each number and name is one.
+    GPUs of the machine, each number and name is one. Of a list that has one
+    twice CUDA takes none at all.
     """
     listing = _list_gpus()
 
@@ -93,7 +94,8 @@ def take_gpus(entries: Iterable[str]) -> list[str]:
             ('GPU-', 'MIG-')) and (
                 listing is None or f'(UUID: {entry}' in listing)
 
-    return list(itertools.takewhile(is_there, map(str.strip, entries)))
+    gpus = list(itertools.takewhile(is_there, map(str.strip, entries)))
+    return gpus if len(set(gpus)) == len(gpus) else []
 
 
 def _list_gpus() -> str | None:

@@ -16,6 +16,7 @@ from mmmedmask.config_files import (
     scheduler_keys,
     schedulers_of,
     training_length,
+    wrong_schedules,
 )
 from mmmedmask.inspection.findings import Finding, green, red, yellow
 from mmmedmask.shrinking.model_sizes import kind_of
@@ -43,20 +44,8 @@ def check_values(config: Config) -> Iterator[Finding]:
     if isinstance(loader, Mapping) and loader.get('batch_size', 1) is None:
         yield _wrong_value('train_dataloader.batch_size', None,
                            'a whole number')
-    schedulers = schedulers_of(config)
-    if not isinstance(schedulers, list | tuple):
-        yield _wrong_value('param_scheduler', schedulers,
-                           'a dict or a list of them')
-        return
-    for where, scheduler in zip(scheduler_keys(config), schedulers,
-                                strict=True):
-        if not isinstance(scheduler, Mapping):
-            yield _wrong_value(where, scheduler, 'a dict')
-            continue
-        for key in ('begin', 'end', 'T_max', 'start_factor', 'end_factor'):
-            if not isinstance(scheduler.get(key), int | float | None):
-                yield _wrong_value(f'{where}.{key}', scheduler[key],
-                                   'a number')
+    for wrong in wrong_schedules(config):
+        yield _wrong_value(*wrong)
 
 
 def _wrong_value(where: str, value: object, wanted: str) -> Finding:

@@ -174,6 +174,9 @@ COSINE = 'CosineAnnealingLR'
     (dict(max_epochs=2), 5,
      dict(type='ConstantLR', by_epoch=False, begin=9), None),
     (None, None, dict(type=COSINE, begin=5), None),
+    (dict(max_epochs=9), None, dict(type='LinearLR', end=None),
+     '^param_scheduler.end is None: it must be a number$'),
+    (dict(max_epochs=9), None, dict(type=COSINE, T_max=None), None),
 ])
 def test_a_run_that_ends_in_its_warmup(length, epoch_length, schedules,
                                        message):

@@ -477,7 +477,8 @@ def test_gpus_are_shared_out(list_gpus, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(('listed', 'chosen', 'taken'), [
     (THREE_GPUS, '2,0', ['2', '0']), (THREE_GPUS, '1,3,0', ['1']),
-    (THREE_GPUS, '3', []), (THREE_GPUS, 'GPU-8f, 1,-1,2', ['GPU-8f', '1']),
+    (THREE_GPUS, '3', []), (THREE_GPUS, '0,1,0', []),
+    (THREE_GPUS, 'GPU-8f, 1,-1,2', ['GPU-8f', '1']),
     (THREE_GPUS, 'GPU-8,GPU-77,1', ['GPU-8']),
     (THREE_GPUS, 'MIG-5d,MIG-5e', ['MIG-5d']),
     (THREE_GPUS, 'MIG-GPU-8f1/1/0', ['MIG-GPU-8f1/1/0']),

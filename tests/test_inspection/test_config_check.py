@@ -542,7 +542,8 @@ EPOCHS = dict(by_epoch=True, begin=0, end=12)
     ('auto_scale_lr', dict(base_batch_size='8'), "is '8', which is str"),
     ('param_scheduler', 'cos', "is 'cos', which is str"),
     ('param_scheduler', [dict(type='MultiStepLR', end='9')],
-     "param_scheduler.0.end is '9'")])
+     "param_scheduler.0.end is '9'"),
+    ('param_scheduler', [dict(type='LinearLR', end=None)], '0.end is None')])
 def test_a_value_of_another_type_is_named(tiny, key, value, part):
     tiny.merge_from_dict({key: value})
     report = check_config(tiny, CheckOptions(run_steps=False))

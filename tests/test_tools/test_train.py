@@ -90,6 +90,40 @@ def test_two_processes_train_on_cpu(tiny_classification, tmp_path):
     assert (tmp_path / 'epoch_1.pth').is_file()
 
 
+#: On GPUs the other rank would wait in a collective: nothing wakes it there.
+FAILING_HOOK = """
+import time
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+
+@HOOKS.register_module()
+class FailingHook(Hook):
+    def before_train(self, runner):
+        runner.model.module.head.register_forward_pre_hook(self.fail)
+
+    def fail(self, module, inputs):
+        if get_rank() == 0:
+            time.sleep(10000)
+        raise ZeroDivisionError('in the forward pass of rank 1')
+"""
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_all(tiny_classification, tmp_path):
+    (tmp_path / 'failing.py').write_text(FAILING_HOOK)
+    config = tmp_path / 'config.py'
+    config.write_text(f'_base_ = {str(tiny_classification)!r}\n'
+                      "custom_imports = dict(imports='failing')\n"
+                      "custom_hooks = [dict(type='FailingHook')]\n")
+    path = f'{tmp_path}{os.pathsep}{os.environ.get("PYTHONPATH", "")}'
+    output = run(TOOLS / 'dist_train.sh', config, 2, '--work-dir',
+                 tmp_path / 'run', PYTHONPATH=path, CUDA_VISIBLE_DEVICES='',
+                 status=1)
+    assert 'ZeroDivisionError: in the forward pass of rank 1' in output
+
+
 @pytest.mark.slow
 def test_mmdet_config_trains_and_tests(tmp_path):
     config, _ = write_shrunk(

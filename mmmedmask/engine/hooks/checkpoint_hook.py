@@ -45,7 +45,7 @@ def _is_no_loss(record: LogRecord) -> bool:
     return 'not divisible by `_accumulative_counts`' not in record.msg
 
 
-def _pop_info(hub: MessageHub, key: str, default: Any = None) -> Any:
+def pop_info(hub: MessageHub, key: str, default: Any = None) -> Any:
     """Take an entry out of a message hub, and out of what is resumed of it.
 
     MMEngine keeps its name there, and warns of it in each later start.
@@ -255,7 +255,7 @@ class SafeCheckpointHook(CheckpointHook):
         source = Path(runner._load_from).parent if resumed else None
         if source is None or source.resolve() != folder.resolve():
             # By these numbers MMEngine deletes what is of another run here.
-            _pop_info(hub, 'keep_ckpt_ids')
+            pop_info(hub, 'keep_ckpt_ids')
         if resumed:
             self._take_up_bests(runner)
             for hook in _early_stopping(runner).values():
@@ -368,10 +368,10 @@ class SafeCheckpointHook(CheckpointHook):
             # The first validation tells the metric.
             return
         hub, bests, left = runner.message_hub, [], []
-        for key, rule in _pop_info(hub, BEST_RULES, {}).items():
+        for key, rule in pop_info(hub, BEST_RULES, {}).items():
             ending = f'_{key}' if f'best_score_{key}' in hub.runtime_info \
                 else ''
-            score, file = (_pop_info(hub, f'{what}{ending}')
+            score, file = (pop_info(hub, f'{what}{ending}')
                            for what in ('best_score', 'best_ckpt'))
             if wanted.get(key) == rule and key not in self.outdated_keys:
                 bests.append((key, rule, score, file))

@@ -84,10 +84,10 @@ def update_bn_statistics(model: nn.Module, batches: Iterable,
     variance of a batch is the unbiased one that PyTorch keeps. A layer that
     is called several times for one batch counts each call. With
     ``others_rest`` all other layers are in evaluation mode, so that no
-    dropout is drawn. All ranks must bring the same number of batches (SyncBN
-    talks at each); none is a ValueError, and so is a batch with one value per
-    channel. A batch that cannot be read ends all ranks, with a RankError on
-    the others.
+    dropout is drawn. A rank may bring fewer batches than another, or none,
+    but with SyncBN, which talks at each. No batch on any rank is a ValueError,
+    and so is a batch with one value per channel. A batch that cannot be read
+    ends all ranks, with a RankError on the others.
 
     Returns the number of batches on this rank, and the names of layers that
     saw none; those keep their statistics.
@@ -100,7 +100,8 @@ def update_bn_statistics(model: nn.Module, batches: Iterable,
             for layer in layers.values():
                 layer.train()
 
-        count, batches = 0, iter(batches)
+        count = total_count = 0
+        batches = iter(batches)
         batch = []
 
         def read() -> bool:
@@ -110,11 +111,12 @@ def update_bn_statistics(model: nn.Module, batches: Iterable,
         with _measuring(layers.values()) as totals:
             # Ranks meet where they read, for an error of one ends all, and
             # apart from that in the model's SyncBN.
-            while any(gather_results(read)):
+            while number := sum(gather_results(read)):
+                total_count += number
                 if batch:
                     forward(model, batch[0])
                     count += 1
-    if count == 0:
+    if total_count == 0:
         raise ValueError('precise BN: the loader gave no batch')
     unseen = []
     for (name, layer), total in zip(layers.items(), totals, strict=True):

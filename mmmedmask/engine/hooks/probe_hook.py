@@ -14,7 +14,10 @@ from mmmedmask.datasets import LabelledImages
 from mmmedmask.datasets.probe_sets import ProbeSet
 from mmmedmask.engine.frozen_features import encoder_of, untrained_encoder
 from mmmedmask.engine.held_out import build_changed, build_held_out
-from mmmedmask.engine.hooks.checkpoint_hook import SafeCheckpointHook
+from mmmedmask.engine.hooks.checkpoint_hook import (
+    SafeCheckpointHook,
+    pop_info,
+)
 from mmmedmask.engine.hooks.watching_hook import WatchingHook
 from mmmedmask.engine.preserved_state import (
     preserve_random_state,
@@ -166,11 +169,18 @@ class ProbeHook(WatchingHook):
              for sample in _sample_names(getattr(probe, part))),
             self._options)
         keys = {f'probe/{name}' for name in random}
+        outdated = keys if self._table.measured_anew else set()
         for hook in runner.hooks:
             if isinstance(hook, SafeCheckpointHook):
                 hook.occasional_keys |= keys
-                if self._table.measured_anew:
-                    hook.outdated_keys |= keys
+                hook.outdated_keys |= outdated
+            elif isinstance(hook, CheckpointHook) and hook.save_best:
+                # MMEngine's compares with what is in the state.
+                several = len(hook.key_indicators) > 1
+                for key in outdated.intersection(hook.key_indicators):
+                    for what in ('best_score', 'best_ckpt'):
+                        pop_info(runner.message_hub,
+                                 f'{what}_{key}' if several else what)
         return None
 
     def _build_probes(self, runner, model: nn.Module) -> dict[str, Probe]:

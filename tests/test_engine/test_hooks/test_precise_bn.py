@@ -297,15 +297,18 @@ def test_an_error_while_reading_ends_ranks_that_meet_in_the_model(tmp_path):
         'RankError: rank 0 has failed: OSError: cannot read x.png']
 
 
-def test_ranks_may_have_other_numbers_of_batches(tmp_path):
+@pytest.mark.parametrize('number', [0, 1])
+def test_ranks_may_have_other_numbers_of_batches(tmp_path, number):
     def measure(rank):
         model = _without_dropout()
         count, _ = update_bn_statistics(
-            model, _batches(range(3 if rank == 0 else 1)), forward_features)
+            model, _batches(range(3 if rank == 0 else number)),
+            forward_features)
         return [count, model.backbone[1].running_mean.tolist()]
 
     (first, mean), (second, other) = evaluate_on_ranks(measure, tmp_path)
-    assert (first, second) == (3, 1)
+    assert (first, second) == (3, number)
     assert mean == other
-    expected = _naive_statistics(_without_dropout(), _batches([0, 1, 2, 0]))
+    expected = _naive_statistics(_without_dropout(),
+                                 _batches([0, 1, 2, *range(number)]))
     torch.testing.assert_close(torch.tensor(mean), expected['1'][0].float())

@@ -339,6 +339,17 @@ def test_scores_on_other_images_are_not_compared(monkeypatch, tmp_path):
     assert (tmp_path / 'superseded/2' / best(5)).is_file()
 
 
+@pytest.mark.parametrize('save_best', [
+    'probe/rgb/knn', ['probe/rgb/knn', 'half']])
+def test_nor_does_the_hook_of_mmengine(monkeypatch, tmp_path, save_best):
+    settings = dict(kind='CheckpointHook', save_best=save_best)
+    run_scripted(monkeypatch, tmp_path, [.5, .6, .9, .8], **settings)
+    monkeypatch.setattr(Scripted, 'images', ProbeSet((Path('a/1.png'), )))
+    run_scripted(monkeypatch, tmp_path, [.5, .1, .3], resume=True,
+                 load_from=str(tmp_path / 'epoch_7.pth'), **settings)
+    assert (tmp_path / 'best_probe_rgb_knn_epoch_10.pth').is_file()
+
+
 def test_states_of_earlier_versions_keep_their_table(monkeypatch, tmp_path):
     """They have no rows of it."""
     run_scripted(monkeypatch, tmp_path, [.5, .6, .9, .8])
