@@ -400,9 +400,9 @@ def planted(tmp_path_factory):
 def test_a_planted_class_is_found_and_else_nothing(planted):
     """The stages of the configs hand on what they learn, and invent nothing.
 
-    It is planted twice as strong as in the recipes and five times as often:
-    this says nothing of how well a weak class is found in few patches, for
-    which ``test_mil/test_finite_cohort.py`` has less than their strength.
+    It is planted nearly twice as strong as in the recipes, and five times as
+    often: this says nothing of how well a weak class is found in few patches,
+    for which ``test_mil/test_finite_cohort.py`` has less than their strength.
     """
     assert min(planted[name] for name in ('genes', 'slides', 'both')) > .85
     assert .3 < planted['nothing planted'] < .7
