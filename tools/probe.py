@@ -13,10 +13,11 @@ ROC curve). An arm is of the --config or --encoder before it. Beside the arms
 stand each encoder at random weights, as often as an arm of it has checkpoints,
 the colour alone, and chance.
 Prints Markdown tables, in percent: an arm's mean and deviation over its
-checkpoints; and the differences to random weights, paired by place, with
-their 95 % interval (Student's t). For a single checkpoint the intervals are
-bootstrap ones by image, or by group. With --out every score with its
-bootstrap interval goes to a csv.
+checkpoints; the differences to random weights, and of each further arm to the
+first, paired by place (checkpoints of one seed stand at one place), with their
+95 % interval (Student's t). For a single checkpoint the intervals are
+bootstrap ones by image, or by group. With --out every score with its bootstrap
+interval goes to a csv.
 """
 
 import argparse
@@ -190,13 +191,17 @@ def _build(encoder: tuple[str, str], source: int | str, device: str) -> tuple:
 
 
 def tables(scores: dict, random: dict, color: dict) -> list[list[list[str]]]:
-    """Arrange scores, and differences to random weights, in percent."""
+    """Arrange scores and paired differences, in percent.
+
+    The second table has those of the arms to random weights, the third, of
+    two arms or more, those of the further ones to the first.
+    """
     from statistics import fmean
 
     from mmmedmask.evaluation.paired_tests import deviation, interval_of_mean
     names = list(color)
     header = ['encoder', 'n', *names]
-    means, differences = [header], [header]
+    means = [header]
     for arm, rows in scores.items():
         if len(rows) == 1:
             cells = [_score(rows[0][name]) for name in names]
@@ -206,19 +211,23 @@ def tables(scores: dict, random: dict, color: dict) -> list[list[list[str]]]:
             cells = [f'{fmean(column):.1f} ± {deviation(column):.1f}'
                      for column in columns]
         means.append([arm, str(len(rows)), *cells])
-        if arm not in random:
-            continue
-        pairs = list(zip(rows, scores[random[arm]][:len(rows)], strict=True))
+
+    def subtract(arm: str, other: str) -> list[str]:
+        pairs = list(zip(scores[arm], scores[other], strict=False))
         cells = [_interval(*pairs[0][0][name].less(pairs[0][1][name]))
                  if len(pairs) == 1 else _interval(*interval_of_mean([
                      ours[name].value - theirs[name].value
                      for ours, theirs in pairs])) for name in names]
-        differences.append([f'{arm} - {random[arm]}', str(len(pairs)),
-                            *cells])
+        return [f'{arm} - {other}', str(len(pairs)), *cells]
+
     means.append(['colour alone', '', *map(_score, color.values())])
     means.append(['chance', '', *(f'{100 * score.floor:.1f}'
                                   for score in color.values())])
-    return [means, differences]
+    arranged = [means, [header, *(subtract(*pair) for pair in random.items())]]
+    first, *others = random
+    if others:
+        arranged.append([header, *(subtract(arm, first) for arm in others)])
+    return arranged
 
 
 def _score(score) -> str:

@@ -17,6 +17,9 @@ _base_ = [
 # ========================= Frequently modified =========================
 # A folder, or a list of folders.
 data_root = 'data/tiles/'
+# Tiles that are not trained on, by their names: the loss is watched on them.
+# 0 trains on all, where default_hooks.loss_floors.held_out names other tiles.
+held_out_share = 0.05
 batch_size = 32  # per GPU
 # Measured with a total batch of 32, which is one GPU's here; --auto-scale-lr
 # scales it to yours.
@@ -34,6 +37,7 @@ model = dict(
     data_preprocessor=dict(mask_ratio=mask_ratio),
     head=dict(norm_pix=norm_pix))
 train_dataloader = dict(
-    batch_size=batch_size, dataset=dict(data_root=data_root))
+    batch_size=batch_size,
+    dataset=dict(data_root=data_root, held_out_share=held_out_share))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 train_cfg = dict(max_epochs=max_epochs)

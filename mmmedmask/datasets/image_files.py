@@ -8,7 +8,16 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from mmmedmask.datasets.image_io import ImageFileError
-from mmmedmask.util.checks import check_choice
+from mmmedmask.util.checks import check_choice, check_range
+
+
+def check_held_out(share: float, held_out: bool) -> None:
+    """Check that what is held out can be, and is, a part of the images."""
+    check_range('held_out_share', share, 0, 1)
+    if share == 1 or held_out and not share:
+        raise ValueError(f'held_out={held_out} with held_out_share={share}: '
+                         'expected a share below 1, above 0 to take what is '
+                         'held out')
 
 
 class ImageFileDataset(BaseDataset):

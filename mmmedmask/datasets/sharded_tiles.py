@@ -5,7 +5,7 @@ from pathlib import Path
 from mmengine.fileio import get_file_backend
 
 from mmmedmask.datasets import shards
-from mmmedmask.datasets.image_files import ImageFileDataset
+from mmmedmask.datasets.image_files import ImageFileDataset, check_held_out
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.atomic_files import write_bytes
 from mmmedmask.util.file_locks import lock_file
@@ -29,6 +29,10 @@ class ShardedTiles(ImageFileDataset):
             an address it is needed; the index is fetched there once.
         backend_args: For an address: what fsspec takes, see
             :class:`~mmmedmask.datasets.fsspec_backend.FsspecBackend`.
+        held_out_share: Share of the tiles that are left out, in [0, 1): the
+            last ones. ``pack_tiles`` has shuffled them; of other shards they
+            are those of the last tars. More shards move the border.
+        held_out: Take those that are left out, in place of the others.
         base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
             and ``on_error``, which with ``'skip'`` keeps one byte a sample.
 
@@ -39,7 +43,11 @@ class ShardedTiles(ImageFileDataset):
     """
 
     def __init__(self, data_root: str, index_dir: str | None = None,
-                 backend_args: dict | None = None, **base: object) -> None:
+                 backend_args: dict | None = None,
+                 held_out_share: float = 0.0, held_out: bool = False,
+                 **base: object) -> None:
+        check_held_out(held_out_share, held_out)
+        self.held_out_share, self.held_out = held_out_share, held_out
         is_remote = '://' in str(data_root)
         if is_remote and index_dir is None:
             raise ValueError(f'shards at {data_root} need index_dir, a local '
@@ -65,7 +73,12 @@ class ShardedTiles(ImageFileDataset):
         self._shards = shards.LocalShards(
             index) if self.backend is None else shards.RemoteShards(
                 index, self.backend)
-        return index
+        border = round(len(index) * (1 - self.held_out_share))
+        if self.held_out_share and border in (0, len(index)):
+            raise FileNotFoundError(
+                f'held_out_share={self.held_out_share} of {len(index)} tiles '
+                f'in {self.address} is none or all of them')
+        return index[border:] if self.held_out else index[:border]
 
     def _fetch_index(self) -> None:
         self.index_dir.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,9 @@ from pathlib import Path
 from mmengine.logging import print_log
 
 from mmmedmask.datasets import radiology
-from mmmedmask.datasets.image_files import ImageFileDataset
+from mmmedmask.datasets.image_files import ImageFileDataset, check_held_out
 from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
+from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.file_walk import walk_files
@@ -34,6 +35,10 @@ class TileFolder(ImageFileDataset):
             only ``data_root``; then these files are used, in this order. It
             is looked up as given, then below ``data_root``.
         axis: Slices of NIfTI: ``'axial'``, ``'coronal'`` or ``'sagittal'``.
+        held_out_share: Share of the files that are left out, about, in
+            [0, 1). Their names below the root alone decide: each run leaves
+            out the same ones, and a file stays where it is when others come.
+        held_out: Take those that are left out, in place of the others.
         base: Arguments of :class:`ImageFileDataset`, such as ``pipeline``
             and ``on_error``.
 
@@ -48,8 +53,11 @@ class TileFolder(ImageFileDataset):
     """
 
     def __init__(self, data_root: str | Sequence[str], ann_file: str = '',
-                 axis: str = 'axial', **base: object) -> None:
+                 axis: str = 'axial', held_out_share: float = 0.0,
+                 held_out: bool = False, **base: object) -> None:
         self.axis = check_choice('axis', axis, radiology.AXES)
+        check_held_out(held_out_share, held_out)
+        self.held_out_share, self.held_out = held_out_share, held_out
         roots = [data_root] if isinstance(
             data_root, (str, os.PathLike)) else list(data_root)
         if not roots or not all(str(root) for root in roots):
@@ -79,11 +87,29 @@ class TileFolder(ImageFileDataset):
         if self.ann_file:
             (root, ) = self.roots
             names = read_list_file(find_list_file(self.ann_file, root))
-            return [{'img_path': str(root / name)} for name in names]
-        paths = [str(path) for root in self.roots for path in list_images(
-            root, self.axis, self.on_error == 'skip')]
-        _check_apart(paths)
-        return [{'img_path': path} for path in paths]
+            paths = {root: [root / name for name in names]}
+        else:
+            paths = {root: list_images(
+                root, self.axis, self.on_error == 'skip')
+                for root in self.roots}
+            _check_apart([str(path) for images in paths.values()
+                          for path in images])
+        taken = [{'img_path': str(path)} for root, images in paths.items()
+                 for path in images if self._takes(path, root)]
+        if not taken and self.held_out_share:
+            raise FileNotFoundError(
+                f'held_out_share={self.held_out_share} of the images of '
+                f'{", ".join(map(str, self.roots))} is none or all of them')
+        return taken
+
+    def _takes(self, path: Path | str, root: Path) -> bool:
+        if not self.held_out_share:
+            return True
+        # All pictures of a scan are on one side.
+        name = os.path.relpath(radiology.split_part(path)[0], root)
+        number = stream_seed(0, Path(name).as_posix())
+        return (number < self.held_out_share * 2**63) == self.held_out
+
 
 
 def _check_apart(paths: Sequence[str]) -> None:

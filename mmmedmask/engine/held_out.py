@@ -16,6 +16,7 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset, Subset
 
+from mmmedmask.datasets.tiles import TileFolder
 from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
@@ -80,6 +81,31 @@ def _samples_of(config: Mapping) -> dict:
     return samples
 
 
+def _is_part(config: Mapping, train: Mapping) -> bool:
+    """Whether a data set takes some of another's samples, by their configs.
+
+    It says all that the other says, and more, or is a folder below. What a
+    share leaves out is no part of what it leaves.
+    """
+    part, whole = _samples_of(config), _samples_of(train)
+    kind = whole.get('type')
+    share = whole.pop('held_out_share', 0)
+    left_out = part.pop('held_out', False) and share == part.get(
+        'held_out_share')
+    if left_out or not isinstance(kind, type):
+        return False
+    for name, argument in inspect.signature(kind).parameters.items():
+        if name in part and argument.default is not argument.empty:
+            whole.setdefault(name, argument.default)
+    roots, around = (samples.pop('data_root', ()) for samples in (part, whole))
+    below = Path.is_relative_to if issubclass(kind, TileFolder) else (
+        lambda root, other: root == other)
+    return all(part.get(key) == value
+               for key, value in whole.items() if value) and all(
+        any(below(Path(root), Path(other)) for other in around)
+        for root in roots)
+
+
 def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
     """Build the training set with other samples, each once.
 
@@ -100,17 +126,18 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
     if not isinstance(train, Mapping):
         # A run that was made of objects tells nothing of its training set.
         train = {}
-    # Indices of the training set are of no other split.
     parts = list(innermost_datasets(train))
+    # Indices of the training set are of no other split.
     train = [{key: value for key, value in inner.items() if key != 'indices'}
              for inner in parts]
-    held_out = (innermost_datasets(change) if 'type' in change else
-                [_changed(inner, change) for inner in train])
+    held_out = list(innermost_datasets(change)) if 'type' in change else [
+        _changed(inner, change) for inner in train]
     trained, apart = (list(map(_samples_of, part))
                       for part in (train, held_out))
-    if any(samples in trained for samples in apart):
+    if any(samples in trained for samples in apart) or any(
+            _is_part(inner, other) for inner in held_out for other in parts):
         raise ValueError(
-            f'held_out={dict(change)} changes nothing of the training set, so '
+            f'held_out={dict(change)} names samples of the training set, so '
             "that nothing is held out: name other samples, such as "
             "dict(split='val') or dict(data_root='other')")
     dataset = DATASETS.build(dict(change)) if 'type' in change else \
@@ -134,6 +161,17 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
 def _files_of(dataset: Dataset) -> set[str]:
     return {os.path.realpath(path) for source in list_sources(dataset)
             if (path := source.info.get('img_path'))}
+
+
+def own_held_out(cfg: Mapping) -> dict | None:
+    """What gives the samples that the training set itself leaves out.
+
+    None where it leaves out none, by a ``held_out_share``.
+    """
+    train = (cfg.get('train_dataloader') or {}).get('dataset')
+    leaves_out = isinstance(train, Mapping) and all(
+        inner.get('held_out_share') for inner in innermost_datasets(train))
+    return dict(held_out=True) if leaves_out else None
 
 
 def with_slides(dataset: Dataset) -> Dataset:

@@ -10,7 +10,12 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from mmmedmask.datasets import TileFolder
-from mmmedmask.engine.held_out import build_changed, build_held_out
+from mmmedmask.datasets.shards import pack_shards
+from mmmedmask.engine.held_out import (
+    build_changed,
+    build_held_out,
+    own_held_out,
+)
 from mmmedmask.util.nested import innermost_datasets
 
 
@@ -143,6 +148,82 @@ def test_a_list_of_the_training_set_is_refused_in_another_spelling(root):
     train = Config(dict(train_dataloader=dict(dataset=inner)))
     with pytest.raises(ValueError, match='nothing is held out'):
         build_held_out(train, dict(ann_file=str(root / 'b/own.txt')))
+
+
+@pytest.mark.parametrize('change', [
+    dict(indices=1), dict(ann_file='c/some.txt'), dict(data_root='c'),
+    dict(data_root=['c', 'b'], on_error='raise'), dict(held_out_share=.5),
+    dict(held_out_share=.5, held_out=True)])
+def test_a_part_of_the_training_set_is_refused(root, change):
+    """Lists, folders and numbers of what is all trained on."""
+    (root / 'c/some.txt').write_text('c/2.png\n')
+    inner = {**tiles(root, ''), 'indices': None, 'held_out_share': .1}
+    if roots := change.get('data_root'):
+        change = {**change, 'data_root': [str(root / name) for name in roots]}
+    train = Config(dict(train_dataloader=dict(dataset=repeat(inner))))
+    with pytest.raises(ValueError, match='nothing is held out'):
+        build_held_out(train, change)
+
+
+def write_tiles(folder, count):
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        cv2.imwrite(str(folder / f'{number}.png'),
+                    np.full((8, 8, 3), number, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize('kind', ['TileFolder', 'ShardedTiles'])
+def test_a_share_of_the_training_set_is_not_trained_on(tmp_path, kind):
+    folder = write_tiles(tmp_path / 'tiles', 200)
+    if kind == 'ShardedTiles':
+        pack_shards(folder, tmp_path / 'shards')
+        folder = tmp_path / 'shards'
+    inner = dict(type=f'mmmedmask.{kind}', data_root=str(folder), pipeline=[],
+                 held_out_share=.1)
+    train = Config(dict(train_dataloader=dict(dataset=repeat(inner))))
+    trained, held_out, whole = (
+        {dataset.get_data_info(place)['img_path']
+         for place in range(len(dataset))} for dataset in (
+            DATASETS.build(inner),
+            build_held_out(train, own_held_out(train)),
+            DATASETS.build(dict(inner, held_out_share=0))))
+    assert trained | held_out == whole
+    assert not trained & held_out
+    assert 10 <= len(held_out) <= 30
+    if kind == 'TileFolder':
+        # Of more tiles each stays on its side, and of one list.
+        write_tiles(folder, 230)
+        (folder / 'list.txt').write_text('199.png\n3.png\n5.png\n')
+        more = build_held_out(train, own_held_out(train))
+        assert {str(folder / Path(name).name) for name in names(more)
+                if int(Path(name).stem) < 200} == held_out
+        assert len(DATASETS.build(dict(inner, ann_file='list.txt'))) == len(
+            {str(folder / f'{number}.png') for number in (199, 3, 5)}
+            & trained)
+
+
+@pytest.mark.parametrize(('options', 'error'), [
+    (dict(held_out_share=1.), ValueError), (dict(held_out=True), ValueError),
+    (dict(held_out_share=1e-9, held_out=True), FileNotFoundError)])
+@pytest.mark.parametrize('kind', ['TileFolder', 'ShardedTiles'])
+def test_a_share_that_holds_out_nothing_is_an_error(tmp_path, kind, options,
+                                                    error):
+    folder = write_tiles(tmp_path / 'tiles', 4)
+    if kind == 'ShardedTiles':
+        pack_shards(folder, tmp_path / 'shards')
+        folder = tmp_path / 'shards'
+    with pytest.raises(error, match='held_out'):
+        len(DATASETS.build(dict(type=f'mmmedmask.{kind}',
+                                data_root=str(folder), **options)))
+
+
+def test_what_leaves_out_nothing_has_nothing_of_its_own(root):
+    part = {**tiles(root, 'a'), 'held_out_share': .5}
+    for dataset in (tiles(root, 'a'), concat(part, tiles(root, 'b'))):
+        assert own_held_out(dict(train_dataloader=dict(
+            dataset=dataset))) is None
+    assert own_held_out({}) is None
 
 
 @pytest.mark.parametrize('wrap', WRAPS)

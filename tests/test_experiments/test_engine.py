@@ -509,8 +509,8 @@ def test_a_list_and_a_plan_import_no_training_library(place):
             (('torch', 'mmengine'), 'reproduce', '--help'),
             (('torch', 'mmengine'), 'cross_validate', '--help'),
             (('torch', 'mmengine'), 'reproduce', '--list'),
-            (('torch', 'mmpretrain', 'mmseg', 'mmcv'), 'reproduce',
-             'gimp_table2', 'msmae_table2', '--dry-run')):
+            (('torch', 'mmpretrain', 'mmdet', 'mmseg', 'mmcv'), 'reproduce',
+             'cmim_table1', 'gimp_table2', 'msmae_table2', '--dry-run')):
         code = (f'import sys, runpy; sys.path.insert(0, "tools"); '
                 f'sys.argv = ["{tool}.py", *{words}]\n'
                 'try:\n'

@@ -98,6 +98,27 @@ def test_lock_asks_for_cuda_on_linux_alone():
                 dict(sys_platform=platform)), requirement
 
 
+def test_the_image_installs_the_lock_with_the_uv_of_the_makefile():
+    text = (ROOT / 'Dockerfile').read_text().replace('\\\n', ' ')
+    wanted = re.search(r'^UV_VERSION := (\S+)$',
+                       (ROOT / 'Makefile').read_text(), re.MULTILINE)[1]
+    assert re.findall(r'\buv==(\S+)', text) == [wanted]
+    before, _, after = text.partition('RUN pip install uv')
+    assert 'COPY requirements requirements' in before
+    for pins in ('cp requirements/lock.txt pins.txt',
+                 "'^(nvidia|cuda|triton)' requirements/lock.txt",
+                 '--requirements pins.txt'):
+        assert pins in after
+    copied = [name for line in re.findall(r'^COPY (.+)$', text, re.MULTILINE)
+              for name in line.split()[:-1]]
+    # What runs, and what is installed from.
+    named = re.findall(r'\b(?:requirements|tools)/[\w./-]+', after)
+    assert {'.', 'requirements/build.txt', 'tools/misc/doctor.py'} <= {
+        *copied, *named}
+    for name in (*copied, *named):
+        assert (ROOT / name).exists(), name
+
+
 def find_imports(folder):
     """Top-level names that the files below a folder import from elsewhere."""
     names = set()

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from commands import call
+from commands import call, load
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
@@ -15,6 +15,7 @@ from torchvision.models import resnet18
 from mmmedmask.config_files import load_config
 from mmmedmask.engine.frozen_features import untrained_encoder
 from mmmedmask.evaluation.paired_tests import interval_of_mean
+from mmmedmask.evaluation.probes import ProbeScore
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +55,9 @@ def test_table_of_arms_random_weights_colour_and_chance(
              for line in lines}
     assert list(cells) == ['encoder', '---', 'random', 'ours', 'one',
                            'colour alone', 'chance', 'ours - random',
-                           'one - random']
+                           'one - random', 'one - ours']
+    # The first checkpoint is that of both.
+    assert cells['one - ours'][:2] == ['1', '+0.0 [+0.0, +0.0]']
     with (tmp_path / 'scores.csv').open(newline='') as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 2 * (2 + 2 + 1 + 1)
@@ -79,6 +82,32 @@ def test_table_of_arms_random_weights_colour_and_chance(
     assert float(cells['colour alone'][1].split()[0]) < 75
     assert np.mean(random) > 75
     assert cells['chance'][1].strip('| ') == '50.0'
+
+
+def test_arms_are_subtracted_seed_by_seed():
+    """Seeds differ by more than the arms: unpaired, nothing would show."""
+    def row(value):
+        return {'rgb/knn': ProbeScore('knn', value, 0, 1, .5)}
+
+    scores = dict(random=[row(.5)] * 3,
+                  first=[row(.6), row(.9), row(.7)],
+                  second=[row(.63), row(.92), row(.74)],
+                  third=[row(.7), row(.8)])
+    random = dict.fromkeys(['first', 'second', 'third'], 'random')
+    tables = load('probe.py').tables
+    _, to_random, to_first = tables(scores, random, row(.5))
+    assert [line[:2] for line in to_random[1:]] == [
+        ['first - random', '3'], ['second - random', '3'],
+        ['third - random', '2']]
+    assert [line[0] for line in to_first[1:]] == [
+        'second - first', 'third - first']
+    for line, percents in zip(to_first[1:], ([3, 2, 4], [10, -10]),
+                              strict=True):
+        assert line[1:] == [str(len(percents)), '{:+.1f} [{:+.1f}, {:+.1f}]'
+                            .format(*interval_of_mean(percents))]
+    # A single arm is compared with random weights alone.
+    assert len(tables(dict(list(scores.items())[:2]), dict(first='random'),
+                      row(.5))) == 2
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
@@ -201,8 +230,9 @@ def test_arms_of_several_encoders_share_a_table(stripes, checkpoints,
     assert [line.split(' | ')[:2] for line in lines[2:6]] == [
         ['| random resnet18', '2'], ['| random narrow.py', '1'],
         ['| wide', '2'], ['| ours', '1']]
-    assert [line.split(' | ')[0] for line in lines[-2:]] == [
-        '| wide - random resnet18', '| ours - random narrow.py']
+    assert [line.split(' | ')[0] for line in lines if ' - ' in line] == [
+        '| wide - random resnet18', '| ours - random narrow.py',
+        '| ours - wide']
     # Files of one name in two folders are two encoders.
     (tmp_path / 'b').mkdir()
     wide = tmp_path / 'b' / 'narrow.py'

@@ -44,7 +44,7 @@ train_dataloader = dict(
     num_workers=0,
     persistent_workers=False,
     pin_memory=False,
-    dataset=dict(data_root=data_root))
+    dataset=dict(data_root=data_root, held_out_share=0))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.warm_up, end=10), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)

@@ -24,7 +24,8 @@ model = dict(
     backbone=_base_.crc5_width,
     neck=dict(out_stride=patch_size),
     head=dict(patch_size=patch_size))
-train_dataloader = dict(_base_.crc5_loader, dataset=dict(data_root=data_root))
+train_dataloader = dict(
+    _base_.crc5_loader, dataset=dict(data_root=data_root, held_out_share=0))
 optim_wrapper = dict(optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.warm_up, end=50), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)

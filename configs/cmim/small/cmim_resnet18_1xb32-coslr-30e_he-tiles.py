@@ -27,13 +27,13 @@ model = dict(
     neck=dict(out_stride=patch_size),
     head=dict(patch_size=patch_size))
 train_dataloader = dict(
-    _base_.he_tiles_loader, dataset=dict(data_root=_base_.he_tiles_roots))
+    _base_.he_tiles_loader,
+    dataset=dict(data_root=_base_.he_tiles_roots, held_out_share=0))
 optim_wrapper = dict(
     type='mmmedmask.Bfloat16OptimWrapper', optimizer=dict(lr=base_lr))
 param_scheduler = [dict(_base_.warm_up, end=warm_up_iters), _base_.cosine]
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
     _base_.he_tiles_hooks,
-    # None of these tiles are held out.
-    loss_floors=dict(held_out=None),
+    loss_floors=_base_.he_tiles_floors,
     reconstruction_panel=dict(interval=10))

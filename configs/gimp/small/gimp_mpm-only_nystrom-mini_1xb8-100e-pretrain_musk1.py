@@ -43,4 +43,7 @@ default_hooks = dict(
     probe=dict(
         type='mmmedmask.ProbeHook', bags='test', interval=max_epochs),
     loss_floors=dict(
-        type='mmmedmask.LossFloorsHook', interval=max_epochs, batch_size=8))
+        type='mmmedmask.LossFloorsHook',
+        held_out=dict(split='test'),
+        interval=max_epochs,
+        batch_size=8))

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Subset
 from mmmedmask.engine.held_out import (
     build_held_out,
     fixed_batches,
+    own_held_out,
     with_slides,
 )
 from mmmedmask.engine.hooks.panel_hook import LOSS_INFO
@@ -67,7 +68,8 @@ class LossFloorsHook(WatchingHook):
     Args:
         held_out: Samples that are not trained on, as in
             :func:`~mmmedmask.engine.held_out.build_held_out`, such as
-            ``dict(split='val')``. None: none are held out, and training
+            ``dict(split='val')``. None: those that the training set leaves
+            out (``held_out_share``), and of one that leaves out none training
             samples are measured. Patients without slides are left out.
         interval: Epochs between two evaluations; there is one before
             training and one at the end.
@@ -121,18 +123,24 @@ class LossFloorsHook(WatchingHook):
                 f'{name} {floor:.4g}' for name, floor in self._floors.items()))
 
     def _build_held_out(self, runner: Runner) -> Dataset | None:
-        if self.held_out is None:
-            return None
-        try:
-            return build_held_out(runner.cfg, self.held_out)
-        except FileNotFoundError as error:
-            if not self.optional:
-                raise
-            runner.logger.warning(
-                f'LossFloorsHook: no held-out samples: {error}; '
-                'default_hooks.loss_floors.held_out of the config names '
-                'others')
-            return None
+        change, reason = self.held_out, 'none are named'
+        if change is None:
+            change = own_held_out(runner.cfg)
+        if change is not None:
+            try:
+                return build_held_out(runner.cfg, change)
+            except FileNotFoundError as error:
+                if not self.optional and self.held_out is not None:
+                    raise
+                reason = error
+        runner.logger.warning(
+            f'LossFloorsHook: no held-out samples: {reason}; the loss and its '
+            'floors are of training samples. default_hooks.loss_floors.held_'
+            'out of the config names others, such as --cfg-options '
+            'default_hooks.loss_floors.held_out.data_root=FOLDER, and '
+            'train_dataloader.dataset.held_out_share=0.05 leaves tiles out of '
+            'training')
+        return None
 
     def look(self, runner: Runner, epoch: int, iteration: int) -> None:
         if iteration != self._measured:

@@ -25,6 +25,7 @@ from mmmedmask.datasets import TileFolder
 from mmmedmask.datasets.transforms import LoadTile, PackTile
 from mmmedmask.engine.held_out import build_held_out
 from mmmedmask.engine.hooks import LossFloorsHook, ReconstructionPanelHook
+from mmmedmask.engine.wrapped_datasets import list_sources
 from mmmedmask.phantoms.slide_omic_cohort import write_slide_omic_cohort
 from mmmedmask.visualization.curves import read_scalars
 
@@ -152,6 +153,25 @@ def test_without_held_out_tiles(tiles, tmp_path):
         assert ('on training samples: no held_out' in log) == own
         assert ('Loss on training samples after epoch 1' in log) == own
         assert ('eld-out loss' in log) != own
+
+
+@pytest.mark.parametrize(('share', 'own'), [(.4, False), (1e-9, True)])
+def test_the_share_that_is_not_trained_on_is_measured(tiles, tmp_path, share,
+                                                      own):
+    data = dict(type='mmmedmask.TileFolder', held_out_share=share,
+                data_root=str(tiles / 'train'), pipeline=PIPELINE)
+    hook = LossFloorsHook(batch_size=4)
+    runner = train_watched(
+        tmp_path, TinyCMIM, data, [hook], epochs=1, batch_size=2,
+        log_level='INFO', cfg=dict(train_dataloader=dict(dataset=data)))[0]
+    trained, measured = (
+        {source.info['img_path'] for source in list_sources(dataset)}
+        for dataset in (runner.train_dataloader.dataset, hook._dataset))
+    assert measured
+    assert (trained == measured) if own else not trained & measured
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert ('no held-out samples: held_out_share=1e-09' in log) == own
+    assert ('eld-out loss after' in log) != own
 
 
 @pytest.mark.parametrize('way', ['config', 'built', 'slice'])

@@ -177,9 +177,27 @@ def test_patches_at_one_place_are_of_two_slides():
     assert difference(same, apart) < 1e-9
 
 
+def relative_step(model, patches, rate=1e-3):
+    """How far a step of AdamW moves what has a gradient, of its length."""
+    before = {name: value.detach().clone()
+              for name, value in model.named_parameters()}
+    model(patches)[0][:, ::2].sum().backward()
+    torch.optim.AdamW(model.parameters(), rate).step()
+    # What starts at zero has no length.
+    return {name: float((value.detach() - before[name]).norm() /
+                        (before[name].norm() or value.numel()**.5))
+            for name, value in model.named_parameters()
+            if value.grad is not None and value.grad.any()}
+
+
 def test_the_start_does_not_depend_on_the_width():
-    """What a layer adds, what attention tells apart, what a step changes."""
-    moved, told, changed = [], [], []
+    """What a layer adds, what attention tells apart, what a step moves.
+
+    A step of AdamW is as long for each weight, so that at one rate the
+    weights of a layer as wide as the tokens, and they alone, move by the root
+    of the width more, relative to their length.
+    """
+    moved, told, steps = [], [], []
     for width in (64, 512):
         torch.manual_seed(0)
         model = NystromAggregator(64, width, num_heads=8, attn='exact')
@@ -192,10 +210,18 @@ def test_the_start_does_not_depend_on_the_width():
         query, key, _ = model.layers[0].project(bags.tokens)
         logits = torch.einsum('qhc,khc->hqk', query, key)
         told.append(float(logits.std()) * (width / 8)**-.5)
-        weight = model.layers[0].qkv.weight
-        changed.append(float(weight.norm() / weight.numel()**.5) * width**.5)
-    for one, other in (moved, told, changed):
+        steps.append(relative_step(model, patches))
+    for one, other in (moved, told):
         assert .75 < one / other < 1.33
+    one, other = steps
+    assert one.keys() == other.keys()
+    assert {'cls_token', 'embed.0.weight', 'layers.0.norm.weight',
+            'layers.0.value_conv.weight', 'layers.0.qkv.weight',
+            'layers.1.proj.weight', 'norm.weight'} <= one.keys()
+    for name in one:
+        wide = name.endswith(('qkv.weight', 'proj.weight'))
+        assert .75 < one[name] / other[name] * (8**.5 if wide else 1) < 1.33, (
+            name)
     assert min(told) > .2
 
 

@@ -5,6 +5,8 @@ in which the class token reads the first patches fails: it tells the training
 patients apart by them.
 """
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -63,13 +65,26 @@ def held_out_auc(cohort, aggregator, epochs, seed):
     return roc_auc_score(labels, logits[:, 1] - logits[:, 0])
 
 
-@pytest.fixture(scope='module')
-def cohort():
-    return draw_cohort(signal=3., seed=3)
+@functools.cache
+def auc(name, seed, **options):
+    return held_out_auc(draw_cohort(signal=3., seed=seed),
+                        dict(type=f'mmmedmask.{name}', **options),
+                        epochs=8, seed=seed)
 
 
 @pytest.mark.parametrize('name', ['TransMIL', 'NystromAggregator'])
-def test_finds_the_planted_class_but_in_the_literal_form(cohort, name):
-    kind = dict(type=f'mmmedmask.{name}')
-    assert held_out_auc(cohort, kind, epochs=8, seed=3) > .95
-    assert held_out_auc(cohort, kind | LITERAL, epochs=8, seed=3) < .9
+def test_finds_the_planted_class_but_in_the_literal_form(name):
+    assert auc(name, 3) > .95
+    assert auc(name, 3, **LITERAL) < .9
+
+
+@pytest.mark.parametrize('name', ['TransMIL', 'NystromAggregator'])
+def test_the_class_token_in_the_convolution_costs_by_itself(name):
+    """With one start of the convolution for both.
+
+    By seed the AUC with it is -.01, .04 and .23 lower for TransMIL, and .01,
+    .22 and .26 for ours.
+    """
+    differences = [auc(name, seed, **LITERAL | dict(class_token_in_conv=False))
+                   - auc(name, seed, **LITERAL) for seed in (1, 2, 3)]
+    assert np.mean(differences) > .04, differences

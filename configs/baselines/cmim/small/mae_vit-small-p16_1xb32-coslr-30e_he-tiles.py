@@ -35,5 +35,7 @@ param_scheduler = [
 train_cfg = dict(max_epochs=max_epochs)
 default_hooks = dict(
     _base_.he_tiles_hooks,
-    # None of these tiles are held out.
-    loss_floors=dict(held_out=None))
+    # In the place of NCT's split.
+    loss_floors=dict(
+        _base_.he_tiles_floors,
+        held_out=dict(_delete_=True, **_base_.he_tiles_floors['held_out'])))
