@@ -16,7 +16,6 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset, Subset
 
-from mmmedmask.datasets.tiles import TileFolder
 from mmmedmask.engine.preserved_state import (
     at_iteration,
     evaluating,
@@ -84,8 +83,8 @@ def _samples_of(config: Mapping) -> dict:
 def _is_part(config: Mapping, train: Mapping) -> bool:
     """Whether a data set takes some of another's samples, by their configs.
 
-    It says all that the other says, and more, or is a folder below. What a
-    share leaves out is no part of what it leaves.
+    It says all that the other says, and more. What a share leaves out is no
+    part of what it leaves; of folders in one another files are compared.
     """
     part, whole = _samples_of(config), _samples_of(train)
     kind = whole.get('type')
@@ -98,12 +97,8 @@ def _is_part(config: Mapping, train: Mapping) -> bool:
         if name in part and argument.default is not argument.empty:
             whole.setdefault(name, argument.default)
     roots, around = (samples.pop('data_root', ()) for samples in (part, whole))
-    below = Path.is_relative_to if issubclass(kind, TileFolder) else (
-        lambda root, other: root == other)
-    return all(part.get(key) == value
-               for key, value in whole.items() if value) and all(
-        any(below(Path(root), Path(other)) for other in around)
-        for root in roots)
+    return set(roots) <= set(around) and all(
+        part.get(key) == value for key, value in whole.items() if value)
 
 
 def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
