@@ -27,6 +27,7 @@ from mmmedmask.datasets.expression.table import (
 from mmmedmask.datasets.slides.cohort import (
     Case,
     Slide,
+    check_patients_apart,
     read_cohort,
     read_split,
 )
@@ -294,6 +295,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                         if case.case_id not in split_of]
                 self._note(f'{len(left)} cases are in no split: {shown(left)}',
                            logging.WARNING)
+        check_patients_apart(split_of, self.split_file or self.ann_file)
         kept = [case for case in cases
                 if split_of.get(case.case_id) == self.split]
         if not kept:

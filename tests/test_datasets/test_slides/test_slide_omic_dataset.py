@@ -149,6 +149,20 @@ class TestList:
         with pytest.raises(ValueError, match='no column split'):
             cohort.build()
 
+    @pytest.mark.parametrize('source', ['cohort.csv', 'splits_0.csv'])
+    def test_one_patient_in_two_splits(self, cohort, source):
+        """Tumour and normal tissue, which the column or a file part."""
+        splits = ('train', 'test' if source == 'cohort.csv' else 'train')
+        names = ('TCGA-AA-0001-01A', 'TCGA-AA-0001-11A')
+        cohort.write_csv([*CASES, *zip(names, ('t', 'n'), ('LUAD', 'LUSC'),
+                                       splits, strict=True)])
+        (cohort.root / 'splits_0.csv').write_text(
+            f',train,test\n0,p1,{names[1]}\n1,{names[0]},\n')
+        with pytest.raises(ValueError, match=f'{source}: TCGA-AA-0001 is in '
+                           f'train as {names[0]} and in test as {names[1]}'):
+            cohort.build(split_file=source if 'splits' in source else None,
+                         missing_slides='drop', missing_genes='drop')
+
     def test_classes(self, cohort, log_lines):
         order, one = dict(classes=('LUSC', 'LUAD')), dict(classes=('LUAD', ))
         assert cohort.build(
