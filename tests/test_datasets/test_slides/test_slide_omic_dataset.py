@@ -360,12 +360,18 @@ class TestMissing:
                            r".*s3.h5 of size 4 \(encoder 'uni_v2'\)"):
             cohort.build(dims=None)
 
+    @pytest.mark.parametrize('split', ['train', 'test'])
     @pytest.mark.parametrize(('encoder', 'weights', 'message'), [
         ('uni', 'a', r"s2.h5 .*\(encoder 'drawn'\), .*s4.h5 .*'uni', "
          r"weights 'a'\): a model takes one encoder"),
         ('drawn', 'b', "s3.h5 .* weights 'a'.*s4.h5 .* weights 'b'")])
-    def test_features_of_two_encoders(self, cohort, encoder, weights, message):
-        """Of one size, and of two patients; s1 tells nothing."""
+    def test_features_of_two_encoders(self, cohort, encoder, weights, message,
+                                      split):
+        """Of one size, of two patients, or splits; s1 tells nothing."""
+        cohort.write_csv([*CASES[:3], ('p3', 's5', 'LUAD', split),
+                          ('p3', 's4', 'LUAD', split)])
+        write_features(cohort.root / 'features/s5.h5', 'trident-h5',
+                       *draw_bag(0, DIMS))
         for slide, name, text in (('s3', 'drawn', 'a'),
                                   ('s4', encoder, weights)):
             write_features(cohort.root / f'features/{slide}.h5', 'trident-h5',
