@@ -161,7 +161,9 @@ class H5File(FeatureFile):
         self.in_micrometres = _text(attributes.get('unit')) == 'um'
         self.tile_um = as_number(attributes.get('tile_size_um'))
         self.tile_px = as_number(attributes.get('tile_size_px'))
-        self.tile_mpp = as_number(grid.get('mpp'))
+        magnification = as_number(grid.get('target_magnification'))
+        self.tile_mpp = as_number(grid.get('mpp')) or (
+            magnification and 10 / magnification)
         if self.tile_um and self.tile_px:
             self.tile_mpp = self.tile_um / self.tile_px
         side = as_number(

@@ -385,12 +385,14 @@ class TestMissing:
             SlideBag([SlideFeatures(cohort.root / f'features/{slide}.h5')
                       for slide in ('s3', 's4')])
 
-    def test_tiles_of_two_resolutions(self, cohort, log_lines):
-        for slide, mpp in (('s2', .5), ('s3', .504), ('s4', 2)):
+    @pytest.mark.parametrize(('key', 'values'), [
+        ('mpp', (.5, .504, 2)), ('target_magnification', (20, 19.8, 5))])
+    def test_tiles_of_two_resolutions(self, cohort, log_lines, key, values):
+        for slide, value in zip(('s2', 's3', 's4'), values, strict=True):
             cohort.build()
             assert not logged(log_lines, 'different resolutions')
             with h5py.File(cohort.root / f'features/{slide}.h5', 'a') as file:
-                file['coords'].attrs['mpp'] = mpp
+                file['coords'].attrs[key] = value
         cohort.build()
         assert logged(log_lines, 'different resolutions: 0.5 µm per pixel in '
                       f'{cohort.root}/features/s2.h5, 2 in ')
