@@ -335,6 +335,13 @@ def open_feature_file(path: Path) -> FeatureFile:
         raise SlideFeatureError(f'{path} is empty (0 bytes)')
     if begin.startswith(_NPY_MAGIC):
         return NumpyFile(path)
+    if begin.startswith(_ZIP_MAGIC) and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if all(name.endswith('.npy') for name in names):
+            raise SlideFeatureError(
+                f'{path} is an npz file, which is not read, with {names[:5]}: '
+                'save the array of features alone, with np.save')
     if begin.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
         return TorchFile(path)
     if h5py.is_hdf5(path) or begin.startswith(b'\x89HDF'):

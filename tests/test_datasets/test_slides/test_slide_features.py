@@ -236,6 +236,7 @@ def test_patches_have_a_width(tmp_path, side):
     ({'x': torch.zeros(3)}, r"the keys \['x'\]"),
     (np.zeros(768, np.float32), 'embedding of the whole'),
     (np.zeros((3, 2), np.int64), 'int64'),
+    (np.savez, r"is an npz file, .* with \['features.npy'\]: save the array"),
     (b'hello world', "begins with b'hello wo'"), (b'', r'empty \(0 bytes\)')])
 def test_files_that_are_something_else(tmp_path, content, message):
     path = tmp_path / 'a'
@@ -244,6 +245,9 @@ def test_files_that_are_something_else(tmp_path, content, message):
     elif isinstance(content, np.ndarray):
         with path.open('wb') as file:
             np.save(file, content)
+    elif content is np.savez:
+        with path.open('wb') as file:
+            content(file, features=np.zeros((3, 2), np.float32))
     else:
         torch.save(content, path)
     with pytest.raises(SlideFeatureError, match=f'{path} .*{message}'):
