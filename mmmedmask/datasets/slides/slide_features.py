@@ -40,6 +40,8 @@ _ANY_ENCODER = {'timm', 'hf', 'hub', 'huggingface', 'torchvision', 'encoder',
 class SlideFeatures:
     """The features (N, D) of one slide on disk; N may be 0.
 
+    Files without a patch may not tell D: it is ``dims`` then, or 0.
+
     Handles are never shared: it is opened again in another process.
 
     Attributes:
@@ -78,7 +80,8 @@ class SlideFeatures:
         self._owner = -1
         self._coords: torch.Tensor | None = None
         file = self._open()
-        self.num_patches, self.dims = file.shape
+        self.num_patches, size = file.shape
+        self.dims = size or dims or 0
         self.layout = file.layout
         self.encoder, self.weights = file.encoder, file.weights
         self.tile_mpp = file.tile_mpp
@@ -123,7 +126,8 @@ class SlideFeatures:
         stop = self.num_patches if stop is None else stop
         if not 0 <= start <= stop <= self.num_patches:
             raise self._out_of_range(start, stop)
-        rows = self._source().rows(start, stop)
+        rows = self._source().rows(start, stop).reshape(
+            stop - start, self.dims)
         _check_finite(rows, self.path, start)
         return rows
 
@@ -195,8 +199,8 @@ def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
 
 def _fit(first: SlideFeatures, other: SlideFeatures) -> bool:
     both_named = None not in (first.weights, other.weights)
-    if first.dims != other.dims or (both_named
-                                    and first.weights != other.weights):
+    sizes = {first.dims, other.dims} - {0}
+    if len(sizes) > 1 or (both_named and first.weights != other.weights):
         return False
     names = first.encoder, other.encoder
     if None in names:
@@ -238,7 +242,7 @@ class SlideBag:
         check_same_encoder(slides)
         self.slides = tuple(slides)
         self.num_patches = sum(map(len, slides))
-        self.dims = slides[0].dims
+        self.dims = max(slide.dims for slide in slides)
         self.has_coords = all(slide.has_coords for slide in slides)
 
     def __len__(self) -> int:

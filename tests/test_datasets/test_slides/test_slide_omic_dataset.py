@@ -241,11 +241,22 @@ class TestMissing:
         assert inputs['mask'] is None
         assert len(inputs['genes']) == 40
 
-    def test_empty_slide(self, cohort, log_lines):
+    @pytest.mark.parametrize(('size', 'places'), [
+        ((0, DIMS), (0, 2)), ((0, DIMS), (0, )), ((0, 0), (0, 2)),
+        ((0, ), (0, ))])
+    def test_empty_slide(self, cohort, log_lines, size, places):
         """It is left out; a patient with no other one has none."""
         for slide in ('s2', 's3'):
-            write_features(cohort.root / f'features/{slide}.h5', 'trident-h5',
-                           *draw_bag(0, DIMS))
+            path = cohort.root / f'features/{slide}.h5'
+            with h5py.File(path, 'w') as file:
+                file.update(features=np.zeros(size, np.float32),
+                            coords=np.zeros(places))
+        assert SlideFeatures(path, dims=DIMS).read().shape == (0, DIMS)
+        bag = SlideBag(list(map(SlideFeatures, (
+            path, cohort.root / 'features/s1.h5'))))
+        assert torch.equal(bag.take(torch.arange(50)),
+                           torch.from_numpy(cohort.bags['s1']))
+        assert list(map(len, bag.coords())) == [0, 50]
         with pytest.raises(ValueError, match='1 slides have no patch: s3; '
                            'missing_slides='):
             cohort.build()
