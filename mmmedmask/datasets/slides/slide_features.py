@@ -1,5 +1,6 @@
 """Read features of slides and bags by slices, from files or fp16 copies."""
 
+import functools
 import hashlib
 import io
 import itertools
@@ -32,6 +33,7 @@ _FP16_MAX = float(np.finfo(np.float16).max)
 # Below it fp16 has fewer digits, and none in the end.
 _FP16_TINY = float(np.finfo(np.float16).tiny)
 _DEAD_SECONDS = 3600
+_WORD = r'[^\W\d_]+\d*|\d+'
 # Words of names that do not tell encoders of one size of features apart.
 _ANY_ENCODER = {'timm', 'hf', 'hub', 'huggingface', 'torchvision', 'encoder',
                 'model', 'features', 'block3', 'trunc'}
@@ -184,8 +186,9 @@ def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
 
     What the file of a slide does not tell fits all others. Where two files
     tell the weights, as ours do, the encoders must be called the same; else
-    one name has to have all words of the other, but for a version:
-    ``uni_v1`` and ``MahmoodLab/UNI``.
+    one name has to have all words of the other, but for a version and whose
+    it is: ``uni_v1`` and ``MahmoodLab/UNI``. Words beside these, as in
+    ``resnet50_ssl`` and ``resnet50``, are a warning.
     """
     kinds: dict[tuple, SlideFeatures] = {}
     for slide in slides:
@@ -212,16 +215,24 @@ def _fit(first: SlideFeatures, other: SlideFeatures) -> bool:
     return _same_words(*names)
 
 
+@functools.cache
 def _same_words(*names: str) -> bool:
-    parts = [set(re.findall(r'[^\W\d_]+\d*|\d+', name.lower()))
-             for name in names]
+    parts = [set(re.findall(_WORD, name.lower())) for name in names]
     versions = [{word for word in words if re.fullmatch(r'v\d+', word)}
                 for words in parts]
     if all(versions) and versions[0] != versions[1]:
         return False
     first, other = (words - version - _ANY_ENCODER or words
                     for words, version in zip(parts, versions, strict=True))
-    return first <= other or other <= first
+    if not first <= other and not other <= first:
+        return False
+    owners = ' '.join(re.findall('[^:/]+/', ':'.join(names).lower()))
+    if (first ^ other).difference(re.findall(_WORD, owners)):
+        # Once, as the answer is remembered.
+        print_log(f'the encoders {names[0]} and {names[1]} are taken for one, '
+                  'as one name has all words of the other: if they are two, '
+                  'their features must not be mixed', 'current', 30)
+    return True
 
 
 def _origin(slide: SlideFeatures) -> str:
