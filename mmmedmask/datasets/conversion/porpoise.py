@@ -11,6 +11,7 @@ from mmmedmask.datasets.conversion.check_report import (
     ConversionError,
 )
 from mmmedmask.datasets.conversion.folders import all_files, index_files
+from mmmedmask.datasets.expression.samples import tcga_site
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.datasets.slides.feature_files import slide_name
 from mmmedmask.util.table_files import read_table
@@ -43,9 +44,9 @@ def convert(tables: dict[str, Path],
             classes: Sequence[str] | None = None) -> omics.OmicConversion:
     """Convert tables to one cohort with one set of genes.
 
-    The class is the OncoTree code. The site is that of the barcode: the
-    tables' own column has lost leading zeros. Genes are those that all
-    tables have. ``classes`` are those to keep; None keeps all.
+    The class is the OncoTree code. The site is that of the barcode, if
+    it is one: the tables' own column has lost leading zeros. Genes are those
+    that all tables have. ``classes`` are those to keep; None keeps all.
     """
     lines, parts = [], []
     for cohort, path in tables.items():
@@ -75,6 +76,6 @@ def _read_lines(cohort: str, path: Path) -> list[dict]:
         raise ConversionError(report)
     return [dict(zip(omics.COLUMNS, (
         row['case_id'], slide_name(row['slide_id']), row['oncotree_code'],
-        row['case_id'].split('-')[1], row['survival_months'],
+        tcga_site(row['case_id']) or '', row['survival_months'],
         row['censorship'].removesuffix('.0'), cohort), strict=True))
             for row in rows]

@@ -15,6 +15,7 @@ from mmmedmask.datasets.expression.samples import (
     PRIMARY_TUMOURS,
     match_samples,
     tcga_case,
+    tcga_site,
 )
 from mmmedmask.datasets.expression.table import join_tables, load_expression
 from mmmedmask.util.nearest import shown
@@ -63,8 +64,8 @@ def convert(files: dict[str, Path], unit: str = 'cpm') -> OmicConversion:
         # As CPM are of all genes of a file, not of those that all files have.
         tables.append(table.select(list(rows.values()), list(rows)).convert(
             unit))
-        lines += [dict(zip(COLUMNS, (case, '', name, case.split('-')[1], '',
-                                     '', name), strict=True)) for case in rows]
+        lines += [dict(zip(COLUMNS, (case, '', name, tcga_site(case), '', '',
+                                     name), strict=True)) for case in rows]
     table = join_tables(tables)
     return OmicConversion(tuple(lines), replace(table, notes=()),
                           (*notices, *table.notes))

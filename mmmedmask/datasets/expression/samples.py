@@ -26,6 +26,12 @@ def tcga_case(name: str) -> str | None:
     return match.group(1) if match else None
 
 
+def tcga_site(name: str) -> str | None:
+    """Read the tissue source site from a TCGA barcode, else None."""
+    case = tcga_case(name)
+    return case and case.split('-')[1]
+
+
 def check_one_patient(where: object, case: str, what: str,
                       name: str) -> None:
     """Refuse a name of a patient's file or sample that is of another."""

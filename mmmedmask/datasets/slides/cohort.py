@@ -258,6 +258,18 @@ def read_split(path: str | Path,
     return split_of, notes
 
 
+def check_patients_apart(split_of: Mapping[str, str], source: object) -> None:
+    """Refuse samples of a TCGA patient, as cases, in different splits."""
+    first: dict[str, str] = {}
+    for case, split in split_of.items():
+        patient = tcga_case(case)
+        other = first.setdefault(patient or case, case)
+        if split_of[other] != split:
+            raise ValueError(
+                f'{source}: {patient} is in {split_of[other]} as {other} and '
+                f'in {split} as {case}: a patient belongs to one split')
+
+
 def _names(table: Table, split: str) -> list[str]:
     cells = table.text(table.names.index(split))
     if not {cell.lower() for cell in cells} & set(_TRUTHS):

@@ -85,17 +85,23 @@ class FeatureFile(ABC):
 
     def _set_shape(self, shape: tuple[int, ...], is_float: bool,
                    kind: object) -> None:
-        """Accept (N, D) and (1, N, D) of floating point numbers."""
+        """Accept (N, D) and (1, N, D) of floating point numbers.
+
+        Tools that have no patch of a slide write (0, ) and (0, 0), too.
+        """
+        shape = tuple(shape)
         if len(shape) == 3 and shape[0] == 1:
             shape = shape[1:]
-        if len(shape) == 1 and shape[0]:
+        if shape == (0, ):
+            shape = (0, 0)
+        if len(shape) == 1:
             raise SlideFeatureError(
-                f'{self.path} holds one vector of shape {tuple(shape)}, '
+                f'{self.path} holds one vector of shape {shape}, '
                 'not one feature per patch: it looks like an embedding of '
                 'the whole slide')
-        if len(shape) != 2 or shape[1] < 1:
+        if len(shape) != 2 or (shape[0] and not shape[1]):
             raise SlideFeatureError(
-                f'{self.path} holds features of shape {tuple(shape)}, '
+                f'{self.path} holds features of shape {shape}, '
                 'expected (N, D) or (1, N, D)')
         if not is_float:
             raise SlideFeatureError(f'{self.path} holds features of type '
@@ -110,7 +116,8 @@ class FeatureFile(ABC):
         self.patch_size = None if side is None else round(side)
 
     def _check_coords(self, shape: tuple[int, ...]) -> None:
-        if tuple(shape) not in ((self.shape[0], 2), (1, self.shape[0], 2)):
+        if (self.shape[0] or 0 not in shape) and tuple(shape) not in (
+                (self.shape[0], 2), (1, self.shape[0], 2)):
             raise SlideFeatureError(
                 f'{self.path} has coordinates of shape {tuple(shape)} for '
                 f'{self.shape[0]} patches, expected ({self.shape[0]}, 2)')
@@ -161,7 +168,9 @@ class H5File(FeatureFile):
         self.in_micrometres = _text(attributes.get('unit')) == 'um'
         self.tile_um = as_number(attributes.get('tile_size_um'))
         self.tile_px = as_number(attributes.get('tile_size_px'))
-        self.tile_mpp = as_number(grid.get('mpp'))
+        magnification = as_number(grid.get('target_magnification'))
+        self.tile_mpp = as_number(grid.get('mpp')) or (
+            magnification and 10 / magnification)
         if self.tile_um and self.tile_px:
             self.tile_mpp = self.tile_um / self.tile_px
         side = as_number(
@@ -333,6 +342,13 @@ def open_feature_file(path: Path) -> FeatureFile:
         raise SlideFeatureError(f'{path} is empty (0 bytes)')
     if begin.startswith(_NPY_MAGIC):
         return NumpyFile(path)
+    if begin.startswith(_ZIP_MAGIC) and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if all(name.endswith('.npy') for name in names):
+            raise SlideFeatureError(
+                f'{path} is an npz file, which is not read, with {names[:5]}: '
+                'save the array of features alone, with np.save')
     if begin.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)):
         return TorchFile(path)
     if h5py.is_hdf5(path) or begin.startswith(b'\x89HDF'):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
-from mmmedmask.datasets.expression.samples import tcga_case
+from mmmedmask.datasets.expression.samples import tcga_case, tcga_site
 from mmmedmask.datasets.slides.cohort import SPLITS, Case
 from mmmedmask.util.atomic_files import csv_text, write_text
 from mmmedmask.util.checks import check_integer
@@ -36,7 +36,8 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
         by_site: Whether all patients of a site go into the same part, so
             that a site's stain cannot be learned for its classes (Howard et
             al. 2021). Sites are those of the csv, else the tissue source
-            site of TCGA barcodes. Sites that share a patient, whose samples
+            site of TCGA barcodes, whose cases must all be in the column or
+            none. Sites that share a patient, whose samples
             are of several, go into the same part, too.
         validate: Whether a part validates; if not, it trains as well.
     """
@@ -48,8 +49,7 @@ def draw_folds(cases: Sequence[Case], num_folds: int = 5, seed: int = 0,
             f'{", to ".join(uses)}, so draw at least {len(uses)}')
     labels = [case.label for case in cases]
     patients = [tcga_case(case.case_id) or case.case_id for case in cases]
-    groups = _joined(list(map(_site, cases)),
-                     patients) if by_site else patients
+    groups = _joined(_sites(cases), patients) if by_site else patients
     kind = 'sites' if by_site else 'patients'
     _check_counts(Counter(labels), 'has {} cases', num_folds)
     pairs = set(zip(labels, groups, strict=True))
@@ -98,14 +98,24 @@ def _draw_parts(labels: Sequence[str], groups: Sequence[str] | None,
                      'and have every class in every part: ask for fewer folds')
 
 
-def _site(case: Case) -> str:
-    if case.site is not None:
-        return case.site
-    name = tcga_case(case.case_id)
-    if name is None:
-        raise ValueError(f'case {case.case_id} has no site: add the column '
-                         'site (TCGA barcodes tell it by themselves)')
-    return name.split('-')[1]
+def _sites(cases: Sequence[Case]) -> list[str]:
+    sites, of_barcode = [], {}
+    for case in cases:
+        barcode = tcga_site(case.case_id)
+        site = case.site or barcode
+        if site is None:
+            raise ValueError(f'case {case.case_id} has no site: add the column'
+                             ' site (TCGA barcodes tell it by themselves)')
+        # Tables of numbers lose leading zeros.
+        sites.append(barcode if site.zfill(2) == barcode else site)
+        of_barcode.setdefault(barcode, set()).add(sites[-1])
+    for barcode, names in of_barcode.items():
+        if len(names) > 1 and barcode in names:
+            raise ValueError(
+                f'cases of the site {barcode} by their barcodes have the '
+                f'sites {shown(sorted(names))}: fill the column site for all '
+                'of them or for none')
+    return sites
 
 
 def _joined(sites: Sequence[str], patients: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Read features of slides and bags by slices, from files or fp16 copies."""
 
+import functools
 import hashlib
 import io
 import itertools
@@ -32,6 +33,7 @@ _FP16_MAX = float(np.finfo(np.float16).max)
 # Below it fp16 has fewer digits, and none in the end.
 _FP16_TINY = float(np.finfo(np.float16).tiny)
 _DEAD_SECONDS = 3600
+_WORD = r'[^\W\d_]+\d*|\d+'
 # Words of names that do not tell encoders of one size of features apart.
 _ANY_ENCODER = {'timm', 'hf', 'hub', 'huggingface', 'torchvision', 'encoder',
                 'model', 'features', 'block3', 'trunc'}
@@ -39,6 +41,8 @@ _ANY_ENCODER = {'timm', 'hf', 'hub', 'huggingface', 'torchvision', 'encoder',
 
 class SlideFeatures:
     """The features (N, D) of one slide on disk; N may be 0.
+
+    Files without a patch may not tell D: it is ``dims`` then, or 0.
 
     Handles are never shared: it is opened again in another process.
 
@@ -78,7 +82,8 @@ class SlideFeatures:
         self._owner = -1
         self._coords: torch.Tensor | None = None
         file = self._open()
-        self.num_patches, self.dims = file.shape
+        self.num_patches, size = file.shape
+        self.dims = size or dims or 0
         self.layout = file.layout
         self.encoder, self.weights = file.encoder, file.weights
         self.tile_mpp = file.tile_mpp
@@ -123,7 +128,8 @@ class SlideFeatures:
         stop = self.num_patches if stop is None else stop
         if not 0 <= start <= stop <= self.num_patches:
             raise self._out_of_range(start, stop)
-        rows = self._source().rows(start, stop)
+        rows = self._source().rows(start, stop).reshape(
+            stop - start, self.dims)
         _check_finite(rows, self.path, start)
         return rows
 
@@ -180,8 +186,9 @@ def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
 
     What the file of a slide does not tell fits all others. Where two files
     tell the weights, as ours do, the encoders must be called the same; else
-    one name has to have all words of the other, but for a version:
-    ``uni_v1`` and ``MahmoodLab/UNI``.
+    one name has to have all words of the other, but for a version and whose
+    it is: ``uni_v1`` and ``MahmoodLab/UNI``. Words beside these, as in
+    ``resnet50_ssl`` and ``resnet50``, are a warning.
     """
     kinds: dict[tuple, SlideFeatures] = {}
     for slide in slides:
@@ -195,8 +202,8 @@ def check_same_encoder(slides: Sequence[SlideFeatures]) -> None:
 
 def _fit(first: SlideFeatures, other: SlideFeatures) -> bool:
     both_named = None not in (first.weights, other.weights)
-    if first.dims != other.dims or (both_named
-                                    and first.weights != other.weights):
+    sizes = {first.dims, other.dims} - {0}
+    if len(sizes) > 1 or (both_named and first.weights != other.weights):
         return False
     names = first.encoder, other.encoder
     if None in names:
@@ -208,16 +215,24 @@ def _fit(first: SlideFeatures, other: SlideFeatures) -> bool:
     return _same_words(*names)
 
 
+@functools.cache
 def _same_words(*names: str) -> bool:
-    parts = [set(re.findall(r'[^\W\d_]+\d*|\d+', name.lower()))
-             for name in names]
+    parts = [set(re.findall(_WORD, name.lower())) for name in names]
     versions = [{word for word in words if re.fullmatch(r'v\d+', word)}
                 for words in parts]
     if all(versions) and versions[0] != versions[1]:
         return False
     first, other = (words - version - _ANY_ENCODER or words
                     for words, version in zip(parts, versions, strict=True))
-    return first <= other or other <= first
+    if not first <= other and not other <= first:
+        return False
+    owners = ' '.join(re.findall('[^:/]+/', ':'.join(names).lower()))
+    if (first ^ other).difference(re.findall(_WORD, owners)):
+        # Once, as the answer is remembered.
+        print_log(f'the encoders {names[0]} and {names[1]} are taken for one, '
+                  'as one name has all words of the other: if they are two, '
+                  'their features must not be mixed', 'current', 30)
+    return True
 
 
 def _origin(slide: SlideFeatures) -> str:
@@ -238,7 +253,7 @@ class SlideBag:
         check_same_encoder(slides)
         self.slides = tuple(slides)
         self.num_patches = sum(map(len, slides))
-        self.dims = slides[0].dims
+        self.dims = max(slide.dims for slide in slides)
         self.has_coords = all(slide.has_coords for slide in slides)
 
     def __len__(self) -> int:

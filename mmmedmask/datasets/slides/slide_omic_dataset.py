@@ -4,7 +4,8 @@ import functools
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,14 @@ from mmmedmask.datasets.expression.table import (
 from mmmedmask.datasets.slides.cohort import (
     Case,
     Slide,
+    check_patients_apart,
     read_cohort,
     read_split,
 )
-from mmmedmask.datasets.slides.feature_files import FeatureFolder
+from mmmedmask.datasets.slides.feature_files import (
+    FeatureFolder,
+    SlideFeatureError,
+)
 from mmmedmask.datasets.slides.slide_features import (
     SlideFeatures,
     check_same_encoder,
@@ -76,7 +81,7 @@ cohort.read_split`; None takes the column ``split``.
             ``features_path`` names every file.
         dims: Size of a feature that the model expects; None takes any, but
             all slides must agree, also in encoder and weights where their
-            files tell them.
+            files tell them; of each other split one slide is looked at.
         cache_dir: Folder for copies of the features in fp16, made at their
             first use; None makes none.
         expression: Arguments of :func:`~mmmedmask.datasets.expression.table.\
@@ -211,15 +216,18 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
 
     def load_data_list(self) -> list[dict]:
         cohort = read_cohort(self.ann_file, self.label_column)
-        has_slides, folder = 'slides' in self.modalities, None
+        has_slides, folder, files = 'slides' in self.modalities, None, {}
         if has_slides and self.feature_root is not None:
             folder = FeatureFolder(self._path(self.feature_root))
         if has_slides:
-            self._check_files_are_apart(cohort, folder)
-        cases = self._split_cases(cohort)
+            files = self._find_files(cohort, folder)
+        by_split = self._split_cases(cohort)
+        cases = by_split.pop(self.split)
         rows = self._load_genes(cohort, cases) if (
             'genes' in self.modalities) else {}
-        slides = self._find_slides(cases, folder) if has_slides else {}
+        slides = self._find_slides(cases, folder, filter(None, (
+            _open_one(others, files) for others in by_split.values()
+            ))) if has_slides else {}
         cases = [case for case in cases if self._is_kept(case, rows, slides)]
         if not cases:
             raise ValueError(f'{self.ann_file}: no case of the split '
@@ -259,8 +267,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         print_log(f'{type(self).__name__} ({self.split or "all"}): {text}',
                   logger='current', level=level)
 
-    def _split_cases(self, cases: list[Case]) -> list[Case]:
-        """Keep the patients of the split and of the classes."""
+    def _split_cases(self, cases: list[Case]) -> dict[str | None, list[Case]]:
+        """Give the patients of the classes by split, this one among them."""
         classes = self._metainfo.get('classes')
         if classes is None:
             classes = sorted({case.label for case in cases})
@@ -277,7 +285,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
             self._note(f'{note}; left out')
             cases = [case for case in cases if case.label in classes]
         if self.split is None:
-            return cases
+            return {None: cases}
         if self.split_file is not None:
             split_of, notes = read_split(self._path(self.split_file), cases)
             for note in notes:
@@ -294,12 +302,15 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                         if case.case_id not in split_of]
                 self._note(f'{len(left)} cases are in no split: {shown(left)}',
                            logging.WARNING)
-        kept = [case for case in cases
-                if split_of.get(case.case_id) == self.split]
-        if not kept:
+        check_patients_apart(split_of, self.split_file or self.ann_file)
+        by_split: dict[str | None, list[Case]] = {}
+        for case in cases:
+            if case.case_id in split_of:
+                by_split.setdefault(split_of[case.case_id], []).append(case)
+        if self.split not in by_split:
             raise ValueError(f'no case is in the split {self.split!r}; there '
                              f'are {dict(Counter(split_of.values()))}')
-        return kept
+        return by_split
 
     def _load_genes(self, cohort: Sequence[Case],
                     cases: Sequence[Case]) -> dict[str, int]:
@@ -332,21 +343,27 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                         f'no expression: {shown(names)}; {like}')
         return rows
 
-    def _check_files_are_apart(self, cohort: Sequence[Case],
-                               folder: FeatureFolder | None) -> None:
-        """Refuse a file that two slides of any splits share, by a link too."""
-        files = {f'slide {slide.slide_id} of case {case.case_id}':
-                 self._features_of(slide, folder)
-                 for case in cohort for slide in case.slides
+    def _find_files(self, cohort: Sequence[Case],
+                    folder: FeatureFolder | None) -> dict[Slide, Path]:
+        """Find all files, and refuse one that slides share, by a link too."""
+        cases = {slide: case.case_id for case in cohort
+                 for slide in case.slides
                  if folder is not None or slide.features_path is not None}
+        files = {slide: file for slide in cases
+                 if (file := self._features_of(slide, folder)) is not None}
         check_files_differ(
-            {name: file for name, file in files.items() if file is not None},
-            f'{self.ann_file}: ', 'features',
-            'one would count twice, or be in two splits')
+            {f'slide {slide.slide_id} of case {cases[slide]}': file
+             for slide, file in files.items()}, f'{self.ann_file}: ',
+            'features', 'one would count twice, or be in two splits')
+        return files
 
-    def _find_slides(self, cases: Sequence[Case],
-                     folder: FeatureFolder | None) -> dict[str, list[dict]]:
-        """Find the slides with patches of each case that has some."""
+    def _find_slides(self, cases: Sequence[Case], folder: FeatureFolder | None,
+                     others: Iterable[SlideFeatures]
+                     ) -> dict[str, list[dict]]:
+        """Find the slides with patches of each case that has some.
+
+        They must be of one kind, and so must ``others``.
+        """
         slides: dict[str, list[dict]] = {}
         absent, opened = [], []
         empty: dict[str, str] = {}
@@ -368,6 +385,7 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                     slides.setdefault(case.case_id, []).append(facts)
                 else:
                     empty[slide.slide_id] = case.case_id
+        opened += others
         check_same_encoder(opened)
         sized = sorted((slide for slide in opened if slide.tile_mpp),
                        key=lambda slide: slide.tile_mpp)
@@ -428,6 +446,19 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
             self._note(f'fewer than 2 cases of {shown(few)}: no pairs of '
                        'these classes can be made, and scores of them mean '
                        'nothing', logging.WARNING)
+
+
+def _open_one(cases: Sequence[Case], files: Mapping[Slide, Path]
+              ) -> SlideFeatures | None:
+    """Open the first slide with patches that can be opened, and close it."""
+    for slide in (slide for case in cases for slide in case.slides
+                  if slide in files):
+        # What is wrong with a file is said when its split is loaded.
+        with suppress(SlideFeatureError), SlideFeatures(
+                files[slide], mpp=slide.mpp) as features:
+            if len(features):
+                return features
+    return None
 
 
 def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:

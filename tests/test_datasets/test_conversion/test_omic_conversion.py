@@ -50,7 +50,7 @@ def other_cohort(folder):
     """LUSC beside it, with the genes in another order."""
     header = tuple({'A_rnaseq': 'B_rnaseq', 'B_rnaseq': 'A_rnaseq'}.get(
         name, name) for name in HEADER)
-    rows = [changed(row, case_id=row[1].replace('TCGA-', 'TCGA-X'),
+    rows = [changed(row, case_id=row[1].replace('-', ''),
                     slide_id=f's{row[0]}', oncotree_code='LUSC')
             for row in ROWS]
     return write_table(folder, 'lusc', rows, header)
@@ -126,6 +126,8 @@ class TestPorpoise:
                  conversion.check(tmp_path / 'out').problems
                  if one.kind == 'scaled_apart'}
         assert found == {'IDC', 'ILC', 'LUSC', 'MDLC'}
+        assert [case.site for case in read_cohort(tmp_path / 'out/cohort.csv')
+                ] == ['05', '05', 'A2', None, None, None]
         one = convert(find_tables(tmp_path / 'in', ['LUSC']))
         assert one.table.gene_ids == ('B', 'A', 'C')
 

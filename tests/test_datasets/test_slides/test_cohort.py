@@ -247,11 +247,14 @@ class TestDrawFolds:
                     places.setdefault(name, set()).add(fold[case.case_id])
                 assert all(len(place) == 1 for place in places.values())
 
-    def test_site_of_a_barcode(self):
-        cases = [Case(f'TCGA-{site}-{number:04d}', 'x')
-                 for site in ('AA', 'BB', 'CC') for number in range(5)]
+    @pytest.mark.parametrize('told', [None, '5', '05'])
+    def test_site_of_a_barcode(self, told):
+        """Also where the column tells it for some, without the zero."""
+        cases = [Case(f'TCGA-{site}-{number:04d}', 'x',
+                      site=told if site == '05' and number % 2 else None)
+                 for site in ('05', 'BB', 'CC') for number in range(6)]
         fold = draw_folds(cases, 3, by_site=True)[0]
-        for site in ('AA', 'BB', 'CC'):
+        for site in ('-05-', 'BB', 'CC'):
             assert len({fold[case.case_id] for case in cases
                         if site in case.case_id}) == 1
         with pytest.raises(ValueError, match='case p has no site'):
@@ -271,6 +274,10 @@ class TestDrawFolds:
         ([Case(f'TCGA-AA-000{number % 2}-0{number}A', 'x')
           for number in range(6)], {},
          "class 'x' comes from 2 patients, which stay together"),
+        ([Case(f'TCGA-AA-{number:04d}', 'x', site='Ulm' if number else None)
+          for number in range(20)], dict(by_site=True),
+         'cases of the site AA by their barcodes have the sites AA, Ulm: fill '
+         'the column site for all of them or for none'),
         (many_cases(a=20, rare=1), {},
          "class 'rare' has 1 cases: 5 folds need at least 5"),
         (many_cases(a=20), dict(num_folds=2),
@@ -281,7 +288,7 @@ class TestDrawFolds:
         (many_cases(a=50) + [Case(f'b{number}', 'b', site='s1')
                              for number in range(50)],
          dict(by_site=True), "class 'b' comes from 1 sites")])
-    def test_too_few(self, cases, options, message):
+    def test_cannot_be_drawn(self, cases, options, message):
         with pytest.raises(ValueError, match=message):
             draw_folds(cases, **options)
 

@@ -236,6 +236,7 @@ def test_patches_have_a_width(tmp_path, side):
     ({'x': torch.zeros(3)}, r"the keys \['x'\]"),
     (np.zeros(768, np.float32), 'embedding of the whole'),
     (np.zeros((3, 2), np.int64), 'int64'),
+    (np.savez, r"is an npz file, .* with \['features.npy'\]: save the array"),
     (b'hello world', "begins with b'hello wo'"), (b'', r'empty \(0 bytes\)')])
 def test_files_that_are_something_else(tmp_path, content, message):
     path = tmp_path / 'a'
@@ -244,6 +245,9 @@ def test_files_that_are_something_else(tmp_path, content, message):
     elif isinstance(content, np.ndarray):
         with path.open('wb') as file:
             np.save(file, content)
+    elif content is np.savez:
+        with path.open('wb') as file:
+            content(file, features=np.zeros((3, 2), np.float32))
     else:
         torch.save(content, path)
     with pytest.raises(SlideFeatureError, match=f'{path} .*{message}'):
@@ -570,6 +574,8 @@ def _mopadi(data_root, slide):
     ('UNI', 'uni', True, False), ('uni_v1', 'MahmoodLab/UNI', True, False),
     ('uni_v1', 'timm:hf-hub:MahmoodLab/UNI', True, False),
     ('resnet50', 'resnet50-block3', True, False),
+    ('resnet50', 'resnet50_ssl', 'told', False),
+    ('hf-hub:a/chief-ctranspath', 'ctranspath', 'told', False),
     ('uni', None, True, True), ('encoder', 'encoder', True, True),
     ('timm:local-dir:/a/b', 'timm:local-dir:/c/b', False, True),
     ('uni', 'resnet50-block3', False, False), ('model', 'uni', False, False),
@@ -577,14 +583,20 @@ def _mopadi(data_root, slide):
     ('resnet50-block3', 'resnet101-block3', False, False),
     ('kaiko-vitb8', 'kaiko-vitb16', False, False)])
 def test_one_encoder_has_several_spellings(first, second, fits,
-                                           fits_with_weights):
+                                           fits_with_weights, monkeypatch):
+    lines = []
+    monkeypatch.setattr('mmmedmask.datasets.slides.slide_features.print_log',
+                        lambda text, *_: lines.append(text))
     for weights, fit in (('one', fits_with_weights), (None, fits)):
         slides = [SimpleNamespace(path=str(name), dims=8, weights=told,
                                   encoder=name)
                   for name, told in ((None, None), (first, 'one'),
                                      (second, weights))]
         if fit:
-            check_same_encoder(slides)
+            for _ in range(2):
+                check_same_encoder(slides)
         else:
             with pytest.raises(ValueError, match='a model takes one encoder'):
                 check_same_encoder(slides)
+    assert [f'{first} and {second} are' in line for line in lines] == [
+        True] * (fits == 'told')

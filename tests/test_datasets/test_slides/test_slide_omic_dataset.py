@@ -149,6 +149,20 @@ class TestList:
         with pytest.raises(ValueError, match='no column split'):
             cohort.build()
 
+    @pytest.mark.parametrize('source', ['cohort.csv', 'splits_0.csv'])
+    def test_one_patient_in_two_splits(self, cohort, source):
+        """Tumour and normal tissue, which the column or a file part."""
+        splits = ('train', 'test' if source == 'cohort.csv' else 'train')
+        names = ('TCGA-AA-0001-01A', 'TCGA-AA-0001-11A')
+        cohort.write_csv([*CASES, *zip(names, ('t', 'n'), ('LUAD', 'LUSC'),
+                                       splits, strict=True)])
+        (cohort.root / 'splits_0.csv').write_text(
+            f',train,test\n0,p1,{names[1]}\n1,{names[0]},\n')
+        with pytest.raises(ValueError, match=f'{source}: TCGA-AA-0001 is in '
+                           f'train as {names[0]} and in test as {names[1]}'):
+            cohort.build(split_file=source if 'splits' in source else None,
+                         missing_slides='drop', missing_genes='drop')
+
     def test_classes(self, cohort, log_lines):
         order, one = dict(classes=('LUSC', 'LUAD')), dict(classes=('LUAD', ))
         assert cohort.build(
@@ -227,11 +241,22 @@ class TestMissing:
         assert inputs['mask'] is None
         assert len(inputs['genes']) == 40
 
-    def test_empty_slide(self, cohort, log_lines):
+    @pytest.mark.parametrize(('size', 'places'), [
+        ((0, DIMS), (0, 2)), ((0, DIMS), (0, )), ((0, 0), (0, 2)),
+        ((0, ), (0, ))])
+    def test_empty_slide(self, cohort, log_lines, size, places):
         """It is left out; a patient with no other one has none."""
         for slide in ('s2', 's3'):
-            write_features(cohort.root / f'features/{slide}.h5', 'trident-h5',
-                           *draw_bag(0, DIMS))
+            path = cohort.root / f'features/{slide}.h5'
+            with h5py.File(path, 'w') as file:
+                file.update(features=np.zeros(size, np.float32),
+                            coords=np.zeros(places))
+        assert SlideFeatures(path, dims=DIMS).read().shape == (0, DIMS)
+        bag = SlideBag(list(map(SlideFeatures, (
+            path, cohort.root / 'features/s1.h5'))))
+        assert torch.equal(bag.take(torch.arange(50)),
+                           torch.from_numpy(cohort.bags['s1']))
+        assert list(map(len, bag.coords())) == [0, 50]
         with pytest.raises(ValueError, match='1 slides have no patch: s3; '
                            'missing_slides='):
             cohort.build()
@@ -346,12 +371,18 @@ class TestMissing:
                            r".*s3.h5 of size 4 \(encoder 'uni_v2'\)"):
             cohort.build(dims=None)
 
+    @pytest.mark.parametrize('split', ['train', 'test'])
     @pytest.mark.parametrize(('encoder', 'weights', 'message'), [
         ('uni', 'a', r"s2.h5 .*\(encoder 'drawn'\), .*s4.h5 .*'uni', "
          r"weights 'a'\): a model takes one encoder"),
         ('drawn', 'b', "s3.h5 .* weights 'a'.*s4.h5 .* weights 'b'")])
-    def test_features_of_two_encoders(self, cohort, encoder, weights, message):
-        """Of one size, and of two patients; s1 tells nothing."""
+    def test_features_of_two_encoders(self, cohort, encoder, weights, message,
+                                      split):
+        """Of one size, of two patients, or splits; s1 tells nothing."""
+        cohort.write_csv([*CASES[:3], ('p3', 's5', 'LUAD', split),
+                          ('p3', 's4', 'LUAD', split)])
+        write_features(cohort.root / 'features/s5.h5', 'trident-h5',
+                       *draw_bag(0, DIMS))
         for slide, name, text in (('s3', 'drawn', 'a'),
                                   ('s4', encoder, weights)):
             write_features(cohort.root / f'features/{slide}.h5', 'trident-h5',
@@ -365,12 +396,14 @@ class TestMissing:
             SlideBag([SlideFeatures(cohort.root / f'features/{slide}.h5')
                       for slide in ('s3', 's4')])
 
-    def test_tiles_of_two_resolutions(self, cohort, log_lines):
-        for slide, mpp in (('s2', .5), ('s3', .504), ('s4', 2)):
+    @pytest.mark.parametrize(('key', 'values'), [
+        ('mpp', (.5, .504, 2)), ('target_magnification', (20, 19.8, 5))])
+    def test_tiles_of_two_resolutions(self, cohort, log_lines, key, values):
+        for slide, value in zip(('s2', 's3', 's4'), values, strict=True):
             cohort.build()
             assert not logged(log_lines, 'different resolutions')
             with h5py.File(cohort.root / f'features/{slide}.h5', 'a') as file:
-                file['coords'].attrs['mpp'] = mpp
+                file['coords'].attrs[key] = value
         cohort.build()
         assert logged(log_lines, 'different resolutions: 0.5 µm per pixel in '
                       f'{cohort.root}/features/s2.h5, 2 in ')
