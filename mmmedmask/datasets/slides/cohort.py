@@ -187,8 +187,8 @@ def read_split(path: str | Path,
     else a patient's that is a slide of another one is an error.
 
     Gives the split of each patient that it names, and notes: on names that
-    are not in the cohort, patients that are in no split, and columns of
-    whole numbers as 2.0, which pandas makes of those with empty cells.
+    are not in the cohort, and columns of whole numbers as 2.0, which pandas
+    makes of those with empty cells.
     """
     path = Path(path)
     if not path.is_file():
@@ -251,10 +251,6 @@ def read_split(path: str | Path,
     if unknown:
         notes.append(f'{len(unknown)} names of {path.name} are not in the '
                      f'cohort: {shown(unknown)}')
-    left = [case.case_id for case in cases if case.case_id not in split_of]
-    if left:
-        notes.append(f'{len(left)} of {len(cases)} cases are in no split of '
-                     f'{path.name}: {shown(left)}')
     return split_of, notes
 
 

@@ -4,7 +4,13 @@ import functools
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import suppress
 from pathlib import Path
 
@@ -225,9 +231,8 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
         cases = by_split.pop(self.split)
         rows = self._load_genes(cohort, cases) if (
             'genes' in self.modalities) else {}
-        slides = self._find_slides(cases, folder, filter(None, (
-            _open_one(others, files) for others in by_split.values()
-            ))) if has_slides else {}
+        slides = self._find_slides(cases, folder, _one_of_each(
+            by_split.values(), files)) if has_slides else {}
         cases = [case for case in cases if self._is_kept(case, rows, slides)]
         if not cases:
             raise ValueError(f'{self.ann_file}: no case of the split '
@@ -297,16 +302,14 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                 raise ValueError(
                     f'{self.ann_file} has no column split: give split_file, '
                     f'or split=None for all cases, got {self.split!r}')
-            if len(split_of) < len(cases):
-                left = [case.case_id for case in cases
-                        if case.case_id not in split_of]
-                self._note(f'{len(left)} cases are in no split: {shown(left)}',
-                           logging.WARNING)
-        check_patients_apart(split_of, self.split_file or self.ann_file)
+        source = self.split_file or self.ann_file
+        check_patients_apart(split_of, source)
         by_split: dict[str | None, list[Case]] = {}
         for case in cases:
-            if case.case_id in split_of:
-                by_split.setdefault(split_of[case.case_id], []).append(case)
+            by_split.setdefault(split_of.get(case.case_id), []).append(case)
+        if left := [case.case_id for case in by_split.pop(None, ())]:
+            self._note(f'{len(left)} of {len(cases)} cases are in no split of '
+                       f'{source}: {shown(left)}', logging.WARNING)
         if self.split not in by_split:
             raise ValueError(f'no case is in the split {self.split!r}; there '
                              f'are {dict(Counter(split_of.values()))}')
@@ -448,17 +451,18 @@ fit_scale`. It is an error for sets for testing, without genes, or of counts.
                        'nothing', logging.WARNING)
 
 
-def _open_one(cases: Sequence[Case], files: Mapping[Slide, Path]
-              ) -> SlideFeatures | None:
-    """Open the first slide with patches that can be opened, and close it."""
-    for slide in (slide for case in cases for slide in case.slides
-                  if slide in files):
-        # What is wrong with a file is said when its split is loaded.
-        with suppress(SlideFeatureError), SlideFeatures(
-                files[slide], mpp=slide.mpp) as features:
-            if len(features):
-                return features
-    return None
+def _one_of_each(splits: Iterable[Sequence[Case]],
+                 files: Mapping[Slide, Path]) -> Iterator[SlideFeatures]:
+    """Open the first slide with patches of each split that can be opened."""
+    for cases in splits:
+        for slide in (slide for case in cases for slide in case.slides
+                      if slide in files):
+            # What is wrong with a file is said when its split is loaded.
+            with suppress(SlideFeatureError), SlideFeatures(
+                    files[slide], mpp=slide.mpp) as features:
+                if len(features):
+                    yield features
+                    break
 
 
 def _hint(folder: FeatureFolder | None, names: Sequence[str]) -> str:

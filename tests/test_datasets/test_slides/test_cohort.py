@@ -134,7 +134,6 @@ class TestReadSplit:
         split, notes = read_split(path, COHORT)
         assert split == {'p1': 'train', 'p2': 'val', 'p3': 'test'}
         assert 'not in the cohort: p9' in notes[0]
-        assert '1 of 4 cases are in no split of splits_0.csv: p4' in notes[1]
         with pytest.raises(FileNotFoundError, match=r"\['splits_0.csv'\]"):
             read_split(tmp_path / 'c.csv', COHORT)
 
@@ -252,7 +251,8 @@ class TestDrawFolds:
         """Also where the column tells it for some, without the zero."""
         cases = [Case(f'TCGA-{site}-{number:04d}', 'x',
                       site=told if site == '05' and number % 2 else None)
-                 for site in ('05', 'BB', 'CC') for number in range(6)]
+                 for site, count in (('05', 12), ('BB', 6), ('CC', 1))
+                 for number in range(count)]
         fold = draw_folds(cases, 3, by_site=True)[0]
         for site in ('-05-', 'BB', 'CC'):
             assert len({fold[case.case_id] for case in cases

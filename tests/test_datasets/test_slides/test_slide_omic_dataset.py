@@ -135,7 +135,7 @@ class TestList:
         assert subset[0]['data_samples'].case_id == 'p3'
         assert len(cohort.build(indices=2)) == 2
 
-    def test_splits(self, cohort):
+    def test_splits(self, cohort, log_lines):
         assert len(cohort.build(split=None)) == 4
         assert len(cohort.build(split='val')) == 1
         with pytest.raises(ValueError, match="no case is in the split "
@@ -145,23 +145,23 @@ class TestList:
             ',train,val,test\n0,p4,p1,p2\n')
         dataset = cohort.build(split_file='splits_0.csv')
         assert dataset.get_data_info(0)['case_id'] == 'p4'
+        assert logged(log_lines,
+                      '1 of 4 cases are in no split of splits_0.csv: p3')
         cohort.write_csv([row[:3] for row in CASES], 'case_id,slide_id,label')
         with pytest.raises(ValueError, match='no column split'):
             cohort.build()
 
-    @pytest.mark.parametrize('source', ['cohort.csv', 'splits_0.csv'])
-    def test_one_patient_in_two_splits(self, cohort, source):
-        """Tumour and normal tissue, which the column or a file part."""
-        splits = ('train', 'test' if source == 'cohort.csv' else 'train')
-        names = ('TCGA-AA-0001-01A', 'TCGA-AA-0001-11A')
-        cohort.write_csv([*CASES, *zip(names, ('t', 'n'), ('LUAD', 'LUSC'),
-                                       splits, strict=True)])
+    @pytest.mark.parametrize('split_file', [None, 'splits_0.csv'])
+    def test_one_patient_in_two_splits(self, cohort, split_file):
+        names = [f'TCGA-AA-0001-{kind}A' for kind in ('01', '11')]
+        cohort.write_csv([(names[0], 's1', 'tumour', 'train'),
+                          (names[1], 's2', 'normal', 'test')])
         (cohort.root / 'splits_0.csv').write_text(
-            f',train,test\n0,p1,{names[1]}\n1,{names[0]},\n')
-        with pytest.raises(ValueError, match=f'{source}: TCGA-AA-0001 is in '
-                           f'train as {names[0]} and in test as {names[1]}'):
-            cohort.build(split_file=source if 'splits' in source else None,
-                         missing_slides='drop', missing_genes='drop')
+            f',train,test\n0,{",".join(names)}\n')
+        with pytest.raises(ValueError, match=(
+                f'{split_file or "cohort.csv"}: TCGA-AA-0001 is in train as '
+                f'{names[0]} and in test as {names[1]}')):
+            cohort.build(split_file=split_file)
 
     def test_classes(self, cohort, log_lines):
         order, one = dict(classes=('LUSC', 'LUAD')), dict(classes=('LUAD', ))
