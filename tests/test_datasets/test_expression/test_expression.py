@@ -572,6 +572,7 @@ class TestUnits:
     @pytest.mark.parametrize(('values', 'name', 'unit'), [
         (full_size('counts'), '', 'counts'), (full_size('tpm'), '', 'tpm'),
         (full_size('zscore'), '', 'zscore'),
+        (full_size('zscore') - 4, 'x_zscores.txt', 'zscore'),
         (np.log2(full_size('tpm') + 1), '', 'log2_tpm'),
         (full_size('fpkm'), 'a_fpkm.tsv', 'fpkm'),
         (np.log2(full_size('fpkm') + 1), 'a.htseq_fpkm.tsv', 'log2_fpkm'),
@@ -591,6 +592,9 @@ class TestUnits:
         (np.log2(full_size('fpkm') + 1), '', 'cannot .*look like logarithms'),
         (full_size('tpm')[:, :700], '', 'cannot .*a part of TPM look alike'),
         (full_size('zscore'), 'tpm.csv', 'says tpm, but values are as low as'),
+        # As by voom and edgeR, of no one offset.
+        (np.log2(full_size('cpm') + np.linspace(.1, .2, 12_000)), '',
+         'cannot .*as low as -3.*, but not around 0 as z-scores'),
         (full_size('counts'), 'fpkm.csv', 'name says fpkm, but all '),
         (full_size('tpm'), 'all_log2.csv', 'says log2, but every sample sums'),
         (full_size('tpm'), 'log2_tpm.csv', 'not log2_tpm: .*no'),
