@@ -161,13 +161,14 @@ class GeneNames:
                  '(ENSGR or _PAR_Y)'),
                 (nameless, 'rows without a name of a gene')) if count]
 
-    def duplicates(self) -> dict[str, list[int]]:
-        """Find genes that occur more than once, and places in ``gene_ids``."""
-        places: dict[str, list[int]] = {}
-        for place, gene in enumerate(self.gene_ids):
-            places.setdefault(gene, []).append(place)
-        return {gene: several for gene, several in places.items()
-                if len(several) > 1}
+
+def repeated(gene_ids: Sequence[str]) -> dict[str, list[int]]:
+    """Find the genes that occur more than once, and their places."""
+    places: dict[str, list[int]] = {}
+    for place, gene in enumerate(gene_ids):
+        places.setdefault(gene, []).append(place)
+    return {gene: several for gene, several in places.items()
+            if len(several) > 1}
 
 
 def _on_y(name: str, source: str) -> bool:
@@ -184,7 +185,7 @@ def canonical_genes(names: Sequence[str], source: str) -> list[str]:
     genes = GeneNames(names, source)
     if not genes.gene_ids:
         raise ValueError(f'{source} names no gene')
-    twice = genes.duplicates()
+    twice = repeated(genes.gene_ids)
     if twice:
         raise ValueError(f'{source} names {len(twice)} genes more than once: '
                          f'{shown(list(twice))}')

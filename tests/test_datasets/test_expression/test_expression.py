@@ -504,6 +504,11 @@ class TestLayouts:
         assert merged.gene_ids == tuple(GENES[:-1])
         assert np.allclose(merged.values[:, 0], (FPKM[:, 0] + FPKM[:, -1]) / 2)
         assert np.array_equal(merged.values[:, 1:], FPKM[:, 1:-1])
+        # The mean of counts is of counts, though it is no whole number.
+        counts = load_expression(write_matrix(path, COUNTS, names, SAMPLES),
+                                 duplicates='mean')
+        assert counts.unit == 'counts'
+        assert (counts.values[:, 0] % 1 == .5).any()
         values = FPKM.copy()
         values[0, 0] = values[1, [0, -1]] = np.nan
         write_matrix(path, values, names, SAMPLES)
