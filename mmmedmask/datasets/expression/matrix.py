@@ -18,6 +18,7 @@ from mmmedmask.datasets.expression.gene_names import (
     is_clinical,
     is_ensembl,
     is_summary,
+    plain_name,
     unlike_genes,
 )
 from mmmedmask.datasets.expression.samples import tcga_case
@@ -77,7 +78,7 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
     if asked:
         odd.update(unlike_genes(raw.gene_names))
     left = [name for name in raw.gene_names
-            if name in odd and _plain(name) not in asked]
+            if name in odd and plain_name(name) not in asked]
     if left:
         kept = ~np.isin(raw.gene_names, left)
         raw.values = raw.values[:, kept]
@@ -85,11 +86,6 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
         raw.notes.append(f'left out {len(left)} names that are not genes: '
                          f'{shown(left)}')
     return raw
-
-
-def _plain(name: str) -> str:
-    """A name without the version of an Ensembl id."""
-    return name.partition('.')[0] if is_ensembl(name) else name
 
 
 class _Matrix:
@@ -202,14 +198,14 @@ class _Matrix:
                      if name in self.lower), (*self.text, self.first)[0])
         name = self.names[case]
         if (case not in self.text and self.lower[case] not in _SAMPLE_COLUMNS
-                and (_plain(name) in asked or gene_places([name]))
+                and (plain_name(name) in asked or gene_places([name]))
                 and (self.table.numbers([case]) % 1 > 0).any()):
             raise ValueError(f'{self.path}: no column names the samples; the '
                              f'first, {name}, has expression of a gene')
         others = _but(self.places, [case])
         names = self._named(others)
         listed = {place for place in others
-                  if _plain(self.names[place]) in asked}
+                  if plain_name(self.names[place]) in asked}
         if ensembl_share(names) > 0.5:
             genes = {place for place in others if is_ensembl(self.names[place])
                      or is_summary(self.names[place])}

@@ -273,6 +273,19 @@ class TestLayouts:
         check(read(write_matrix(tmp_path / 'x.tsv', FPKM[:, :3], ids, SAMPLES,
                                 'entrez_gene_id')), FPKM[:, :3], ids)
 
+    @pytest.mark.parametrize('across', ['samples', 'genes'])
+    def test_symbols_of_depmap(self, tmp_path, across):
+        names = ['TSPAN6 (7105)', 'HLA-A (3105)', 'C1orf112 (55732)']
+        genes = ['TSPAN6', 'HLA-A', 'C1orf112']
+        path = write_matrix(tmp_path / 'x.csv', FPKM[:, :3], names, SAMPLES,
+                            'gene' if across == 'samples' else 'case_id',
+                            across, ',')
+        check(read(path), FPKM[:, :3], genes)
+        for listed in (names, genes):
+            (tmp_path / 'genes.txt').write_text('\n'.join(listed[1:]))
+            check(read(path, gene_list=tmp_path / 'genes.txt'), FPKM[:, 1:3],
+                  genes[1:])
+
     def test_notes_of_the_table_are_told(self, tmp_path):
         path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES, SAMPLES)
         path.write_text(path.read_text()[:-1])
