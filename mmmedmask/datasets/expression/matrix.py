@@ -5,6 +5,7 @@ Genes are in rows (matrices of Xena, cBioPortal and R packages) or in columns
 """
 
 import itertools
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,8 +32,13 @@ _GENE_SUFFIX = '_rnaseq'
 _GENE_COLUMNS = ('gene_id', 'gene_name', 'gene_type', 'gene_symbol', 'gene',
                  'symbol', 'hugo_symbol', 'entrez_gene_id', 'ensembl_id',
                  'description', 'chr', 'chromosome', 'start', 'end', 'strand',
-                 'length')
-_SYMBOL_COLUMNS = ('gene_name', 'gene_symbol', 'symbol', 'hugo_symbol', 'gene')
+                 'length', 'width', 'gene_length', 'gene_biotype',
+                 'gc_content', 'percentage_gene_gc_content', 'seqnames',
+                 'entrezgene_id', 'entrez_id', 'entrezid', 'ensembl_gene_id',
+                 'hgnc_id', 'hgnc_symbol', 'chromosome_name',
+                 'start_position', 'end_position')
+_SYMBOL_COLUMNS = ('gene_name', 'gene_symbol', 'symbol', 'hugo_symbol',
+                   'hgnc_symbol', 'gene')
 # Columns that name the samples, in the order of preference; the others may
 # be above genes in rows, too.
 _ROW_COLUMNS = ('rna_id', 'sample_id', 'case_id')
@@ -145,6 +151,13 @@ class _Matrix:
         annotations = [place for place in self.places
                        if self.lower[place] in _GENE_COLUMNS
                        or place == self.first]
+        if _tcga_share(self._named(_but(self.places, annotations))) > 0.5:
+            # Others without a digit, such as gc, are no samples; those of
+            # GTEx may be.
+            annotations = [place for place, name in enumerate(self.names)
+                           if place in annotations or place in self.places
+                           and tcga_case(name) is None
+                           and not re.search(r'\d', name)]
         odd = _but(self.text, annotations)
         if odd:
             self._refuse_spoiled(odd)

@@ -189,9 +189,20 @@ class TestLayouts:
         check(loaded)
         assert 'gene_name' in loaded.notes[0]
         check(read(path, id_type='symbol'), FPKM, symbols)
-        frame['comment'] = 'text'
+        # By their names; of TCGA what has no digit cannot be a sample.
+        for cases, others in (
+                (list('abcd'), dict(gene_length=900.5, entrezgene_id=7105)),
+                (SAMPLES, dict(gc=.5, comment='text')),
+                ([*SAMPLES[1:], 'GTEX-1117F'], dict(gc=.5)),
+                ([*SAMPLES[1:], 'TCGA-XF-AAMZ'], dict(gc=.5))):
+            frame.columns = ['gene_id', 'gene_name', *cases]
+            frame.assign(**others).to_csv(path, index=False)
+            loaded = read(path)
+            check(loaded, cases=cases)
+            assert noted(loaded, f'gene_name, {", ".join(others)}')
+        frame['P-01'] = 'text'
         frame.to_csv(path, index=False)
-        with pytest.raises(ValueError, match='columns comment hold text'):
+        with pytest.raises(ValueError, match='columns P-01 hold text'):
             read(path)
 
     def test_patients_that_are_numbers(self, tmp_path):
