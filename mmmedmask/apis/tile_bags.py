@@ -1,10 +1,11 @@
 """Make bags of features of single tiles, for data sets without slides.
 
 Tiles that come from one source, such as augmentations of one picture, stay
-in one bag, so no split of bags can tear them apart.
+in one bag, so no split of bags can tear them apart; so do copies of a file.
 """
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -78,12 +79,14 @@ def find_tiles(folders: Sequence[str | Path],
     Args:
         folders: The folders; their names are the classes.
         groups: Source of each tile by the names of its folder and file, see
-            :func:`read_groups`. None: every tile is a source of its own.
+            :func:`read_groups`. None: every tile is a source of its own, and
+            so are all copies of a file together.
 
     Raises:
         FileNotFoundError: If a folder is missing or has no tile.
-        ValueError: If two folders have one name, a tile has no group, or a
-            group has tiles of several classes.
+        ValueError: If two folders have one name, a tile has no group,
+            copies of a file have several, or a group has tiles of several
+            classes.
 
     Example:
         >>> Path('scc').mkdir()
@@ -97,7 +100,7 @@ def find_tiles(folders: Sequence[str | Path],
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ValueError(f'several folders are called {shown(twice)}: the '
                          'name of a folder is the class of its tiles')
-    tiles, lacking, labels = [], [], {}
+    tiles, lacking = [], []
     for name, folder in sorted(zip(names, folders, strict=True)):
         if not folder.is_dir():
             raise FileNotFoundError(f'{folder} is not a folder')
@@ -115,14 +118,41 @@ def find_tiles(folders: Sequence[str | Path],
                 lacking.append('/'.join(key))
                 continue
             tiles.append(Tile(path, name, group))
-            label = labels.setdefault(group, name)
-            if label != name:
-                raise ValueError(f'group {group} has tiles of {label} and of '
-                                 f'{name}: a bag has one class')
     if lacking:
         raise ValueError(f'{len(lacking)} tiles are in no group of the csv, '
                          f'the first are {shown(lacking)}')
+    tiles = _join_copies(tiles, groups is not None)
+    first: dict[str, Tile] = {}
+    for tile in tiles:
+        other = first.setdefault(tile.group, tile)
+        if other.label != tile.label:
+            raise ValueError(
+                f'group {tile.group} has tiles of {other.label} and of '
+                f'{tile.label}, {other} and {tile}: a bag has one class')
     return tiles
+
+
+def _join_copies(tiles: Sequence[Tile], grouped: bool) -> list[Tile]:
+    """Give the copies of a file one group, unless groups are stated."""
+    pairs = list(zip(tiles, _first_copies(tiles), strict=True))
+    copies = [f'{tile} of {first}' for tile, first in pairs
+              if tile.group != first.group]
+    text = f'{len(copies)} tiles are copies of others: {shown(copies)}'
+    if copies and grouped:
+        raise ValueError(f'{text}; give copies one group in the csv')
+    if copies:
+        print_log(f'{text}; copies are put in one bag', logger='current',
+                  level=logging.WARNING)
+    return [replace(tile, group=first.group) for tile, first in pairs]
+
+
+def _first_copies(tiles: Sequence[Tile]) -> list[Tile]:
+    """Find for each tile the first of those with the very same bytes."""
+    sizes = [tile.path.stat().st_size for tile in tiles]
+    counts = Counter(sizes)
+    first: dict[bytes, Tile] = {}
+    return [first.setdefault(_digest(tile), tile) if size and counts[size] > 1
+            else tile for tile, size in zip(tiles, sizes, strict=True)]
 
 
 def read_groups(
@@ -234,10 +264,10 @@ def add_test_bags(bags: Sequence[TileBag], test_bags: Sequence[TileBag],
                   grouped: bool = False) -> list[TileBag]:
     """Add the bags of a test set of its own, named ``test-...``.
 
-    It shares no tile with the others, and no source either if groups are
-    sources (``grouped``), not names of files. Then no tile has class and file
-    name of one in training, either, by which :func:`find_tiles` tells groups:
-    both would have the group of one of them.
+    It shares no tile, nor a copy of one, with the others, and no source
+    either if groups are sources (``grouped``), not names of files. Then no
+    tile has class and file name of one in training, either, by which
+    :func:`find_tiles` tells groups: both would have the group of one of them.
 
     Example:
         >>> bags = [TileBag('scc-0000', 'scc', (), 'train')]
@@ -252,18 +282,22 @@ def add_test_bags(bags: Sequence[TileBag], test_bags: Sequence[TileBag],
     if unknown:
         raise ValueError(f'the test set has the classes {shown(unknown)}, '
                          'which no other bag has')
-    paths = {tile.path.resolve() for bag in bags for tile in bag.tiles}
-    names = {str(tile) for bag in bags for tile in bag.tiles if grouped}
-    alike = [str(tile) for bag in test_bags for tile in bag.tiles
-             if str(tile) in names and tile.path.resolve() not in paths]
+    others, tests = ([tile for bag in part for tile in bag.tiles]
+                     for part in (bags, test_bags))
+    paths = {tile.path for tile in others}
+    copies = {tile for tile, first in zip(tests, _first_copies(
+        [*others, *tests])[len(others):], strict=True) if first.path in paths}
+    names = {str(tile) for tile in others if grouped}
+    alike = [str(tile) for tile in tests
+             if str(tile) in names and tile not in copies]
     if alike:
         raise ValueError(
             f'{len(alike)} tiles of the test set are called as tiles in '
             'training, and groups are told by folder and file name; give '
             f'them other names, here and in the csv: {shown(alike)}')
-    groups = {tile.group for bag in bags for tile in bag.tiles if grouped}
-    both = [str(tile.path) for bag in test_bags for tile in bag.tiles
-            if tile.path.resolve() in paths or tile.group in groups]
+    groups = {tile.group for tile in others if grouped}
+    both = [str(tile.path) for tile in tests
+            if tile in copies or tile.group in groups]
     if both:
         raise ValueError(f'{len(both)} tiles of the test set, or others of '
                          'their source, are in training, too; the first are '
@@ -369,10 +403,12 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
 
 def _digest_pictures(bag: TileBag) -> str:
     """Tell tiles from others of the same names."""
-    digest = hashlib.sha256()
-    for tile in bag.tiles:
-        digest.update(hashlib.sha256(tile.path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(
+        b''.join(map(_digest, bag.tiles))).hexdigest()[:16]
+
+
+def _digest(tile: Tile) -> bytes:
+    return hashlib.sha256(tile.path.read_bytes()).digest()
 
 
 def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,

@@ -2,6 +2,7 @@
 
 import math
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -126,6 +127,39 @@ def test_bad_folders_are_refused(folders, tmp_path):
              'has no file that ends')):
         with pytest.raises(error, match=message):
             find_tiles(places, groups)
+
+
+def test_copies_of_a_file_are_in_one_bag(folders, monkeypatch):
+    said = []
+    monkeypatch.setattr('mmmedmask.apis.tile_bags.print_log',
+                        lambda text, **_: said.append(text))
+    picture = folders[0] / 'aca0.png'
+    for number in range(12):
+        shutil.copy(picture, folders[0] / f'z{number}.png')
+    bags = make_bags(find_tiles(folders), 5)
+    assert said == ['12 tiles are copies of others: ' + ', '.join(
+        f'aca/z{number}.png of aca/aca0.png' for number in (0, 1, 10, 11, 2))
+        + ', ...; copies are put in one bag']
+    content = picture.read_bytes()
+    assert [count for bag in bags if (count := sum(
+        tile.path.read_bytes() == content for tile in bag.tiles))] == [13]
+    # Other groups are stated.
+    groups = {(tile.label, tile.path.name): tile.path.name
+              for bag in bags for tile in bag.tiles}
+    with pytest.raises(ValueError, match='12 tiles .* aca/z0.png of '
+                       'aca/aca0.png, .*; give copies one group'):
+        find_tiles(folders, groups)
+    shutil.copy(picture, folders[1] / 'other.png')
+    with pytest.raises(ValueError, match='has tiles of aca and of scc, '
+                       'aca/aca0.png and scc/other.png: a bag has one class'):
+        find_tiles(folders)
+    # As tests.
+    train = make_bags(find_tiles(folders[1:]), 5)
+    with pytest.raises(ValueError, match='13 tiles of the test set, or .* '
+                       'first are .*aca0.png'):
+        add_test_bags([*train, *make_bags([
+            Tile(picture.with_name('z3.png'), 'aca', '1')], 5)],
+            make_bags(find_tiles(folders[:1]), 5))
 
 
 def test_a_relative_folder_has_its_name(folders, monkeypatch):

@@ -15,7 +15,7 @@ from commands import call, run, write_sbatch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, init_default_scope
-from PIL import Image
+from PIL import Image, ImageOps
 from shipped_configs import write_shrunk
 
 from mmmedmask.datasets import SlideOmicDataset
@@ -100,8 +100,10 @@ def test_tiles_become_a_cohort_that_the_data_set_reads(tile_folders, tmp_path):
     assert 'has 3 cases: 7 folds need at least 7' in printed
     assert not (tmp_path / 'new' / 'features').exists()
     # A test set of its own.
-    (tmp_path / 'more').mkdir()
-    shutil.copytree(tile_folders[0], tmp_path / 'more' / 'aca')
+    (tmp_path / 'more' / 'aca').mkdir(parents=True)
+    for path in tile_folders[0].glob('*.png'):
+        ImageOps.invert(Image.open(path)).save(
+            tmp_path / 'more' / 'aca' / path.name)
     groups = command[5:7]
     command = (command[0], tile_folders[0], '--test-folders',
                tmp_path / 'more' / 'aca', '--out', tmp_path / 'own',

@@ -18,9 +18,10 @@ ID_TYPES = ('ensembl', 'symbol')
 _STAR_SUMMARY = ('N_unmapped', 'N_multimapping', 'N_noFeature', 'N_ambiguous')
 _ENSEMBL = re.compile(r'ENSG(?:\d{11}|(R)\d{10})(?:\.\d+)?(_PAR_Y)?$')
 # Symbols of men (TP53, HLA-A, C1orf112, A1BG|1) and of mice (Trp53), and what
-# Ensembl and miRBase add.
+# Ensembl, miRBase and DepMap (TSPAN6 (7105), with the id of Entrez) add.
 _SYMBOL = re.compile(
-    r'(?=.*[A-Z])[A-Z0-9]+[a-z]?(?:(?:orf|[-.@|/:])[A-Z0-9]+[a-z]?)*$'
+    r'(?=.*[A-Z])[A-Z0-9]+[a-z]?(?:(?:orf|[-.@|/:])[A-Z0-9]+[a-z]?)*'
+    r'(?: \(\d+\))?$'
     r'|(?:hsa|mmu)-|\w+_(?:RNA|rRNA|SRP|at)$')
 _MOUSE_SYMBOL = re.compile(r'[A-Z][a-z0-9]+[A-Za-z0-9-]*$|\d+\w*Rik$')
 _SURVIVAL = ('os', 'pfs', 'pfi', 'dss', 'dfs', 'dfi', 'rfs', 'mfs', 'css')
@@ -60,6 +61,12 @@ _NO_NAMES = ('', '?', 'nan', 'NaN', 'NA', 'None')
 
 def is_ensembl(name: str) -> bool:
     return _ENSEMBL.match(name) is not None
+
+
+def plain_name(name: str) -> str:
+    """A name without the version of an Ensembl id, or DepMap's Entrez id."""
+    return name.partition('.')[0] if is_ensembl(name) else re.sub(
+        r' \(\d+\)$', '', name)
 
 
 def ensembl_share(names: Sequence[str]) -> float:
@@ -122,8 +129,8 @@ class GeneNames:
 
     Attributes:
         id_type: ``'ensembl'`` or ``'symbol'``.
-        gene_ids: The genes, in the order of the file: Ensembl ids without
-            version, or symbols.
+        gene_ids: The genes, in the order of the file, by
+            :func:`plain_name`.
         rows: Where in the file they are.
         par_rows: Where the copies on chromosome Y are, which are left out.
     """
@@ -150,8 +157,7 @@ class GeneNames:
             elif self.id_type == 'ensembl' and _on_y(name, source):
                 self.par_rows.append(row)
             else:
-                self.gene_ids.append(name.partition('.')[0]
-                                     if self.id_type == 'ensembl' else name)
+                self.gene_ids.append(plain_name(name))
                 self.rows.append(row)
         self.notes = [
             f'left out {count} {what}'
@@ -161,13 +167,14 @@ class GeneNames:
                  '(ENSGR or _PAR_Y)'),
                 (nameless, 'rows without a name of a gene')) if count]
 
-    def duplicates(self) -> dict[str, list[int]]:
-        """Find genes that occur more than once, and places in ``gene_ids``."""
-        places: dict[str, list[int]] = {}
-        for place, gene in enumerate(self.gene_ids):
-            places.setdefault(gene, []).append(place)
-        return {gene: several for gene, several in places.items()
-                if len(several) > 1}
+
+def repeated(gene_ids: Sequence[str]) -> dict[str, list[int]]:
+    """Find the genes that occur more than once, and their places."""
+    places: dict[str, list[int]] = {}
+    for place, gene in enumerate(gene_ids):
+        places.setdefault(gene, []).append(place)
+    return {gene: several for gene, several in places.items()
+            if len(several) > 1}
 
 
 def _on_y(name: str, source: str) -> bool:
@@ -184,7 +191,7 @@ def canonical_genes(names: Sequence[str], source: str) -> list[str]:
     genes = GeneNames(names, source)
     if not genes.gene_ids:
         raise ValueError(f'{source} names no gene')
-    twice = genes.duplicates()
+    twice = repeated(genes.gene_ids)
     if twice:
         raise ValueError(f'{source} names {len(twice)} genes more than once: '
                          f'{shown(list(twice))}')

@@ -5,6 +5,7 @@ Genes are in rows (matrices of Xena, cBioPortal and R packages) or in columns
 """
 
 import itertools
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmmedmask.datasets.expression.gene_names import (
     is_clinical,
     is_ensembl,
     is_summary,
+    plain_name,
     unlike_genes,
 )
 from mmmedmask.datasets.expression.samples import tcga_case
@@ -30,8 +32,13 @@ _GENE_SUFFIX = '_rnaseq'
 _GENE_COLUMNS = ('gene_id', 'gene_name', 'gene_type', 'gene_symbol', 'gene',
                  'symbol', 'hugo_symbol', 'entrez_gene_id', 'ensembl_id',
                  'description', 'chr', 'chromosome', 'start', 'end', 'strand',
-                 'length')
-_SYMBOL_COLUMNS = ('gene_name', 'gene_symbol', 'symbol', 'hugo_symbol', 'gene')
+                 'length', 'width', 'gene_length', 'gene_biotype',
+                 'gc_content', 'percentage_gene_gc_content', 'seqnames',
+                 'entrezgene_id', 'entrez_id', 'entrezid', 'ensembl_gene_id',
+                 'hgnc_id', 'hgnc_symbol', 'chromosome_name',
+                 'start_position', 'end_position')
+_SYMBOL_COLUMNS = ('gene_name', 'gene_symbol', 'symbol', 'hugo_symbol',
+                   'hgnc_symbol', 'gene')
 # Columns that name the samples, in the order of preference; the others may
 # be above genes in rows, too.
 _ROW_COLUMNS = ('rna_id', 'sample_id', 'case_id')
@@ -77,7 +84,7 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
     if asked:
         odd.update(unlike_genes(raw.gene_names))
     left = [name for name in raw.gene_names
-            if name in odd and _plain(name) not in asked]
+            if name in odd and plain_name(name) not in asked]
     if left:
         kept = ~np.isin(raw.gene_names, left)
         raw.values = raw.values[:, kept]
@@ -85,11 +92,6 @@ def read_matrix(path: Path, id_type: str | None, genes_in: str | None,
         raw.notes.append(f'left out {len(left)} names that are not genes: '
                          f'{shown(left)}')
     return raw
-
-
-def _plain(name: str) -> str:
-    """A name without the version of an Ensembl id."""
-    return name.partition('.')[0] if is_ensembl(name) else name
 
 
 class _Matrix:
@@ -149,6 +151,13 @@ class _Matrix:
         annotations = [place for place in self.places
                        if self.lower[place] in _GENE_COLUMNS
                        or place == self.first]
+        if _tcga_share(self._named(_but(self.places, annotations))) > 0.5:
+            # Others without a digit, such as gc, are no samples; those of
+            # GTEx may be.
+            annotations = [place for place, name in enumerate(self.names)
+                           if place in annotations or place in self.places
+                           and tcga_case(name) is None
+                           and not re.search(r'\d', name)]
         odd = _but(self.text, annotations)
         if odd:
             self._refuse_spoiled(odd)
@@ -202,14 +211,14 @@ class _Matrix:
                      if name in self.lower), (*self.text, self.first)[0])
         name = self.names[case]
         if (case not in self.text and self.lower[case] not in _SAMPLE_COLUMNS
-                and (_plain(name) in asked or gene_places([name]))
+                and (plain_name(name) in asked or gene_places([name]))
                 and (self.table.numbers([case]) % 1 > 0).any()):
             raise ValueError(f'{self.path}: no column names the samples; the '
                              f'first, {name}, has expression of a gene')
         others = _but(self.places, [case])
         names = self._named(others)
         listed = {place for place in others
-                  if _plain(self.names[place]) in asked}
+                  if plain_name(self.names[place]) in asked}
         if ensembl_share(names) > 0.5:
             genes = {place for place in others if is_ensembl(self.names[place])
                      or is_summary(self.names[place])}

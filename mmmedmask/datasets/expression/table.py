@@ -15,6 +15,7 @@ from mmmedmask.datasets.expression.gene_names import (
     GeneNames,
     canonical_genes,
     names_hash,
+    repeated,
 )
 from mmmedmask.datasets.expression.raw_files import read_expression_files
 from mmmedmask.datasets.expression.samples import (
@@ -289,20 +290,23 @@ def load_expression(
                                     sample_sheet, missing_files, gene_list,
                                     case_list)
         check_different(raw.case_ids, str(path))
-        values, genes, notes = _merge_genes(raw.values, raw.gene_names,
-                                            str(path), duplicates, asked)
+        values, names, notes = _choose_genes(raw.values, raw.gene_names,
+                                             str(path), duplicates, asked)
+        # Before means, as those of counts are no whole numbers.
         if unit is None:
             unit = units.find_unit(values, str(path), raw.unit_hint)
             notes.append(f'took the values to be {unit}')
         else:
             # Others may be numbers of any kind, if nothing is done to them.
             used = slice(None) if asked is None or convert else np.isin(
-                genes, asked)
+                names, asked)
             if values[:, used].size:
                 units.check_unit(values[:, used], unit, str(path), log2_offset)
+        values, genes, means = _take_means(values, names)
         offset = log2_offset if unit.startswith('log2_') else 1.0
         table = ExpressionTable(values, tuple(raw.case_ids), tuple(genes),
-                                unit, str(path), offset, (*raw.notes, *notes),
+                                unit, str(path), offset,
+                                (*raw.notes, *notes, *means),
                                 tuple(raw.patients))
     if convert is not None:
         table = table.convert(convert)
@@ -363,10 +367,10 @@ def join_tables(tables: Sequence[ExpressionTable],
         patients=tuple(patients) if any(patients) else ())
 
 
-def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
-                 duplicates: str, asked: Sequence[str] | None
-                 ) -> tuple[np.ndarray, list[str], list[str]]:
-    """Keep one column per gene, and return values, genes and notes.
+def _choose_genes(values: np.ndarray, names: Sequence[str], source: str,
+                  duplicates: str, asked: Sequence[str] | None
+                  ) -> tuple[np.ndarray, list[str], list[str]]:
+    """Keep the columns that are genes, and return values, genes and notes.
 
     Genes that nobody ``asked`` for may occur twice.
     """
@@ -380,14 +384,19 @@ def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
                      'expressed')
     if genes.rows != list(range(values.shape[1])):
         values = values[:, genes.rows]
-    twice = genes.duplicates()
-    gene_ids = genes.gene_ids
+    twice = [gene for gene in repeated(genes.gene_ids)
+             if asked is None or gene in asked]
+    if duplicates == 'error' and twice:
+        raise ValueError(f'{source} has {len(twice)} genes more than once: '
+                         f"{shown(twice)}; duplicates='mean' takes their mean")
+    return values, genes.gene_ids, notes
+
+
+def _take_means(values: np.ndarray, gene_ids: Sequence[str]
+                ) -> tuple[np.ndarray, list[str], list[str]]:
+    """Keep one column per gene, and return values, genes and notes."""
+    twice, notes = repeated(gene_ids), []
     if twice:
-        wanted = [gene for gene in twice if asked is None or gene in asked]
-        if duplicates == 'error' and wanted:
-            raise ValueError(
-                f'{source} has {len(wanted)} genes more than once: '
-                f"{shown(wanted)}; duplicates='mean' takes their mean")
         values = values.copy()
         for places in twice.values():
             known = ~np.isnan(values[:, places])
@@ -401,7 +410,7 @@ def _merge_genes(values: np.ndarray, names: Sequence[str], source: str,
         gene_ids = [gene_ids[place] for place in kept]
         notes.append(f'took the mean of {len(twice)} genes that occur more '
                      f'than once: {shown(list(twice))}')
-    return np.ascontiguousarray(values, np.float32), gene_ids, notes
+    return np.ascontiguousarray(values, np.float32), list(gene_ids), notes
 
 
 def _read_saved(path: Path) -> ExpressionTable | None:

@@ -102,7 +102,12 @@ def find_unit(values: np.ndarray, source: str, name: str = '') -> str:
                 f'{2**facts.smallest:.3g}): say so by '
                 f"unit='log2_tpm' (or another of {UNITS}) and "
                 f'log2_offset={2**facts.smallest:.3g}')
-        unit, why = 'zscore', f'values are as low as {facts.smallest:.4g}'
+        why = f'values are as low as {facts.smallest:.4g}'
+        # Of values of variance 1, half are within sqrt(2) of their mean.
+        if hint == 'zscore' or np.nanmedian(np.abs(values)) < 1.5:
+            unit = 'zscore'
+        else:
+            why += ', but not around 0 as z-scores are'
     elif hint in _LOG_UNITS and not facts.whole:
         unit = hint
     elif facts.looks_logged:

@@ -28,10 +28,11 @@ _TIFF_MAGIC = (b'II*\x00', b'MM\x00*', b'II+\x00', b'MM\x00+')
 _CACHED_BYTES = 64 << 20
 _UM_PER = {'nm': 1e-3, 'µm': 1.0, 'um': 1.0, 'mm': 1e3, 'cm': 1e4}
 # TIFF's PlanarConfiguration, PhotometricInterpretation (black is zero, RGB,
-# YCbCr) and ResolutionUnit.
+# YCbCr), ExtraSamples (0 is of no kind) and ResolutionUnit.
 _SEPARATE = 2
-_GRAY_OR_RGB = (1, 2, 6)
-_ASSOCIATED_ALPHA = 1
+_RGB = 2
+_GRAY_OR_RGB = (1, _RGB, 6)
+_ASSOCIATED_ALPHA, _ALPHA = 1, 2
 _TIFF_UNITS = {2: 25400.0, 3: 10000.0}
 
 
@@ -228,7 +229,8 @@ class TiffReader(SlideReader):
                         :page.imagelength - y0, :page.imagewidth - x0])
         if region.shape[2] == 1:
             return np.repeat(region, 3, axis=2)
-        return on_white(region)
+        return on_white(region if _ALPHA in page.extrasamples
+                        else region[..., :3])
 
     def _segment(self, level: int, page, index: int) -> np.ndarray | None:
         """Decode a tile or a strip, or take it from those last used."""
@@ -335,9 +337,12 @@ def _look_into(path: Path) -> tuple[bool, int]:
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
             # Of OME-TIFF it would see the finest level alone, without mpp; of
-            # gray of 16 bits what is in cut-off tiles on the right as black.
+            # gray of 16 bits what is in cut-off tiles on the right as black;
+            # of RGB and something else, often 0, the latter as alpha.
             return (file.is_ome or page.samplesperpixel == 1
-                    and page.bitspersample > 8,
+                    and page.bitspersample > 8 or page.samplesperpixel == 4
+                    and page.photometric == _RGB
+                    and not any(page.extrasamples),
                     page.tags.valueof('Orientation', 1))
     # What is wrong with it, OpenSlide may say better.
     except Exception:

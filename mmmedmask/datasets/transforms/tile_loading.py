@@ -48,7 +48,8 @@ class LoadTile(ShownTransform):
         gray_to_rgb: Repeat a gray file's channel for ``in_channels=3``.
         drop_alpha: Drop the fourth channel of an RGBA file, if
             ``in_channels`` is 3, and the second of gray with alpha, if it
-            is 1, or with ``gray_to_rgb``.
+            is 1, or with ``gray_to_rgb``. Where it hides pixels, of any
+            colour, the file is an error.
         window: Range of gray values that is spread over the dtype (floats:
             over [0, 1]), such as (40, 400) HU for soft tissue: (center,
             width), or ``'header'`` for that of a DICOM or NIfTI file. None
@@ -135,6 +136,12 @@ class LoadTile(ShownTransform):
         channels = image.shape[2]
         if self.drop_alpha and (channels == self.in_channels + 1
                                 or self.gray_to_rgb and channels == 2):
+            alpha = image[..., -1]
+            if alpha.dtype.kind == 'u' and (
+                    alpha.min() < np.iinfo(alpha.dtype).max):
+                raise ImageFileError(
+                    f'Image {path} is transparent in places, its last channel '
+                    f'is {alpha.min()} there: lay it over a background first')
             image = np.ascontiguousarray(image[..., :-1])
         if self.gray_to_rgb and image.shape[2] == 1:
             image = np.repeat(image, 3, axis=2)
@@ -188,13 +195,6 @@ class LoadImageFromFile(LoadTile):
         results = super().transform(results)
         results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
         return results
-
-    def _match_channels(self, image: np.ndarray, path: str) -> np.ndarray:
-        if (image.shape[2] in (2, 4) and image.dtype == np.uint8
-                and image[..., -1].min() < 255):
-            raise ImageFileError(f'Image {path} is transparent in places: lay '
-                                 'it over a background first')
-        return super()._match_channels(image, path)
 
 
 @TRANSFORMS.register_module()

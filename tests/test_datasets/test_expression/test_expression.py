@@ -189,9 +189,20 @@ class TestLayouts:
         check(loaded)
         assert 'gene_name' in loaded.notes[0]
         check(read(path, id_type='symbol'), FPKM, symbols)
-        frame['comment'] = 'text'
+        # By their names; of TCGA what has no digit cannot be a sample.
+        for cases, others in (
+                (list('abcd'), dict(gene_length=900.5, entrezgene_id=7105)),
+                (SAMPLES, dict(gc=.5, comment='text')),
+                ([*SAMPLES[1:], 'GTEX-1117F'], dict(gc=.5)),
+                ([*SAMPLES[1:], 'TCGA-XF-AAMZ'], dict(gc=.5))):
+            frame.columns = ['gene_id', 'gene_name', *cases]
+            frame.assign(**others).to_csv(path, index=False)
+            loaded = read(path)
+            check(loaded, cases=cases)
+            assert noted(loaded, f'gene_name, {", ".join(others)}')
+        frame['P-01'] = 'text'
         frame.to_csv(path, index=False)
-        with pytest.raises(ValueError, match='columns comment hold text'):
+        with pytest.raises(ValueError, match='columns P-01 hold text'):
             read(path)
 
     def test_patients_that_are_numbers(self, tmp_path):
@@ -272,6 +283,19 @@ class TestLayouts:
         ids = ['1', '12', '43891']
         check(read(write_matrix(tmp_path / 'x.tsv', FPKM[:, :3], ids, SAMPLES,
                                 'entrez_gene_id')), FPKM[:, :3], ids)
+
+    @pytest.mark.parametrize('across', ['samples', 'genes'])
+    def test_symbols_of_depmap(self, tmp_path, across):
+        names = ['TSPAN6 (7105)', 'HLA-A (3105)', 'C1orf112 (55732)']
+        genes = ['TSPAN6', 'HLA-A', 'C1orf112']
+        path = write_matrix(tmp_path / 'x.csv', FPKM[:, :3], names, SAMPLES,
+                            'gene' if across == 'samples' else 'case_id',
+                            across, ',')
+        check(read(path), FPKM[:, :3], genes)
+        for listed in (names, genes):
+            (tmp_path / 'genes.txt').write_text('\n'.join(listed[1:]))
+            check(read(path, gene_list=tmp_path / 'genes.txt'), FPKM[:, 1:3],
+                  genes[1:])
 
     def test_notes_of_the_table_are_told(self, tmp_path):
         path = write_matrix(tmp_path / 'x.tsv', FPKM, GENES, SAMPLES)
@@ -504,6 +528,11 @@ class TestLayouts:
         assert merged.gene_ids == tuple(GENES[:-1])
         assert np.allclose(merged.values[:, 0], (FPKM[:, 0] + FPKM[:, -1]) / 2)
         assert np.array_equal(merged.values[:, 1:], FPKM[:, 1:-1])
+        # The mean of counts is of counts, though it is no whole number.
+        counts = load_expression(write_matrix(path, COUNTS, names, SAMPLES),
+                                 duplicates='mean')
+        assert counts.unit == 'counts'
+        assert (counts.values[:, 0] % 1 == .5).any()
         values = FPKM.copy()
         values[0, 0] = values[1, [0, -1]] = np.nan
         write_matrix(path, values, names, SAMPLES)
@@ -572,6 +601,7 @@ class TestUnits:
     @pytest.mark.parametrize(('values', 'name', 'unit'), [
         (full_size('counts'), '', 'counts'), (full_size('tpm'), '', 'tpm'),
         (full_size('zscore'), '', 'zscore'),
+        (full_size('zscore') - 4, 'x_zscores.txt', 'zscore'),
         (np.log2(full_size('tpm') + 1), '', 'log2_tpm'),
         (full_size('fpkm'), 'a_fpkm.tsv', 'fpkm'),
         (np.log2(full_size('fpkm') + 1), 'a.htseq_fpkm.tsv', 'log2_fpkm'),
@@ -591,6 +621,9 @@ class TestUnits:
         (np.log2(full_size('fpkm') + 1), '', 'cannot .*look like logarithms'),
         (full_size('tpm')[:, :700], '', 'cannot .*a part of TPM look alike'),
         (full_size('zscore'), 'tpm.csv', 'says tpm, but values are as low as'),
+        # As by voom and edgeR, of no one offset.
+        (np.log2(full_size('cpm') + np.linspace(.1, .2, 12_000)), '',
+         'cannot .*as low as -3.*, but not around 0 as z-scores'),
         (full_size('counts'), 'fpkm.csv', 'name says fpkm, but all '),
         (full_size('tpm'), 'all_log2.csv', 'says log2, but every sample sums'),
         (full_size('tpm'), 'log2_tpm.csv', 'not log2_tpm: .*no'),

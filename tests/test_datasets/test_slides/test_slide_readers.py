@@ -164,6 +164,22 @@ def test_tiles_of_compressions_that_openslide_lacks(tmp_path, pixels,
         assert (slide.read(0, 0, 0, *SIZE) == pixels).all()
 
 
+@pytest.mark.parametrize('tile', [None, (64, 64)])
+@pytest.mark.parametrize('planar', ['contig', 'separate'])
+def test_a_fourth_channel_is_alpha_only_if_the_file_says_so(tmp_path, pixels,
+                                                            tile, planar):
+    for kind, value, shown in (
+            ('unspecified', 0, pixels), ('unassalpha', 0, 255),
+            ('unassalpha', 255, pixels)):
+        picture = np.dstack([pixels, np.full_like(pixels[..., :1], value)])
+        tifffile.imwrite(
+            tmp_path / 'a.tif', picture if planar == 'contig'
+            else picture.transpose(2, 0, 1), photometric='rgb', tile=tile,
+            planarconfig=planar, extrasamples=[kind])
+        with open_slide(tmp_path / 'a.tif') as slide:
+            assert (slide.read(0, 0, 0, *SIZE) == shown).all()
+
+
 @pytest.mark.parametrize(('name', 'text', 'message'), [
     ('a.svs', '', r'a\.svs is empty \(0 bytes\)'),
     ('a.svs', 'some text, no slide', 'can be read neither by OpenSlide nor by '

@@ -68,6 +68,7 @@ def test_values_are_those_of_the_range(tmp_path, dtype):
 def test_gray_to_rgb_and_drop_alpha_only_when_asked(tmp_path):
     gray = np.arange(24, dtype=np.uint8).reshape(4, 6)
     rgba = np.arange(96, dtype=np.uint8).reshape(4, 6, 4)
+    rgba[..., 3] = 255
     gray_file = write(tmp_path / 'gray.png', gray)
     rgba_file = write(tmp_path / 'rgba.png', rgba)
     with pytest.raises(ImageFileError, match=r'gray\.png has 1 .* expected 3'
@@ -88,7 +89,8 @@ def test_gray_to_rgb_and_drop_alpha_only_when_asked(tmp_path):
 def test_gray_with_alpha(tmp_path, suffix, channels):
     gray = np.arange(24, dtype=np.uint8).reshape(4, 6)
     path = tmp_path / f'a.{suffix}'
-    Image.merge('LA', [Image.fromarray(gray)] * 2).save(path)
+    opaque = Image.new('L', (6, 4), 255)
+    Image.merge('LA', [Image.fromarray(gray), opaque]).save(path)
     load = LoadTile(channels, gray_to_rgb=channels == 3, drop_alpha=True)
     np.testing.assert_array_equal(
         load.transform({'img_path': str(path)})['img'],
@@ -211,8 +213,18 @@ def test_what_mmcv_converts_in_silence_is_refused(tmp_path, name, change,
     change(Image.new('RGB', (56, 40))).save(path)
     if name == 'cut.jpg':
         path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ImageFileError, match=f'{name}.*{message}'):
-        LoadImageFromFile()({'img_path': str(path)})
+    for load in (LoadImageFromFile(), LoadTile(3, 'uint8', True, True)):
+        with pytest.raises(ImageFileError, match=f'{name}.*{message}'):
+            load({'img_path': str(path)})
+
+
+def test_hidden_pixels_of_16_bit_are_refused():
+    image = np.full((4, 6, 4), 65535, np.uint16)
+    load = LoadTile(dtype='uint16', drop_alpha=True)
+    assert load({'img': image})['img'].shape == (4, 6, 3)
+    image[0, 0, 3] = 7
+    with pytest.raises(ImageFileError, match='its last channel is 7 there'):
+        load({'img': image})
 
 
 def test_arrays_of_inferencers_stay_bgr():
