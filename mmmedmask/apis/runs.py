@@ -31,7 +31,12 @@ from mmmedmask.config_files import (
     training_length,
     wrong_schedules,
 )
-from mmmedmask.engine.batch_sizes import MEND, batch_sizes, unfit_batch
+from mmmedmask.engine.batch_sizes import (
+    MEND,
+    batch_sizes,
+    no_batch,
+    unfit_batch,
+)
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.engine.checkpoint.run_folder import find_resumable
 from mmmedmask.engine.preserved_state import unwrap
@@ -538,12 +543,8 @@ def check_iterations(runner: Runner) -> None:
         return
     number, size = len(loader.sampler), loader.batch_size
     if loader.drop_last and number:
-        raise ValueError(
-            f'an epoch has no iteration: of {len(loader.dataset)} samples '
-            f'each of {runner.world_size} processes gets {number}, which '
-            f'fill no batch of {size}, and train_dataloader.drop_last=True '
-            'drops what does not fill one; take a smaller batch_size, fewer '
-            'processes or drop_last=False')
+        raise ValueError('; '.join(no_batch(
+            len(loader.dataset), number, runner.world_size, size)))
     raise ValueError(f'an epoch has no iteration: the training set has '
                      f'{len(loader.dataset)} samples')
 

@@ -17,14 +17,26 @@ MEND = ('set train_dataloader.drop_last=True against a small last batch, '
 
 
 def batch_sizes(samples: int, batch_size: int, drop_last: bool) -> list[int]:
-    """Sizes of the batches of an epoch: full ones, and the last.
+    """Sizes of the batches of an epoch of a process.
 
     Example:
         >>> batch_sizes(9, 4, drop_last=False)
-        [4, 1]
+        [4, 4, 1]
     """
     full, rest = divmod(samples, batch_size)
-    return [batch_size] * (full > 0) + [rest] * (rest > 0 and not drop_last)
+    return [batch_size] * full + [rest] * (rest > 0 and not drop_last)
+
+
+def no_batch(samples: int, share: int, ranks: int,
+             batch_size: int) -> tuple[str, str]:
+    """Say that an epoch has no batch where small ones are dropped.
+
+    ``share`` are the samples of each process. Gives the reason and what to do.
+    """
+    return (f'an epoch has no iteration: of {samples} samples each of {ranks} '
+            f'processes gets {share}, which fill no batch of {batch_size}, '
+            'and train_dataloader.drop_last=True drops what does not fill one',
+            'take a smaller batch_size, fewer processes or drop_last=False')
 
 
 def unfit_batch(model: nn.Module, sizes: Sequence[int], ranks: int,
@@ -40,7 +52,7 @@ def unfit_batch(model: nn.Module, sizes: Sequence[int], ranks: int,
         ranks: Number of processes.
         load: Gives a batch of one sample, as the loader does.
     """
-    for size in sizes:
+    for size in dict.fromkeys(sizes):
         which = 'a batch' if size == sizes[0] else \
             'the last batch of an epoch'
         keys, length = size * ranks, getattr(model, 'queue_len', None)

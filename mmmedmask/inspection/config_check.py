@@ -1,7 +1,6 @@
 """Check a config before a run: all checks of this package in their order."""
 
 import dataclasses
-import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,7 +11,12 @@ from mmengine.config import Config
 
 from mmmedmask.config_files import planned_gpus, runner_keys
 from mmmedmask.config_variables import unused_names
-from mmmedmask.engine.batch_sizes import MEND, batch_sizes, unfit_batch
+from mmmedmask.engine.batch_sizes import (
+    MEND,
+    batch_sizes,
+    no_batch,
+    unfit_batch,
+)
 from mmmedmask.inspection import costs, measuring, schedules, trial
 from mmmedmask.inspection.agreement import check_agreement
 from mmmedmask.inspection.building import Parts, build_parts, collate
@@ -105,9 +109,9 @@ def check_config(config: Config,
     planned = planned_gpus(config)
     gpus = options.gpus or (planned[0] if planned else 1)
     if config.get('train_dataloader') and config.get('optim_wrapper'):
-        epoch = costs.epoch_length(config, samples, gpus) if samples else None
+        epoch = costs.epoch_length(config, samples, gpus)
         report.findings += schedules.check_batch(config, options.gpus)
-        report.findings += schedules.check_schedules(config, epoch)
+        report.findings += schedules.check_schedules(config, epoch or None)
         if parts.model is not None and samples:
             report.findings += _check_batches(config, parts, gpus, samples)
     with tempfile.TemporaryDirectory() as folder:
@@ -121,14 +125,18 @@ def _check_batches(config: Config, parts: Parts, gpus: int,
     loader = config.train_dataloader
     if loader.get('batch_sampler'):
         return
+    size = loader.get('batch_size', 1)
+    share = costs.share_of_samples(config, samples, gpus)
+    if not costs.epoch_length(config, samples, gpus):
+        reason, mend = no_batch(samples, share, gpus, size)
+        yield red('batch', reason, 'train_dataloader', mend)
     even = loader.get('drop_last') or loader.get('num_batch_per_epoch') \
         or kind_of(loader.get('sampler') or {}) == 'InfiniteSampler'
     dataset = parts.datasets.get('train_dataloader')
     with in_silence():
         problem = unfit_batch(
-            parts.model, batch_sizes(
-                math.ceil(samples / gpus), loader.get('batch_size', 1), even),
-            gpus, lambda: collate(loader, [dataset[0]]))
+            parts.model, batch_sizes(share, size, even), gpus,
+            lambda: collate(loader, [dataset[0]]))
     if problem:
         yield red('batch', problem, 'train_dataloader', MEND)
 
@@ -176,7 +184,8 @@ def _run(config: Config, parts: Parts, options: CheckOptions,
         report.findings += costs.report_costs(
             measured, length, gpus, options.tflops)
     report.findings += costs.report_disk(
-        config, fixed, costs.free_space(config))
+        config, fixed, costs.free_space(config),
+        costs.epoch_length(config, samples, gpus))
 
 
 def _measure(config: Config, options: CheckOptions, report: ConfigReport,

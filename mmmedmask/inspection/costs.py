@@ -9,8 +9,13 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import samples_per_step, training_length
+from mmmedmask.config_files import (
+    length_for,
+    samples_per_step,
+    training_length,
+)
 from mmmedmask.datasets.nct_crc import NCT_SPLIT_SIZES
+from mmmedmask.engine.batch_sizes import batch_sizes
 from mmmedmask.inspection.findings import Finding, green, yellow
 from mmmedmask.inspection.known_data import TRAINING_SAMPLES
 from mmmedmask.inspection.measuring import (
@@ -60,21 +65,28 @@ def number_of_samples(config: Config, dataset: Any | None) -> int | None:
     return known.get(part) if known and split == 'train' else None
 
 
-def epoch_length(config: Config, samples: int, gpus: int) -> int:
-    """Count the iterations of an epoch, as sampler and loader round them.
+def share_of_samples(config: Config, samples: int, gpus: int) -> int:
+    """Count those of a process: all have as many, some of them twice."""
+    # MMEngine's endless sampler has the length of the whole set.
+    endless = kind_of(config.train_dataloader.get('sampler') or {}
+                      ) == 'InfiniteSampler'
+    return samples if endless else math.ceil(samples / gpus)
 
-    A sampler gives all processes as many samples, some of them twice; the
-    loader drops what fills no batch, if it is told to.
-    """
+
+def epoch_length(config: Config, samples: int | None,
+                 gpus: int) -> int | None:
+    """Count the iterations of an epoch, as sampler and loader round them."""
+    if samples is None:
+        return None
     loader = config.train_dataloader
     size = loader.get('batch_size', 1)
     batches = loader.get('batch_sampler') or {}
     if kind_of(batches) == 'ClassBalancedBatchSampler':
         # It counts those of all processes together.
         return max(1, samples // (size * gpus))
-    full, rest = divmod(math.ceil(samples / gpus), size)
-    drops = loader.get('drop_last') or batches.get('drop_last')
-    steps = max(1, full) if drops else full + (rest > 0)
+    steps = len(batch_sizes(
+        share_of_samples(config, samples, gpus), size,
+        loader.get('drop_last') or batches.get('drop_last')))
     return min(steps, loader.get('num_batch_per_epoch') or steps)
 
 
@@ -88,10 +100,9 @@ def run_length(config: Config, samples: int | None,
     batch, _ = samples_per_step(config, gpus)
     if not by_epoch:
         return Length(total, total * batch)
-    if samples is None:
-        return None
     steps = epoch_length(config, samples, gpus)
-    return Length(total * steps, total * min(samples, steps * batch))
+    return None if steps is None else Length(
+        total * steps, total * min(samples, steps * batch))
 
 
 def report_memory(fixed: FixedMemory, measured: StepMeasurement | None,
@@ -164,11 +175,12 @@ def free_space(config: Config) -> int | None:
         place for place in (path, *path.parents) if place.exists())).free
 
 
-def report_disk(config: Config, fixed: FixedMemory,
-                free: int | None) -> Iterator[Finding]:
+def report_disk(config: Config, fixed: FixedMemory, free: int | None,
+                epoch_length: int | None = None) -> Iterator[Finding]:
     """Say how much space checkpoints take, and whether it is ``free``.
 
-    ``free`` is None where it is not known.
+    ``free`` is None where it is not known, and so is ``epoch_length``, an
+    epoch's, in iterations: nothing is said if all depends on it.
     """
     hook = (config.get('default_hooks') or {}).get('checkpoint')
     length = training_length(config)
@@ -177,12 +189,16 @@ def report_disk(config: Config, fixed: FixedMemory,
     each = fixed.parameters + fixed.buffers
     if hook.get('save_optimizer', True):
         each += fixed.optimizer or 0
-    total = length[0]
-    interval = hook.get('interval', -1)
-    count = math.ceil(total / interval) if 0 < interval <= total else 1
+    total = length_for(hook, length, epoch_length)
+    interval, count = hook.get('interval', -1), math.inf
+    if total is not None:
+        count, rest = divmod(total, interval) if interval > 0 else (0, total)
+        count = int(count) + bool(rest and hook.get('save_last', True))
     kept = hook.get('max_keep_ckpts', -1)
     if kept > 0:
         count = min(count, kept)
+    if count == math.inf:
+        return
     best = hook.get('save_best')
     count += len(best) if isinstance(best, list | tuple) else bool(best)
     space, where = each * count, 'default_hooks.checkpoint'

@@ -1,6 +1,5 @@
 """Learning rate, batch and schedules of a config, without building it."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -206,14 +205,13 @@ def _check_intervals(config: Config, total: int, by_epoch: bool,
         return
     where = 'default_hooks.checkpoint'
     own = checkpoint.get('by_epoch', True)
-    # Iterations are counted within epochs, too; without the data they
-    # cannot be compared.
-    last = total if own == by_epoch else total * (epoch_length or math.inf)
+    # Without the data, iterations cannot be compared with epochs.
+    last = length_for(checkpoint, (total, by_epoch), epoch_length)
     if own and not by_epoch:
         yield red('checkpoints', 'the hook counts epochs, the training '
                   'iterations: its interval never comes', f'{where}.by_epoch',
                   'by_epoch=False')
-    elif checkpoint.get('interval', -1) > last \
+    elif last is not None and checkpoint.get('interval', -1) > last \
             and not checkpoint.get('save_last', True):
         yield red(
             'checkpoints', f'interval={checkpoint["interval"]} and '

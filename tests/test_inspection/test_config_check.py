@@ -736,7 +736,7 @@ def test_length_of_a_run():
 
 
 @pytest.mark.parametrize('drop_last', [True, False])
-@pytest.mark.parametrize('samples', [31, 32, 33, 127])
+@pytest.mark.parametrize('samples', [3, 31, 32, 33, 127])
 def test_length_of_an_epoch_is_that_of_the_loader(samples, drop_last,
                                                   monkeypatch):
     """Of 4 processes, which get as many samples each."""
@@ -758,6 +758,10 @@ def test_schedules_count_epochs_as_the_run_does(tiny):
     report = check_config(tiny, CheckOptions(run_steps=False))
     assert report.numbers['length']['iterations'] == 2 * 3
     assert not any('milestones' in text for text in texts(report.findings))
+    tiny.train_dataloader.update(batch_size=9, drop_last=True)
+    report = check_config(tiny, CheckOptions(run_steps=False))
+    assert any('fill no batch of 9' in text
+               for text in texts(report.findings, 'red'))
 
 
 def test_free_space_is_that_of_the_checkpoints(tmp_path, monkeypatch):
@@ -780,6 +784,18 @@ def test_disk_of_a_run():
     assert '3 checkpoints of 3.00 GiB, 9.00 GiB in all' in finding.message
     [finding] = costs.report_disk(config, fixed, free=2**30)
     assert finding.status == 'yellow'
+    for hook, number in (
+            (dict(interval=5), 3), (dict(interval=5, save_last=False), 2),
+            (dict(interval=20, save_last=False), 0), (dict(), 1),
+            (dict(interval=50, by_epoch=False), 12 * 10 // 50 + 1)):
+        config.default_hooks.checkpoint = hook
+        [finding] = costs.report_disk(config, fixed, None, epoch_length=10)
+        assert finding.message.startswith(f'{number} checkpoints'), hook
+    # Of an unknown number of iterations.
+    assert list(costs.report_disk(config, fixed, None)) == []
+    config.default_hooks.checkpoint.max_keep_ckpts = 2
+    [finding] = costs.report_disk(config, fixed, None)
+    assert finding.message.startswith('2 checkpoints')
     assert costs.format_bytes(5 * 2**20) == '5.0 MiB'
     assert costs.format_seconds(5400) == '90.0 minutes'
 
