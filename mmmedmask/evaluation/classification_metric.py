@@ -84,7 +84,8 @@ classification_scores.classification_scores`.
 
     def undefined_scores(self, infos: Sequence[Mapping]) -> dict[str, str]:
         """Say that one class alone has no AUC."""
-        labels = {info.get('gt_label') for info in infos} - {None}
+        labels = {str(np.asarray(info['gt_label']).tolist()) for info in infos
+                  if info.get('gt_label') is not None}
         return {} if len(labels) != 1 else {
             'auc': f'all {self.noun}s are of class {labels.pop()}'}
 

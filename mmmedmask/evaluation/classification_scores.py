@@ -37,11 +37,13 @@ def check_predictions(labels: np.ndarray, scores: np.ndarray) -> None:
 
 
 def check_probabilities(scores: np.ndarray) -> None:
-    """Refuse rows of scores (N, C) that are negative or do not sum to 1.
+    """Refuse rows of scores (N, C) that are negative, NaN or not 1 in sum.
 
     Half precision may round a hundredth away.
     """
-    wrong = (scores < 0).any(axis=1) | (abs(scores.sum(axis=1) - 1) > 0.01)
+    # NaN is on neither side of a bound.
+    wrong = ~((scores >= 0).all(axis=1)
+              & (abs(scores.sum(axis=1) - 1) <= 0.01))
     if wrong.any():
         raise ValueError(
             f'the scores of sample {wrong.argmax()} are not probabilities: '

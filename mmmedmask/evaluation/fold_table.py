@@ -31,7 +31,7 @@ TITLES = {
     'slides_hidden/c_index': 'C index, slides hidden',
     'genes_hidden/c_index': 'C index, genes hidden'}
 
-_SEED = 0  # Of resamples.
+_SEED, _RESAMPLES = 0, 1000
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def spread_rows(rows: Sequence[FoldRow]) -> list[FoldRow]:
 
 
 def classification_rows(
-        runs: Mapping[tuple[int | None, int], PatientPredictions],
-        num_bootstrap: int = 1000) -> list[FoldRow]:
+        runs: Mapping[tuple[int | None, int], PatientPredictions]
+        ) -> list[FoldRow]:
     """Make the table of a cross-validated classifier.
 
     Pooled scores are those of all patients together, each predicted by the
@@ -101,7 +101,7 @@ def classification_rows(
         labels = np.concatenate([run.labels for run in mine])
         scores = np.concatenate([run.scores for run in mine])
         draws = {} if cases is None else bootstrap_scores(
-            labels, scores, num_bootstrap, _SEED, cases, 'nominal',
+            labels, scores, _RESAMPLES, _SEED, cases, 'nominal',
             CALIBRATION_BINS)
         return renamed(classification_scores(
             labels, scores, 'nominal', CALIBRATION_BINS)), renamed(draws)
@@ -132,8 +132,8 @@ def _table(runs: Mapping, score: Callable) -> list[FoldRow]:
     return rows
 
 
-def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
-                  num_bootstrap: int = 1000) -> list[FoldRow]:
+def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks]
+                  ) -> list[FoldRow]:
     """Make the table of a cross-validated survival model.
 
     The pooled C index compares patients of one fold alone, since the risks
@@ -152,7 +152,7 @@ def survival_rows(runs: Mapping[tuple[int | None, int], PatientRisks],
         if value is None:
             return {}, {}
         draws = {} if cases is None else dict(c_index=bootstrap_concordance(
-            *joined, num_bootstrap, _SEED, cases, strata))
+            *joined, _RESAMPLES, _SEED, cases, strata))
         return dict(c_index=value), draws
 
     return _table(runs, score)

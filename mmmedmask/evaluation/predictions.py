@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -83,13 +83,13 @@ def select_listed(predictions: Predictions,
     """
     rows = tables.read_located_rows(split_file, ('path', 'label'), 'split')
     # Paths of predictions may begin with the data root: match from the end.
-    by_name: dict[str, list[int]] = {}
+    by_name: dict[tuple[str, ...], list[int]] = {}
     for index, path in enumerate(predictions.paths):
-        by_name.setdefault(_parts(path)[-1], []).append(index)
+        by_name.setdefault(_parts(path)[-1:], []).append(index)
     indices, missing = [], []
     for _, row in rows:
         path, parts = row['path'], _parts(row['path'])
-        alike = [index for index in by_name.get(parts[-1], [])
+        alike = [index for index in by_name.get(parts[-1:], [])
                  if _parts(predictions.paths[index])[-len(parts):] == parts]
         if not alike:
             missing.append(path)
@@ -117,4 +117,4 @@ def select_listed(predictions: Predictions,
 
 
 def _parts(path: str) -> tuple[str, ...]:
-    return tuple(path.replace('\\', '/').split('/'))
+    return PurePosixPath(path.replace('\\', '/')).parts

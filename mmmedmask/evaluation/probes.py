@@ -230,6 +230,7 @@ def dense_scores(train: Sequence[tuple[np.ndarray, np.ndarray]],
     for images in chosen:
         features = np.concatenate([train[image][0] for image in images])
         labels = np.concatenate([train[image][1] for image in images])
+        _check_features(features, labels, pixels, 'pixel')
         model = _logistic(0.1).fit(features, labels)
         answers.append(model.predict_proba(pixels)[:, 1])
     return answers
@@ -296,7 +297,7 @@ def unit_rows(values: np.ndarray) -> np.ndarray:
 
 
 def _check_features(train: np.ndarray, labels: np.ndarray,
-                    test: np.ndarray) -> None:
+                    test: np.ndarray, noun: str = 'image') -> None:
     if train.ndim != 2 or test.ndim != 2 or not len(train) or not len(test) \
             or train.shape[1] != test.shape[1] or labels.shape != (
                 len(train), ):
@@ -306,5 +307,5 @@ def _check_features(train: np.ndarray, labels: np.ndarray,
     for name, values in (('training', train), ('test', test)):
         broken = ~np.isfinite(values).all(axis=1)
         if broken.any():
-            raise ValueError(f'the features of {name} image {broken.argmax()} '
-                             'are not finite')
+            raise ValueError(f'the features of {name} {noun} '
+                             f'{broken.argmax()} are not finite')

@@ -108,6 +108,7 @@ class SlideClassification(ClassificationMetric):
         self.write(hidden_file(PATIENTS_FILE, key), write_patients, patients)
         values = classification_scores(patients.labels, patients.scores)
         values = {name: values.get(name, np.nan) for name in _HIDDEN_SCORES}
+        self._warn(values, [])
         if self.num_bootstrap:
             values = self._add_bounds(values, patients.labels,
                                       patients.scores, None)

@@ -19,7 +19,7 @@ def predictions(seed, number=30, first=0, classes=('a', 'b')):
 
 def test_folds_spread_and_pool():
     runs = {(None, 0): predictions(0), (None, 1): predictions(1, 20, 30)}
-    rows = fold_table.classification_rows(runs, num_bootstrap=200)
+    rows = fold_table.classification_rows(runs)
     assert [(row.name, row.patients) for row in rows] == [
         ('fold 0', 30), ('fold 1', 20), ('mean', None), ('sd', None),
         ('pooled', 50), ('pooled low', 50), ('pooled high', 50)]
@@ -55,7 +55,7 @@ def test_patient_of_several_folds_is_drawn_as_a_whole():
 def test_seeds_are_pooled_each(tmp_path):
     runs = {(seed, fold): predictions(10 * seed + fold, 20, 20 * fold)
             for seed in (3, 5) for fold in range(2)}
-    rows = fold_table.classification_rows(runs, num_bootstrap=50)
+    rows = fold_table.classification_rows(runs)
     pooled = [row for row in rows if row.name == 'pooled']
     assert [(row.seed, row.patients) for row in pooled] == [(3, 40), (5, 40)]
     table = fold_table.markdown_table(rows).splitlines()

@@ -100,7 +100,7 @@ def table_of(paths):
 
 def test_selects_what_a_split_lists(tmp_path):
     split = tmp_path / 'val.csv'
-    split.write_text('path,label,group\nval/c.png,x,1\nval/b.png,y,2\n')
+    split.write_text('path,label,group\n./val/c.png,x,1\nval/b.png,y,2\n')
     table = table_of(
         [f'/data/set/val/{name}.png' for name in 'abc'] + ['xval/b.png'])
     found = select_listed(table, split)
@@ -112,7 +112,7 @@ def test_selects_what_a_split_lists(tmp_path):
 
 @pytest.mark.parametrize(('rows', 'message'), [
     ('a.png,x\nb.png,y\nd.png,x\n', '1 of 3 images .* d.png'),
-    ('a.png,x\na.png,x\n', 'lists a.png twice'),
+    ('./a.png,x\na.png,x\n', 'lists a.png twice'),
     ('a.png,y\n', "a.png is 'y' in .*, but 'x'"),
     ('c.png,x\n', 'c.png .* may mean several'), ('', 'not a split')])
 def test_splits_that_do_not_fit(tmp_path, rows, message):

@@ -155,6 +155,9 @@ def test_pixels_without_both_labels_cannot_be_probed():
     bare = [(np.zeros((80, 4)), np.zeros(80, int))]
     with pytest.raises(ValueError, match=r'labels \[0\] in 1 images'):
         probes.probe_pixels(bare, pixels(1, 1, 1))
+    broken = [(np.full((80, 4), np.nan), np.arange(80) % 2)]
+    with pytest.raises(ValueError, match='of test pixel 0 are not finite'):
+        probes.probe_pixels(pixels(2, 0, 1), broken, (None, ))
     with pytest.raises(ValueError, match='0 to test on'):
         probes.probe_pixels(pixels(2, 0, 1), [])
     # What is tested on may lack one: the score is NaN then.

@@ -262,6 +262,17 @@ def test_scores_with_a_modality_hidden(tmp_path):
     table = read_patients(tmp_path / 'patients_genes_hidden.csv')
     assert set(table.modalities) == {'slides'}
     assert len(table.case_ids) == 60
-    samples[3].genes_hidden.set_pred_score(torch.tensor([.5, .9]))
-    with pytest.raises(ValueError, match='case case-3: .*not probabilities'):
-        evaluate(samples, classes=CLASSES[:2])
+    for wrong in ([.5, .9], [float('nan'), .2]):
+        samples[3].genes_hidden.set_pred_score(torch.tensor(wrong))
+        with pytest.raises(ValueError,
+                           match='case case-3: .*not probabilities'):
+            evaluate(samples, classes=CLASSES[:2])
+
+
+def test_patients_of_one_class_with_a_modality_hidden(warnings_logged):
+    samples = make_samples([0, 1], np.eye(2))
+    samples[0].set_field(DataSample(modalities='slides').set_pred_score(
+        torch.tensor([.5, .5])), 'genes_hidden')
+    found = evaluate(samples, classes=CLASSES[:2], num_bootstrap=0)
+    assert np.isnan(found['slide/genes_hidden/auc'])
+    assert warnings_logged == ['AUC is NaN: all patients are of one class.']

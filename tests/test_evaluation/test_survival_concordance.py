@@ -167,7 +167,7 @@ def risks_of(seed, first=0):
 
 def test_table_of_folds():
     runs = {(None, fold): risks_of(fold, 30 * fold) for fold in range(3)}
-    rows = survival_rows(runs, num_bootstrap=100)
+    rows = survival_rows(runs)
     assert [(row.name, row.patients) for row in rows] == [
         ('fold 0', 30), ('fold 1', 30), ('fold 2', 30), ('mean', None),
         ('sd', None), ('pooled', 90), ('pooled low', 90), ('pooled high', 90)]

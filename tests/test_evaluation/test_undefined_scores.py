@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mmmedmask.engine.hooks import SafeCheckpointHook
@@ -40,6 +41,9 @@ NORMAL = {'lesion/normal_empty', 'lesion/normal_false_area'}
 @pytest.mark.parametrize(('metric', 'split', 'names'), [
     (DiseaseClassification(), labelled(0, 1, 1), set()),
     (DiseaseClassification(), labelled(2, 2), {'disease/auc'}),
+    (DiseaseClassification(), labelled(np.array(2), torch.tensor(2)),
+     {'disease/auc'}),
+    (DiseaseClassification(), labelled([0, 1], [1]), set()),
     (SlideClassification(), labelled(1, 1, None), {'slide/auc'}),
     (SurvivalConcordance(), followed((1, 0), (2, 1)), set()),
     (SurvivalConcordance(), followed((1, 1), (2, 1)), {'survival/c_index'}),
