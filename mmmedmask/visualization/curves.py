@@ -20,16 +20,22 @@ REFERENCE_STYLES = ('--', ':', '-.')
 def read_scalars(work_dir: str | Path, name: str) -> list[tuple[int, float]]:
     """Read steps and values of a scalar from logs of MMEngine's local backend.
 
-    Of a work dir all runs are read in their order (after a resume there are
-    several); it may be the folder of one run. No log is an error.
+    Of a work dir all runs are read in their order, each in the place of those
+    before it from its first step on (after a resume there are several); it
+    may be the folder of one run. No log is an error.
     """
     files = find_files(Path(work_dir), 'vis_data/scalars.json')
     if not files:
         raise FileNotFoundError(
             f'no vis_data/scalars.json below {str(work_dir)!r}: is it the '
             'work dir of a run with a LocalVisBackend?')
-    rows = [row for file in files for row in read_scalar_log(file)]
-    return [(row['step'], row[name]) for row in rows if name in row]
+    curve: list[tuple[int, float]] = []
+    for file in files:
+        later = [(row['step'], row[name]) for row in read_scalar_log(file)
+                 if name in row]
+        first = min((step for step, _ in later), default=np.inf)
+        curve = [point for point in curve if point[0] < first] + later
+    return curve
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:

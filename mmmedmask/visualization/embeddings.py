@@ -36,16 +36,24 @@ def project_tsne(vectors: np.ndarray, perplexity: float = 30.0,
     """
     from sklearn.manifold import TSNE
 
-    if vectors.ndim != 2 or len(vectors) < 5:
-        raise ValueError('t-SNE needs at least five vectors, of '
-                         f'shape (N, d), got {vectors.shape}')
-    if not np.isfinite(vectors).all():
-        raise ValueError('t-SNE needs finite vectors')
+    _check_vectors(vectors)
     check_positive('perplexity', perplexity)
     layout = TSNE(init='pca' if vectors.shape[1] > 1 else 'random',
                   perplexity=min(perplexity, (len(vectors) - 1) / 3),
                   random_state=seed)
     return layout.fit_transform(vectors.astype(np.float64))
+
+
+def _check_vectors(vectors: np.ndarray) -> None:
+    if vectors.ndim != 2 or len(vectors) < 5:
+        raise ValueError('a map needs at least five vectors, of '
+                         f'shape (N, d), got {vectors.shape}')
+    if not np.isfinite(vectors).all():
+        raise ValueError('a map needs finite vectors')
+    # scikit-learn's t-SNE ends the process where float32 sees no difference.
+    if np.ptp(vectors, axis=0).max() < 1e-15:
+        raise ValueError(f'a map needs different vectors, all {len(vectors)} '
+                         'are equal')
 
 
 def project(vectors: np.ndarray, method: str = 'tsne',
@@ -56,7 +64,8 @@ def project(vectors: np.ndarray, method: str = 'tsne',
     extra ``plots``.
     """
     check_choice('method', method, ('tsne', 'umap'))
-    if len(vectors) > 50 < vectors.shape[1] and np.isfinite(vectors).all():
+    _check_vectors(vectors)
+    if len(vectors) > 50 < vectors.shape[1]:
         from sklearn.decomposition import PCA
         vectors = PCA(50, random_state=seed).fit_transform(vectors)
     if method == 'tsne':

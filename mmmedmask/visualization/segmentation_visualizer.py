@@ -93,12 +93,12 @@ def labels_column(title: str, image: np.ndarray, labels: np.ndarray,
 
     Args:
         image: uint8 RGB image (H, W, 3), which is enlarged.
-        labels: Class numbers (H, W).
+        labels: Class numbers (H, W); mmseg's 255 is no class.
         names: Names of the classes; None numbers them.
     """
     check_shape('labels', labels, image.shape[:2], 'that of the image')
     masks = {str(name): labels == number for number, name in enumerate(
-        names or range(int(labels.max(initial=0)) + 1))
+        names or range(int(labels[labels != 255].max(initial=0)) + 1))
         if name != BACKGROUND}
     text = ', '.join(f'{name}: {mask.sum()} pixels'
                      for name, mask in masks.items())

@@ -92,6 +92,8 @@ def paint_patches(levels: np.ndarray, places: PatchPlaces,
     height, width = shape
     scale = np.array([width / places.size[0], height / places.size[1]])
     low = np.round(places.coords * scale).astype(int)
+    # A corner near the far edge is rounded over it.
+    low -= low == [width, height]
     high = np.round((places.coords + places.side) * scale).astype(int)
     # A patch is seen, however small the picture is.
     high = np.maximum(high, low + 1)

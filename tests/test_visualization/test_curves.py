@@ -11,18 +11,22 @@ from mmmedmask.visualization.curves import draw_curves, read_scalars, smooth
 
 def test_reads_all_runs_of_a_work_dir_in_order(tmp_path):
     for name, steps in (('20250101_000000', (1, 2)),
-                        ('20250101_000005', (3, ))):
+                        ('20250101_000005', (3, 5)),
+                        # Goes on from an earlier step.
+                        ('20250101_000009', (3, 4))):
         folder = tmp_path / name / 'vis_data'
         folder.mkdir(parents=True)
         rows = [dict(step=step, loss=10 / step) for step in steps]
         rows.append(dict(step=steps[-1], accuracy=1.0))
         (folder / 'scalars.json').write_text(
             '\n'.join(json.dumps(row) for row in rows))
-    assert read_scalars(tmp_path, 'loss') == [(1, 10), (2, 5), (3, 10 / 3)]
+    assert read_scalars(tmp_path, 'loss') == [
+        (1, 10), (2, 5), (3, 10 / 3), (4, 2.5)]
     # The last line is cut where a run was killed.
     with (folder / 'scalars.json').open('a') as file:
         file.write('\n{"step": 4, "loss": 2')
-    assert read_scalars(tmp_path / '20250101_000005', 'loss') == [(3, 10 / 3)]
+    assert read_scalars(tmp_path / '20250101_000009', 'loss') == [
+        (3, 10 / 3), (4, 2.5)]
     with pytest.raises(FileNotFoundError, match=f'{tmp_path}/other'):
         read_scalars(tmp_path / 'other', 'loss')
 
@@ -32,7 +36,7 @@ def test_a_run_that_cannot_be_read_is_named(tmp_path, lock_folder):
         log = tmp_path / run / 'vis_data/scalars.json'
         log.parent.mkdir(parents=True)
         log.write_text('{"loss": 1.0, "step": 1}\n')
-    assert read_scalars(tmp_path, 'loss') == [(1, 1), (1, 1)]
+    assert read_scalars(tmp_path, 'loss') == [(1, 1)]
     lock_folder(tmp_path / 'locked')
     with pytest.raises(PermissionError, match='locked'):
         read_scalars(tmp_path, 'loss')

@@ -229,8 +229,12 @@ def test_bad_maps():
         embeddings.project_tsne(np.zeros((4, 3)))
     with pytest.raises(ValueError, match='finite'):
         embeddings.project_tsne(np.full((9, 3), np.nan))
+    with pytest.raises(ValueError, match='all 60 are equal'):
+        embeddings.project(np.full((60, 70), .1))
+    with pytest.raises(ValueError, match='all 9 are equal'):
+        embeddings.project_tsne(1e-30 * np.eye(9))
     with pytest.raises(ValueError, match='perplexity must be positive'):
-        embeddings.project_tsne(np.zeros((9, 3)), perplexity=0)
+        embeddings.project_tsne(np.eye(9), perplexity=0)
     panel = embeddings.EmbeddingPanel('a', np.zeros((3, 2)), np.zeros(3, int))
     with pytest.raises(ValueError, match=r'got \[2, 1\]'):
         embeddings.draw_embeddings([[panel, panel], [panel]], ['x'])

@@ -81,6 +81,12 @@ def test_an_outline_is_closed_at_the_border():
     assert (picture[FRAME:20, FRAME:30] == 90).all()
 
 
+def test_what_has_no_label_is_no_class():
+    labels = np.array([[0, 1], [1, 255]], np.uint8)
+    assert labels_column('Truth', np.zeros((2, 2, 3), np.uint8),
+                         labels).subtitle == '0: 1 pixels, 1: 2 pixels'
+
+
 @pytest.mark.parametrize('hidden', ['draw_gt', 'draw_pred'])
 def test_one_of_them(sample, hidden, tmp_path):
     both, one = draw(tmp_path, sample), draw(

@@ -57,9 +57,10 @@ def test_patches_are_painted_where_they_are_and_overlaps_averaged():
     painted = paint_patches(np.array([0., 1.]), overlapping, (20, 40))
     np.testing.assert_allclose(painted[0, :16],
                                [0] * 5 + [.5] * 5 + [1] * 5 + [np.nan])
-    # A patch smaller than a pixel is seen.
-    tiny = PatchPlaces(np.array([[390, 190]]), 2, (400, 200))
-    assert np.isfinite(paint_patches(np.ones(1), tiny, (20, 40))).sum() == 1
+    # A patch smaller than a pixel is seen, also at the edge.
+    for corner in ([390, 190], [396, 197]):
+        tiny = PatchPlaces(np.array([corner]), 2, (400, 200))
+        assert np.isfinite(paint_patches(np.ones(1), tiny, (20, 40)))[-1, -1]
 
 
 def test_colours_on_an_empty_canvas_are_those_of_the_scale():
