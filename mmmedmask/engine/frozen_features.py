@@ -41,7 +41,7 @@ def encoder_of(model: nn.Module) -> nn.Module:
         if encoder is not None:
             return encoder
     raise ValueError(f'{type(model).__name__} has neither a backbone nor an '
-                     'aggregator to look at; remove the hook')
+                     'aggregator to look at; remove the hook or loop')
 
 
 def build_untrained(model: Mapping, seed: int) -> nn.Module:

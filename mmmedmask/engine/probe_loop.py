@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mmengine.runner import BaseLoop
 
+from mmmedmask.engine.frozen_features import encoder_of
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.engine.probing import (
     build_probes,
@@ -66,7 +67,7 @@ class ProbeLoop(BaseLoop):
         probes = on_all_ranks(lambda: build_probes(
             **self._probes, trained=trained_splits(self.runner.cfg)))
         units = input_units(model.data_preprocessor, self.runner.cfg)
-        scores = score_encoder(model.backbone, units, probes)
+        scores = score_encoder(encoder_of(model), units, probes)
         metrics = {f'probe/{name}': score.value
                    for name, score in scores.items()} | {
             f'probe/{prefix}/{score.name}/{probe.floor_name}': score.value

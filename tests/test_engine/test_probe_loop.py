@@ -1,5 +1,6 @@
 """The test of a pre-training: probes of its checkpoint."""
 
+import pytest
 from mmengine.runner import Runner
 from refusals import refuses
 from shipped_configs import load
@@ -34,6 +35,9 @@ def test_scores_are_those_of_the_probes(tmp_path):
     # Recipes read them from here.
     logged = next((tmp_path / 'run').glob('*/*.json')).read_text('utf-8')
     assert 'probe/gray/logistic' in logged
+    model.backbone = None
+    with pytest.raises(ValueError, match='neither a backbone nor'):
+        runner.test()
 
 
 test_what_nothing_would_use_is_refused = refuses(

@@ -1,5 +1,6 @@
 """Probe the encoder while it trains: is there anything to read off it yet?"""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class ProbeHook(WatchingHook):
         dense: Images with masks, the same.
         bags: Split of the training set's cohort to test on, such as
             ``'val'``: whole bags of the training split are fitted on. For
-            models with an ``aggregator``.
+            models with an ``aggregator``, and without arguments of images.
         interval: Epochs between two probes; there is one before training
             and one at the end.
         size: Side in pixels that whole images are resized to, as
@@ -125,6 +126,15 @@ class ProbeHook(WatchingHook):
         self._options = dict(colors=tuple(colors), size=size, few=tuple(few),
                              seed=seed, max_images=max_images,
                              split_folder=split_folder, dense_size=dense_size)
+        defaults = inspect.signature(ProbeHook).parameters
+        unused = {
+            name: value for name, value in dict(
+                data=data, dense=dense, optional=optional,
+                **self._options).items()
+            if name != 'seed' and value != defaults[name].default}
+        if bags is not None and unused:
+            raise ValueError(f'bags={bags!r} probes no images: leave out '
+                             f'{unused}')
         self._probes: dict[str, Probe] = {}
         self._floors: dict[str, tuple[float, float]] = {}
         self._table: RunTable | None = None

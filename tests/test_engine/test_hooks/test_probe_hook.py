@@ -882,6 +882,8 @@ def test_what_cannot_be_probed_is_refused(tiny_classification, squares,
     with pytest.raises(ValueError, match='masks but no classes'):
         run(tiny_classification, tmp_path,
             [dict(type='mmmedmask.ProbeHook', data=str(squares))])
+    with pytest.raises(ValueError, match="bags='val' .* 'x', 'max_images': 5"):
+        ProbeHook('x', bags='val', max_images=5)
 
 
 def test_sets_are_found_and_refused_by_name(discs, squares, tmp_path):
