@@ -33,6 +33,7 @@ from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer, check_numbers
 from mmmedmask.util.nearest import shown
+from mmmedmask.util.nested import as_list
 from mmmedmask.util.table_files import MISSING, read_table
 
 
@@ -70,13 +71,13 @@ class TileBag:
     split: str = ''
 
 
-def find_tiles(folders: Sequence[str | Path],
+def find_tiles(folders: str | Path | Sequence[str | Path],
                groups: Mapping[tuple[str, str], str] | None = None
                ) -> list[Tile]:
     """List the tiles of folders, one per class, by class and file name.
 
     Args:
-        folders: The folders; their names are the classes.
+        folders: The folder, or several; their names are the classes.
         groups: Source of each tile by the names of its folder and file, see
             :func:`read_groups`. None: every tile is a source of its own.
 
@@ -88,10 +89,10 @@ def find_tiles(folders: Sequence[str | Path],
     Example:
         >>> Path('scc').mkdir()
         >>> Path('scc/1.png').touch()
-        >>> [str(tile) for tile in find_tiles([Path('scc')])]
+        >>> [str(tile) for tile in find_tiles('scc')]
         ['scc/1.png']
     """
-    folders = list(map(Path, folders))
+    folders = list(map(Path, as_list(folders)))
     # '.' has a name, too; that of a link is its own.
     names = [Path(os.path.abspath(folder)).name for folder in folders]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -126,7 +127,8 @@ def find_tiles(folders: Sequence[str | Path],
 
 
 def read_groups(
-        paths: Sequence[str | Path], path_column: str = 'img_path',
+        paths: str | Path | Sequence[str | Path],
+        path_column: str = 'img_path',
         group_column: str = 'cluster_label') -> dict[tuple[str, str], str]:
     """Read the group of tiles by folder and file, as LC25000-clean has it.
 
@@ -140,7 +142,7 @@ def read_groups(
         {('scc', '1.png'): 'groups:7'}
     """
     groups: dict[tuple[str, str], str] = {}
-    paths = list(map(Path, paths))
+    paths = list(map(Path, as_list(paths)))
     stems = [path.stem for path in paths]
     for path in paths:
         file = path.stem if stems.count(path.stem) == 1 else path
