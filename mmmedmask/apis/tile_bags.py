@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import Image
 
 from mmmedmask.apis.encoder_weights import (
     encode_tiles,
@@ -26,6 +25,7 @@ from mmmedmask.datasets.image_io import (
     ImageFileError,
     picture_on_white,
     read_image,
+    write_image,
 )
 from mmmedmask.datasets.slides import feature_writer
 from mmmedmask.datasets.slides.tiling import resize
@@ -326,7 +326,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
-        >>> Image.new('RGB', (32, 32)).save('tile.png')
+        >>> write_image('tile.png', np.zeros((32, 32, 3), np.uint8))
         >>> tile = Tile(Path('tile.png'), 'scc', '1')
         >>> encode_bags(
         ...     [TileBag('bag', 'scc', (tile, ), 'train')], Path('bags'),
@@ -355,8 +355,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
             tiles = np.stack([read_tile_file(tile, tile_size)
                               for tile in bag.tiles])
         if wanted:
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw_mosaic(tiles)).save(picture)
+            write_image(picture, draw_mosaic(tiles))
         if not was_there:
             _write_bag(path, tiles, encoder, settings, batch_size, precision)
         if report is not None:
@@ -402,7 +401,7 @@ def read_tile_file(tile: Tile, tile_size: int) -> np.ndarray:
     What is transparent is white, as in slides.
 
     Example:
-        >>> Image.new('L', (48, 48)).save('gray.png')
+        >>> write_image('gray.png', np.zeros((48, 48), np.uint8))
         >>> read_tile_file(Tile(Path('gray.png'), 'scc', '1'), 32).shape
         (32, 32, 3)
     """

@@ -76,10 +76,9 @@ def make_parser(document: str, *options: str, checkpoint: bool = True,
 
 
 def save_picture(picture, path: Path) -> Path:
-    """Save a picture, and make its folder if there is none."""
-    from PIL import Image
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    """Save a picture, whole or not at all; its folder is made."""
+    from mmmedmask.datasets.image_io import write_image
+    write_image(path, picture)
     return path
 
 
