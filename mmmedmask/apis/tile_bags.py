@@ -322,7 +322,8 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
 
     Raises:
         ValueError: If the folder has bags of other settings.
-        ImageFileError: If a tile cannot be used, see :func:`read_tile_file`.
+        ImageFileError: If tiles cannot be used, see :func:`read_tile_file`;
+            it names all. The other bags are written, but no csv.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
@@ -336,6 +337,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
     """
     check_integer('tile_size', tile_size)
     check_integer('batch_size', batch_size)
+    broken = []
     for number, bag in enumerate(bags, start=1):
         path = folder / 'features' / f'{bag.name}.h5'
         settings = dict(
@@ -352,8 +354,15 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         wanted = mosaics and not picture.is_file()
         was_there = differing is not None
         if wanted or not was_there:
-            tiles = np.stack([read_tile_file(tile, tile_size)
-                              for tile in bag.tiles])
+            tiles, errors = [], len(broken)
+            for tile in bag.tiles:
+                try:
+                    tiles.append(read_tile_file(tile, tile_size))
+                except ImageFileError as error:
+                    broken.append(str(error))
+            if len(broken) > errors:
+                continue
+            tiles = np.stack(tiles)
         if wanted:
             write_image(picture, draw_mosaic(tiles))
         if not was_there:
@@ -361,6 +370,10 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         if report is not None:
             report(f'{number}/{len(bags)} {bag.name}: {len(bag.tiles)} tiles'
                    f'{", was there" if was_there else ""}')
+    if broken:
+        raise ImageFileError('\n'.join([
+            f'{len(broken)} tiles cannot be used: mend or remove them, and '
+            'call again for their bags and the csv files', *broken]))
     write_csv(folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
               [(bag.name, row, str(tile), tile.group, bag.split)
                for bag in bags for row, tile in enumerate(bag.tiles)])
