@@ -1,9 +1,10 @@
 """What the commands of this folder share: options, files, errors."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mmmedmask.util.checks import check_not_read
 from mmmedmask.util.command_line import (
     DEVICE,
     PICTURES,
@@ -11,6 +12,7 @@ from mmmedmask.util.command_line import (
     check_overwrites,
     file_ending,
 )
+from mmmedmask.util.nested import walk_nested
 
 SPLITS = ('train', 'val', 'test')
 #: Options that name what is written.
@@ -98,6 +100,16 @@ def build_dataset(config, split: str, seed: int = 0):
     for transform in epoch_transforms(dataset):
         transform.set_epoch(0, seed)
     return dataset
+
+
+def check_samples(dataset, written: Iterable[Path]) -> None:
+    """Refuse to write over an image, or a mask, that a data set reads."""
+    from mmmedmask.engine.wrapped_datasets import datasets_of
+    check_not_read(written, (
+        text for part in datasets_of(dataset)
+        if hasattr(part, 'get_data_info') for index in range(len(part))
+        for _, text in walk_nested(part.get_data_info(index))
+        if isinstance(text, str | Path)))
 
 
 def draw_or_exit(name: str, draw: Callable, args: argparse.Namespace) -> None:
