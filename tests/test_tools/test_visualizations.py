@@ -30,7 +30,7 @@ model = dict(
     backbone=dict(stem_channels=8, base_channels=8),
     neck=dict(embed_dims=16, num_heads=2, out_stride=16),
     head=dict(patch_size=16))
-train_dataloader = dict(dataset=dict(data_root={data!r}))
+train_dataloader = dict(dataset=dict(data_root={data!r}, held_out_share=0))
 """
 def write_model(config):
     """Write a checkpoint with untrained weights; return both files."""
