@@ -29,8 +29,8 @@ def as_list(value: object) -> list:
         >>> as_list('scc'), as_list(('aca', 'scc'))
         (['scc'], ['aca', 'scc'])
     """
-    one = isinstance(value, str | Mapping) or not isinstance(value, Iterable)
-    return [value] if one else list(value)
+    alone = isinstance(value, str | Mapping) or not isinstance(value, Iterable)
+    return [value] if alone else list(value)
 
 
 def nested_dicts(node: object) -> Iterator[dict]:
