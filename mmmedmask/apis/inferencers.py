@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from rich.progress import track
 from torch import nn
 
@@ -289,11 +289,11 @@ class Inferencer:
     def _write(self, image: Path | np.ndarray, result: dict,
                file: Path) -> dict:
         """Write a drawing, and leave of its result what is small."""
+        from mmmedmask.datasets.image_io import write_image
         if isinstance(image, Path):
             file = file.with_name(f'{file.name}_{image.stem}')
         file = file.with_name(f'{file.name}.png')
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(self.draw(image, result)).save(file)
+        write_image(file, self.draw(image, result))
         return {'drawing': str(file), **{
             name: value for name, value in result.items()
             if name not in self.large}}

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mmmedmask.apis.models import get_model, untrained_model
 from mmmedmask.util.atomic_files import atomic_path, write_csv
-from mmmedmask.util.nested import innermost_datasets
+from mmmedmask.util.nested import as_list, innermost_datasets
 
 VECTORS = ('patient', 'image', 'genes')
 #: Transforms that leave patches out; embeddings are of whole bags.
@@ -79,9 +79,9 @@ def whole_bag_loader(config: Config, split: str) -> DataLoader:
         collate_fn=dict(type='pseudo_collate'), dataset=dataset))
 
 
-def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
-                 device: str | torch.device = 'cpu', seed: int = 0
-                 ) -> list[nn.Module]:
+def build_models(config: Config, checkpoints: str | Sequence[str],
+                 untrained: str, device: str | torch.device = 'cpu',
+                 seed: int = 0) -> list[nn.Module]:
     """Build a config's model once per checkpoint.
 
     The path that equals ``untrained`` stands for a model before any training
@@ -94,6 +94,7 @@ def build_models(config: Config, checkpoints: Sequence[str], untrained: str,
         >>> len(build_models(model._config, ['a.pth', 'none'], 'none'))
         2
     """
+    checkpoints = as_list(checkpoints)
     files = [path for path in checkpoints if path != untrained]
     if not files:
         raise ValueError(f'name at least one checkpoint besides '

@@ -19,6 +19,7 @@ from mmmedmask.datasets.expression.table import load_expression
 from mmmedmask.datasets.slides.feature_writer import FeatureWriter
 from mmmedmask.util.atomic_files import write_csv, write_text
 from mmmedmask.util.checks import check_multiple, check_not_read
+from mmmedmask.util.nested import as_list
 
 PAIRING_NOTE = (
     'SYNTHETIC PAIRING. Slides and gene expression in this folder come from '
@@ -76,10 +77,10 @@ class PairedCohort(Conversion):
         ValueError: 2 folders of tiles need as many files of genes, got 1
     """
 
-    tiles: Sequence[Path]
-    genes: Sequence[Path]
+    tiles: str | Path | Sequence[str | Path]
+    genes: str | Path | Sequence[str | Path]
     unit: str | None = None
-    groups: Sequence[Path] | None = None
+    groups: str | Path | Sequence[str | Path] | None = None
     bag_size: int = 8
     tile_size: int = 224
     shares: Sequence[float] = (.6, .2, .2)
@@ -87,6 +88,8 @@ class PairedCohort(Conversion):
     notices = ('This is a synthetic pairing: see README.txt there.', )
 
     def __post_init__(self) -> None:
+        self.tiles, self.genes = (list(map(Path, as_list(places)))
+                                  for places in (self.tiles, self.genes))
         if len(self.tiles) != len(self.genes):
             raise ValueError(f'{len(self.tiles)} folders of tiles need as '
                              f'many files of genes, got {len(self.genes)}')
@@ -97,7 +100,7 @@ class PairedCohort(Conversion):
         check_not_read(
             [out / 'cohort.csv', *(out / 'expression' / f'{folder.name}.npz'
                                    for folder in self.tiles)],
-            [*self.genes, *(self.groups or ())])
+            [*self.genes, *as_list(self.groups or ())])
         groups = None if self.groups is None else tile_bags.read_groups(
             self.groups)
         bags = tile_bags.split_bags(

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from mmengine.logging import print_log
-from PIL import Image
 
 from mmmedmask.apis.encoder_weights import (
     encode_tiles,
@@ -27,6 +26,7 @@ from mmmedmask.datasets.image_io import (
     ImageFileError,
     picture_on_white,
     read_image,
+    write_image,
 )
 from mmmedmask.datasets.slides import feature_writer
 from mmmedmask.datasets.slides.tiling import resize
@@ -34,6 +34,7 @@ from mmmedmask.models.layers.tile_encoders import TileEncoder
 from mmmedmask.util.atomic_files import write_csv
 from mmmedmask.util.checks import check_integer, check_numbers
 from mmmedmask.util.nearest import shown
+from mmmedmask.util.nested import as_list
 from mmmedmask.util.table_files import MISSING, read_table
 
 
@@ -71,13 +72,13 @@ class TileBag:
     split: str = ''
 
 
-def find_tiles(folders: Sequence[str | Path],
+def find_tiles(folders: str | Path | Sequence[str | Path],
                groups: Mapping[tuple[str, str], str] | None = None
                ) -> list[Tile]:
     """List the tiles of folders, one per class, by class and file name.
 
     Args:
-        folders: The folders; their names are the classes.
+        folders: The folder, or several; their names are the classes.
         groups: Source of each tile by the names of its folder and file, see
             :func:`read_groups`. None: every tile is a source of its own, and
             so are all copies of a file together.
@@ -91,10 +92,10 @@ def find_tiles(folders: Sequence[str | Path],
     Example:
         >>> Path('scc').mkdir()
         >>> Path('scc/1.png').touch()
-        >>> [str(tile) for tile in find_tiles([Path('scc')])]
+        >>> [str(tile) for tile in find_tiles('scc')]
         ['scc/1.png']
     """
-    folders = list(map(Path, folders))
+    folders = list(map(Path, as_list(folders)))
     # '.' has a name, too; that of a link is its own.
     names = [Path(os.path.abspath(folder)).name for folder in folders]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -156,7 +157,8 @@ def _first_copies(tiles: Sequence[Tile]) -> list[Tile]:
 
 
 def read_groups(
-        paths: Sequence[str | Path], path_column: str = 'img_path',
+        paths: str | Path | Sequence[str | Path],
+        path_column: str = 'img_path',
         group_column: str = 'cluster_label') -> dict[tuple[str, str], str]:
     """Read the group of tiles by folder and file, as LC25000-clean has it.
 
@@ -170,7 +172,7 @@ def read_groups(
         {('scc', '1.png'): 'groups:7'}
     """
     groups: dict[tuple[str, str], str] = {}
-    paths = list(map(Path, paths))
+    paths = list(map(Path, as_list(paths)))
     stems = [path.stem for path in paths]
     for path in paths:
         file = path.stem if stems.count(path.stem) == 1 else path
@@ -354,11 +356,12 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
 
     Raises:
         ValueError: If the folder has bags of other settings.
-        ImageFileError: If a tile cannot be used, see :func:`read_tile_file`.
+        ImageFileError: If tiles cannot be used, see :func:`read_tile_file`;
+            it names all. The other bags are written, but no csv.
 
     Example:
         >>> from mmmedmask.apis.encoder_weights import build_tile_encoder
-        >>> Image.new('RGB', (32, 32)).save('tile.png')
+        >>> write_image('tile.png', np.zeros((32, 32, 3), np.uint8))
         >>> tile = Tile(Path('tile.png'), 'scc', '1')
         >>> encode_bags(
         ...     [TileBag('bag', 'scc', (tile, ), 'train')], Path('bags'),
@@ -368,6 +371,7 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
     """
     check_integer('tile_size', tile_size)
     check_integer('batch_size', batch_size)
+    broken = []
     for number, bag in enumerate(bags, start=1):
         path = folder / 'features' / f'{bag.name}.h5'
         settings = dict(
@@ -384,16 +388,26 @@ def encode_bags(bags: Sequence[TileBag], folder: Path, encoder: TileEncoder,
         wanted = mosaics and not picture.is_file()
         was_there = differing is not None
         if wanted or not was_there:
-            tiles = np.stack([read_tile_file(tile, tile_size)
-                              for tile in bag.tiles])
+            tiles, errors = [], len(broken)
+            for tile in bag.tiles:
+                try:
+                    tiles.append(read_tile_file(tile, tile_size))
+                except ImageFileError as error:
+                    broken.append(str(error))
+            if len(broken) > errors:
+                continue
+            tiles = np.stack(tiles)
         if wanted:
-            picture.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(draw_mosaic(tiles)).save(picture)
+            write_image(picture, draw_mosaic(tiles))
         if not was_there:
             _write_bag(path, tiles, encoder, settings, batch_size, precision)
         if report is not None:
             report(f'{number}/{len(bags)} {bag.name}: {len(bag.tiles)} tiles'
                    f'{", was there" if was_there else ""}')
+    if broken:
+        raise ImageFileError('\n'.join([
+            f'{len(broken)} tiles cannot be used: mend or remove them, and '
+            'call again for their bags and the csv files', *broken]))
     write_csv(folder / 'tiles.csv', ('bag', 'row', 'tile', 'group', 'split'),
               [(bag.name, row, str(tile), tile.group, bag.split)
                for bag in bags for row, tile in enumerate(bag.tiles)])
@@ -436,7 +450,7 @@ def read_tile_file(tile: Tile, tile_size: int) -> np.ndarray:
     What is transparent is white, as in slides.
 
     Example:
-        >>> Image.new('L', (48, 48)).save('gray.png')
+        >>> write_image('gray.png', np.zeros((48, 48), np.uint8))
         >>> read_tile_file(Tile(Path('gray.png'), 'scc', '1'), 32).shape
         (32, 32, 3)
     """

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from mmengine.logging import MessageHub
-from PIL import Image
 
+from mmmedmask.datasets.image_io import write_image
 from mmmedmask.evaluation.base_metric import (
     SampleMetric,
     log_warning,
@@ -180,7 +180,7 @@ classification_scores.classification_scores`.
                 counts, classes,
                 f'{len(labels)} {self.noun}s, {self.accuracy_name} '
                 f'{100 * values[self.accuracy_name]:.1f} %')
-            Image.fromarray(picture).save(folder / 'confusion_matrix.png')
+            write_image(folder / 'confusion_matrix.png', picture)
 
 
 def check_prediction(sample: Mapping, keys: Sequence[str], name: str) -> None:

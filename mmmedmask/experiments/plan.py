@@ -37,7 +37,7 @@ from mmmedmask.experiments.fingerprints import (
 from mmmedmask.experiments.fold_axis import fold_options
 from mmmedmask.experiments.run import Run, Source, Where
 from mmmedmask.experiments.schema import DATA_PREFIX, Recipe, Row
-from mmmedmask.util.nested import nested_dicts, node_at
+from mmmedmask.util.nested import as_list, nested_dicts, node_at
 from mmmedmask.util.table_files import MISSING, read_table
 
 #: Iterations of a training that counts iterations, at scale smoke; one that
@@ -434,7 +434,7 @@ def _data_of(config: Config, sources: Mapping[Where, Source],
         features.update(str(_root_of(dataset) / name)
                         for name in _named_features(dataset, data_root))
         for node, key in _dataset_files(dataset):
-            for name in _as_list(node[key]):
+            for name in as_list(node[key]):
                 path = str(_root_of(dataset) / name)
                 if not path.startswith(DATA_PREFIX):
                     other = data.get(name, path) != path
@@ -466,7 +466,7 @@ def _replace_files(dataset: dict) -> None:
         dataset['features_path'] = list(map(digest, features))
     for node, key in list(_dataset_files(dataset)):
         digests = [digest(name, key == 'feature_root')
-                   for name in _as_list(node[key])]
+                   for name in as_list(node[key])]
         node[key] = digests if isinstance(node[key], list | tuple) \
             else digests[0]
     if not f'{root}/'.startswith(DATA_PREFIX):
@@ -479,7 +479,7 @@ def _dataset_files(dataset: Mapping):
                        (dataset.get('expression') or {}, EXPRESSION_FILES)):
         for key in keys:
             if node.get(key) and all(
-                    isinstance(name, str) for name in _as_list(node[key])):
+                    isinstance(name, str) for name in as_list(node[key])):
                 yield node, key
 
 
@@ -490,7 +490,7 @@ def _named_features(dataset: Mapping,
     Without a ``data_root`` the csv files below it are left out.
     """
     names: set[str] = set()
-    for name in _as_list(dataset.get('ann_file') or []):
+    for name in as_list(dataset.get('ann_file') or []):
         path = str(_root_of(dataset) / name)
         if data_root is None and path.startswith(DATA_PREFIX):
             continue
@@ -503,7 +503,3 @@ def _named_features(dataset: Mapping,
 
 def _root_of(dataset: Mapping) -> Path:
     return Path(dataset.get('data_root') or '')
-
-
-def _as_list(value: Any) -> list:
-    return list(value) if isinstance(value, list | tuple) else [value]

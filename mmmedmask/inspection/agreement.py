@@ -24,6 +24,7 @@ from mmmedmask.inspection.findings import (
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.input_units import units_of_config
 from mmmedmask.util.nested import (
+    as_list,
     dotted,
     innermost_datasets,
     nested_dicts,
@@ -196,8 +197,7 @@ def _check_scores(config: Config, parts: Parts) -> Iterator[Finding]:
     if dataset is None:
         return
     checkpoint = (config.get('default_hooks') or {}).get('checkpoint') or {}
-    best = checkpoint.get('save_best') or []
-    best = [best] if isinstance(best, str) else best
+    best = as_list(checkpoint.get('save_best') or [])
     for name, reason in undefined_scores(
             parts.metrics.get('val_evaluator', ()), dataset).items():
         text = f'{name} will be NaN in every validation: {reason}'

@@ -14,7 +14,7 @@ from mmmedmask.inspection.known_data import suggest_data
 from mmmedmask.inspection.unknown_keys import OPAQUE
 from mmmedmask.shrinking.model_sizes import kind_of
 from mmmedmask.util.nearest import hint_beside_root
-from mmmedmask.util.nested import dotted, walk_nested
+from mmmedmask.util.nested import as_list, dotted, walk_nested
 
 #: Keys of data sets and metrics that name files below ``data_root``.
 BELOW_ROOT = ('ann_file', 'split_file', 'feature_root', 'gene_list',
@@ -80,8 +80,7 @@ def _look(node: Any, path: tuple) -> Iterator[Finding]:
 
 
 def _look_at_data(node: Mapping, path: tuple) -> Iterator[Finding]:
-    roots = node.get('data_root') or ''
-    roots = [roots] if isinstance(roots, str) else list(roots)
+    roots = as_list(node.get('data_root') or '')
     findings = [_judge_data(root, (*path, 'data_root'), root)
                 for root in roots if root]
     yield from findings

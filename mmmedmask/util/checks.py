@@ -229,6 +229,25 @@ def check_not_read(written: Iterable[str | Path],
                              f'{path}, which is read: name another file')
 
 
+def check_own_table(path: Path, columns: Sequence[str]) -> None:
+    """Check that a csv to be written over has the columns of the new one.
+
+    Example:
+        >>> _ = Path('probe.csv').write_text('epoch,score')
+        >>> check_own_table(Path('probe.csv'), ('run', 'auc'))
+        Traceback (most recent call last):
+        ValueError: writing probe.csv would overwrite another table, ...
+    """
+    if not path.is_file():
+        return
+    with path.open(encoding='utf-8', errors='replace') as stream:
+        first = stream.readline().strip()
+    if first != ','.join(columns):
+        raise ValueError(
+            f'writing {path} would overwrite another table, whose first line '
+            f'is {first[:80]!r}: name another file')
+
+
 def _place(path: str | Path) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino

@@ -22,6 +22,17 @@ def walk_nested(node: object,
         yield from walk_nested(child, (*path, key))
 
 
+def as_list(value: object) -> list:
+    """List several values, or the one: a text is one, and so is a path.
+
+    Example:
+        >>> as_list('scc'), as_list(('aca', 'scc'))
+        (['scc'], ['aca', 'scc'])
+    """
+    alone = isinstance(value, str | Mapping) or not isinstance(value, Iterable)
+    return [value] if alone else list(value)
+
+
 def nested_dicts(node: object) -> Iterator[dict]:
     """Find all dictionaries in nested ones and lists, the outermost first.
 

@@ -24,6 +24,7 @@ from mmmedmask.apis.tile_bags import (
     split_bags,
 )
 from mmmedmask.datasets.image_io import ImageFileError
+from mmmedmask.datasets.slides.slide_list import list_slides
 
 
 @pytest.fixture
@@ -51,6 +52,11 @@ def test_places_can_be_text(folders):
     lists = [str(folder.with_suffix('.csv')) for folder in folders]
     assert find_tiles(list(map(str, folders)), read_groups(lists)) == load(
         folders)
+    # One needs no list.
+    assert load(folders[:1]) == find_tiles(str(folders[0]),
+                                           read_groups(lists[0]))
+    with pytest.raises(ValueError, match='aca: no file ends with one of'):
+        list_slides(str(folders[0]))
 
 
 def test_groups_stay_in_one_bag_and_one_split(folders):

@@ -36,7 +36,7 @@ def test_files(tmp_path, name, text):
 
 
 def test_the_log_counts_what_was_found(tmp_path, monkeypatch):
-    path = tmp_path / 'sets.gmt'
+    path = tmp_path / 'sets.GMT'
     layers.write_gene_sets(path, {'one': ['TP53', 'EGFRR', 'ABSENT', 'KRAS'],
                                   'two': ['KRAS', 'SOX2']}, 'drawn')
     lines = []

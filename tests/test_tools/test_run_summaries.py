@@ -244,6 +244,11 @@ def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
 
 @pytest.mark.parametrize('tool', ['exchange_patches.py',
                                   'plot_probe_curves.py'])
-def test_endings_are_checked_before_runs_are_read(tool, tmp_path):
+def test_outputs_are_checked_before_runs_are_read(tool, tmp_path):
+    command = (f'analysis_tools/{tool}', tmp_path, *(
+        ['--recipe', 'a', '--probes', 'b'] if tool[0] == 'p' else []), '--out')
     assert '--out: must end with .png or' in call(
-        f'analysis_tools/{tool}', tmp_path, '--out', 'out.csv', status=2)
+        *command, 'out.csv', status=2)
+    (tmp_path / 'scores.csv').write_text('epoch,score\n1,2\n')
+    assert "overwrite another table, whose first line is 'epoch,score'" in \
+        call(*command, tmp_path / 'scores.png', status=1)

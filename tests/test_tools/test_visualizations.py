@@ -1,5 +1,6 @@
 """Commands that draw: panels, samples and attention of tiny models."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,7 +30,7 @@ model = dict(
     backbone=dict(stem_channels=8, base_channels=8),
     neck=dict(embed_dims=16, num_heads=2, out_stride=16),
     head=dict(patch_size=16))
-train_dataloader = dict(dataset=dict(data_root={data!r}))
+train_dataloader = dict(dataset=dict(data_root={data!r}, held_out_share=0))
 """
 def write_model(config):
     """Write a checkpoint with untrained weights; return both files."""
@@ -67,6 +68,28 @@ def test_browse_refuses_bags(tmp_path):
     assert printed.strip().endswith(
         'browse_dataset.py: shown are images, and this config has bags of '
         'patches or genes')
+
+
+def test_no_picture_is_written_over_a_tile(cmim, tmp_path):
+    tile = tmp_path / '000000.png'
+    shutil.copy(cmim[0].parent / 'tiles/0.png', tile)
+    before = tile.read_bytes()
+    options = '--cfg-options', f'train_dataloader.dataset.data_root={tmp_path}'
+    for arguments in (
+            ('browse_dataset.py', cmim[0], '--out', tmp_path),
+            ('visualize_reconstruction.py', *cmim, '--out', tile)):
+        name, *rest = arguments
+        assert f'overwrite {tile}, which is read' in call(
+            f'visualizations/{name}', *rest, *options, status=1)
+    assert tile.read_bytes() == before
+
+
+def test_no_panel_is_written_over_an_image(msmae):
+    image = next(msmae[0].parent.glob('data/*/images/train_*'))
+    before = image.read_bytes()
+    assert 'which is read: name another' in draw_attention(
+        msmae, image, status=1)
+    assert image.read_bytes() == before
 
 
 def draw_attention(model, out, *arguments, status=0):

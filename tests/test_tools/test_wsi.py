@@ -124,10 +124,16 @@ def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):
     printed = call(*command, '--device', 'cuda:99', status=1)
     assert printed.splitlines()[-1].startswith(
         "tiles_to_bags.py: there is no device 'cuda:99'")
-    (tile_folders[0] / '0.png').write_bytes(b'no picture')
+    broken = [folder / '0.png' for folder in tile_folders]
+    for path in broken:
+        path.write_bytes(b'no picture')
     printed = call(*command, status=1)
-    assert printed.splitlines()[-1].startswith(
-        f'tiles_to_bags.py: Cannot read image {tile_folders[0]}')
+    assert 'tiles_to_bags.py: 2 tiles cannot be used: mend or' in printed
+    # All, and the bags without them are done.
+    for path in broken:
+        assert printed.count(f'Cannot read image {path}: ') == 1
+    assert len(list((tmp_path / 'out/features').iterdir())) == 10
+    assert not (tmp_path / 'out/cohort.csv').exists()
 
 
 def test_extracting_features_and_drawing_attention(tmp_path):

@@ -3,11 +3,14 @@
 import json
 import os
 import stat
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from commands import load
 
+from mmmedmask.apis.inferencers import Inferencer
 from mmmedmask.datasets.image_io import write_image
 from mmmedmask.engine.checkpoint import writing
 from mmmedmask.util import atomic_files
@@ -39,10 +42,15 @@ def test_a_full_disk_is_told_with_the_file(tmp_path, limited_files):
     """By every writer, and what was there stays."""
     large = np.random.default_rng(0).integers(0, 255, (99, 99, 3), np.uint8)
     tensors = {'a': torch.zeros(50_000)}
+    picture_tool = load('visualizations/picture_tool.py')
+    drawer = SimpleNamespace(draw=lambda *_: large, large=())
     writers = {
         'a.txt': lambda file: write_text(file, 'x' * 20_000),
         'a.bin': lambda file: write_bytes(file, bytes(20_000), durable=False),
         'a.png': lambda file: write_image(file, large),
+        'b.png': lambda file: picture_tool.save_picture(large, file),
+        'c.png': lambda file: Inferencer._write(
+            drawer, large, {}, file.with_suffix('')),
         'a.pth': lambda file: writing.save_weights(file, tensors, {}),
         'a.safetensors': lambda file: writing.save_weights(file, tensors, {}),
         'b.pth': lambda file: writing.WholeFiles().put(bytes(20_000), file)}

@@ -105,11 +105,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.util.atomic_files import atomic_path, write_csv
+    from mmmedmask.util.checks import check_own_table
+    table = args.out.with_suffix('.csv')
     try:
+        check_own_table(table, COLUMNS)
         curves = measure(args)
     except (OSError, ValueError) as error:
         raise SystemExit(f'exchange_patches.py: {error}') from None
-    write_csv(args.out.with_suffix('.csv'), COLUMNS, [
+    write_csv(table, COLUMNS, [
         (name, *(round(float(value), 4) for value in row),
          round(curve.untouched_auc, 4))
         for name, curve in curves.items()

@@ -26,6 +26,8 @@ Curves = dict[str, dict[str, dict[int, dict[int, float]]]]
 # Probe and row to the scores of random weights, one per run.
 Floors = dict[str, dict[str, list[float]]]
 
+COLUMNS = ('probe', 'row', 'epoch', 'seed', 'score')
+
 
 def choose_rows(name: str, wanted: Sequence[str] | None
                 ) -> tuple[str, list[str]]:
@@ -181,11 +183,12 @@ def main(argv: Sequence[str] | None = None) -> None:
                         required=True)
     args = parser.parse_args(argv)
     from mmmedmask.util.atomic_files import atomic_path, write_csv
-    from mmmedmask.util.checks import check_not_read
+    from mmmedmask.util.checks import check_not_read, check_own_table
     table = args.out.with_suffix('.csv')
     try:
         check_not_read([table], (file for folder in args.runs
                                  for file in folder.rglob('probe.csv')))
+        check_own_table(table, COLUMNS)
         recipe, rows = choose_rows(args.recipe, args.rows)
         curves, tiles, random, plain = collect(args.runs, recipe, rows,
                                                args.probes)
@@ -193,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(f'plot_probe_curves.py: {error}') from None
     with atomic_path(args.out) as picture:
         draw(curves, tiles, random, plain, picture)
-    write_csv(table, ('probe', 'row', 'epoch', 'seed', 'score'),
+    write_csv(table, COLUMNS,
               ((probe, row, epoch, seed, f'{score:.2f}')
                for probe, rows in curves.items()
                for row, epochs in rows.items()

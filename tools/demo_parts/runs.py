@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from PIL import Image
 
 from demo_parts.stage import Stage, Step
 from mmmedmask import apis
 from mmmedmask.config_files import runner_keys
+from mmmedmask.datasets.image_io import write_image
 from mmmedmask.shrinking.shrink import drop_late_schedules
 from mmmedmask.util.nested import dotted, walk_nested
 from mmmedmask.visualization.html_report import Section
@@ -106,11 +106,10 @@ class Part:
     def save_pictures(self, sections: Sequence[Section], *names: str) -> int:
         """Write the figures of the report as PNG files."""
         folder = self.stage.out / 'pictures'
-        folder.mkdir(parents=True, exist_ok=True)
         figures = [figure for section in sections
                    for figure in section.figures]
         for name, figure in zip(names, figures, strict=True):
-            Image.fromarray(figure.picture).save(folder / f'{name}.png')
+            write_image(folder / f'{name}.png', figure.picture)
         return len(figures)
 
 

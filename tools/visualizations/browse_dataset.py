@@ -114,8 +114,10 @@ def browse(args: argparse.Namespace) -> list[str]:
         'collate_fn') or dict(type='pseudo_collate'))['type'])
     # Transforms of the host libraries ask NumPy, Python and torch.
     set_random_seed(args.seed)
-    files = []
-    for index in choose_positions(len(dataset), args.num_samples):
+    files = {index: args.out / f'{index:06d}.png' for index in
+             choose_positions(len(dataset), args.num_samples)}
+    picture_tool.check_samples(dataset, files.values())
+    for index, file in files.items():
         sample = dataset[index]
         if isinstance(sample['inputs'], dict):
             raise ValueError('shown are images, and this config has bags of '
@@ -134,9 +136,9 @@ def browse(args: argparse.Namespace) -> list[str]:
             picture = draw_labelled(
                 [view[0] for view in views], batch['data_samples'][0],
                 dataset.metainfo, units)
-        files.append(
-            picture_tool.save_picture(picture, args.out / f'{index:06d}.png'))
-    return [f'{len(files)} pictures in {args.out}, the first is {files[0]}']
+        picture_tool.save_picture(picture, file)
+    first = next(iter(files.values()))
+    return [f'{len(files)} pictures in {args.out}, the first is {first}']
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,9 +1,10 @@
 """What the commands of this folder share: options, files, errors."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from mmmedmask.util.checks import check_not_read
 from mmmedmask.util.command_line import (
     DEVICE,
     PICTURES,
@@ -11,6 +12,7 @@ from mmmedmask.util.command_line import (
     check_overwrites,
     file_ending,
 )
+from mmmedmask.util.nested import walk_nested
 
 SPLITS = ('train', 'val', 'test')
 #: Options that name what is written.
@@ -76,10 +78,9 @@ def make_parser(document: str, *options: str, checkpoint: bool = True,
 
 
 def save_picture(picture, path: Path) -> Path:
-    """Save a picture, and make its folder if there is none."""
-    from PIL import Image
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    """Save a picture, whole or not at all; its folder is made."""
+    from mmmedmask.datasets.image_io import write_image
+    write_image(path, picture)
     return path
 
 
@@ -99,6 +100,16 @@ def build_dataset(config, split: str, seed: int = 0):
     for transform in epoch_transforms(dataset):
         transform.set_epoch(0, seed)
     return dataset
+
+
+def check_samples(dataset, written: Iterable[Path]) -> None:
+    """Refuse to write over an image, or a mask, that a data set reads."""
+    from mmmedmask.engine.wrapped_datasets import datasets_of
+    check_not_read(written, (
+        text for part in datasets_of(dataset)
+        if hasattr(part, 'get_data_info') for index in range(len(part))
+        for _, text in walk_nested(part.get_data_info(index))
+        if isinstance(text, str | Path)))
 
 
 def draw_or_exit(name: str, draw: Callable, args: argparse.Namespace) -> None:

@@ -46,6 +46,7 @@ def list_images(args: argparse.Namespace, config) -> tuple[list, list[int]]:
         positions = list(range(len(files)))
         return [ImageSource(files, place) for place in positions], positions
     dataset = picture_tool.build_dataset(config, args.split)
+    picture_tool.check_samples(dataset, [args.out])
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     sources = list_sources(dataset)
     return [sources[position] for position in positions], positions

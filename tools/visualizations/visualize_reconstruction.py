@@ -30,6 +30,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     units = PictureUnits.from_preprocessor(
         preprocessor, args.channels, args.window, config)
     dataset = picture_tool.build_dataset(config, 'train', args.seed)
+    picture_tool.check_samples(dataset, [args.out])
     positions = choose_positions(len(dataset), args.num_samples, args.indices)
     batch = pseudo_collate([dataset[position] for position in positions])
     with torch.inference_mode():

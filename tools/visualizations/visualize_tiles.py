@@ -108,11 +108,12 @@ def list_tiles(args: argparse.Namespace) -> tuple[list[str], dict]:
 def leave_out(names: list[str], groups: dict, results: list[dict]
               ) -> tuple[list[str], dict]:
     """Leave out, and name, the tiles that cannot be read."""
-    errors = [result['error'] for result in results]
-    if any(errors):
-        print('The map is without the tiles that cannot be used:',
-              *filter(None, errors), sep='\n')
-    used = [not error for error in errors]
+    used = [not result['error'] for result in results]
+    errors = [result['error'] for result in results if result['error']]
+    if errors:
+        # The log has the first already.
+        print(f'The map is without the {len(errors)} tiles that cannot be '
+              'used.', *errors[1:], sep='\n')
     return [*compress(names, used)], {
         group: [*compress(values, used)] for group, values in groups.items()}
 

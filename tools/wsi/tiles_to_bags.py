@@ -7,9 +7,10 @@
 OUT/cohort.csv is the ann_file of a data set, OUT/features its feature_root,
 OUT/tiles.csv tells which tile is where, and OUT/folds has folds of the bags
 (--folds 5), which train on all that they do not test. Tiles of one group are
-in one bag, and so in one split. A second call goes on where the first one
-stopped. A data set that comes with test tiles has them in --test-folders, and
---split .8 .2 0 splits the others.
+in one bag, and so in one split. Broken tiles are named at the end, and no csv
+is written. A second call goes on where the first one stopped. A data set that
+comes with test tiles has them in --test-folders, and --split .8 .2 0 splits
+the others.
 """
 
 import argparse

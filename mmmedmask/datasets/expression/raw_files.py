@@ -24,7 +24,7 @@ def read_expression_files(path: Path, unit: str | None, id_type: str | None,
     """Read a file or a folder; `load_expression` describes the arguments."""
     if path.is_dir():
         arrays = sorted(file for file in path.iterdir()
-                        if file.suffix in _ARRAY_SUFFIXES)
+                        if file.suffix.lower() in _ARRAY_SUFFIXES)
         if arrays:
             return _read_vectors(arrays, gene_list)
         return read_gdc_folder(path, unit, id_type, sample_sheet,
@@ -44,7 +44,7 @@ def _load_array(path: Path) -> np.ndarray | None:
     with path.open('rb') as file:
         begin = file.read(8)
     is_numpy = begin.startswith(b'\x93NUMPY')
-    if not is_numpy and path.suffix not in ('.pt', '.pth'):
+    if not is_numpy and path.suffix.lower() not in ('.pt', '.pth'):
         return None
     # Both fail in many ways on what is damaged or holds Python objects.
     try:

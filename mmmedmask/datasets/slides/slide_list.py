@@ -16,6 +16,7 @@ from mmmedmask.util.checks import (
 )
 from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import composed, shown
+from mmmedmask.util.nested import as_list
 from mmmedmask.util.table_files import (
     MISSING,
     cell_number,
@@ -36,8 +37,9 @@ class SlideTask:
     mpp: float | None = None
 
 
-def list_slides(inputs: Sequence[Path], csv: Path | None = None,
-                mpp: float | None = None) -> tuple[list[SlideTask], list[str]]:
+def list_slides(inputs: str | Path | Sequence[str | Path],
+                csv: Path | None = None, mpp: float | None = None
+                ) -> tuple[list[SlideTask], list[str]]:
     """List slides by name, and notes on files that were left out.
 
     Args:
@@ -62,8 +64,9 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
         'features would overwrite each other')
     if csv is None:
         if not slides:
-            raise ValueError(f'{shown([str(place) for place in inputs])}: no '
-                             f'file ends with one of {SLIDE_SUFFIXES}')
+            places = list(map(str, as_list(inputs)))
+            raise ValueError(f'{shown(places)}: no file ends with one of '
+                             f'{SLIDE_SUFFIXES}')
         return [SlideTask(name, path, mpp)
                 for name, path in sorted(slides.items())], notes
     others = sorted(set(slides) - set(listed))
@@ -74,7 +77,7 @@ def list_slides(inputs: Sequence[Path], csv: Path | None = None,
             for name, own in sorted(listed.items())], notes
 
 
-def slide_files(places: Sequence[Path],
+def slide_files(places: str | Path | Sequence[str | Path],
                 endings: Sequence[str] = SLIDE_SUFFIXES,
                 pictures: Collection[str] = ()
                 ) -> tuple[list[Path], list[str]]:
@@ -84,7 +87,7 @@ def slide_files(places: Sequence[Path],
     of ``pictures``; DICOM files are left out, of which the notes tell.
     """
     files, left_out = [], []
-    for place in places:
+    for place in map(Path, as_list(places)):
         if not place.exists():
             raise FileNotFoundError(f'{place} does not exist')
         if not place.is_dir():

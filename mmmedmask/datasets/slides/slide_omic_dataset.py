@@ -50,6 +50,7 @@ from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
 from mmmedmask.util.file_walk import walk_files
 from mmmedmask.util.nearest import did_you_mean, hint_beside_root, shown
+from mmmedmask.util.nested import as_list
 
 MODALITIES = ('slides', 'genes')
 _POLICIES = ('raise', 'drop', 'keep')
@@ -491,10 +492,7 @@ def _table_key(source: Mapping, resolve: Callable) -> tuple[str, tuple]:
     if 'path' not in source:
         raise ValueError(
             f'expression must have the key path, got {sorted(source)}')
-    paths = source['path']
-    if isinstance(paths, str | Path):
-        paths = [paths]
-    source['path'] = [str(resolve(path)) for path in paths]
+    source['path'] = [str(resolve(path)) for path in as_list(source['path'])]
     for key in _PATH_KEYS:
         if source.get(key) is not None:
             source[key] = str(resolve(source[key]))

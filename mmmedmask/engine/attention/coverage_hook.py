@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import nn
 from torch.utils.data import Dataset
 
+from mmmedmask.datasets.image_io import write_image
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
 from mmmedmask.engine.attention.mask_hook import (
     AttentionMaskHook,
@@ -267,7 +268,7 @@ class LesionCoverageHook(Hook):
             row[name] != value for name, value in place.items())]
         rows.append(dict.fromkeys(COLUMNS, '') | place | written)
         self._table.write()
-        Image.fromarray(draw_coverage(rows)).save(self._table.picture)
+        write_image(self._table.picture, draw_coverage(rows))
 
     def _draw_flags(self, model: nn.Module, attention_map: torch.Tensor,
                     generator: torch.Generator) -> torch.Tensor | None:

@@ -10,6 +10,7 @@ from mmmedmask.engine.checkpoint.reading import get_dataset_meta
 from mmmedmask.engine.preserved_state import unwrap
 from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.registry import HOOKS
+from mmmedmask.util.nested import as_list
 
 
 @HOOKS.register_module()
@@ -89,6 +90,5 @@ def names_in(dataset: object) -> list[str] | None:
 
 def names_of(meta: Mapping | None) -> list[str] | None:
     """List the classes of a ``metainfo``; None if it has none."""
-    classes = (meta or {}).get('classes') or []
-    classes = [classes] if isinstance(classes, str) else classes
+    classes = as_list((meta or {}).get('classes') or [])
     return list(map(str, classes)) or None

@@ -149,7 +149,8 @@ def read_gene_sets(path: str | Path,
             descriptions.
     """
     path = Path(path)
-    if path.suffix == '.gmt':
+    suffix = path.suffix.lower()
+    if suffix == '.gmt':
         lines = []
         for number, line in enumerate(read_list_file(path), 1):
             lines.append([cell.strip() for cell in line.split('\t')])
@@ -159,7 +160,7 @@ def read_gene_sets(path: str | Path,
                                  f'between, got {line[:40]!r}')
         _check_descriptions(path, lines, known)
         columns = [[name, *genes] for name, _, *genes in lines]
-    elif path.suffix == '.csv':
+    elif suffix == '.csv':
         table = read_table(path)
         columns = [[name, *table.text(place)]
                    for place, name in enumerate(table.names)]

@@ -428,12 +428,13 @@ class TestLayouts:
 
     def test_arrays_only_with_lists(self, tmp_path):
         np.save(tmp_path / 'x.npy', FPKM)
-        torch.save(torch.from_numpy(FPKM), tmp_path / 'x.pt')
+        for name in ('x.pt', 'y.PT'):
+            torch.save(torch.from_numpy(FPKM), tmp_path / name)
         (tmp_path / 'genes.txt').write_text('\n'.join(GENES))
         (tmp_path / 'cases.txt').write_text('\n'.join(SAMPLES))
         lists = dict(gene_list=tmp_path / 'genes.txt',
                      case_list=tmp_path / 'cases.txt')
-        for name in ('x.npy', 'x.pt'):
+        for name in ('x.npy', 'x.pt', 'y.PT'):
             check(read(tmp_path / name, **lists))
         for kind in ('gene', 'case'):
             with pytest.raises(ValueError, match=f'which {kind} is where: '
@@ -470,7 +471,7 @@ class TestLayouts:
         (tmp_path / 'rna').mkdir()
         for sample, row in zip(SAMPLES, FPKM, strict=True):
             torch.save(torch.from_numpy(row)[None],
-                       tmp_path / 'rna' / f'{sample}.pt')
+                       tmp_path / 'rna' / f'{sample}.PT')
         check(read(tmp_path / 'rna', gene_list=tmp_path / 'genes.txt'))
         torch.save(torch.zeros(3), tmp_path / 'rna' / 'z.pt')
         with pytest.raises(ValueError, match=r'z.pt must .*, got \(3,\)'):
