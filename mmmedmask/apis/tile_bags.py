@@ -4,6 +4,7 @@ Tiles that come from one source, such as augmentations of one picture, stay
 in one bag, so no split of bags can tear them apart; so do copies of a file.
 """
 
+import functools
 import hashlib
 import logging
 import os
@@ -422,7 +423,14 @@ def _digest_pictures(bag: TileBag) -> str:
 
 
 def _digest(tile: Tile) -> bytes:
-    return hashlib.sha256(tile.path.read_bytes()).digest()
+    status = tile.path.stat()
+    return _digest_file(tile.path, status.st_size, status.st_mtime_ns)
+
+
+# Tiles are compared with one another, with a test set and with bags there.
+@functools.lru_cache(maxsize=2**20)
+def _digest_file(path: Path, size: int, changed: int) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
 
 
 def _write_bag(path: Path, tiles: np.ndarray, encoder: TileEncoder,

@@ -74,11 +74,12 @@ class ShardedTiles(ImageFileDataset):
             index) if self.backend is None else shards.RemoteShards(
                 index, self.backend)
         border = round(len(index) * (1 - self.held_out_share))
-        if self.held_out_share and border in (0, len(index)):
+        taken = index[border:] if self.held_out else index[:border]
+        if self.held_out_share and not len(taken):
             raise FileNotFoundError(
                 f'held_out_share={self.held_out_share} of {len(index)} tiles '
                 f'in {self.address} is none or all of them')
-        return index[border:] if self.held_out else index[:border]
+        return taken
 
     def _fetch_index(self) -> None:
         self.index_dir.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.logging import print_log
@@ -13,7 +13,7 @@ from mmmedmask.datasets.image_io import IMAGE_EXTENSIONS
 from mmmedmask.functional.randomness import stream_seed
 from mmmedmask.registry import DATASETS
 from mmmedmask.util.checks import check_choice
-from mmmedmask.util.file_walk import walk_files
+from mmmedmask.util.file_walk import real_paths, walk_files
 from mmmedmask.util.table_files import read_list_file
 
 
@@ -44,7 +44,8 @@ class TileFolder(ImageFileDataset):
 
     Raises:
         ValueError: If there is no root, a root is given twice or lies in
-            another, or a link gives a file twice, or ``ann_file`` comes with
+            another, or two share a file by a link, or one root has a
+            file twice and a share is held out, or ``ann_file`` comes with
             several roots; or the header of a DICOM or NIfTI file cannot be
             read, unless it is skipped.
         FileNotFoundError: If a root or ``ann_file`` does not exist, or a
@@ -92,8 +93,7 @@ class TileFolder(ImageFileDataset):
             paths = {root: list_images(
                 root, self.axis, self.on_error == 'skip')
                 for root in self.roots}
-            _check_apart([str(path) for images in paths.values()
-                          for path in images])
+            _check_apart(paths, bool(self.held_out_share))
         taken = [{'img_path': str(path)} for root, images in paths.items()
                  for path in images if self._takes(path, root)]
         if not taken and self.held_out_share:
@@ -111,29 +111,32 @@ class TileFolder(ImageFileDataset):
         return (number < self.held_out_share * 2**63) == self.held_out
 
 
+def _check_apart(paths: Mapping[Path, Sequence[Path | str]],
+                 strict: bool) -> None:
+    """Refuse tiles that are in two roots by a link to a folder or a file.
 
-def _check_apart(paths: Sequence[str]) -> None:
-    """Refuse tiles that are there twice by a link to a folder or a file."""
-    folders: dict[str, tuple[str, set[str]]] = {}
-    first: dict[str, str] = {}
-    for file in paths:
-        if '#' in file:
-            file = str(radiology.split_part(file)[0])
-        folder, name = os.path.split(file)
-        if folder not in folders:
-            # A look at each file would take long on a network's disk.
-            with os.scandir(folder or '.') as entries:
-                folders[folder] = os.path.realpath(folder), {
-                    entry.name for entry in entries if entry.is_symlink()}
-        real_folder, links = folders[folder]
-        real = os.path.realpath(file) if name in links else \
-            os.path.join(real_folder, name)
+    In one root links to one file are told, and refused if ``strict``: they
+    could lie on two sides.
+    """
+    first: dict[str, tuple[str, Path]] = {}
+    twice = []
+    for root, images in paths.items():
         # Of a scan all pictures are of one file.
-        other = first.setdefault(real, file)
-        if other != file:
-            raise ValueError(
-                f'{file} and {other} are {real}, which would count twice: '
-                'take out a link or a root')
+        files = list(dict.fromkeys(
+            str(radiology.split_part(path)[0]) if '#' in str(path)
+            else str(path) for path in images))
+        for file, real in zip(files, real_paths(files), strict=True):
+            other, place = first.setdefault(real, (file, root))
+            if other == file:
+                continue
+            if strict or place != root:
+                raise ValueError(
+                    f'{file} and {other} are {real}, which would count '
+                    'twice: take out a link or a root')
+            twice.append(file)
+    if twice:
+        print_log(f'{len(twice)} tiles in {root} are links to others, and '
+                  f'count twice, such as {twice[0]}', 'current', 30)
 
 
 def list_images(root: Path, axis: str = 'axial',

@@ -23,6 +23,7 @@ from mmmedmask.engine.preserved_state import (
     saved_model,
 )
 from mmmedmask.engine.wrapped_datasets import datasets_of, list_sources
+from mmmedmask.util.file_walk import real_paths
 from mmmedmask.util.nested import innermost_datasets
 
 
@@ -80,6 +81,13 @@ def _samples_of(config: Mapping) -> dict:
     return samples
 
 
+def _is_rest(part: Mapping, whole: Mapping) -> bool:
+    """Whether a share leaves out of one what it takes for the other."""
+    share = whole.get('held_out_share')
+    return bool(share) and share == part.get('held_out_share') and (
+        bool(part.get('held_out')) != bool(whole.get('held_out')))
+
+
 def _is_part(config: Mapping, train: Mapping) -> bool:
     """Whether a data set takes some of another's samples, by their configs.
 
@@ -88,11 +96,11 @@ def _is_part(config: Mapping, train: Mapping) -> bool:
     """
     part, whole = _samples_of(config), _samples_of(train)
     kind = whole.get('type')
-    share = whole.pop('held_out_share', 0)
-    left_out = part.pop('held_out', False) and share == part.get(
-        'held_out_share')
-    if left_out or not isinstance(kind, type):
+    if _is_rest(part, whole) or not isinstance(kind, type):
         return False
+    for samples in (part, whole):
+        samples.pop('held_out', None)
+    whole.pop('held_out_share', None)
     for name, argument in inspect.signature(kind).parameters.items():
         if name in part and argument.default is not argument.empty:
             whole.setdefault(name, argument.default)
@@ -137,25 +145,32 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
             "dict(split='val') or dict(data_root='other')")
     dataset = DATASETS.build(dict(change)) if 'type' in change else \
         build_changed(dict(datasets=train), change)
-    roots = ({root for samples in part for root in samples.get(
-        'data_root', ())} for part in (trained, apart))
-    if any(first != second and os.path.commonpath([first, second]) in (
-            first, second) for first, second in itertools.product(*roots)):
+    if any(os.path.commonpath([first, second]) in (first, second)
+           for samples, others in itertools.product(apart, trained)
+           if not _is_rest(samples, others)
+           for first in samples.get('data_root', ())
+           for second in others.get('data_root', ())) and (
+               files := _files_of(dataset)):
         # Only then: a list of all that is trained on may be long.
-        shared = _files_of(dataset) & _files_of(
-            build_changed(dict(datasets=parts), {}))
+        shared = files & _files_of(build_changed(dict(datasets=parts), {}))
         if shared:
             raise ValueError(
                 f'held_out={dict(change)} has {len(shared)} images that are '
-                f'trained on, such as {min(shared)}: name a folder that lies '
-                'neither in one of the training set nor around it, or lists '
-                'of files (ann_file)')
+                f'trained on, such as {min(shared)}: name other folders, or '
+                'lists of other files (ann_file)')
     return dataset
 
 
 def _files_of(dataset: Dataset) -> set[str]:
-    return {os.path.realpath(path) for source in list_sources(dataset)
-            if (path := source.info.get('img_path'))}
+    """The image files of a data set, none where it has others."""
+    try:
+        sources = list_sources(dataset)
+    except ValueError:
+        # A kind of its own, which cannot be listed.
+        return set()
+    files = {path for source in sources
+             if (path := source.info.get('img_path'))}
+    return set(real_paths(path for path in files if '://' not in path))
 
 
 def own_held_out(cfg: Mapping) -> dict | None:
@@ -164,9 +179,12 @@ def own_held_out(cfg: Mapping) -> dict | None:
     None where it leaves out none, by a ``held_out_share``.
     """
     train = (cfg.get('train_dataloader') or {}).get('dataset')
-    leaves_out = isinstance(train, Mapping) and all(
-        inner.get('held_out_share') for inner in innermost_datasets(train))
-    return dict(held_out=True) if leaves_out else None
+    if not isinstance(train, Mapping):
+        return None
+    sides = {bool(inner.get('held_out')) if inner.get('held_out_share')
+             else None for inner in innermost_datasets(train)}
+    side = sides.pop() if len(sides) == 1 else None
+    return None if side is None else dict(held_out=not side)
 
 
 def with_slides(dataset: Dataset) -> Dataset:

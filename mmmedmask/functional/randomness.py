@@ -54,7 +54,9 @@ def stream_seed(seed: int, stream: str) -> int:
         >>> stream_seed(0, 'masks') == stream_seed(0, 'crops')
         False
     """
-    return _hash(struct.pack('<q', seed) + stream.encode()) >> 1
+    # Names of files may hold bytes that are no text.
+    return _hash(struct.pack('<q', seed)
+                 + stream.encode(errors='surrogateescape')) >> 1
 
 
 @torch.compiler.disable

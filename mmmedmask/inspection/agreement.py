@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS
 
 from mmmedmask.config_files import LOADERS, find_hooks, training_length
 from mmmedmask.datasets.lesion_masks import read_lesion_mask
-from mmmedmask.engine.held_out import build_held_out
+from mmmedmask.engine.held_out import build_held_out, own_held_out
 from mmmedmask.engine.hooks.class_names import has_classes, names_in, names_of
 from mmmedmask.evaluation.base_metric import undefined_scores
 from mmmedmask.inspection.building import Parts
@@ -230,14 +230,16 @@ def _check_begin(config: Config, parts: Parts) -> Iterator[Finding]:
 def _check_held_out(config: Config, parts: Parts) -> Iterator[Finding]:
     """Build the samples that hooks hold out of the training set."""
     for where, hook in find_hooks(config).items():
-        if hook.get('held_out') is None \
-                or 'train_dataloader' not in parts.datasets:
+        change = hook.get('held_out')
+        if change is None and kind_of(hook) == 'LossFloorsHook':
+            change = own_held_out(config)
+        if change is None or 'train_dataloader' not in parts.datasets:
             continue
         try:
-            build_held_out(config, hook['held_out'])
+            build_held_out(config, change)
         except Exception as error:  # any data set may raise anything
-            rests = hook.get('optional') and isinstance(
-                error, FileNotFoundError)
+            rests = isinstance(error, FileNotFoundError) and (
+                hook.get('optional') or hook.get('held_out') is None)
             yield (yellow if rests else red)(
                 'hook', f'{kind_of(hook)} gets no held-out samples: '
                 f'{describe_error(error)}', f'{where}.held_out',

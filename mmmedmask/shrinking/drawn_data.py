@@ -160,13 +160,14 @@ def _draw_class_folders(dataset: dict, root: Path, kind: DrawnKind) -> None:
 
 def _draw_tiles(dataset: dict, root: Path, kind: DrawnKind) -> None:
     # Of so few none are left out.
-    dataset.update(ann_file='', held_out_share=0)
+    dataset.update(ann_file='', held_out_share=0, held_out=False)
     draw_once(root, write_tile_folder, num_tiles=ITERATIONS * BATCH_SIZE,
               store=kind.store, suffix=kind.suffix)
 
 
 def _draw_shards(dataset: dict, root: Path, kind: DrawnKind) -> None:
-    dataset.update(index_dir=None, backend_args=None, held_out_share=0)
+    dataset.update(index_dir=None, backend_args=None, held_out_share=0,
+                   held_out=False)
     tiles = root.with_name(f'{root.name}_tiles')
     _draw_tiles({}, tiles, kind)
     draw_once(root, partial(pack_shards, tiles))

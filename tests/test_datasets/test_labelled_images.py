@@ -30,8 +30,9 @@ def root(tmp_path):
             tmp_path / f'masks/{name}.png')
     for value, (name, shape) in enumerate(
             (('a (1)', (8, 6, 3)), ('b,2', (8, 6)), ('c', (8, 6, 4)))):
-        Image.fromarray(np.full(shape, 10 + value, np.uint8)).save(
-            tmp_path / f'images/{name}.png')
+        picture = np.full(shape, 10 + value, np.uint8)
+        picture[..., 3:] = 255
+        Image.fromarray(picture).save(tmp_path / f'images/{name}.png')
     return tmp_path
 
 

@@ -1,6 +1,7 @@
 """TileFolder: what is listed, in which order, and broken files."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -126,10 +127,26 @@ def test_links_that_give_a_tile_twice(tmp_path, link):
     (tmp_path / 'b/more').symlink_to(tmp_path / 'c')
     assert len(TileFolder(roots)) == 4
     (tmp_path / 'b' / f'again{Path(link).suffix}').symlink_to(tmp_path / link)
-    for order in (roots, roots[::-1], *[roots[1]] * link.startswith('b')):
+    wrong = [dict(data_root=order) for order in (roots, roots[::-1])]
+    if link.startswith('b'):
+        # Stores by content have equal tiles once. A share could part them.
+        assert len(TileFolder(roots)) == 5
+        wrong = [dict(data_root=roots[1], held_out_share=.5)]
+    for options in wrong:
         with pytest.raises(ValueError, match=r'\.png, which .* count twice'):
-            TileFolder(order)
+            TileFolder(**options)
     assert len(TileFolder(roots[0])) == 1
+
+
+def test_a_name_that_is_no_text_is_on_one_side(tmp_path):
+    write_tile(tmp_path / 'a.png')
+    os.rename(tmp_path / 'a.png', os.fsencode(tmp_path) + b'/Tum\xf6r.png')
+    folders = []
+    for held_out in (False, True):
+        with suppress(FileNotFoundError):
+            folders.append(TileFolder(str(tmp_path), held_out_share=.5,
+                                      held_out=held_out))
+    assert [len(folder) for folder in folders] == [1]
 
 
 def test_many_roots_are_not_compared_in_pairs(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Samples that a run does not train on, where its data set wraps others."""
 
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -142,6 +143,20 @@ def test_a_folder_in_or_around_the_training_set(root, trained, other,
     assert len(build_held_out(train, whole if trained else part)) in (1, 2)
 
 
+@pytest.mark.parametrize('change', [
+    dict(ann_file=''), dict(ann_file='other.txt'), dict(on_error='skip')])
+def test_lists_that_share_a_file_are_refused(root, tmp_path, change):
+    shutil.copytree(root, tmp_path, dirs_exist_ok=True)
+    (tmp_path / 'own.txt').write_text('a/0.png\na/1.png\n')
+    (tmp_path / 'other.txt').write_text('a/1.png\nb/0.png\n')
+    inner = dict(tiles(tmp_path, ''), ann_file='own.txt', on_error='raise')
+    train = Config(dict(train_dataloader=dict(dataset=repeat(inner))))
+    with pytest.raises(ValueError, match=r'has [12] images that are trained'):
+        build_held_out(train, change)
+    (tmp_path / 'other.txt').write_text('b/0.png\n')
+    assert len(build_held_out(train, dict(ann_file='other.txt'))) == 1
+
+
 def test_a_list_of_the_training_set_is_refused_in_another_spelling(root):
     (root / 'b/own.txt').write_text('1.png\n')
     inner = {**tiles(root, 'b'), 'ann_file': 'own.txt'}
@@ -170,21 +185,22 @@ def write_tiles(folder, count):
     return folder
 
 
+@pytest.mark.parametrize('side', [False, True])
 @pytest.mark.parametrize('kind', ['TileFolder', 'ShardedTiles'])
-def test_a_share_of_the_training_set_is_not_trained_on(tmp_path, kind):
+def test_a_share_of_the_training_set_is_not_trained_on(tmp_path, kind, side):
     folder = write_tiles(tmp_path / 'tiles', 200)
     if kind == 'ShardedTiles':
         pack_shards(folder, tmp_path / 'shards')
         folder = tmp_path / 'shards'
     inner = dict(type=f'mmmedmask.{kind}', data_root=str(folder), pipeline=[],
-                 held_out_share=.1)
+                 held_out=side, held_out_share=.9 if side else .1)
     train = Config(dict(train_dataloader=dict(dataset=repeat(inner))))
     trained, held_out, whole = (
         {dataset.get_data_info(place)['img_path']
          for place in range(len(dataset))} for dataset in (
             DATASETS.build(inner),
             build_held_out(train, own_held_out(train)),
-            DATASETS.build(dict(inner, held_out_share=0))))
+            DATASETS.build(dict(inner, held_out_share=0, held_out=False))))
     assert trained | held_out == whole
     assert not trained & held_out
     assert 10 <= len(held_out) <= 30

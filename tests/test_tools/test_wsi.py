@@ -126,7 +126,8 @@ def test_tiles_to_bags_explains_what_is_wrong(tile_folders, tmp_path):
         "tiles_to_bags.py: there is no device 'cuda:99'")
     broken = [folder / '0.png' for folder in tile_folders]
     for path in broken:
-        path.write_bytes(b'no picture')
+        # Others than one another, which would be copies.
+        path.write_bytes(f'no picture {path}'.encode())
     printed = call(*command, status=1)
     assert 'tiles_to_bags.py: 2 tiles cannot be used: mend or' in printed
     # All, and the bags without them are done.

@@ -42,7 +42,8 @@ _PICKLE_MAGIC = b'\x80'
 _BOMB_RATIO = 100
 _BOMB_BYTES = 2**26
 # What h5py and torch raise for damaged files.
-_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, EOFError)
+_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, EOFError,
+           zipfile.BadZipFile)
 _ADVICE = 'extract its features again'
 
 
@@ -343,7 +344,7 @@ def open_feature_file(path: Path) -> FeatureFile:
     if begin.startswith(_NPY_MAGIC):
         return NumpyFile(path)
     if begin.startswith(_ZIP_MAGIC) and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with _naming_damage(path), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
         if all(name.endswith('.npy') for name in names):
             raise SlideFeatureError(

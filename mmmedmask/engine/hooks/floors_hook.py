@@ -6,12 +6,14 @@ A loss that falls to what visible colour alone explains has learned no more.
 import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import torch
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch.utils.data import Dataset, Subset
 
+from mmmedmask.engine.checkpoint.model_card import read_config_text
 from mmmedmask.engine.held_out import (
     build_held_out,
     fixed_batches,
@@ -36,6 +38,7 @@ from mmmedmask.functional.loss_floors import (
 )
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_integer
+from mmmedmask.util.nested import innermost_datasets
 
 VALUES_PER_SAMPLE = 2**18
 """Numbers of a sample that guesses are fitted on: 2 MiB in float64."""
@@ -122,10 +125,35 @@ class LossFloorsHook(WatchingHook):
             f'Floors of the loss ({criterion} errors{where}): ' + ', '.join(
                 f'{name} {floor:.4g}' for name, floor in self._floors.items()))
 
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Warn if what is left out now was trained on before."""
+        text = checkpoint.get('meta', {}).get('cfg')
+        own = own_held_out(runner.cfg)
+        if not runner._resume or not own or not text:
+            return
+        before = now = None
+        # The text may be anything: what cannot be read says nothing.
+        with suppress(AttributeError, LookupError, TypeError, ValueError):
+            before, now = (
+                [inner.get('held_out_share', 0) for inner in
+                 innermost_datasets(config['train_dataloader']['dataset'])]
+                for config in (read_config_text(text), runner.cfg))
+        if before != now:
+            runner.logger.warning(
+                f'held_out_share of the training set was {before} in the '
+                f'checkpoint and is {now}: the run has been trained on what '
+                'it leaves out now, and the held-out loss is none. '
+                'train_dataloader.dataset.held_out_share goes back to it')
+
     def _build_held_out(self, runner: Runner) -> Dataset | None:
-        change, reason = self.held_out, 'none are named'
-        if change is None:
-            change = own_held_out(runner.cfg)
+        own, reason = own_held_out(runner.cfg), 'none are named'
+        change = own if self.held_out is None else self.held_out
+        if own and change != own:
+            runner.logger.warning(
+                'LossFloorsHook: its held_out names other samples, and those '
+                'that held_out_share of the training set leaves out are used '
+                'by nobody: train_dataloader.dataset.held_out_share=0 trains '
+                'on them, too')
         if change is not None:
             try:
                 return build_held_out(runner.cfg, change)

@@ -188,6 +188,14 @@ def test_truncated_files(tmp_path, layout, share):
         SlideFeatures(path).read()
 
 
+def test_a_zip_with_a_damaged_directory(tmp_path):
+    torch.save(torch.zeros(3, 4), tmp_path / 'a.pt')
+    content = (tmp_path / 'a.pt').read_bytes()
+    (tmp_path / 'a.pt').write_bytes(content.replace(b'PK\1\2', b'PKxx'))
+    with pytest.raises(SlideFeatureError, match='a.pt is truncated or damag'):
+        SlideFeatures(tmp_path / 'a.pt')
+
+
 def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch):
     path = write_features(tmp_path / 'a.h5', 'clam-h5', *draw_bag(3, 4))
 

@@ -1,11 +1,13 @@
 """The held-out loss beside its floors: the numbers, and no trace of it."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import EMAHook
 from mmengine.registry import MODELS
@@ -172,6 +174,22 @@ def test_the_share_that_is_not_trained_on_is_measured(tiles, tmp_path, share,
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
     assert ('no held-out samples: held_out_share=1e-09' in log) == own
     assert ('eld-out loss after' in log) != own
+
+
+@pytest.mark.parametrize(('before', 'warned'), [(0, True), (.4, False)])
+def test_a_resumed_run_with_another_share_says_so(tiles, before, warned):
+    """Its weights know what is left out now."""
+    then, now = (Config(dict(train_dataloader=dict(dataset=dict(
+        type='mmmedmask.TileFolder', held_out_share=share,
+        data_root=str(tiles / 'train'))))) for share in (before, .4))
+    warnings = []
+    runner = SimpleNamespace(_resume=True, cfg=now, logger=SimpleNamespace(
+        warning=warnings.append))
+    for text in (then.pretty_text, 'no config'):
+        LossFloorsHook().after_load_checkpoint(
+            runner, dict(meta=dict(cfg=text)))
+    assert ['was [0] in the checkpoint and is [0.4]' in warning
+            for warning in warnings] == [True] * warned
 
 
 @pytest.mark.parametrize('way', ['config', 'built', 'slice'])
