@@ -257,6 +257,10 @@ class SafeCheckpointHook(CheckpointHook):
             # By these numbers MMEngine deletes what is of another run here.
             pop_info(hub, 'keep_ckpt_ids')
         if resumed:
+            # Also those by other scores than here: the state needs them.
+            self._state_bests = {
+                Path(file).name for entry, file in hub.runtime_info.items()
+                if entry.startswith('best_ckpt') and file}
             self._take_up_bests(runner)
             for hook in _early_stopping(runner).values():
                 if hook.monitor in self.outdated_keys:
@@ -279,9 +283,10 @@ class SafeCheckpointHook(CheckpointHook):
             loaded_state.warn_of_the_end(runner)
             return
         self._state_step, bests = self._step(runner), self._bests(runner)
-        self._state_bests = set(bests.values())
         for entry, name in bests.items():
             self._set_best(runner, entry, folder / name)
+        # A kill may have left some, and a run that is over saves no more.
+        self._delete_old_bests(runner)
         for name, parameter in runner.model.named_parameters():
             if name in self._saved_gradients:
                 parameter.grad = self._saved_gradients[name].to(
@@ -558,8 +563,10 @@ class SafeCheckpointHook(CheckpointHook):
         if not is_main_process() or not self.save_best:
             return
         needed = self._state_bests | set(self._bests(runner).values())
-        keys = '|'.join(re.escape(key.replace('/', '_'))
-                        for key in self.key_indicators)
+        # A resumed run may not know yet what 'auto' is, but its state does.
+        keys = '|'.join(re.escape(key.replace('/', '_')) for key in (
+            *self.key_indicators,
+            *runner.message_hub.runtime_info.get(BEST_RULES, {})))
         ours = re.compile(rf'best_({keys})_(epoch|iter)_\d+\.pth')
         for _, file in run_folder.list_bests(Path(self.out_dir)):
             if file.name not in needed and ours.match(file.name):

@@ -283,6 +283,33 @@ def test_forty_kills(whole, tmp_path):
         assert_same_end(folder, whole)
 
 
+@pytest.mark.parametrize(('epochs', 'save_best'), [
+    (2, 'auto'), (EPOCHS, 'a/score')])
+def test_kills_before_deletions_leave_nothing(tmp_path, monkeypatch, epochs,
+                                              save_best):
+    """Up to three in a row; after the last one the run may be over."""
+    wanted, unlink = tmp_path / 'wanted', os.unlink
+    settings = dict(epochs=epochs, checkpoint=dict(save_best=save_best))
+    train(wanted, **settings)
+    todo = [(tmp_path / 'run', 0)]
+    while todo:
+        folder, kills = todo.pop()
+
+        def snapshot(path, folder=folder, kills=kills, **options):
+            path = Path(path)
+            if path.parent == folder and path.name in names(folder) \
+                    and kills < 3:
+                place = tmp_path / f'{folder.name}_{len(todo)}'
+                shutil.copytree(folder, place)
+                todo.append((place, kills + 1))
+            unlink(path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, 'unlink', snapshot)
+            train(folder, resume=True, **settings)
+        assert_same_end(folder, wanted)
+
+
 def test_a_kill_in_validation_is_made_up_for(whole, tmp_path):
     interrupt(tmp_path, 'before_val')
     # Epoch 2, which is the best, has a state and was not validated.
@@ -717,6 +744,9 @@ def test_the_best_by_another_metric_is_looked_for_anew(tmp_path):
     said, bests = go_on(5, 'a/score', 'greater')
     assert bests == {'best_checkpoint': 'best_a_score_epoch_4.pth'}
     assert set(bests.values()) < set(names(tmp_path))
+    # The state names it as the best by another rule.
+    go_on(5, 'a/loss', 'greater')
+    assert 'best_a_loss_epoch_5.pth' in names(tmp_path)
 
 
 def test_without_ema_the_weights_themselves_go_on(tmp_path):
