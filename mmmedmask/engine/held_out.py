@@ -122,8 +122,8 @@ def build_held_out(cfg: Mapping, change: Mapping) -> Dataset:
 
     Raises:
         ValueError: If it is the training set itself, or a part of it, in
-            another spelling or with another pipeline, too; or a folder
-            within or around one of the training set has images of it.
+            another spelling or with another pipeline, too; or if folders
+            that are, or lie in, one another share images.
     """
     train = (cfg.get('train_dataloader') or {}).get('dataset')
     if not isinstance(train, Mapping):
