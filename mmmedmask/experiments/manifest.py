@@ -73,7 +73,7 @@ def new_manifest(run: Run, data_root: str | Path,
         users=list(run.users), sources=[],
         data_root=str(Path(data_root).resolve()), data=dict(data),
         data_changed=[], found_files=found_files, status='new', starts=[],
-        seconds=0.0, steps={}, load_checks=[], results={})
+        seconds=0.0, steps={}, load_checks=[], logged={}, results={})
 
 
 def load_checked_manifest(run: Run, fingerprints: DataFingerprints | None
@@ -134,11 +134,13 @@ def remade_source(run: Run, manifest: Mapping) -> Run | None:
     return None
 
 
-def results_of(run: Run, choice: str, fingerprints: DataFingerprints | None
-               ) -> dict[str, float | str] | str:
+def results_of(run: Run, choice: str, fingerprints: DataFingerprints | None,
+               logged: str | None = None) -> dict[str, float | str] | str:
     """Results of the test of a checkpoint, or why none count.
 
     ``fingerprints`` are those of the data now; None does not compare them.
+    ``logged`` asks for what the training has logged, see
+    :class:`~mmmedmask.experiments.schema.TableColumn`.
     """
     manifest = read_quietly(run)
     if manifest is None and (run.folder / MANIFEST_FILE).is_file():
@@ -153,8 +155,14 @@ def results_of(run: Run, choice: str, fingerprints: DataFingerprints | None
             return f'of an earlier run of {remade.key}, since made anew'
         if fingerprints is not None and _read_others(run, fingerprints):
             return 'other data'
-        if choice in manifest['results']:
-            return manifest['results'][choice]
+        if logged is None:
+            results = manifest['results'].get(choice)
+        elif 'logged' not in manifest:
+            return 'of an earlier version, which kept nothing that was logged'
+        else:
+            results = manifest['logged'].get(logged)
+        if results is not None:
+            return results
     return 'failed' if _has_failed(run) else 'missing'
 
 

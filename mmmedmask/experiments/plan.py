@@ -249,8 +249,10 @@ class _Builder:
                   chain: Sequence[ChainStage], axis: Axis, first: int | None,
                   split: Path | None) -> dict[str, Cell]:
         """Add the runs of a row for one seed and fold."""
-        tested = {column.stage for column in recipe.columns}
-        wanted = set(tested)
+        shown = {column.stage for column in recipe.columns}
+        tested = {column.stage for column in recipe.columns
+                  if column.logged is None}
+        wanted = set(shown)
         for stage in reversed(chain):
             if stage.name in wanted:
                 wanted.update(stage.sources.values())
@@ -261,7 +263,7 @@ class _Builder:
             # What others start from is of the first seed, if it is shared.
             seeds = [first] if any(stage.name in later.sources.values()
                                    for later in chain) else []
-            if stage.name in tested and axis.seed not in seeds:
+            if stage.name in shown and axis.seed not in seeds:
                 seeds.append(axis.seed)
             if stage.name not in wanted:
                 continue
@@ -274,11 +276,12 @@ class _Builder:
                     stage, Axis(seed, axis.fold), sources, split)
                 _add_once(run.users,
                           f'{recipe.name}: {row.name}, {stage.name}')
-            if stage.name in tested:
+            if stage.name in shown:
                 cell = Cell(made[stage.name, axis.seed], choices[stage.name])
+                cells[stage.name] = cell
+            if stage.name in tested:
                 _check_tested(stage)
                 _add_once(cell.run.tests, cell.choice)
-                cells[stage.name] = cell
         return cells
 
     def _add_run(self, stage: ChainStage, axis: Axis,

@@ -84,7 +84,8 @@ def collect_cells(plan: Plan, recipe: Recipe) -> list[CellResult]:
             places = {axis: (recipe.name, row.name, column.stage, axis)
                       for axis in axes}
             metric = row.metrics.get(column.name, column.metric)
-            scores = {axis: _value(plan.cells[place], metric, fingerprints)
+            scores = {axis: _value(plan.cells[place], metric, fingerprints,
+                                   column.logged)
                       for axis, place in places.items() if place in plan.cells}
             values = {axis: value * column.factor for axis, value
                       in scores.items() if not isinstance(value, str)}
@@ -265,10 +266,10 @@ def _listed(values: Iterable, separator: str = ', ') -> str:
     return separator.join(map(str, dict.fromkeys(values)))
 
 
-def _value(cell: Cell, metric: str,
-           fingerprints: DataFingerprints | None) -> float | str:
+def _value(cell: Cell, metric: str, fingerprints: DataFingerprints | None,
+           logged: str | None = None) -> float | str:
     """A metric of a run, or why there is none."""
-    results = results_of(cell.run, cell.choice, fingerprints)
+    results = results_of(cell.run, cell.choice, fingerprints, logged)
     if isinstance(results, str):
         return results
     if metric not in results:

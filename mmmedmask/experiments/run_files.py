@@ -12,7 +12,7 @@ _LOAD_CHECK = re.compile(
 _SCRATCH = re.compile(r'Load check: (.+) is trained from scratch')
 _TAIL_BYTES = 65536
 #: What MMEngine logs beside the metrics.
-_NO_METRICS = ('data_time', 'time')
+_NO_METRICS = ('data_time', 'time', 'step', 'memory')
 
 
 def read_metrics(folder: Path,
@@ -28,12 +28,34 @@ def read_metrics(folder: Path,
         file = logs / f'{logs.name}.json'
         if logs.name not in known and file.is_file():
             content = json.loads(file.read_text(encoding='utf-8'))
-            return {key: float(value) if math.isfinite(value)
-                    else str(value) for key, value in content.items()
-                    if key not in _NO_METRICS
-                    and type(value) in (int, float)}
+            return _numbers(content)
     raise ValueError(f'the test has left no metrics in {folder}: the config '
                      'needs default_hooks.logger, which writes them')
+
+
+def read_logged(folder: Path) -> dict[str, dict[str, float | str]]:
+    """Read the ``first`` and the ``last`` value of all that a training logged.
+
+    Of values of one step the one that was written last counts: a training
+    that went on has taken that step again. ``'nan'`` and ``'inf'`` are text.
+    """
+    values: dict[str, dict[int, float | str]] = {}
+    for logs in _log_folders(folder):
+        file = logs / 'vis_data' / 'scalars.json'
+        lines = file.read_text('utf-8', 'replace').splitlines() \
+            if file.is_file() else []
+        for line in lines:
+            try:
+                content = json.loads(line)
+            except ValueError:
+                # Half a line, where the process was killed.
+                continue
+            for key, value in _numbers(content).items():
+                values.setdefault(key, {})[content['step']] = value
+    return {'first': {key: of_step[min(of_step)]
+                      for key, of_step in sorted(values.items())},
+            'last': {key: of_step[max(of_step)]
+                     for key, of_step in sorted(values.items())}}
 
 
 def log_folder_names(folder: Path) -> set[str]:
@@ -70,6 +92,12 @@ def tail_of(file: Path, lines: int) -> str:
         stream.seek(max(0, file.stat().st_size - _TAIL_BYTES))
         text = stream.read().decode('utf-8', errors='replace')
     return '\n'.join(text.splitlines()[-lines:])
+
+
+def _numbers(content: dict) -> dict[str, float | str]:
+    return {key: float(value) if math.isfinite(value) else str(value)
+            for key, value in content.items()
+            if key not in _NO_METRICS and type(value) in (int, float)}
 
 
 def _log_folders(folder: Path) -> list[Path]:

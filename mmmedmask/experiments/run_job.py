@@ -201,6 +201,7 @@ def _do_step(run: Run, step: Step, manifest: dict,
         _note_early_end(run)
         _need_checkpoint(run, 'last')
         manifest['load_checks'] = run_files.read_load_checks(run.folder)
+        manifest['logged'] = run_files.read_logged(run.folder)
     elif step.kind == 'test':
         manifest['results'][step.choice] = run_files.read_metrics(
             tests, known_logs)

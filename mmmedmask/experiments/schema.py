@@ -22,6 +22,8 @@ from mmmedmask.util.nearest import did_you_mean
 #: Folder, below one of the configs, that holds recipes.
 RECIPE_FOLDER = 'recipes'
 CHECKPOINT_CHOICES = ('last', 'best')
+#: Which value of a training's log a column may show.
+LOGGED_CHOICES = ('first', 'last')
 #: Scales that have data of their own; ``smoke`` draws its data.
 DATA_SCALES = ('paper', 'small')
 SCALES = (*DATA_SCALES, 'smoke')
@@ -79,6 +81,9 @@ class TableColumn:
     """A column of the table: a metric, as MMEngine logs it, of a stage.
 
     Attributes:
+        logged: ``'first'`` or ``'last'``: the metric is that value of what
+            the training logged, and no test of it is needed; None is the
+            test's.
         factor: What the metric is multiplied by, to have the paper's unit.
         metafile: Data set and metric in the metafiles, or None.
     """
@@ -87,6 +92,7 @@ class TableColumn:
     title: str
     stage: str
     metric: str
+    logged: str | None = None
     factor: float = 1.0
     metafile: tuple[str, str] | None = None
 
@@ -301,7 +307,7 @@ def _with_flat_options(content: dict) -> dict:
     flat = dict(content)
     if content.get('options'):
         flat['options'] = {
-            stage: _read_options(options, f'options.{stage}')
+            stage: options and _read_options(options, f'options.{stage}')
             for stage, options in content['options'].items()}
     if content.get('small'):
         flat['small'] = {
@@ -387,7 +393,8 @@ def _check_references(recipe: Recipe) -> None:
 
 def _read_column(node: Any, where: str) -> TableColumn:
     return TableColumn(**_read_keys(node, f'{where}.', dict(
-        name=_name, title=_text, stage=_text, metric=_text, factor=_number,
+        name=_name, title=_text, stage=_text, metric=_text,
+        logged=_choice_of(LOGGED_CHOICES), factor=_number,
         metafile=_read_metafile), ('name', 'title', 'stage', 'metric')))
 
 
@@ -424,7 +431,8 @@ def _read_change(node: Any, where: str) -> Change:
     if isinstance(node, str):
         return Change(_text(node, where))
     return Change(**_read_keys(node, f'{where}.', dict(
-        config=_text, checkpoint=_read_checkpoint, options=_read_options)))
+        config=_text, checkpoint=_choice_of(CHECKPOINT_CHOICES),
+        options=_read_options)))
 
 
 def _or_left_out(read: Callable) -> Callable:
@@ -432,9 +440,11 @@ def _or_left_out(read: Callable) -> Callable:
     return lambda node, where: None if node is False else read(node, where)
 
 
-def _read_checkpoint(node: Any, where: str) -> str:
-    _check_known([node], CHECKPOINT_CHOICES, where)
-    return node
+def _choice_of(choices: tuple[str, ...]) -> Callable[[Any, str], str]:
+    def read(node: Any, where: str) -> str:
+        _check_known([node], choices, where)
+        return node
+    return read
 
 
 def _read_options(node: Any, where: str) -> dict[str, Any]:
@@ -533,9 +543,10 @@ def _list_of(read: _Read, empty: bool = False) -> _Read:
 
 
 def _dict_of(read: _Read) -> _Read:
+    # A key that is null is taken away from what a base has.
     return lambda node, where: {
         key: read(value, f'{where}.{key}')
-        for key, value in _dict(node, where).items()}
+        for key, value in _dict(node, where).items() if value is not None}
 
 
 def _check_known(values: Iterable[Any], valid: Iterable[str], where: str,

@@ -23,7 +23,11 @@ from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.manifest import MANIFEST_FILE, read_manifest
 from mmmedmask.experiments.plan import Axis, plan_runs
 from mmmedmask.experiments.results_table import collect_cells, write_tables
-from mmmedmask.experiments.run_files import log_folder_names, read_metrics
+from mmmedmask.experiments.run_files import (
+    log_folder_names,
+    read_logged,
+    read_metrics,
+)
 from mmmedmask.experiments.run_job import start_command
 from mmmedmask.experiments.schema import read_recipe
 
@@ -288,6 +292,49 @@ def test_missing_data_and_weights_are_said_with_their_source(place):
     (place.data / 'weights' / 'teacher.pth').touch()
     (place.data / 'weights' / 'other.pth').touch()
     assert find_problems(plan) == []
+
+
+def test_a_column_may_show_what_a_training_logged(place):
+    column, = tiny_recipe()['columns']
+    begin, end = (dict(name=when, title=when, stage='pretrain',
+                       metric='epoch', logged=when)
+                  for when in ('first', 'last'))
+    place.change(columns=[begin, column, end])
+    plan = place.plan((0, ), ('ours', ))
+    assert place.run(plan) == {}
+    # The first stage has nothing to test, and needs nothing.
+    assert place.tools_called() == [
+        'train.py', 'export_backbone.py', 'train.py', 'test.py']
+    cells = collect_cells(plan, plan.tables[0][0])
+    assert [*cells[0].values.values()] == [1]
+    assert [*cells[2].values.values()] == [3]
+    # A run whose manifest was written before there was such a column.
+    run = plan.runs[0]
+    manifest = read_manifest(run.folder)
+    del manifest['logged']
+    (run.folder / 'manifest.json').write_text(json.dumps(manifest))
+    cells = collect_cells(plan, plan.tables[0][0])
+    assert cells[0].problems == {Axis(
+        0, None): 'of an earlier version, which kept nothing that was logged'}
+
+
+def test_logged_values_are_those_of_the_first_and_the_last_step(tmp_path):
+    def write(name, *lines, end=''):
+        folder = tmp_path / name / 'vis_data'
+        folder.mkdir(parents=True)
+        (folder / 'scalars.json').write_text(''.join(
+            json.dumps(line) + '\n' for line in lines) + end)
+
+    assert read_logged(tmp_path) == dict(first={}, last={})
+    write('20260101_000000', {'loss': 3., 'time': 1., 'step': 10},
+          {'tri/active': .5, 'step': 10}, {'loss': 2., 'step': 20},
+          {'loss': 9., 'step': 30}, end='{"loss": 8., "st')
+    # It was killed, and goes on after step 20.
+    write('20260101_000001', {'loss': 1., 'step': 30},
+          {'loss': float('nan'), 'step': 40})
+    assert read_logged(tmp_path) == dict(
+        first={'loss': 3., 'tri/active': .5},
+        last={'loss': 'nan', 'tri/active': .5})
 
 
 def test_metrics_are_those_of_the_last_test(tmp_path):

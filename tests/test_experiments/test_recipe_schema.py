@@ -96,6 +96,8 @@ def test_options_of_the_table_come_first_at_every_scale(tmp_path):
     (('columns', 0, 'stage'), 'clasify',
      r"columns\[0\].stage has the unknown 'clasify'. Did you mean"),
     (('columns', 0, 'metafile'), ['GlaS'], r'must be \[data set, metric\]'),
+    (('columns', 0, 'logged'), 'frist',
+     r"columns\[0\].logged has the unknown 'frist'. Did you mean first"),
     (('columns', 0, 'metric'), None, r'columns\[0\] lacks metric'),
     (('small', 'pretrian'), {}, "small has the unknown 'pretrian'"),
     (('small', 'pretrain', 'options'), {'optim_wrapper.optimizer.lr': '1e-4'},
@@ -186,8 +188,14 @@ def test_a_base_is_merged_as_those_of_configs_are(tmp_path):
             } == {'pretrain': {'train_cfg.max_epochs': 2,
                                'train_dataloader.batch_size': 8},
                   'classify': {'train_cfg.max_epochs': 1}}
+    # A key that is null is taken away, also one in another.
     path.write_text(path.read_text() + 'folds: null\n')
     assert read_recipe(path).folds is None
+    content['small'] = {'classify': None}
+    content['options'] = {'pretrain': None}
+    assert read_recipe(write_recipe(tmp_path, content)).small.keys() == {
+        'pretrain'}
+    del content['options']
     # Options are replaced, however the one and the other are written.
     content['small'] = {'pretrain': {'options': {
         'train_cfg': {'max_epochs': 5}}}}
