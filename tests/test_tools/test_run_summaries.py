@@ -215,8 +215,8 @@ def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
                    '--block', 2, '--places', 3)
     assert '| abmil |' in printed
     lines = picture.with_suffix('.csv').read_text().splitlines()
-    assert [line.split(',')[:2] for line in lines[1:]] == [
-        ['abmil', '0.0'], ['abmil', '0.5'], ['abmil', '1.0']]
+    assert [line.split(',')[:3] for line in lines[1:]] == [
+        ['abmil', '0', '0.0'], ['abmil', '0', '0.5'], ['abmil', '0', '1.0']]
     assert picture.stat().st_size > 0
     assert 'has no test_dataloader' in call(
         tool, cfg.work_dir, '--out', picture, '--split', 'test', status=1)
@@ -232,6 +232,19 @@ def test_exchanged_patches_of_a_run(tmp_path, drawn_data):
     assert [row[0] for row in rows] == [
         'run', f'{Path(cfg.work_dir).name}/{best.stem}']
     assert rows[0][1:] == rows[1][1:]
+    # Runs of one name are the seeds of a model.
+    printed = call(tool, cfg.work_dir, best, '--names', 'a', 'a', '--out',
+                   picture, '--block', 2, '--places', 3)
+    name, number, untouched, *_ = printed.splitlines()[-1].strip('| ').split(
+        ' | ')
+    assert (name, number) == ('a', '2')
+    assert len(set(untouched.split(', '))) == 1
+    assert [line.split(',')[1] for line in picture.with_suffix(
+        '.csv').read_text().splitlines()[1:]] == ['0'] * 3 + ['1'] * 3
+    other = tmp_path / 'other' / Path(cfg.work_dir).name
+    other.mkdir(parents=True)
+    assert 'runs in different folders have one name' in call(
+        tool, cfg.work_dir, other, '--out', picture, status=1)
     assert 'there is no run or checkpoint' in call(
         tool, best.with_name('absent.pth'), '--out', picture, status=1)
     (tmp_path / 'empty').mkdir()

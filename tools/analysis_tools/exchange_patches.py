@@ -7,7 +7,8 @@ and a checkpoint, or one of the checkpoints in it, blocks of patches are
 exchanged with those of a patient of another class, at several places of the
 file. Writes the curves and a csv beside the picture. A model that looks at
 patches answers alike wherever the block lay; one that dips at a place
-memorises patients by it. Training patients show this best.
+memorises patients by it. Training patients show this best. Runs with one
+name, such as the seeds of a model, are drawn and tabulated by their mean.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from mmmedmask.util.command_line import (
 )
 from mmmedmask.util.markdown_tables import markdown
 
-COLUMNS = ('run', 'place', 'change', 'auc', 'untouched_auc')
+COLUMNS = ('run', 'number', 'place', 'change', 'auc', 'untouched_auc')
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,7 +34,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'runs', nargs='+', type=Path, metavar='RUN',
         help='of a folder the last state counts, else its best weights')
-    parser.add_argument('--names', nargs='+', help='of the runs')
+    parser.add_argument('--names', nargs='+',
+                        help='of the runs, one for each; several may have one')
     parser.add_argument('--out', required=True, type=file_ending(*PICTURES),
                         help='PNG to write')
     parser.add_argument('--split', choices=('train', 'val', 'test'),
@@ -54,20 +56,32 @@ def find_files(run: Path) -> tuple[Path, Path]:
     return config, find_checkpoint(run)
 
 
-def measure(args: argparse.Namespace) -> dict:
-    """Make the curve of each run, by its name."""
+def name_runs(runs: Sequence[Path]) -> list[str]:
+    """Name runs by their folders, the seeds of a recipe's run by its name."""
+    folders = [run.parent if run.name.startswith('seed')
+               else run if run.is_dir() else run.parent / run.stem
+               for run in map(Path.absolute, runs)]
+    names = [folder.name if run.is_dir()
+             else f'{folder.parent.name}/{folder.name}'
+             for folder, run in zip(folders, runs, strict=True)]
+    if len(set(names)) != len(set(folders)):
+        raise ValueError('runs in different folders have one name, got '
+                         f'{names}: give --names')
+    return names
+
+
+def measure(args: argparse.Namespace) -> dict[str, list]:
+    """Make the curves of the runs, by their name."""
     from mmengine.registry import init_default_scope
 
     from mmmedmask.apis import get_model, load_config
     from mmmedmask.apis.patch_exchange import exchange_patches
     from mmmedmask.engine.held_out import build_changed
     from mmmedmask.engine.hooks.probe_hook import BAG_PIPELINE
-    names = args.names or [
-        run.name if run.is_dir() else f'{run.parent.name}/{run.stem}'
-        for run in args.runs]
-    if len(set(names)) != len(args.runs):
-        raise ValueError(f'--names must be {len(args.runs)} different names, '
-                         f'got {names}')
+    names = args.names or name_runs(args.runs)
+    if len(names) != len(args.runs):
+        raise ValueError(f'--names must be {len(args.runs)} names, got '
+                         f'{names}')
     curves = {}
     for name, run in zip(names, args.runs, strict=True):
         path, checkpoint = find_files(run)
@@ -79,18 +93,21 @@ def measure(args: argparse.Namespace) -> dict:
             raise ValueError(f'{path} has no {args.split}_dataloader')
         # Whole files, though the run may train on some of their patches.
         bags = build_changed(loader.dataset, dict(pipeline=BAG_PIPELINE))
-        curves[name] = exchange_patches(model, bags, args.block, args.places)
+        curves.setdefault(name, []).append(
+            exchange_patches(model, bags, args.block, args.places))
     return curves
 
 
-def draw(curves: dict, block: int, path: Path) -> None:
+def draw(curves: dict[str, list], block: int, path: Path) -> None:
     """Draw AUC over the place in the file."""
+    import numpy as np
     from matplotlib.figure import Figure
     figure = Figure(figsize=(7, 3.6), layout='constrained')
     axes = figure.subplots()
-    for number, (name, curve) in enumerate(curves.items()):
-        axes.plot(100 * curve.places, curve.auc, f'C{number}o-',
-                  markersize=3, linewidth=1.2, label=name)
+    for number, (name, runs) in enumerate(curves.items()):
+        axes.plot(100 * runs[0].places, np.mean([run.auc for run in runs], 0),
+                  f'C{number % 10}{"os^"[number // 10 % 3]}-', markersize=3,
+                  linewidth=1.2, label=name)
     axes.axhline(0.5, color='0.6', linewidth=0.8, linestyle=':')
     axes.set(xlabel='place of the exchanged patches in the file, percent',
              ylabel='AUC for the own class', ylim=(-0.03, 1.03),
@@ -113,18 +130,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (OSError, ValueError) as error:
         raise SystemExit(f'exchange_patches.py: {error}') from None
     write_csv(table, COLUMNS, [
-        (name, *(round(float(value), 4) for value in row),
+        (name, number, *(round(float(value), 4) for value in row),
          round(curve.untouched_auc, 4))
-        for name, curve in curves.items()
+        for name, runs in curves.items() for number, curve in enumerate(runs)
         for row in zip(curve.places, curve.change, curve.auc, strict=True)])
     with atomic_path(args.out) as picture:
         draw(curves, args.block, picture)
-    rows = [['run', 'AUC untouched', 'first patches', 'median of places',
-             'lowest']]
-    rows += [[name, f'{curve.untouched_auc:.3f}', f'{curve.auc[0]:.3f}',
-              f'{statistics.median(curve.auc):.3f}', f'{curve.auc.min():.3f} '
-              f'at {100 * curve.places[curve.auc.argmin()]:.0f} %']
-             for name, curve in curves.items()]
+    rows = [['run', 'n', 'AUC untouched', 'first patches', 'median of places',
+             'lowest', 'where']]
+    rows += [[name, str(len(runs)), *(
+        ', '.join(f'{value(run):.3f}' for run in runs)
+        for value in (lambda run: run.untouched_auc, lambda run: run.auc[0],
+                      lambda run: statistics.median(run.auc),
+                      lambda run: run.auc.min())),
+        ', '.join(f'{100 * run.places[run.auc.argmin()]:.0f} %'
+                  for run in runs)] for name, runs in curves.items()]
     print(markdown(rows))
 
 
