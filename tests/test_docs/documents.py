@@ -24,9 +24,9 @@ _FENCE = re.compile(
 # Words of the shell that begin a line around commands.
 _SHELL = {'do', 'done', 'then', 'fi', 'else', 'time', 'nohup'}
 # Commands of others, whose arguments are not looked at.
-_OTHERS = {'cat', 'cd', 'echo', 'export', 'git', 'hf', 'jupyter', 'ls',
-           'mkdir', 'mlflow', 'pip', 'rsync', 'tail', 'tar', 'tensorboard',
-           'uv', 'wait', 'wandb'}
+_OTHERS = {'cat', 'cd', 'docker', 'echo', 'export', 'git', 'hf', 'jupyter',
+           'ls', 'mkdir', 'mlflow', 'pip', 'rsync', 'tail', 'tar',
+           'tensorboard', 'uv', 'wait', 'wandb'}
 
 
 @dataclass(frozen=True)
