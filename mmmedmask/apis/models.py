@@ -58,9 +58,7 @@ def get_model(model: str | Path | Config, checkpoint: str | None = None,
         >>> get_model('abmil_1xb8-coslr-70e_tcga-nsclc').training
         False
     """
-    config = model if isinstance(model, Config) else load_config(
-        _find_config(model))
-    built = build_model(config)
+    built = build_model(_read_config(model))
     if checkpoint is not None:
         content = read_checkpoint(checkpoint)
         tensors = get_state_dict(content)
@@ -98,20 +96,21 @@ def build_model(config: Config) -> nn.Module:
     return built
 
 
-def untrained_model(config: Config, seed: int,
+def untrained_model(config: str | Path | Config, seed: int,
                     device: str | torch.device = 'cpu') -> nn.Module:
     """Build a model with the random weights that a run starts from.
 
     They follow the seed alone, and nothing is loaded from a file. Else the
-    model is as :func:`get_model` gives it, but BEiT has no teacher.
+    model is as :func:`get_model` gives it, of a name, a path or a config, but
+    BEiT has no teacher.
 
     Example:
-        >>> config = load_config(
-        ...     model_index()['abmil_1xb8-coslr-70e_tcga-nsclc'])
-        >>> first, again = (untrained_model(config, 0) for _ in range(2))
+        >>> first, again = (untrained_model(
+        ...     'abmil_1xb8-coslr-70e_tcga-nsclc', 0) for _ in range(2))
         >>> torch.equal(next(first.parameters()), next(again.parameters()))
         True
     """
+    config = _read_config(config)
     built = build_untrained(_model_settings(config), seed)
     built._config, built._dataset_meta = config, {}
     return built.to(device).eval()
@@ -127,13 +126,15 @@ def _model_settings(config: Config) -> dict:
     return settings
 
 
-def _find_config(model: str | Path) -> Path:
+def _read_config(model: str | Path | Config) -> Config:
+    if isinstance(model, Config):
+        return model
     if Path(model).suffix == '.py' or Path(model).is_file():
-        return Path(model)
+        return load_config(model)
     names = model_index()
     if str(model) not in names:
         raise FileNotFoundError(
             f'{str(model)!r} is neither a config file nor the name of a '
             f'model.{did_you_mean(str(model), names, count=3)} '
             'list_models() has all names')
-    return names[str(model)]
+    return load_config(names[str(model)])

@@ -24,9 +24,9 @@ _FENCE = re.compile(
 # Words of the shell that begin a line around commands.
 _SHELL = {'do', 'done', 'then', 'fi', 'else', 'time', 'nohup'}
 # Commands of others, whose arguments are not looked at.
-_OTHERS = {'cat', 'cd', 'echo', 'export', 'git', 'hf', 'jupyter', 'ls',
-           'mkdir', 'mlflow', 'pip', 'rsync', 'tail', 'tar', 'tensorboard',
-           'uv', 'wait', 'wandb'}
+_OTHERS = {'cat', 'cd', 'docker', 'echo', 'export', 'git', 'hf', 'jupyter',
+           'ls', 'mkdir', 'mlflow', 'pip', 'rsync', 'tail', 'tar',
+           'tensorboard', 'uv', 'wait', 'wandb'}
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,10 @@ class Commands:
         self._python(words[places[0]:])
 
     def _mim(self, words):
+        if words[:2] == ['run', 'mmmedmask']:
+            tool, = (ROOT / 'tools').rglob(f'{words[2]}.py')
+            self._python([tool.relative_to(ROOT), *words[3:]])
+            return
         assert words[:2] == ['train', 'mmmedmask']
         name = words[2]
         assert name in self.written or len(list(CONFIGS.rglob(name))) == 1, \
@@ -309,6 +313,8 @@ def load_written(code, page, folder):
                 return repr(str((start / base).resolve()))
         raise AssertionError(f'{page}: no base {base}')
 
+    # Modules of the reader are not there.
+    code = re.sub(r"^custom_imports = .*'my_.*$", '', code, flags=re.MULTILINE)
     head = re.search(r'^_base_ = (\[.*?\]|\S+)$', code,
                      re.MULTILINE | re.DOTALL)
     bases = re.sub(r"'[^']*'|\"[^\"]*\"", find, head[1])

@@ -1,4 +1,4 @@
-"""Detectors predict by the lines of docs/how_to/use_from_python.md."""
+"""The lines of docs/how_to/use_from_python.md train, build and predict."""
 
 import pytest
 import torch
@@ -8,6 +8,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from shipped_configs import write_shrunk
 
 PAGE = ROOT / 'docs/how_to/use_from_python.md'
+BLOCKS = [block.code for block in read_blocks(PAGE.read_text('utf-8'))
+          if block.language == 'python']
 IMAGE = 'path/to/image.png'
 
 
@@ -30,9 +32,22 @@ def wanted(tmp_path, drawn_data, monkeypatch):
     return result.pred_instances
 
 
+def test_a_script_trains_and_builds(tmp_path, drawn_data, monkeypatch):
+    file, _ = write_shrunk('cmim_resnet18_1xb32-coslr-800e_tile-folder',
+                           tmp_path, drawn_data)
+    file.rename(tmp_path / 'my_tiles.py')
+    monkeypatch.chdir(tmp_path)
+    train, build = (code for code in BLOCKS if '.build' in code)
+    exec(train, {})
+    assert (tmp_path / 'work_dirs/first/epoch_2.pth').is_file()
+    names = {}
+    exec(build, names)
+    assert type(names['abmil']).__name__ == 'ABMIL'
+    assert 'AttentionMaskHook' in names['HOOKS'].module_dict
+
+
 def test_a_detector_predicts_as_in_a_test(wanted):
-    code, = (block.code for block in read_blocks(PAGE.read_text('utf-8'))
-             if 'inference_detector' in block.code)
+    code, = (code for code in BLOCKS if 'inference_detector' in code)
     names = {}
     exec(code.replace("'cuda'", "'cpu'"), names)
     got = names['sample'].pred_instances

@@ -340,6 +340,10 @@ def test_mim_trains_by_bare_config_name(request, tmp_path, tiles, kind):
     # The same configs can be inherited, from anywhere.
     child = here / 'child.py'
     child.write_text(f"_base_ = 'mmmedmask::cmim/small/{config.name}'\n")
+    # Tools run by their names, from anywhere.
+    assert "type='mmmedmask.CMIM'" in run(
+        python, '-m', 'mim', 'run', 'mmmedmask', 'print_config', child.name,
+        cwd=here)
     code = ('import mmmedmask; from mmengine.config import Config; '
             'print(mmmedmask.__file__); '
             "print(Config.fromfile('child.py').model.type)")

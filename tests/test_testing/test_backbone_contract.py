@@ -1,23 +1,18 @@
 """The contract accepts every shipped encoder and catches broken ones."""
 
-import re
-from pathlib import Path
 
 import pytest
 import torch
-from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from model_checks import unchanged
 from refusals import refuses
 from torch import nn
 
 from mmmedmask.models import cmim
-from mmmedmask.registry import MODELS
 from mmmedmask.testing.backbone_contract import (
     ContractError,
     check_backbone_contract,
 )
 
-HOW_TO = Path(__file__).parents[2] / 'docs' / 'how_to' / 'add_a_cnn.md'
 CHANNELS = dict(stem_channels=8, base_channels=8)
 SHIPPED = {
     'ResNet-18': lambda: cmim.CMIMResNet(depth=18, **CHANNELS),
@@ -244,19 +239,3 @@ test_bad_arguments_are_refused_by_value = refuses(
     lambda **arguments: check_backbone_contract(Good(), **arguments), [
     (dict(in_channels=0), 'in_channels .* 0'),
     (dict(image_size=-64), 'image_size .* -64')])
-
-
-def test_documented_example_works():
-    """The how-to's code, as it stands there."""
-    blocks = re.findall(r'```python\n(.*?)```', HOW_TO.read_text(), re.DOTALL)
-    assert len(blocks) == 3
-    names = {}
-    try:
-        for number, block in enumerate(blocks, start=1):
-            name = f'{HOW_TO.name}, example {number}'
-            exec(compile(block, name, 'exec'), names)
-        model = MMPRETRAIN_MODELS.build(names['model'])
-    finally:
-        MODELS.module_dict.pop('CMIMSmallNet', None)
-    assert isinstance(model.backbone, names['CMIMSmallNet'])
-    assert model.neck.strides == (2, 4, 8, 16)
