@@ -199,8 +199,12 @@ class LossFloorsHook(WatchingHook):
         parts = [key.removeprefix('train/')
                  for key in runner.message_hub.log_scalars
                  if key.startswith('train/loss_')]
-        helps = ['more steps, a higher rate, AdamW']
-        if name == 'color':
+        helps = ['more steps, a higher rate']
+        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        if isinstance(optimizer, torch.optim.SGD):
+            helps.append('AdamW')
+        head = getattr(unwrap(runner.model), 'head', None)
+        if name == 'color' and getattr(head, 'norm_pix', None) is False:
             helps.append('a target normalised per patch')
         if len(parts) > 1:
             helps.append(

@@ -122,6 +122,15 @@ def test_a_model_of_the_colour_says_so(tiles, tmp_path, caplog):
     hook.after_train(runner)
     assert 'has learned no more than that' in warned[0]
     assert 'weights of' not in warned[0]
+    # What the run has already is no advice.
+    for kind, norm_pix in ((torch.optim.SGD, False),
+                           (torch.optim.AdamW, 'channel')):
+        runner.optim_wrapper.optimizer = kind(runner.model.parameters(), .1)
+        runner.model.head.norm_pix = norm_pix
+        hook.after_train(runner)
+        text = warned.pop()
+        assert ('AdamW' in text, 'normalised per patch' in text) == (
+            kind is torch.optim.SGD, not norm_pix)
     # A second loss stands beside it.
     for name in ('loss_rec', 'loss_tri'):
         runner.message_hub.update_scalar(f'train/{name}', 1.)
