@@ -26,8 +26,9 @@ from mmmedmask.util.checks import check_choice, check_shape
 NEEDED_KEYS = {
     'img_path': 'a data set with image files',
     'crop_box': 'mmmedmask.RandomResizedCrop or mmmedmask.ResizeImage',
-    'flip': 'mmmedmask.RandomResizedCrop, mmmedmask.ResizeImage or '
-            'mmmedmask.RandomFlip'}
+    **dict.fromkeys(
+        ('flip', 'flip_direction'), 'mmmedmask.RandomResizedCrop, '
+        'mmmedmask.ResizeImage or mmmedmask.RandomFlip')}
 
 
 @HOOKS.register_module()
@@ -187,7 +188,9 @@ def check_sample(sample: object) -> None:
             'AttentionMaskHook needs data samples in the batch, which '
             f'mmmedmask.PackTile makes; got {type(sample).__name__}')
     for key, source in NEEDED_KEYS.items():
-        if sample.get(key) is None:
+        # The direction is None where nothing was mirrored.
+        if key not in sample or key != 'flip_direction' \
+                and sample.get(key) is None:
             raise ValueError(
                 f'the sample of {sample.get("img_path")} has no {key}, '
                 f'which its attention map needs: take it from {source} and '

@@ -270,6 +270,8 @@ def test_without_class_loss_no_labels_are_needed():
     (lambda sample: sample.set_metainfo(dict(sample_idx=None)), 'sample_idx'),
     (lambda sample: sample.set_metainfo(dict(
         flip=True, flip_direction='sideways')), 'sideways'),
+    (lambda sample: sample.set_metainfo(dict(flip=True)),
+     r"2\.png must be one of \('horizontal'.*, got None"),
     (lambda sample: sample.pop('attention_map'), r'1 of 4 .* 2\.png'),
     (lambda sample: sample.pop('gt_label'), r'2\.png has the gt_label None'),
     (lambda sample: sample.set_gt_label(3), r'2\.png has the gt_label \[3\]')])
