@@ -38,17 +38,15 @@ MOVING = frozenset((
     'RandomRotate', 'RandomRotate90', 'RandomRotation', 'RandomShift',
     'RandomTranslatePad', 'RandomVerticalFlip', 'Rotate', 'Shear', 'ShearX',
     'ShearY', 'TenCrop', 'Translate', 'TranslateX', 'TranslateY'))
+#: Those of torchvision that draw such steps; mmpretrain's name theirs.
+AUTO_AUGMENT = 'torchvision.transforms.autoaugment'
 
 
 def moving_transforms(transforms: Iterable) -> list[str]:
-    """Name the transforms that move pixels and do not record it.
-
-    Those of mmpretrain that wrap one of torchvision are looked into.
-    """
-    kinds = (type(getattr(transform, 't', transform))
-             for transform in transforms)
-    return [kind.__name__ for kind in kinds
-            if any(base.__name__ in MOVING and not issubclass(
+    """Name the transforms that move pixels and do not record it."""
+    return [kind.__name__ for kind in map(type, transforms)
+            if kind.__module__ == AUTO_AUGMENT
+            or any(base.__name__ in MOVING and not issubclass(
                 base, RandomResizedCrop) for base in kind.__mro__)]
 
 

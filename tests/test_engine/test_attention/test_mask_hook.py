@@ -577,6 +577,7 @@ def without(key):
            dict(type='Translate', magnitude=.5),
            dict(type='RandomCrop', crop_size=SIZE, padding=8),
            dict(type='torchvision/RandomRotation', degrees=9),
+           dict(type='torchvision/RandAugment'),
            dict(type='Rotate', angle=90.))),
     (dict(pipeline=TRAIN_PIPELINE[:3]), 'PackTile')])
 def test_trainings_that_do_not_fit(data, tmp_path, changes, message):
