@@ -289,6 +289,8 @@ test_bad_arguments = refuses(tiny_pretraining, [
     (dict(random_mask_ratio=0.0), '0.0 masks none'),
     (dict(weight_norm='softmax'), 'softmax'),
     (dict(backbone=dict(out_type='cls_token')), 'cls_token'),
+    *((dict(backbone=dict(out_indices=indices)), 'out_indices must be -1')
+      for indices in ([0], [0, -1])),
     (dict(backbone=dict(patch_size=5)), r'\(5, 5\)'),
     (dict(head=dict(cls_weight=-1)), '-1'),
     (dict(head=dict(num_classes=None)), 'num_classes'),
