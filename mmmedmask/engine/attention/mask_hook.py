@@ -4,7 +4,7 @@ Algorithm 1 of MSMAE (arXiv 2305.05871).
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -14,10 +14,12 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint, save_checkpoint
 from torch import nn
 
+from mmmedmask.datasets.transforms import RandomFlip
 from mmmedmask.engine.attention.refresh import (
     RefreshHook,
     moving_transforms,
 )
+from mmmedmask.engine.hooks.transform_epoch import transforms_of
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_choice, check_shape
@@ -102,6 +104,7 @@ class AttentionMaskHook(RefreshHook):
         with preserve_random_state():
             for dataset in {id(source.dataset): source.dataset for source
                             in self.store.images.sources}.values():
+                check_flips(transforms_of(dataset))
                 packed = dataset[0]
                 check_sample(packed.get('data_samples') if isinstance(
                     packed, dict) else None)
@@ -179,6 +182,17 @@ def whole_pipeline(hook: Hook, attention: AttentionMaskHook | None
             f'{type(hook).__name__} needs a pipeline for whole images, since '
             'there is no AttentionMaskHook to take it from')
     return attention.pipeline if hook.pipeline is None else hook.pipeline
+
+
+def check_flips(transforms: Iterable) -> None:
+    """Raise a ValueError if one of several flips records itself alone."""
+    flips = [transform for transform in transforms if any(
+        base.__name__ == 'RandomFlip' for base in type(transform).__mro__)]
+    if not all(isinstance(flip, RandomFlip) for flip in flips[1:]):
+        raise ValueError(
+            'AttentionMaskHook: a RandomFlip of another library behind the '
+            'first forgets that one, and maps would be read at wrong places; '
+            'use mmmedmask.RandomFlip')
 
 
 def check_sample(sample: object) -> None:

@@ -570,6 +570,8 @@ def without(key):
     (dict(pipeline=without('img_path')), "img_path.*'img_path'"),
     (dict(pipeline=without('flip')), 'no flip, .*RandomFlip'),
     (dict(pipeline=without('flip_direction')), 'no flip_direction, .*Random'),
+    (dict(pipeline=[*TRAIN_PIPELINE[:3], dict(type='RandomFlip', prob=.5),
+                    TRAIN_PIPELINE[3]]), 'forgets .*mmmedmask.RandomFlip'),
     *((dict(pipeline=[*TRAIN_PIPELINE[:3], step, TRAIN_PIPELINE[3]]),
        f'{step["type"].rpartition("mmmedmask.")[2].rpartition("/")[2]}.* '
        'use mmmedmask.RandomResizedCrop') for step in (
