@@ -17,6 +17,8 @@ from torch import nn
 from mmmedmask.datasets.transforms import RandomFlip
 from mmmedmask.engine.attention.refresh import (
     RefreshHook,
+    check_whole,
+    is_flip,
     moving_transforms,
 )
 from mmmedmask.engine.hooks.transform_epoch import transforms_of
@@ -181,13 +183,14 @@ def whole_pipeline(hook: Hook, attention: AttentionMaskHook | None
         raise ValueError(
             f'{type(hook).__name__} needs a pipeline for whole images, since '
             'there is no AttentionMaskHook to take it from')
-    return attention.pipeline if hook.pipeline is None else hook.pipeline
+    pipeline = attention.pipeline if hook.pipeline is None else hook.pipeline
+    check_whole(pipeline)
+    return pipeline
 
 
 def check_flips(transforms: Iterable) -> None:
     """Raise a ValueError if one of several flips records itself alone."""
-    flips = [transform for transform in transforms if any(
-        base.__name__ == 'RandomFlip' for base in type(transform).__mro__)]
+    flips = list(filter(is_flip, transforms))
     if not all(isinstance(flip, RandomFlip) for flip in flips[1:]):
         raise ValueError(
             'AttentionMaskHook: a RandomFlip of another library behind the '
