@@ -4,7 +4,7 @@ Algorithm 1 of MSMAE (arXiv 2305.05871).
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -14,10 +14,14 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import Runner, find_latest_checkpoint, save_checkpoint
 from torch import nn
 
+from mmmedmask.datasets.transforms import RandomFlip
 from mmmedmask.engine.attention.refresh import (
     RefreshHook,
+    check_whole,
+    is_flip,
     moving_transforms,
 )
+from mmmedmask.engine.hooks.transform_epoch import transforms_of
 from mmmedmask.engine.preserved_state import preserve_random_state
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_choice, check_shape
@@ -26,8 +30,9 @@ from mmmedmask.util.checks import check_choice, check_shape
 NEEDED_KEYS = {
     'img_path': 'a data set with image files',
     'crop_box': 'mmmedmask.RandomResizedCrop or mmmedmask.ResizeImage',
-    'flip': 'mmmedmask.RandomResizedCrop, mmmedmask.ResizeImage or '
-            'mmmedmask.RandomFlip'}
+    **dict.fromkeys(
+        ('flip', 'flip_direction'), 'mmmedmask.RandomResizedCrop, '
+        'mmmedmask.ResizeImage or mmmedmask.RandomFlip')}
 
 
 @HOOKS.register_module()
@@ -101,6 +106,7 @@ class AttentionMaskHook(RefreshHook):
         with preserve_random_state():
             for dataset in {id(source.dataset): source.dataset for source
                             in self.store.images.sources}.values():
+                check_flips(transforms_of(dataset))
                 packed = dataset[0]
                 check_sample(packed.get('data_samples') if isinstance(
                     packed, dict) else None)
@@ -177,7 +183,19 @@ def whole_pipeline(hook: Hook, attention: AttentionMaskHook | None
         raise ValueError(
             f'{type(hook).__name__} needs a pipeline for whole images, since '
             'there is no AttentionMaskHook to take it from')
-    return attention.pipeline if hook.pipeline is None else hook.pipeline
+    pipeline = attention.pipeline if hook.pipeline is None else hook.pipeline
+    check_whole(pipeline)
+    return pipeline
+
+
+def check_flips(transforms: Iterable) -> None:
+    """Raise a ValueError if one of several flips records itself alone."""
+    flips = list(filter(is_flip, transforms))
+    if not all(isinstance(flip, RandomFlip) for flip in flips[1:]):
+        raise ValueError(
+            'AttentionMaskHook: a RandomFlip of another library behind the '
+            'first forgets that one, and maps would be read at wrong places; '
+            'use mmmedmask.RandomFlip')
 
 
 def check_sample(sample: object) -> None:
@@ -187,7 +205,9 @@ def check_sample(sample: object) -> None:
             'AttentionMaskHook needs data samples in the batch, which '
             f'mmmedmask.PackTile makes; got {type(sample).__name__}')
     for key, source in NEEDED_KEYS.items():
-        if sample.get(key) is None:
+        # The direction is None where nothing was mirrored.
+        if key not in sample or key != 'flip_direction' \
+                and sample.get(key) is None:
             raise ValueError(
                 f'the sample of {sample.get("img_path")} has no {key}, '
                 f'which its attention map needs: take it from {source} and '

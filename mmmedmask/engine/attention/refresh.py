@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 
 import torch
 from mmengine.dataset import Compose
@@ -12,7 +13,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mmmedmask.datasets.transforms import RandomFlip, RandomResizedCrop
+from mmmedmask.datasets.transforms import RandomResizedCrop
 from mmmedmask.engine.attention.store import ImageStore
 from mmmedmask.engine.attention.whole_images import (
     ImageIndex,
@@ -38,18 +39,35 @@ MOVING = frozenset((
     'RandomRotate', 'RandomRotate90', 'RandomRotation', 'RandomShift',
     'RandomTranslatePad', 'RandomVerticalFlip', 'Rotate', 'Shear', 'ShearX',
     'ShearY', 'TenCrop', 'Translate', 'TranslateX', 'TranslateY'))
+#: Those of torchvision that draw such steps; mmpretrain's name theirs.
+AUTO_AUGMENT = 'torchvision.transforms.autoaugment'
 
 
 def moving_transforms(transforms: Iterable) -> list[str]:
-    """Name the transforms that move pixels and do not record it.
-
-    Those of mmpretrain that wrap one of torchvision are looked into.
-    """
-    kinds = (type(getattr(transform, 't', transform))
-             for transform in transforms)
-    return [kind.__name__ for kind in kinds
-            if any(base.__name__ in MOVING and not issubclass(
+    """Name the transforms that move pixels and do not record it."""
+    return [kind.__name__ for kind in map(type, transforms)
+            if kind.__module__ == AUTO_AUGMENT
+            or any(base.__name__ in MOVING and not issubclass(
                 base, RandomResizedCrop) for base in kind.__mro__)]
+
+
+def is_flip(transform: object) -> bool:
+    """Tell whether a transform, of any library, mirrors and records it."""
+    return any(base.__name__ == 'RandomFlip'
+               for base in type(transform).__mro__)
+
+
+def check_whole(pipeline: Compose) -> None:
+    """Raise a ValueError if a pipeline for whole images moves pixels."""
+    own = list(transforms_of(SimpleNamespace(pipeline=pipeline)))
+    moving = moving_transforms(own) + [
+        type(transform).__name__ for transform in own
+        if is_flip(transform) or isinstance(transform, RandomResizedCrop)]
+    if moving:
+        raise ValueError(
+            'the pipeline for whole images must neither crop nor mirror nor '
+            f'turn them, but it has {", ".join(moving)}; use '
+            'mmmedmask.ResizeImage')
 
 
 def is_refresh_epoch(epoch: int, begin: int, interval: int) -> bool:
@@ -179,15 +197,7 @@ class RefreshHook(Hook):
                              'process needs the whole model')
         transforms = list(transforms_of(runner.train_dataloader.dataset))
         self.check_training(unwrap(runner.model), transforms)
-        own = list(transforms_of(self))
-        moving = moving_transforms(own) + [
-            type(transform).__name__ for transform in own
-            if isinstance(transform, RandomFlip | RandomResizedCrop)]
-        if moving:
-            raise ValueError(
-                'the pipeline for whole images must neither crop nor mirror '
-                f'nor turn them, but it has {", ".join(moving)}; use '
-                'mmmedmask.ResizeImage')
+        check_whole(self.pipeline)
         announced = any(isinstance(hook, TransformEpochHook)
                         for hook in runner.hooks)
         for transform in transforms:

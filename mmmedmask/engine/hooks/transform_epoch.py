@@ -62,7 +62,8 @@ def transforms_of(dataset: object) -> Iterator[object]:
 
 
 def _nested_transforms(node: object, seen: set[int]) -> Iterator[object]:
-    inner = getattr(node, 'transforms', None)
+    # As `t` mmpretrain keeps the one of torchvision that it wraps.
+    inner = getattr(node, 't', getattr(node, 'transforms', None))
     parts = inner if isinstance(inner, list | tuple) else [inner]
     for part in parts:
         if part is None or id(part) in seen:

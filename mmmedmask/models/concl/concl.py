@@ -52,7 +52,8 @@ class ConCL(BaseSelfSupervisor):
 
     Raises:
         ValueError: If an argument is outside its range; in the first step,
-            if there are more concepts than the map or the queue takes.
+            if there are more concepts than the map or the queue takes, or
+            the warm-up leaves none an epoch.
     """
 
     #: What data preprocessors without a type are.
@@ -85,6 +86,13 @@ class ConCL(BaseSelfSupervisor):
 
     @property
     def warming_up(self) -> bool:
+        """Whether instances alone count; a ValueError if they always would."""
+        max_epochs = run_info('max_epochs')
+        if 0 < max_epochs <= self.warm_up_epochs and self.concept_weight:
+            raise ValueError(
+                f'warm_up_epochs {self.warm_up_epochs} leaves the concepts '
+                f'none of {max_epochs} epochs (a loop of iterations counts as '
+                'one): it must be below that')
         return run_info('epoch') < self.warm_up_epochs
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict:

@@ -217,7 +217,9 @@ def crop_of(sample: DataSample) -> tuple[tuple[float, float, float, float],
             'use mmmedmask.RandomResizedCrop or mmmedmask.ResizeImage, and '
             "name 'crop_box', 'flip' and 'flip_direction' in PackTile's "
             'meta_keys')
-    direction = sample.get('flip_direction') if sample.get('flip') else None
+    flip = bool(sample.get('flip'))
+    direction = sample.get('flip_direction') if flip else None
+    # What is mirrored has one.
     check_choice(f'flip_direction of {sample.get("img_path")}', direction,
-                 FLIPS)
+                 tuple(FLIPS)[flip:])
     return tuple(box), FLIPS[direction]

@@ -48,7 +48,8 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
 
     Raises:
         ValueError: If a ratio leaves no visible or no masked token, the
-            backbone does not return tokens, or the preprocessor mixes images.
+            backbone does not return the last layer's tokens, or the
+            preprocessor mixes images.
     """
 
     def __init__(self, backbone: dict, neck: dict, head: dict,
@@ -63,6 +64,10 @@ class MSMAE(AttentionMasking, BaseSelfSupervisor):
                 'MSMAE needs a backbone mmmedmask.MSMAEViT with '
                 f"out_type='raw', got {type(encoder).__name__} with "
                 f'{getattr(encoder, "out_type", None)!r}')
+        if encoder.out_indices != [len(encoder.layers) - 1]:
+            raise ValueError(
+                'MSMAE learns by the last layer, of which its maps are: '
+                f'out_indices must be -1, got {encoder.out_indices}')
         shared = dict(patch_size=encoder.patch_size)
         neck = dict(img_size=encoder.img_size, in_channels=encoder.in_channels,
                     encoder_dims=encoder.embed_dims) | shared | neck

@@ -211,14 +211,15 @@ class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
 
         Args:
             inputs: Batch as the data preprocessor gives it: ``patches``
-                (B, N, D), ``valid`` (B, N), ``coords`` (B, N, 2), ``mask``
-                (B, N), ``genes`` (B, G), each of them None or absent if
-                no patient has any, and ``has_genes`` (B, ), bool.
+                (B, N, D), ``valid`` (B, N), ``coords`` (B, N, 2), ``genes``
+                (B, G), each of them None or absent if no patient has any,
+                and ``has_genes`` (B, ), bool.
             data_samples: Samples; needed for the loss.
             mode: ``'tensor'`` for logits, ``'loss'`` or ``'predict'``.
 
         Raises:
-            ValueError: If a patient has nothing that the model looks at.
+            ValueError: If a patient has nothing that the model looks at, or
+                patches are masked.
         """
         if check_choice('mode', mode, MODES) == 'loss':
             return self.loss(inputs, data_samples)
@@ -341,6 +342,10 @@ class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
         A ValueError if a patient has nothing that the model looks at; the
         samples name the case.
         """
+        if inputs.get('mask') is not None:
+            raise ValueError(
+                'a classifier looks at all patches, got some that are masked: '
+                'leave mmmedmask.GenerateSequenceMask out of the pipeline')
         inputs, has_image, has_genes = self._present(inputs)
         self._check_present(has_image, has_genes, data_samples)
         patches, valid, genes = (inputs.get(key)
@@ -350,7 +355,7 @@ class SlideOmicClassifier(GeneEncoderOwner, BaseClassifier):
             extra = {}
             if getattr(self.aggregator, 'uses_genes', False):
                 extra = dict(genes=genes, has_genes=has_genes)
-            image, tokens = self.aggregator(patches, valid, inputs.get('mask'),
+            image, tokens = self.aggregator(patches, valid, None,
                                             inputs.get('coords'), **extra)
         if self.gene_encoder is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and

@@ -469,6 +469,10 @@ def test_nothing_to_measure(folder, tmp_path):
     assert not (tmp_path / 'lesion_coverage.csv').exists()
     with pytest.raises(ValueError, match='no AttentionMaskHook to take'):
         train(folder, tmp_path, LesionCoverageHook(), attention=False)
+    with pytest.raises(ValueError, match='nor turn them.* CenterCrop;'):
+        train(folder, tmp_path, LesionCoverageHook(pipeline=[
+            *WHOLE[:2], dict(type='CenterCrop', crop_size=SIZE // 2),
+            WHOLE[2]]))
 
     class Blind(BrightnessModel):
         attention_maps = property()

@@ -568,7 +568,10 @@ def without(key):
     (dict(transform_hook=False), 'RandomResizedCrop.*TransformEpochHook'),
     (dict(pipeline=without('crop_box')), 'crop_box.*RandomResizedCrop'),
     (dict(pipeline=without('img_path')), "img_path.*'img_path'"),
-    (dict(pipeline=without('flip')), 'flip.*RandomFlip'),
+    (dict(pipeline=without('flip')), 'no flip, .*RandomFlip'),
+    (dict(pipeline=without('flip_direction')), 'no flip_direction, .*Random'),
+    (dict(pipeline=[*TRAIN_PIPELINE[:3], dict(type='RandomFlip', prob=.5),
+                    TRAIN_PIPELINE[3]]), 'forgets .*mmmedmask.RandomFlip'),
     *((dict(pipeline=[*TRAIN_PIPELINE[:3], step, TRAIN_PIPELINE[3]]),
        f'{step["type"].rpartition("mmmedmask.")[2].rpartition("/")[2]}.* '
        'use mmmedmask.RandomResizedCrop') for step in (
@@ -576,6 +579,7 @@ def without(key):
            dict(type='Translate', magnitude=.5),
            dict(type='RandomCrop', crop_size=SIZE, padding=8),
            dict(type='torchvision/RandomRotation', degrees=9),
+           dict(type='torchvision/RandAugment'),
            dict(type='Rotate', angle=90.))),
     (dict(pipeline=TRAIN_PIPELINE[:3]), 'PackTile')])
 def test_trainings_that_do_not_fit(data, tmp_path, changes, message):

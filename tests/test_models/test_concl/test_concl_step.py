@@ -60,6 +60,10 @@ def test_instances_alone_count_in_the_warm_up(run_state):
             losses['concept_nce' if warm else 'instance_nce'])
         assert torch.equal(model.concept_queue.keys, before) != warm
         assert int(model.instance_queue.pointer) == {0: 4, 2: 8, 3: 12}[epoch]
+    # A loop of iterations has one epoch, the number 0.
+    run_state |= dict(epoch=0, max_epochs=1)
+    with pytest.raises(ValueError, match='warm_up_epochs 3 .* none of 1 '):
+        model(inputs, samples, mode='loss')
 
 
 def test_momentum_encoder_follows_and_all_else_learns():

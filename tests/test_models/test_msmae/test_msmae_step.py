@@ -270,6 +270,8 @@ def test_without_class_loss_no_labels_are_needed():
     (lambda sample: sample.set_metainfo(dict(sample_idx=None)), 'sample_idx'),
     (lambda sample: sample.set_metainfo(dict(
         flip=True, flip_direction='sideways')), 'sideways'),
+    (lambda sample: sample.set_metainfo(dict(flip=True)),
+     r"2\.png must be one of \('horizontal'.*, got None"),
     (lambda sample: sample.pop('attention_map'), r'1 of 4 .* 2\.png'),
     (lambda sample: sample.pop('gt_label'), r'2\.png has the gt_label None'),
     (lambda sample: sample.set_gt_label(3), r'2\.png has the gt_label \[3\]')])
@@ -287,6 +289,8 @@ test_bad_arguments = refuses(tiny_pretraining, [
     (dict(random_mask_ratio=0.0), '0.0 masks none'),
     (dict(weight_norm='softmax'), 'softmax'),
     (dict(backbone=dict(out_type='cls_token')), 'cls_token'),
+    *((dict(backbone=dict(out_indices=indices)), 'out_indices must be -1')
+      for indices in ([0], [0, -1])),
     (dict(backbone=dict(patch_size=5)), r'\(5, 5\)'),
     (dict(head=dict(cls_weight=-1)), '-1'),
     (dict(head=dict(num_classes=None)), 'num_classes'),

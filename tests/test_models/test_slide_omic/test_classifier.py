@@ -258,6 +258,9 @@ def test_a_mode_that_is_not_there():
         model(batch()[0], mode='train')
     with pytest.raises(ValueError, match='neither patches nor genes'):
         model({'coords': None})
+    inputs, _ = batch()
+    with pytest.raises(ValueError, match='GenerateSequenceMask out of'):
+        model(dict(inputs, mask=inputs['valid']))
 
 
 @pytest.mark.parametrize('parts', [
