@@ -41,6 +41,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.experiments import tool_options
+from mmmedmask.util.run_tool import run_tool
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -225,4 +226,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

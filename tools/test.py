@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmmedmask.util import command_line
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,4 +57,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.run_tool import run_tool
 
 GENE_LIST_NAME = 'genes.txt'
 # Of each set that this tool writes.
@@ -76,4 +77,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

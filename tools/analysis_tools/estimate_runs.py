@@ -24,6 +24,7 @@ from typing import NamedTuple
 from benchmarking import format_number
 
 from mmmedmask.util.markdown_tables import markdown
+from mmmedmask.util.run_tool import run_tool
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # Shares of the peak that training is assumed to reach, not measured: small
@@ -318,4 +319,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.run_tool import run_tool
 
 # Fixed, not tuned: a weak ridge, as many features make a fit exact.
 RIDGE_C = 0.01
@@ -203,4 +204,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from mmmedmask.util.command_line import PICTURES, file_ending
 from mmmedmask.util.file_walk import find_files
+from mmmedmask.util.run_tool import run_tool
 from mmmedmask.util.table_files import read_table
 
 # Probe, row, epoch and seed to score; the last two have a row's seeds.
@@ -205,4 +206,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

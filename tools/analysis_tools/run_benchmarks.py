@@ -18,6 +18,8 @@ from pathlib import Path
 
 from benchmarking import Figure, read_figures, table_of, write_figures
 
+from mmmedmask.util.run_tool import run_tool
+
 HERE = Path(__file__).resolve().parent
 SAVE = Path('work_dirs/bench.json')
 # Script and arguments, most important first.
@@ -96,4 +98,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

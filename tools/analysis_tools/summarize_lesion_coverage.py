@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.markdown_tables import markdown
+from mmmedmask.util.run_tool import run_tool
 from mmmedmask.util.table_files import read_table
 
 # Column to its title and factor.
@@ -104,4 +105,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from status_lines import print_line, print_summary
 
 from mmmedmask.util.command_line import add_config_options, check_overwrites
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -84,4 +85,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -597,4 +597,5 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    ending = load_alone('util/run_tool.py')
+    ending.run_tool(main) if ending else main()

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import check_overwrites
+from mmmedmask.util.run_tool import run_tool
 
 #: Whose names tensors may have, and where they then lie in a file.
 STATE_DICT_KEYS = {'msmae': 'state_dict', 'mae': 'model'}
@@ -107,4 +108,4 @@ def main(argv: Sequence[str] | None = None):
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import picture_tool
 
+from mmmedmask.util.run_tool import run_tool
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -151,4 +153,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -13,6 +13,8 @@ from pathlib import Path
 import picture_tool
 import visualize_attention
 
+from mmmedmask.util.run_tool import run_tool
+
 
 def draw(args: argparse.Namespace) -> list[Path]:
     import torch
@@ -49,4 +51,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)
