@@ -44,8 +44,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask import apis
+    from mmmedmask.config_files import need_keys
     try:
         config = apis.load_config(args.config, args.cfg_options)
+        need_keys(config, 'model', 'train_dataloader', 'train_cfg',
+                  'optim_wrapper')
         apis.set_work_dir(config, args.work_dir)
         if args.amp or args.amp_dtype:
             apis.set_mixed_precision(config, args.amp_dtype)

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.apis.gene_clusters import cluster_genes
-    from mmmedmask.config_files import load_config
+    from mmmedmask.config_files import load_config, need_keys
     from mmmedmask.engine.gene_matrix import fit_gene_scale, read_genes
     from mmmedmask.models.layers import write_gene_sets
     from mmmedmask.registry import DATASETS
@@ -54,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                              'written, and would be overwritten: give --out '
                              'another name')
         config = load_config(args.config, args.cfg_options)
+        need_keys(config, 'train_dataloader')
         dataset = DATASETS.build(config.train_dataloader.dataset)
         text = '\n'.join(dataset.gene_ids) + '\n'
         if genes_file.is_file() and genes_file.read_text('utf-8') != text:

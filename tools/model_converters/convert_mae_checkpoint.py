@@ -81,7 +81,9 @@ def read_model(config: str) -> tuple[dict, tuple[int, int]]:
     from mmengine.registry import MODELS, init_default_scope
 
     from mmmedmask import apis
+    from mmmedmask.config_files import need_keys
     cfg = apis.load_config(config)
+    need_keys(cfg, 'model')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     grid_size = getattr(model.backbone, 'patch_resolution', None)

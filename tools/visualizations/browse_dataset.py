@@ -102,9 +102,11 @@ def browse(args: argparse.Namespace) -> list[str]:
     from mmengine.runner import set_random_seed
 
     from mmmedmask.apis import load_config
+    from mmmedmask.config_files import need_keys
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
     config = load_config(args.config, args.cfg_options)
+    need_keys(config, 'model')
     dataset = picture_tool.build_dataset(config, 'train', args.seed)
     # mmpretrain's classifiers need not name theirs.
     preprocessor = MODELS.build(dict(type='ClsDataPreprocessor') | dict(

@@ -24,7 +24,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
     config = load_config(args.config, args.cfg_options)
-    if config.model.type == 'mmmedmask.MSMAE':
+    if config.get('model', {}).get('type') == 'mmmedmask.MSMAE':
         return visualize_attention.draw(args)
     infer = ReconstructionInferencer(config, args.checkpoint, args.device)
     preprocessor = infer.model.data_preprocessor
