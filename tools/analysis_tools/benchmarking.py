@@ -315,12 +315,16 @@ def write_figures(figures: Sequence[Figure], path: Path,
 
 
 def read_figures(path: Path) -> list[Figure]:
-    """Read what :func:`write_figures` wrote."""
+    """Read what :func:`write_figures` wrote; else a ValueError."""
     figures = []
-    for entry in json.loads(path.read_text('utf-8'))['figures']:
-        del entry['verdict']
-        goal = entry.pop('goal')
-        figures.append(Figure(**entry, goal=goal and Goal(**goal)))
+    try:
+        for entry in json.loads(path.read_text('utf-8'))['figures']:
+            del entry['verdict']
+            goal = entry.pop('goal')
+            figures.append(Figure(**entry, goal=goal and Goal(**goal)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} has no figures of benchmarks: {error!r}'
+                         ) from None
     return figures
 
 

@@ -292,7 +292,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.experiments import schema
     from mmmedmask.experiments.plan import plan_runs
     from mmmedmask.util.atomic_files import write_csv
+    from mmmedmask.util.checks import check_positive
     try:
+        check_positive('--tflops', args.tflops)
         recipes = [schema.read_recipe(schema.locate_recipe(name)) for name in
                    args.recipes or schema.find_recipes()]
         if not args.recipes:

@@ -40,7 +40,8 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
         if 'superseded' in path.relative_to(folder).parts:
             # Of runs that others have taken the place of.
             continue
-        rows = [row for _, row in read_table(path, empty=True).rows()]
+        rows = [row for _, row in read_table(
+            path, ('moment', 'num_images', *VALUES), empty=True).rows()]
         for row in rows[-1:] if moment == 'end' else rows:
             if row['moment'] == moment:
                 last_rows[path] = row
