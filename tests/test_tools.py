@@ -119,11 +119,13 @@ import signal, sys, time
 from mmmedmask.util.run_tool import run_tool
 
 def main():
-    sys.stdin.read()
+    late = sys.stdin.read()
     try:
         {body}
     except OSError as error:
         raise SystemExit(f'tool.py: {{error}}') from None
+    if late:
+        raise late
 
 run_tool(main)
 '''
@@ -135,11 +137,13 @@ MUCH = 'print("word " * 99_999, flush=True)'
     ('sys.stdout.reconfigure(write_through=True); print("word")', 141, ''),
     ('print("word"); sys.exit(0)', 141, ''),
     ('sys.exit("bad")', 1, 'bad\n'),
+    ('late = OSError(28, "No space left on device")', 1,
+     'tool.py: [Errno 28] No space left on device\n'),
     ('open("no/file")', 1, "tool.py: [Errno 2] No such file or directory: "
      "'no/file'\n"),
     ('signal.raise_signal(signal.SIGINT)', -2, '\ntool.py: stopped\n')])
 def test_tools_end_as_other_programs_do(tmp_path, body, status, said):
-    """A reader that goes away, and Ctrl-C, leave no traceback."""
+    """A reader that goes away, Ctrl-C, a full disk leave no traceback."""
     tool = tmp_path / 'tool.py'
     tool.write_text(ENDINGS.format(body=body))
     with subprocess.Popen(

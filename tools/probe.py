@@ -24,7 +24,11 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from mmmedmask.util.command_line import DEVICE, check_overwrites
+from mmmedmask.util.command_line import (
+    DEVICE,
+    check_overwrites,
+    output_file,
+)
 from mmmedmask.util.run_tool import run_tool
 
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
@@ -90,7 +94,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='keep the BatchNorm statistics of the checkpoints, instead of '
         'measuring them again on images of each probe')
     parser.add_argument('--device', **DEVICE)
-    parser.add_argument('--out', metavar='CSV', help='file for all scores')
+    parser.add_argument('--out', metavar='CSV', type=output_file,
+                        help='file for all scores')
     args = parser.parse_args(argv)
     if not args.encoders:
         parser.error('give --config or --encoder')

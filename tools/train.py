@@ -15,8 +15,9 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train from a config.')
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints; default: the one '
-        'in the config, else work_dirs/<name of the config>')
+        '--work-dir', type=command_line.output_folder,
+        help='folder for logs and checkpoints; default: the one in the '
+        'config, else work_dirs/<name of the config>')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='continue from a checkpoint; without one, or with `auto`, from '

@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmmedmask.util.command_line import DEVICE
+from mmmedmask.util.command_line import DEVICE, output_file
 from mmmedmask.util.markdown_tables import markdown
 
 PAIRS = 9
@@ -404,7 +404,7 @@ def make_parser(description: str, peak: bool = False,
     parser.add_argument('--rounds', type=int, default=PAIRS,
                         help=f'rounds of turns (default: {PAIRS})')
     parser.add_argument('--warmup', type=int, default=1)
-    parser.add_argument('--json', type=Path, metavar='PATH',
+    parser.add_argument('--json', type=output_file, metavar='PATH',
                         help='write the figures there, too')
     if peak:
         parser.add_argument(

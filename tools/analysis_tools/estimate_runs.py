@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from benchmarking import format_number
 
+from mmmedmask.util.command_line import output_folder
 from mmmedmask.util.markdown_tables import markdown
 from mmmedmask.util.run_tool import run_tool
 
@@ -277,7 +278,8 @@ def recipe_rows(recipes: Sequence, costs: Sequence[Cost],
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--out', type=Path, metavar='FOLDER', required=True)
+    parser.add_argument('--out', type=output_folder, metavar='FOLDER',
+                        required=True)
     parser.add_argument('--tflops', type=float, default=312,
                         help='10^12 operations per second of a GPU at its '
                         'peak (default: %(default)g, an A100 in bfloat16)')
