@@ -90,6 +90,7 @@ def test_bad_usage(arguments, message):
     (['nct_crc', 'nowhere'], 'does not exist'),
     *(([name, 'nowhere', 'out'], 'error: nowhere does not exist')
       for name in LABELLED),
+    (['cut_tiles', 'out/..', '.'], 'error: . holds the pictures'),
     (['cut_tiles', '.', 'out'], "error: no picture in . matches '*'"),
     (['cut_tiles', '.', 'out', '--size', '0'], 'got 0'),
     (['pair_tiles_and_genes', '--tiles', 'a', 'b', '--genes', 'c', '--out',

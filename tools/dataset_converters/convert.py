@@ -383,6 +383,9 @@ def cut_tiles(args: argparse.Namespace) -> int:
     that nothing is lost and no tile is padded.
     """
     from mmmedmask.datasets.conversion.tile_cutting import TileCutting
+    if args.out.resolve() == args.source.resolve():
+        raise SystemExit(f'error: {args.out} holds the pictures: a second '
+                         'call would cut tiles of tiles. Choose another OUT')
     return finish(
         args, lambda: TileCutting(
             args.source, args.size, args.stride, args.include, args.exclude),
