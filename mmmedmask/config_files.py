@@ -77,10 +77,10 @@ def load_config(path: str | Path,
     Raises:
         FileNotFoundError: If there is no such file; shipped configs with a
             similar name are listed.
-        ValueError: If an option's first key is nothing that a runner reads,
-            or the file sets a variable of a base that has used its own value
-            already, or one that is nearly a runner's key. Of others that
-            nothing reads the log warns.
+        ValueError: If it or a base cannot be read, an option's first key is
+            nothing that a runner reads, or the file sets a variable of a base
+            that has used its own value already, or one that is nearly a
+            runner's key. Of others that nothing reads the log warns.
     """
     if not Path(path).is_file():
         similar = _similar_configs(Path(path).name)
@@ -89,7 +89,11 @@ def load_config(path: str | Path,
         raise FileNotFoundError(
             f'config {str(path)!r} does not exist (working folder: '
             f'{Path.cwd()}){hint}')
-    config = Config.fromfile(path, import_custom_modules=import_modules)
+    try:
+        config = Config.fromfile(path, import_custom_modules=import_modules)
+    except (SyntaxError, OSError, ValueError) as error:
+        raise ValueError(f'config {str(path)!r}, or a base of it, cannot be '
+                         f'read: {error}') from error
     in_vain = names_in_vain(path, runner_keys())
     advice = '. '.join(f'{name.place}: {name.reason}; {name.mend}'
                        for name in in_vain)
@@ -222,6 +226,19 @@ def missing_test_keys(config: Config) -> list[str]:
     """Keys that a config lacks to be tested."""
     return [key for key in ('test_cfg', 'test_dataloader', 'test_evaluator')
             if config.get(key) is None]
+
+
+def need_keys(config: Config, *keys: str) -> None:
+    """Raise a ValueError that names the keys that a config lacks.
+
+    Example:
+        >>> need_keys(Config(dict(model=dict())), 'model', 'train_cfg')
+        Traceback (most recent call last):
+        ValueError: the config lacks train_cfg
+    """
+    if missing := [key for key in keys if config.get(key) is None]:
+        raise ValueError(
+            f'{config.filename or "the config"} lacks {", ".join(missing)}')
 
 
 def schedulers_of(config: Config) -> Sequence:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from mmmedmask.experiments import tool_options
 from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.run_tool import run_tool
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -120,4 +121,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -22,10 +22,14 @@ interval goes to a csv.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 
-from mmmedmask.util.command_line import DEVICE, check_overwrites
+from mmmedmask.util.command_line import (
+    DEVICE,
+    check_overwrites,
+    output_file,
+)
+from mmmedmask.util.run_tool import run_tool
 
 COLORS = ('rgb', 'gray', 'jitter', 'standardized')
 FEW = (1, 5, 20)
@@ -90,7 +94,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='keep the BatchNorm statistics of the checkpoints, instead of '
         'measuring them again on images of each probe')
     parser.add_argument('--device', **DEVICE)
-    parser.add_argument('--out', metavar='CSV', help='file for all scores')
+    parser.add_argument('--out', metavar='CSV', type=output_file,
+                        help='file for all scores')
     args = parser.parse_args(argv)
     if not args.encoders:
         parser.error('give --config or --encoder')
@@ -240,7 +245,7 @@ def _interval(value: float, low: float, high: float, sign: str = '+') -> str:
     return f'{value} [{low}, {high}]'
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     from mmmedmask.datasets.image_io import ImageFileError
     from mmmedmask.util.atomic_files import write_csv
@@ -249,8 +254,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_overwrites(args, ['out'])
         scores, random, color = measure(args)
     except (ValueError, FileNotFoundError, ImageFileError) as error:
-        print(f'probe.py: {error}', file=sys.stderr)
-        return 1
+        raise SystemExit(f'probe.py: {error}') from None
     for rows in tables(scores, random, color):
         print(markdown(rows) + '\n')
     if args.out:
@@ -260,8 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                    for arm, rows in {**scores, 'color': [color]}.items()
                    for place, row in enumerate(rows)
                    for name, score in row.items()))
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

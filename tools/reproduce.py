@@ -41,6 +41,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.experiments import tool_options
+from mmmedmask.util.run_tool import run_tool
 
 TOOLS = Path(__file__).resolve().parent
 
@@ -126,6 +127,9 @@ def find_folds_of(args: argparse.Namespace, tables: list) -> dict:
         return {}
     words = list(args.folds or [])
     chosen = words.pop(0) if words and not words[0].isdigit() else None
+    if wrong := [word for word in words if not word.isdigit()]:
+        raise ValueError('--folds takes one folder and numbers of folds, '
+                         f'got {wrong}')
     select = [int(word) for word in words] or None
     folds = {}
     for recipe, _ in tables:
@@ -225,4 +229,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmmedmask.util import command_line
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -17,12 +18,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', nargs='?',
         help='checkpoint file; none for a config that trains nothing')
-    parser.add_argument('--work-dir',
+    parser.add_argument('--work-dir', type=command_line.output_folder,
                         help='folder for logs and metrics; default: the one '
                         'in the config, else work_dirs/<name of the config>')
     parser.add_argument('--out', metavar='FILE.pkl',
+                        type=command_line.output_file,
                         help='write all predictions into this pickle file')
     parser.add_argument('--show-dir', metavar='DIR',
+                        type=command_line.output_folder,
                         help='draw every prediction into this folder')
     parser.add_argument(
         '--tta', action='store_true',
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         apis.set_work_dir(config, args.work_dir)
         apis.prepare_test(config, args.checkpoint)
         if args.out:
-            apis.save_predictions(config, args.out)
+            apis.save_predictions(config, str(args.out))
         if args.show_dir:
             apis.draw_predictions(config, args.show_dir)
         if args.tta:
@@ -56,4 +59,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from mmmedmask.util import command_line
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description='Train from a config.')
     parser.add_argument('config', help='config file')
     parser.add_argument(
-        '--work-dir', help='folder for logs and checkpoints; default: the one '
-        'in the config, else work_dirs/<name of the config>')
+        '--work-dir', type=command_line.output_folder,
+        help='folder for logs and checkpoints; default: the one in the '
+        'config, else work_dirs/<name of the config>')
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='continue from a checkpoint; without one, or with `auto`, from '
@@ -43,8 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask import apis
+    from mmmedmask.config_files import need_keys
     try:
         config = apis.load_config(args.config, args.cfg_options)
+        need_keys(config, 'model', 'train_dataloader', 'train_cfg',
+                  'optim_wrapper')
         apis.set_work_dir(config, args.work_dir)
         if args.amp or args.amp_dtype:
             apis.set_mixed_precision(config, args.amp_dtype)
@@ -70,4 +75,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmmedmask.config_files import load_config, model_index
+from mmmedmask.config_files import load_config, model_index, need_keys
 from mmmedmask.engine.checkpoint.reading import (
     get_dataset_meta,
     get_state_dict,
@@ -118,6 +118,7 @@ def untrained_model(config: str | Path | Config, seed: int,
 
 def _model_settings(config: Config) -> dict:
     """Copy what a run builds its model from, in the scope of the config."""
+    need_keys(config, 'model')
     init_default_scope(config.get('default_scope') or 'mmengine')
     settings = copy.deepcopy(config.model)
     settings.setdefault('data_preprocessor', config.get('data_preprocessor'))

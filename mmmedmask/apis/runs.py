@@ -60,7 +60,7 @@ RANKS = {'pytorch': 'RANK', 'slurm': 'SLURM_PROCID',
 AMP_DTYPES = ('float16', 'bfloat16')
 
 
-def set_work_dir(config: Config, work_dir: str | None) -> None:
+def set_work_dir(config: Config, work_dir: str | Path | None) -> None:
     """Set where logs and checkpoints go.
 
     None keeps the config's own, or makes it ``work_dirs/<name of config>``.
@@ -72,7 +72,7 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
         'runs/first'
     """
     if work_dir is not None:
-        config.work_dir = work_dir
+        config.work_dir = str(work_dir)
     elif config.get('work_dir') is None:
         config.work_dir = str(Path('work_dirs', Path(config.filename).stem))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mmmedmask.experiments.fingerprints import DataFingerprints
 from mmmedmask.experiments.run import DONE_FILE, Run
+from mmmedmask.experiments.run_files import read_logged
 
 MANIFEST_FILE = 'manifest.json'
 LOCK_FILE = 'run.lock'
@@ -157,10 +158,12 @@ def results_of(run: Run, choice: str, fingerprints: DataFingerprints | None,
             return 'other data'
         if logged is None:
             results = manifest['results'].get(choice)
-        elif 'logged' not in manifest:
-            return 'of an earlier version, which kept nothing that was logged'
-        else:
+        elif 'logged' in manifest:
             results = manifest['logged'].get(logged)
+        else:
+            # Earlier versions left it in the log alone.
+            results = manifest['steps'].get('train', {}).get('ended') \
+                and read_logged(run.folder)[logged]
         if results is not None:
             return results
     return 'failed' if _has_failed(run) else 'missing'

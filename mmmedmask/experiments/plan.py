@@ -249,9 +249,10 @@ class _Builder:
                   chain: Sequence[ChainStage], axis: Axis, first: int | None,
                   split: Path | None) -> dict[str, Cell]:
         """Add the runs of a row for one seed and fold."""
-        shown = {column.stage for column in recipe.columns}
-        tested = {column.stage for column in recipe.columns
-                  if column.logged is None}
+        tested, logged = ({column.stage for column in recipe.columns
+                           if (column.logged is None) is of_tests}
+                          for of_tests in (True, False))
+        shown = tested | logged
         wanted = set(shown)
         for stage in reversed(chain):
             if stage.name in wanted:
@@ -268,6 +269,8 @@ class _Builder:
             if stage.name not in wanted:
                 continue
             _check_best(stage)
+            if stage.name in logged:
+                _check_trained(stage)
             for seed in seeds:
                 sources = {where: _source(stage.config, where,
                                           made[name, first], choices[name])
@@ -370,6 +373,12 @@ def _check_tested(stage: ChainStage) -> None:
     if missing:
         raise ValueError(
             f'{stage.path} has nothing to test: it lacks {", ".join(missing)}')
+
+
+def _check_trained(stage: ChainStage) -> None:
+    if config_content.last_checkpoint_name(stage.config) is None:
+        raise ValueError(f'{stage.path} trains nothing that a column could '
+                         'show with logged: it has no train_cfg')
 
 
 def _check_best(stage: ChainStage) -> None:

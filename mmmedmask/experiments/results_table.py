@@ -273,7 +273,8 @@ def _value(cell: Cell, metric: str, fingerprints: DataFingerprints | None,
     if isinstance(results, str):
         return results
     if metric not in results:
-        return f'no metric {metric!r} among {", ".join(sorted(results))}'
+        return (f'no metric {metric!r} among '
+                f'{", ".join(sorted(results)) or "none"}')
     value = defined_score(metric, results[metric])
     return value if math.isfinite(value) else f'{metric} is {value}'
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
+from mmmedmask.util.scalar_logs import read_scalar_log
+
 _RUN_FOLDER = re.compile(r'\d{8}_\d{6}')
 _LOAD_CHECK = re.compile(
     r'Load check of (.+): (\d+) of (\d+) tensors are equal \(([\d.]+) %\)')
@@ -42,16 +44,9 @@ def read_logged(folder: Path) -> dict[str, dict[str, float | str]]:
     values: dict[str, dict[int, float | str]] = {}
     for logs in _log_folders(folder):
         file = logs / 'vis_data' / 'scalars.json'
-        lines = file.read_text('utf-8', 'replace').splitlines() \
-            if file.is_file() else []
-        for line in lines:
-            try:
-                content = json.loads(line)
-            except ValueError:
-                # Half a line, where the process was killed.
-                continue
-            for key, value in _numbers(content).items():
-                values.setdefault(key, {})[content['step']] = value
+        for line in read_scalar_log(file) if file.is_file() else ():
+            for key, value in _numbers(line).items():
+                values.setdefault(key, {})[line['step']] = value
     return {'first': {key: of_step[min(of_step)]
                       for key, of_step in sorted(values.items())},
             'last': {key: of_step[max(of_step)]

@@ -510,6 +510,8 @@ def _read_data(node: Any, where: str) -> dict[str, dict[str, str]]:
     for scale, folders in node.items():
         data[scale] = {}
         for folder, source in _dict(folders or {}, f'data.{scale}').items():
+            if source is None:
+                continue
             name = _text(folder, f'data.{scale}').strip('/')
             if name.startswith(DATA_PREFIX):
                 raise ValueError(

@@ -124,8 +124,36 @@ def check_overwrites(args: argparse.Namespace, outputs: Sequence[str],
          if isinstance(value, str | Path)))
 
 
+def output_file(text: str) -> Path:
+    """Type of an option: a file that can be written.
+
+    What is wrong with it is said before the work whose result it gets.
+
+    Example:
+        >>> output_file('.')
+        Traceback (most recent call last):
+        argparse.ArgumentTypeError: '.' is a folder: name a file
+    """
+    if os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f'{text!r} is a folder: name a file')
+    output_folder(os.path.dirname(text))
+    return Path(text)
+
+
+def output_folder(text: str) -> Path:
+    """Type of an option: a folder, there or not, that can be written to."""
+    place = os.path.abspath(text)
+    while not os.path.exists(place):
+        place = os.path.dirname(place)
+    if not os.path.isdir(place):
+        raise argparse.ArgumentTypeError(f'{place} is no folder')
+    if not os.access(place, os.W_OK):
+        raise argparse.ArgumentTypeError(f'{place} cannot be written to')
+    return Path(text)
+
+
 def file_ending(*endings: str) -> Callable[[str], Path]:
-    """Make the type of an option: a file with one of these endings.
+    """Make the type of an option: an output file with one of these endings.
 
     Example:
         >>> file_ending('.csv', '.npz')('out/vectors.npz').name
@@ -135,7 +163,7 @@ def file_ending(*endings: str) -> Callable[[str], Path]:
         if Path(text).suffix.lower() not in endings:
             raise argparse.ArgumentTypeError(
                 f'must end with {" or ".join(endings)}, got {text!r}')
-        return Path(text)
+        return output_file(text)
     return parse
 
 

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from torch import nn
 
 from mmmedmask.apis.backbone_export import export_backbone, exported_files
+from mmmedmask.engine.checkpoint import writing
 from mmmedmask.engine.checkpoint.model_card import (
     describe_run,
     read_config_text,
@@ -655,6 +656,23 @@ def test_published_model_is_stripped_and_named_by_its_content(tmp_path):
     kept = publish_model(source, tmp_path / 'cmim', keep_config=True)
     assert kept.suffix == '.pth'
     assert torch.load(kept, weights_only=True)['meta']['cfg'] == 'a = 1'
+
+
+def test_two_are_published_by_one_name_at_once(tmp_path, monkeypatch):
+    def publish(number):
+        source = tmp_path / f'{number}.pth'
+        torch.save(dict(state_dict=dict(a=torch.tensor(number))), source)
+        return publish_model(source, tmp_path / 'out/a.pth')
+
+    def hash_later(path):
+        monkeypatch.undo()
+        publish(1)
+        return writing.sha256_of(path)
+
+    monkeypatch.setattr(writing, 'sha256_of', hash_later)
+    published = torch.load(publish(0), weights_only=True)
+    assert published['state_dict']['a'] == 0
+    assert len([*(tmp_path / 'out').iterdir()]) == 2
 
 
 def test_published_files_are_what_their_ending_says(tmp_path):

@@ -34,6 +34,8 @@ CHAINS = [
     ('msmae_table2', 'ours', ['lesions']),
     # Genes, then slides with genes, then both: no export, three modules.
     ('gimp_table1', 'gimp', ['classifier']),
+    # What a training logs, without a test.
+    ('cmim_sgd', 'mocov2', ['pretrain']),
 ]
 
 

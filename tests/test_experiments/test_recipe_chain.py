@@ -155,6 +155,8 @@ def test_a_chain_survives_a_crash(recipe, tmp_path, execute):
     (['RECIPE', '--gpus', '0'], '--gpus must be at least 1, got 0'),
     (['RECIPE', '--threads', '0'], '--threads must be at least 1, got 0'),
     (['RECIPE', '--folds', '0', '1'], 'real has no folds: name the folder'),
+    (['RECIPE', '--folds', 'a', '0', 'b'],
+     "takes one folder and numbers of folds, got ['b']"),
     (['RECIPE', '--scale', 'small', '--data-root', 'my data'],
      "MMEngine would read"),
     (['RECIPE', '--cores', '2', '--executor', 'slurm'],

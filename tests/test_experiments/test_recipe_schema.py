@@ -193,9 +193,11 @@ def test_a_base_is_merged_as_those_of_configs_are(tmp_path):
     assert read_recipe(path).folds is None
     content['small'] = {'classify': None}
     content['options'] = {'pretrain': None}
-    assert read_recipe(write_recipe(tmp_path, content)).small.keys() == {
-        'pretrain'}
-    del content['options']
+    content['data'] = {'paper': {'tiles': None, 'images': 'x'}}
+    recipe = read_recipe(write_recipe(tmp_path, content))
+    assert recipe.small.keys() == {'pretrain'}
+    assert recipe.data['paper'].keys() == {'images'}
+    del content['options'], content['data']
     # Options are replaced, however the one and the other are written.
     content['small'] = {'pretrain': {'options': {
         'train_cfg': {'max_epochs': 5}}}}

@@ -118,6 +118,15 @@ def test_all_benchmarks_in_one_table(
     tool.main(['--save', str(other), '--only', 'start'])
     tool.main(['--save', str(file), '--against', str(other), '--only', 'cmim'])
     assert {figure.what for figure in tool.read_figures(file)} == {*values}
+    # Asked for figures that are not there, it does not measure in vain.
+    other.write_text('{}')
+    for option in ('--show', '--against', '--save'):
+        for path, message in ((other, "other.json has no figures"),
+                              (tmp_path, 'Is a directory')):
+            with pytest.raises(SystemExit, match=message):
+                tool.main([option, str(path)])
+    with pytest.raises(SystemExit, match='No such file'):
+        tool.main(['--against', str(tmp_path / 'none.json')])
     # Figures of tiny sizes are compared with by nobody.
     monkeypatch.setattr(tool, 'SAVE', tmp_path / 'default.json')
     tool.main(['--tiny'])

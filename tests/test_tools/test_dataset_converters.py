@@ -44,7 +44,8 @@ def test_help_imports_no_library_and_names_all():
             'try:\n'
             f'    runpy.run_path({str(TOOLS / TOOL)!r}, run_name="__main__")\n'
             'except SystemExit as end:\n'
-            '    heavy = {"numpy", "cv2", "torch", "mmengine", "mmmedmask"}\n'
+            '    heavy = {"numpy", "cv2", "torch", "mmengine", '
+            '"mmmedmask.datasets"}\n'
             '    print(end.code, sorted(heavy & set(sys.modules)))\n')
     printed = run(sys.executable, '-c', code, '--help')
     assert printed.endswith('0 []\n')
@@ -89,6 +90,7 @@ def test_bad_usage(arguments, message):
     (['nct_crc', 'nowhere'], 'does not exist'),
     *(([name, 'nowhere', 'out'], 'error: nowhere does not exist')
       for name in LABELLED),
+    (['cut_tiles', 'out/..', '.'], 'error: . holds the pictures'),
     (['cut_tiles', '.', 'out'], "error: no picture in . matches '*'"),
     (['cut_tiles', '.', 'out', '--size', '0'], 'got 0'),
     (['pair_tiles_and_genes', '--tiles', 'a', 'b', '--genes', 'c', '--out',

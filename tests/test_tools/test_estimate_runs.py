@@ -122,10 +122,12 @@ def test_a_full_sampler_takes_all_that_it_may():
 
 
 @pytest.mark.parametrize(('recipe', 'parts'), [
+    ('gimp_triplets --tflops 0', ['--tflops must be positive, got 0']),
     ('bags_crc5', ["'data/crc5-bags", 'known are NCT', "'busi'"]),
     ('cmim_tabel1', ["'cmim_tabel1'", 'Did you mean cmim_table1'])])
 def test_names_what_is_not_known(tmp_path, recipe, parts):
-    printed = call(TOOL, '--out', tmp_path, '--recipes', recipe, status=2)
+    printed = call(TOOL, '--out', tmp_path, '--recipes', *recipe.split(),
+                   status=2)
     assert all(part in printed for part in parts), printed
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from mmengine.runner import Runner
 from shipped_configs import load, without_tests
 
+from mmmedmask.experiments import manifest
 from mmmedmask.shrinking.shrink import shrink_config
 
 
@@ -101,9 +102,11 @@ def write_probed_run(folder, row, seed, value, status='done'):
         {'probe/gray/knn': value, 'step': epochs * length}))
     (folder / 'a.py').write_text('train_dataloader = dict(batch_size=8)')
     rows = [row, 'colour'] if row == 'random' else [row]
-    (folder / 'manifest.json').write_text(json.dumps(dict(
-        users=[*(f'mine: {name}, pretrain' for name in rows),
-               'other: no, pretrain'], seed=seed, status=status, gpus=2)))
+    (folder / 'manifest.json').write_text(json.dumps(dict.fromkeys(
+        manifest._KEYS) | dict(
+            format=manifest.FORMAT, seed=seed, status=status, gpus=2,
+            users=[*(f'mine: {name}, pretrain' for name in rows),
+                   'other: no, pretrain'])))
     (folder / 'probe.csv').write_text(
         'epoch,probe,value,random,plain\n'
         f'0,gray/knn,.5,{floor},.25\n0,rgb/knn,.4,.4,.3\n'
@@ -154,6 +157,8 @@ def test_curves_of_probes_while_training(tmp_path, monkeypatch):
     ('cmim', 'again', "row 'cmim' has two runs of seed 0"),
     ('cmim', 'config', 'a has no config'),
     ('cmim', 'configs', 'a has the configs a.py, b.py: leave the one'),
+    ('cmim', 'manifest', 'a/manifest.json is not json'),
+    ('cmim', 'table', 'a/probe.csv lacks the columns'),
     ('cmim', 'log', 'does not tell how many tiles it has seen')])
 def test_curves_that_would_be_wrong_are_refused(tmp_path, rows, fault,
                                                 message):
@@ -164,6 +169,10 @@ def test_curves_that_would_be_wrong_are_refused(tmp_path, rows, fault,
         (tmp_path / 'a/a.py').unlink()
     elif fault == 'configs':
         (tmp_path / 'a/b.py').touch()
+    elif fault == 'manifest':
+        (tmp_path / 'a/manifest.json').write_text('')
+    elif fault == 'table':
+        (tmp_path / 'a/probe.csv').write_text('epoch,score\n1,2\n')
     elif fault == 'log':
         next(tmp_path.glob('a/*/vis_data/scalars.json')).unlink()
     recipe = tmp_path / 'mine.yml'

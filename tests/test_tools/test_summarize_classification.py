@@ -132,6 +132,9 @@ def test_lesion_coverage_over_seeds(tmp_path):
     assert ('| d | end | 2 | 7 | 30.00 | 10.00 | 3.00 | 50.00 | 10.00 | '
             '50.00 (1) | 25.00 (1) |' in output)
     assert '| d | start | 3 | 7 |' in output
+    # A table of somebody else.
+    other.write_text('moment,a\nend,1\n')
+    assert f'{other} lacks the columns' in call(name, tmp_path / 'd', status=1)
     # Others than the same images are not averaged.
     other.write_text(text.replace(',7', ',8'))
     output = call(name, tmp_path / 'd', status=1)

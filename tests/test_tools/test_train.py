@@ -165,6 +165,31 @@ def test_unknown_config_is_a_clear_error(tool, rest):
     assert 'Traceback' not in output
 
 
+UNREADABLE = "config 'c.py', or a base of it, cannot be read: "
+
+
+@pytest.mark.parametrize(('tool', 'rest', 'text', 'message'), [
+    ('train.py', '', "_base_ = './no.py'", f'{UNREADABLE}[Errno 2] No such'),
+    ('test.py', 'w.pth', 'a = (', f"{UNREADABLE}'(' was never closed"),
+    ('misc/print_config.py', '', 'a = "\xe9"', f"{UNREADABLE}'utf-8' codec"),
+    ('cross_validate.py', '--folds a', 'a = (', f"{UNREADABLE}'(' was never"),
+    ('train.py', '', 'model = dict()',
+     'c.py lacks train_dataloader, train_cfg, optim_wrapper'),
+    ('visualizations/visualize_attention.py', 'w.pth --out a.png', '',
+     'c.py lacks model'),
+    ('visualizations/visualize_reconstruction.py', 'w.pth --out a.png', '',
+     'c.py lacks model'),
+    ('visualizations/browse_dataset.py', '--out a', '', 'c.py lacks model'),
+    ('analysis_tools/cluster_genes.py', '--out a.gmt', '',
+     'c.py lacks train_dataloader')])
+def test_a_config_that_cannot_be_used_is_a_clear_error(
+        tmp_path, tool, rest, text, message):
+    (tmp_path / 'c.py').write_text(text, 'latin-1')
+    output = call(tool, 'c.py', *rest.split(), status=1, cwd=tmp_path)
+    assert message in output
+    assert 'Traceback' not in output
+
+
 def test_print_config_shows_inherited_and_overridden(tmp_path):
     config = tmp_path / 'child.py'
     config.write_text("_base_ = 'mmpretrain::_base_/models/resnet18.py'\n")

@@ -60,6 +60,32 @@ def test_a_device_that_is_not_there_is_named(tool, monkeypatch):
     assert command_line.check_device('cpu') == 'cpu'
 
 
+@pytest.mark.parametrize(('tool', 'option'), [
+    ('probe.py', '--out'), ('test.py', '--out'),
+    ('misc/check_config.py', '--json'),
+    ('analysis_tools/benchmark_cmim.py', '--json'),
+    ('analysis_tools/exchange_patches.py', '--out'),
+    ('analysis_tools/gene_baselines.py', '--out'),
+    ('analysis_tools/estimate_runs.py', '--out'), ('train.py', '--work-dir'),
+    ('test.py', '--work-dir'), ('test.py', '--show-dir'),
+    ('visualizations/browse_dataset.py', '--out')])
+def test_outputs_that_cannot_be_written_are_refused_at_once(
+        tool, option, tmp_path, monkeypatch):
+    file, folder = tmp_path / 'file', tmp_path / 'a.png'
+    file.touch()
+    folder.mkdir()
+    wrong = {file / 'b.png': f'{file} is no folder'}
+    if option == '--json' or tool in (
+            'probe.py', 'analysis_tools/exchange_patches.py'):
+        wrong[folder] = f'{str(folder)!r} is a folder: name a file'
+    for path, message in wrong.items():
+        assert f'argument {option}: {message}' in call(
+            tool, option, path, status=2)
+    monkeypatch.setattr(os, 'access', lambda path, mode: False)
+    assert f'{tmp_path} cannot be written to' in call(
+        tool, option, tmp_path / 'new/b.png', status=2)
+
+
 @pytest.mark.parametrize(('known', 'rank'), [({'LOCAL_RANK': '1'}, '1'),
                                              ({}, '3')])
 def test_the_local_rank_of_the_environment_wins(

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 
 import benchmarking as bench
 
+from mmmedmask.util.run_tool import run_tool
+
 PRECISIONS = ('float32', 'bfloat16')
 GOALS_PLAIN = dict(float32=bench.Goal(1.4), bfloat16=bench.Goal(1.6))
 GOAL_SPARK = bench.Goal(3.3, at_least=True)
@@ -197,4 +199,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import benchmarking as bench
 
+from mmmedmask.util.run_tool import run_tool
+
 MPP = 0.5
 # An encoder that waits as long with a reader beside it gains nothing.
 GOAL_OVERLAP = bench.Goal(0.8)
@@ -128,4 +130,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -24,6 +24,8 @@ from collections.abc import Callable, Sequence
 
 import benchmarking as bench
 
+from mmmedmask.util.run_tool import run_tool
+
 GOALS_LAYER = dict(forward=bench.Goal(1.8, at_least=True),
                    train=bench.Goal(1.7, at_least=True))
 GOAL_LINEAR = bench.Goal(1.1)
@@ -304,4 +306,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -15,6 +15,8 @@ from contextlib import nullcontext
 
 import benchmarking as bench
 
+from mmmedmask.util.run_tool import run_tool
+
 GOAL_FINETUNE = bench.Goal(3.9, at_least=True)
 GOAL_FINETUNE_REFRESHED = bench.Goal(3.4, at_least=True)
 GOAL_PRETRAIN = bench.Goal(0.78)
@@ -198,4 +200,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

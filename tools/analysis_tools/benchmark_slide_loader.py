@@ -20,6 +20,8 @@ from pathlib import Path
 
 import benchmarking as bench
 
+from mmmedmask.util.run_tool import run_tool
+
 LAYOUTS = ('clam-h5', 'trident-h5', 'clam-pt', 'npy')
 
 
@@ -121,4 +123,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

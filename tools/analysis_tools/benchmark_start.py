@@ -17,6 +17,8 @@ from pathlib import Path
 
 from benchmarking import Goal, figure_of, make_parser, report, set_up
 
+from mmmedmask.util.run_tool import run_tool
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/cmim/demo/cmim_resnet18_1xb32-coslr-12e_ihc-tiles.py'
 FIRST = 'Epoch(train)'
@@ -82,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import benchmarking as bench
 
+from mmmedmask.util.run_tool import run_tool
+
 PIPELINE = [dict(type='mmmedmask.LoadTile', in_channels=3),
             dict(type='mmmedmask.PackTile')]
 GOALS = dict(jpg=bench.Goal(3500, at_least=True),
@@ -226,4 +228,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

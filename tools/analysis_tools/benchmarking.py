@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmmedmask.util.command_line import DEVICE
+from mmmedmask.util.command_line import DEVICE, output_file
 from mmmedmask.util.markdown_tables import markdown
 
 PAIRS = 9
@@ -315,12 +315,16 @@ def write_figures(figures: Sequence[Figure], path: Path,
 
 
 def read_figures(path: Path) -> list[Figure]:
-    """Read what :func:`write_figures` wrote."""
+    """Read what :func:`write_figures` wrote; else a ValueError."""
     figures = []
-    for entry in json.loads(path.read_text('utf-8'))['figures']:
-        del entry['verdict']
-        goal = entry.pop('goal')
-        figures.append(Figure(**entry, goal=goal and Goal(**goal)))
+    try:
+        for entry in json.loads(path.read_text('utf-8'))['figures']:
+            del entry['verdict']
+            goal = entry.pop('goal')
+            figures.append(Figure(**entry, goal=goal and Goal(**goal)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} has no figures of benchmarks: {error!r}'
+                         ) from None
     return figures
 
 
@@ -400,7 +404,7 @@ def make_parser(description: str, peak: bool = False,
     parser.add_argument('--rounds', type=int, default=PAIRS,
                         help=f'rounds of turns (default: {PAIRS})')
     parser.add_argument('--warmup', type=int, default=1)
-    parser.add_argument('--json', type=Path, metavar='PATH',
+    parser.add_argument('--json', type=output_file, metavar='PATH',
                         help='write the figures there, too')
     if peak:
         parser.add_argument(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.run_tool import run_tool
 
 GENE_LIST_NAME = 'genes.txt'
 # Of each set that this tool writes.
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
 
     from mmmedmask.apis.gene_clusters import cluster_genes
-    from mmmedmask.config_files import load_config
+    from mmmedmask.config_files import load_config, need_keys
     from mmmedmask.engine.gene_matrix import fit_gene_scale, read_genes
     from mmmedmask.models.layers import write_gene_sets
     from mmmedmask.registry import DATASETS
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                              'written, and would be overwritten: give --out '
                              'another name')
         config = load_config(args.config, args.cfg_options)
+        need_keys(config, 'train_dataloader')
         dataset = DATASETS.build(config.train_dataloader.dataset)
         text = '\n'.join(dataset.gene_ids) + '\n'
         if genes_file.is_file() and genes_file.read_text('utf-8') != text:
@@ -76,4 +78,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

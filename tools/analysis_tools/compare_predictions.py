@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmmedmask.util.markdown_tables import markdown
+from mmmedmask.util.run_tool import run_tool
 
 if TYPE_CHECKING:
     from mmmedmask.evaluation.patient_tables import PatientPredictions
@@ -100,4 +101,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

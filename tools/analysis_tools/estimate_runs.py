@@ -23,7 +23,9 @@ from typing import NamedTuple
 
 from benchmarking import format_number
 
+from mmmedmask.util.command_line import output_folder
 from mmmedmask.util.markdown_tables import markdown
+from mmmedmask.util.run_tool import run_tool
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 # Shares of the peak that training is assumed to reach, not measured: small
@@ -276,7 +278,8 @@ def recipe_rows(recipes: Sequence, costs: Sequence[Cost],
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--out', type=Path, metavar='FOLDER', required=True)
+    parser.add_argument('--out', type=output_folder, metavar='FOLDER',
+                        required=True)
     parser.add_argument('--tflops', type=float, default=312,
                         help='10^12 operations per second of a GPU at its '
                         'peak (default: %(default)g, an A100 in bfloat16)')
@@ -291,7 +294,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from mmmedmask.experiments import schema
     from mmmedmask.experiments.plan import plan_runs
     from mmmedmask.util.atomic_files import write_csv
+    from mmmedmask.util.checks import check_positive
     try:
+        check_positive('--tflops', args.tflops)
         recipes = [schema.read_recipe(schema.locate_recipe(name)) for name in
                    args.recipes or schema.find_recipes()]
         if not args.recipes:
@@ -318,4 +323,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -23,6 +23,7 @@ from mmmedmask.util.command_line import (
     file_ending,
 )
 from mmmedmask.util.markdown_tables import markdown
+from mmmedmask.util.run_tool import run_tool
 
 COLUMNS = ('run', 'number', 'place', 'change', 'auc', 'untouched_auc')
 
@@ -149,4 +150,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

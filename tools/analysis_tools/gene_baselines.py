@@ -20,7 +20,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.command_line import add_config_options, output_folder
+from mmmedmask.util.run_tool import run_tool
 
 # Fixed, not tuned: a weak ridge, as many features make a fit exact.
 RIDGE_C = 0.01
@@ -39,8 +40,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help='configs whose model.gene_encoder is trained, too')
     parser.add_argument('--clusters', type=int, metavar='SETS',
                         help='number of sets of correlated genes for GroupMSA')
-    parser.add_argument('--out', type=Path, help='folder for the results; '
-                        'default: work_dirs/<config>_gene_baselines')
+    parser.add_argument('--out', type=output_folder, help='folder for the '
+                        'results; default: work_dirs/<config>_gene_baselines')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0],
                         help='of the forest and the encoders')
     parser.add_argument(
@@ -203,4 +204,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

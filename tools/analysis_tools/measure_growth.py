@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import benchmarking as bench
 
 from mmmedmask.util.markdown_tables import markdown
+from mmmedmask.util.run_tool import run_tool
 
 TIME, MEMORY = 'processor time [s]', 'kept for backward [GB]'
 COLUMNS = ('curve', 'of', 'x', 'value', 'low', 'high')
@@ -371,4 +372,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

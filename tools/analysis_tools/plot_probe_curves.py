@@ -12,13 +12,13 @@ picture.
 """
 
 import argparse
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import PICTURES, file_ending
 from mmmedmask.util.file_walk import find_files
+from mmmedmask.util.run_tool import run_tool
 from mmmedmask.util.table_files import read_table
 
 # Probe, row, epoch and seed to score; the last two have a row's seeds.
@@ -53,7 +53,7 @@ def collect(folders: Sequence[Path], recipe: str, rows: Sequence[str],
         Curves in points, tiles per epoch of each row, the floors of random
         weights, and by probe those of the colour, one per run.
     """
-    from mmmedmask.experiments.manifest import MANIFEST_FILE
+    from mmmedmask.experiments.manifest import MANIFEST_FILE, read_manifest
     curves: Curves = {probe: {} for probe in probes}
     random: Floors = {probe: {} for probe in probes}
     plain: dict[str, list[float]] = {probe: [] for probe in probes}
@@ -61,7 +61,7 @@ def collect(folders: Sequence[Path], recipe: str, rows: Sequence[str],
     drawn: dict[tuple[str, int], Path] = {}
     for path in sorted({path.resolve() for folder in folders
                         for path in find_files(folder, MANIFEST_FILE)}):
-        run, manifest = path.parent, json.loads(path.read_text('utf-8'))
+        run, manifest = path.parent, read_manifest(path.parent)
         named = {user.partition(': ')[2].partition(',')[0]
                  for user in manifest['users']
                  if user.partition(': ')[0] == recipe}
@@ -70,7 +70,8 @@ def collect(folders: Sequence[Path], recipe: str, rows: Sequence[str],
         if manifest['status'] != 'done' or named.isdisjoint(rows) \
                 or not table.is_file():
             continue
-        lines = [line for _, line in read_table(table).rows()]
+        lines = [line for _, line in read_table(table, (
+            'epoch', 'probe', 'value', 'random', 'plain')).rows()]
         count = tiles_per_epoch(run, manifest['gpus'], max(
             int(line['epoch']) for line in lines))
         for row in filter(named.__contains__, rows):
@@ -205,4 +206,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from benchmarking import Figure, read_figures, table_of, write_figures
 
+from mmmedmask.util.run_tool import run_tool
+
 HERE = Path(__file__).resolve().parent
 SAVE = Path('work_dirs/bench.json')
 # Script and arguments, most important first.
@@ -67,16 +69,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument('--show', type=Path, nargs='+', metavar='JSON',
                         help='run nothing, print the table of these files')
     args = parser.parse_args(argv)
-    if args.show:
-        print(table_of([figure for file in args.show
-                        for figure in read_figures(file)]))
-        return
     save = args.save or (None if args.tiny else SAVE)
     earlier = args.against or args.save or SAVE
-    before = {figure.what: figure for figure in read_figures(earlier)} \
-        if earlier.is_file() else None
-    kept = {figure.what: figure for figure in read_figures(save)} \
-        if save and save.is_file() else {}
+    try:
+        if args.show:
+            print(table_of([figure for file in args.show
+                            for figure in read_figures(file)]))
+            return
+        before = {figure.what: figure for figure in read_figures(earlier)} \
+            if args.against or earlier.exists() else None
+        kept = {figure.what: figure for figure in read_figures(save)} \
+            if save and save.exists() else {}
+    except (OSError, ValueError) as error:
+        raise SystemExit(f'run_benchmarks.py: {error}') from None
     figures, failed = {}, []
     for name, *options in BENCHMARKS:
         if args.only and name not in args.only:
@@ -96,4 +101,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
+from mmmedmask.util.run_tool import run_tool
 
 SCORES = {'top1': 'top-1', 'balanced_accuracy': 'balanced accuracy',
           'auc': 'AUC', 'f1': 'F1', 'kappa': 'kappa'}
@@ -105,4 +106,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

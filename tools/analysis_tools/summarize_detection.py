@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.markdown_tables import markdown, mean_and_spread
+from mmmedmask.util.run_tool import run_tool
 from mmmedmask.util.scalar_logs import read_scalar_log
 
 METRICS = {'coco/bbox_mAP': 'AP box', 'coco/bbox_mAP_75': 'AP75 box',
@@ -83,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

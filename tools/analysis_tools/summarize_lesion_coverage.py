@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mmmedmask.util.file_walk import find_files
 from mmmedmask.util.markdown_tables import markdown
+from mmmedmask.util.run_tool import run_tool
 from mmmedmask.util.table_files import read_table
 
 # Column to its title and factor.
@@ -39,7 +40,8 @@ def collect(folder: Path, moment: str) -> list[Mapping[str, str]]:
         if 'superseded' in path.relative_to(folder).parts:
             # Of runs that others have taken the place of.
             continue
-        rows = [row for _, row in read_table(path, empty=True).rows()]
+        rows = [row for _, row in read_table(
+            path, ('moment', 'num_images', *VALUES), empty=True).rows()]
         for row in rows[-1:] if moment == 'end' else rows:
             if row['moment'] == moment:
                 last_rows[path] = row
@@ -104,4 +106,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

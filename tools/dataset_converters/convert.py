@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mmmedmask.util.run_tool import run_tool
+
 # Findings of a kind that are printed; check.txt has them all.
 LINES_SHOWN = 10
 TILE_STRIDE = 8
@@ -98,8 +100,7 @@ def finish(args: argparse.Namespace, prepare: Callable, out: Path) -> int:
             print(f'\nThe complete report: {text} and {data}')
             status = status or int(bool(report.problems))
     except (OSError, ValueError, ImageFileError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+        raise SystemExit(f'error: {error}') from None
     return status
 
 
@@ -382,6 +383,9 @@ def cut_tiles(args: argparse.Namespace) -> int:
     that nothing is lost and no tile is padded.
     """
     from mmmedmask.datasets.conversion.tile_cutting import TileCutting
+    if args.out.resolve() == args.source.resolve():
+        raise SystemExit(f'error: {args.out} holds the pictures: a second '
+                         'call would cut tiles of tiles. Choose another OUT')
     return finish(
         args, lambda: TileCutting(
             args.source, args.size, args.stride, args.include, args.exclude),
@@ -394,8 +398,7 @@ def write_index(make: Callable, check: bool) -> int:
     try:
         index = make(progress=print)
     except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+        raise SystemExit(f'error: {error}') from None
     print(f'{index.root}: {len(index)} tiles in {len(index.shards)} shards, '
           f'{len(index.classes)} classes')
     if not check:
@@ -480,4 +483,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_tool(main)

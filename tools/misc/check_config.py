@@ -15,7 +15,12 @@ from dataclasses import asdict
 
 from status_lines import print_line, print_summary
 
-from mmmedmask.util.command_line import add_config_options, check_overwrites
+from mmmedmask.util.command_line import (
+    add_config_options,
+    check_overwrites,
+    output_file,
+)
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +49,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         '--time-limit', type=float, default=120, metavar='SECONDS',
         help='for steps of the true model (default: %(default)s; 0: none)')
     parser.add_argument(
-        '--json', metavar='FILE', help='write the report into a file too')
+        '--json', metavar='FILE', type=output_file,
+        help='write the report into a file too')
     return parser.parse_args(argv)
 
 
@@ -84,4 +90,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

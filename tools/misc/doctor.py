@@ -589,12 +589,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         lines += check_lines
     print_summary([line.status for line in lines])
     if args.json:
-        Path(args.json).write_text(
-            json.dumps([line._asdict() for line in lines], indent=2),
-            encoding='utf-8')
+        try:
+            Path(args.json).write_text(
+                json.dumps([line._asdict() for line in lines], indent=2),
+                encoding='utf-8')
+        except OSError as error:
+            raise SystemExit(f'doctor.py: {error}') from None
     if any(line.status == 'red' for line in lines):
         raise SystemExit(1)
 
 
 if __name__ == '__main__':
-    main()
+    ending = load_alone('util/run_tool.py')
+    ending.run_tool(main) if ending else main()

@@ -7,6 +7,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmmedmask.util.command_line import add_config_options
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -29,4 +30,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

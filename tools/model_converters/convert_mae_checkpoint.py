@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmmedmask.util.command_line import check_overwrites
+from mmmedmask.util.run_tool import run_tool
 
 #: Whose names tensors may have, and where they then lie in a file.
 STATE_DICT_KEYS = {'msmae': 'state_dict', 'mae': 'model'}
@@ -80,7 +81,9 @@ def read_model(config: str) -> tuple[dict, tuple[int, int]]:
     from mmengine.registry import MODELS, init_default_scope
 
     from mmmedmask import apis
+    from mmmedmask.config_files import need_keys
     cfg = apis.load_config(config)
+    need_keys(cfg, 'model')
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(cfg.model)
     grid_size = getattr(model.backbone, 'patch_resolution', None)
@@ -107,4 +110,4 @@ def main(argv: Sequence[str] | None = None):
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

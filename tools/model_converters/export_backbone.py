@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 
 from mmmedmask.util.command_line import check_overwrites
+from mmmedmask.util.run_tool import run_tool
 
 NAMINGS = ('openmmlab', 'mmdet', 'torchvision', 'timm', 'hf')
 
@@ -64,4 +65,4 @@ def main(argv: Sequence[str] | None = None):
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

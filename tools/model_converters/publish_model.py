@@ -8,6 +8,9 @@ first eight digits of the file's SHA-256.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None):
@@ -45,10 +48,13 @@ def publish_model(source: Path, target: Path,
     kept = plain_data(meta) if isinstance(meta, dict) else {}
     if not keep_config:
         kept.pop('cfg', None)
-    unnamed = target.with_stem(f'{target.stem}.partial')
-    save_weights(unnamed, get_state_dict(checkpoint), kept)
-    return unnamed.replace(target.with_stem(
-        f'{target.stem}-{sha256_of(unnamed)[:8]}'))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may publish another checkpoint by the same name.
+    with TemporaryDirectory(prefix='.', dir=target.parent) as folder:
+        unnamed = Path(folder, target.name)
+        save_weights(unnamed, get_state_dict(checkpoint), kept)
+        return unnamed.replace(target.with_stem(
+            f'{target.stem}-{sha256_of(unnamed)[:8]}'))
 
 
 def plain_data(value: object) -> object:
@@ -72,4 +78,4 @@ def main(argv: Sequence[str] | None = None):
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

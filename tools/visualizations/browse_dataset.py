@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import picture_tool
 
+from mmmedmask.util.run_tool import run_tool
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
@@ -100,9 +102,11 @@ def browse(args: argparse.Namespace) -> list[str]:
     from mmengine.runner import set_random_seed
 
     from mmmedmask.apis import load_config
+    from mmmedmask.config_files import need_keys
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
     config = load_config(args.config, args.cfg_options)
+    need_keys(config, 'model')
     dataset = picture_tool.build_dataset(config, 'train', args.seed)
     # mmpretrain's classifiers need not name theirs.
     preprocessor = MODELS.build(dict(type='ClsDataPreprocessor') | dict(
@@ -151,4 +155,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

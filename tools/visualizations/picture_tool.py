@@ -11,6 +11,7 @@ from mmmedmask.util.command_line import (
     add_config_options,
     check_overwrites,
     file_ending,
+    output_folder,
 )
 from mmmedmask.util.nested import walk_nested
 
@@ -67,8 +68,8 @@ def make_parser(document: str, *options: str, checkpoint: bool = True,
     parser.add_argument('config', help=config)
     if checkpoint:
         parser.add_argument('checkpoint', help='one of its checkpoints')
-    parser.add_argument('--out', required=True,
-                        type=Path if folder else file_ending(*PICTURES),
+    parser.add_argument('--out', required=True, type=output_folder if folder
+                        else file_ending(*PICTURES),
                         help=folder or 'PNG file to write')
     for name in options:
         parser.add_argument(name, **SHARED_OPTIONS[name])

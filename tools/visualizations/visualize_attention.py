@@ -10,6 +10,8 @@ from pathlib import Path
 
 import picture_tool
 
+from mmmedmask.util.run_tool import run_tool
+
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = picture_tool.make_parser(
@@ -82,4 +84,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

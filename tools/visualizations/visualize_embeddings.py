@@ -17,6 +17,7 @@ from pathlib import Path
 from picture_tool import draw_or_exit, make_parser, save_picture
 
 from mmmedmask.util.command_line import file_ending
+from mmmedmask.util.run_tool import run_tool
 
 UNTRAINED = 'none'
 TITLES = {'patient': 'CLS_pat', 'image': 'CLS_img', 'genes': 'CLS_ge'}
@@ -97,4 +98,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

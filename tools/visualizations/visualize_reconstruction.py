@@ -13,6 +13,8 @@ from pathlib import Path
 import picture_tool
 import visualize_attention
 
+from mmmedmask.util.run_tool import run_tool
+
 
 def draw(args: argparse.Namespace) -> list[Path]:
     import torch
@@ -22,7 +24,7 @@ def draw(args: argparse.Namespace) -> list[Path]:
     from mmmedmask.engine.hooks.panel_hook import choose_positions
     from mmmedmask.visualization import PictureUnits
     config = load_config(args.config, args.cfg_options)
-    if config.model.type == 'mmmedmask.MSMAE':
+    if config.get('model', {}).get('type') == 'mmmedmask.MSMAE':
         return visualize_attention.draw(args)
     infer = ReconstructionInferencer(config, args.checkpoint, args.device)
     preprocessor = infer.model.data_preprocessor
@@ -49,4 +51,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

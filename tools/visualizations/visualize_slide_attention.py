@@ -17,6 +17,7 @@ from pathlib import Path
 import picture_tool
 
 from mmmedmask.util.command_line import check_overwrites
+from mmmedmask.util.run_tool import run_tool
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -230,4 +231,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

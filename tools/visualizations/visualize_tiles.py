@@ -20,6 +20,7 @@ from picture_tool import at_least, draw_or_exit, make_parser, save_picture
 
 from mmmedmask.util.command_line import file_ending
 from mmmedmask.util.extras import import_extra
+from mmmedmask.util.run_tool import run_tool
 
 UNTRAINED = 'none'
 THUMBNAIL = 48
@@ -171,4 +172,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

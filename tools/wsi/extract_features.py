@@ -24,6 +24,7 @@ from pathlib import Path
 from encoder_cli import add_encoder_arguments, build_encoder
 
 from mmmedmask.experiments import tool_options
+from mmmedmask.util.run_tool import run_tool
 
 NAME = Path(__file__).name
 # Arguments that do not decide about the features. The csv and the slides
@@ -307,4 +308,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)

@@ -21,6 +21,7 @@ from pathlib import Path
 from encoder_cli import add_encoder_arguments, build_encoder
 
 from mmmedmask.util.command_line import check_overwrites
+from mmmedmask.util.run_tool import run_tool
 
 SPLITS = ('train', 'val', 'test')
 
@@ -111,4 +112,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_tool(main)
