@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from mmmedmask.compat.config_bases import find_config_folder
 from mmmedmask.config_variables import names_in_vain
@@ -90,10 +91,15 @@ def load_config(path: str | Path,
             f'config {str(path)!r} does not exist (working folder: '
             f'{Path.cwd()}){hint}')
     try:
-        config = Config.fromfile(path, import_custom_modules=import_modules)
-    except (SyntaxError, OSError, ValueError) as error:
+        config = Config.fromfile(path, import_custom_modules=False)
+    except Exception as error:
+        # It is Python, and may end with any error.
+        kind = '' if isinstance(error, SyntaxError | OSError | ValueError) \
+            else f'{type(error).__name__}: '
         raise ValueError(f'config {str(path)!r}, or a base of it, cannot be '
-                         f'read: {error}') from error
+                         f'read: {kind}{error}') from error
+    if import_modules:
+        _import_modules(config, path)
     in_vain = names_in_vain(path, runner_keys())
     advice = '. '.join(f'{name.place}: {name.reason}; {name.mend}'
                        for name in in_vain)
@@ -106,6 +112,27 @@ def load_config(path: str | Path,
     if options:
         override_settings(config, options)
     return config
+
+
+def _import_modules(config: Config, path: str | Path) -> None:
+    """Import what a config names, with an error that says which config.
+
+    A module that is not there is a ValueError; one with an error of its own
+    is an ImportError, whose cause shows where.
+    """
+    imports = config.get('custom_imports')
+    if not imports:
+        return
+    try:
+        import_modules_from_strings(**imports)
+    except ImportError as error:
+        raise ValueError(
+            f'config {str(path)!r}: custom_imports {imports["imports"]} '
+            f'cannot be imported: {error.__context__ or error}. Set '
+            'PYTHONPATH to the folder that has them') from error
+    except Exception as error:
+        raise ImportError(f'config {str(path)!r}: custom_imports '
+                          f'{imports["imports"]}: {error}') from error
 
 
 def find_config(run: Path) -> Path:

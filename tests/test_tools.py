@@ -110,8 +110,8 @@ def test_a_tool_can_be_called_as_it_is_run(tool):
     assert [ast.unparse(value) for value in main.args.defaults] == ['None']
     end = text.rpartition("if __name__ == '__main__':\n    ")[2].strip()
     # The demo has an output of its own, the doctor may have no package.
-    assert end == {'demo.py': 'main()'}.get(
-        tool, 'run_tool(main)') or tool == 'misc/doctor.py'
+    assert end == {'demo.py': 'main()', 'misc/doctor.py': DOCTOR_END}.get(
+        tool, 'run_tool(main)')
 
 
 ENDINGS = '''
@@ -130,6 +130,10 @@ def main():
 run_tool(main)
 '''
 MUCH = 'print("word " * 99_999, flush=True)'
+DOCTOR_END = '''
+    ending = load_alone('util/run_tool.py')
+    ending.run_tool(main) if ending else main()
+'''.strip()
 
 
 @pytest.mark.parametrize(('body', 'status', 'said'), [
@@ -155,6 +159,14 @@ def test_tools_end_as_other_programs_do(tmp_path, body, status, said):
         process.stdin = process.stdout = None
         assert process.communicate(timeout=60)[1] == said
     assert process.returncode == status
+
+
+def test_a_closed_output_is_no_error(tmp_path):
+    tool = tmp_path / 'tool.py'
+    tool.write_text(ENDINGS.format(body='print("word")'))
+    done = subprocess.run(f'{sys.executable} {tool} >&-', shell=True, input='',
+                          text=True, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (0, '')
 
 
 def test_a_pipe_that_is_not_the_output_is_an_error(tmp_path):

@@ -30,6 +30,9 @@ SCALES = (*DATA_SCALES, 'smoke')
 #: How paths below the data root begin in configs.
 DATA_PREFIX = 'data/'
 
+# Where null is no value, as it is of an option.
+_NULL_TAKES_AWAY = frozenset({'options.', 'small.', 'data.', *(
+    f'data.{scale}.' for scale in DATA_SCALES)})
 _NAME = re.compile(r'[A-Za-z0-9][\w.+-]*')
 # What yaml 1.1 reads as text, though it is meant as a number.
 _FLOAT = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+')
@@ -268,7 +271,8 @@ def _load(path: Path, children: tuple[str, ...] = ()) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f'{path} is not yaml in UTF-8: {error}') from None
     try:
-        base = _read_file(content).get('base')
+        base = content.get('base') if isinstance(content, dict) else None
+        _read_file(content if base is None else _without_nulls(content))
         if base is None:
             return content
         children = (*children, path.name)
@@ -318,11 +322,27 @@ def _with_flat_options(content: dict) -> dict:
     return flat
 
 
+def _without_nulls(content: dict, prefix: str = '') -> dict:
+    """Leave out what takes a key of a base away."""
+    return {key: _without_nulls(value, f'{prefix}{key}.')
+            if isinstance(value, dict) else value
+            for key, value in content.items()
+            if value is not None or prefix not in _NULL_TAKES_AWAY}
+
+
 def _merge(base: dict, content: dict, prefix: str = '') -> dict:
     """Merge as configs do: dicts key by key, all else is replaced."""
     merged = dict(base)
     for key, value in content.items():
         old = merged.get(key)
+        if value is None and prefix in _NULL_TAKES_AWAY:
+            if key not in merged:
+                raise ValueError(
+                    f'{prefix}{key} is null, and the base has no such key to '
+                    f'take away.{_nearest(str(key), merged)} It has '
+                    f'{", ".join(merged)}')
+            del merged[key]
+            continue
         if isinstance(value, dict) and old is not None:
             if not isinstance(old, dict):
                 raise ValueError(
@@ -510,8 +530,6 @@ def _read_data(node: Any, where: str) -> dict[str, dict[str, str]]:
     for scale, folders in node.items():
         data[scale] = {}
         for folder, source in _dict(folders or {}, f'data.{scale}').items():
-            if source is None:
-                continue
             name = _text(folder, f'data.{scale}').strip('/')
             if name.startswith(DATA_PREFIX):
                 raise ValueError(
@@ -545,10 +563,9 @@ def _list_of(read: _Read, empty: bool = False) -> _Read:
 
 
 def _dict_of(read: _Read) -> _Read:
-    # A key that is null is taken away from what a base has.
     return lambda node, where: {
         key: read(value, f'{where}.{key}')
-        for key, value in _dict(node, where).items() if value is not None}
+        for key, value in _dict(node, where).items()}
 
 
 def _check_known(values: Iterable[Any], valid: Iterable[str], where: str,

@@ -134,8 +134,10 @@ def output_file(text: str) -> Path:
         Traceback (most recent call last):
         argparse.ArgumentTypeError: '.' is a folder: name a file
     """
-    if os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f'{text!r} is a folder: name a file')
+    if not text or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is a folder: name a file' if text
+            else 'must be the name of a file, got an empty text')
     output_folder(os.path.dirname(text))
     return Path(text)
 

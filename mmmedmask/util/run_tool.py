@@ -28,9 +28,11 @@ def run_tool(main: Callable[[], int | None]) -> None:
             if isinstance(end.__context__, BrokenPipeError):
                 raise end.__context__ from None
             status = end.code
-        sys.stdout.flush()
+        # A closed standard output is None.
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
-        if not _has_no_reader(sys.stdout.fileno()):
+        if sys.stdout is None or not _has_no_reader(sys.stdout.fileno()):
             raise
         # What is left in the buffer would be an error once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -178,7 +178,8 @@ def test_a_base_is_merged_as_those_of_configs_are(tmp_path):
         'pretrain': {'options': {'train_dataloader.batch_size': 8}}})
     write_base(path, seeds=[5, 6, 7], columns=columns, folds='splits', small={
         'pretrain': {'options': {'train_cfg.max_epochs': 1}},
-        'classify': {'options': {'train_cfg.max_epochs': 1}}})
+        'classify': {'options': {'train_cfg.max_epochs': 1}}},
+        data={'paper': {'tiles': 'x'}}, options={'pretrain': {'a': 1}})
     recipe = read_recipe(path)
     assert recipe.path == path
     assert recipe.seeds == (0, 1)
@@ -198,6 +199,17 @@ def test_a_base_is_merged_as_those_of_configs_are(tmp_path):
     assert recipe.small.keys() == {'pretrain'}
     assert recipe.data['paper'].keys() == {'images'}
     del content['options'], content['data']
+    # A key that is not there cannot be.
+    for wrong, message in (
+            (dict(small={'pretrian': None}),
+             'small.pretrian is null, and the base has no such key to take '
+             'away. Did you mean pretrain'),
+            (dict(options={'classify': None}), 'options.classify is null'),
+            (dict(rows=[dict(content['rows'][0], stages=dict(a=None))]),
+             'stages.a must have keys and values, got None'),
+            (dict(base=None), 'small.classify must have keys and values')):
+        with pytest.raises(ValueError, match=message):
+            read_recipe(write_recipe(tmp_path, content | wrong))
     # Options are replaced, however the one and the other are written.
     content['small'] = {'pretrain': {'options': {
         'train_cfg': {'max_epochs': 5}}}}

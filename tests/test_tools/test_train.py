@@ -172,6 +172,12 @@ UNREADABLE = "config 'c.py', or a base of it, cannot be read: "
     ('train.py', '', "_base_ = './no.py'", f'{UNREADABLE}[Errno 2] No such'),
     ('test.py', 'w.pth', 'a = (', f"{UNREADABLE}'(' was never closed"),
     ('misc/print_config.py', '', 'a = "\xe9"', f"{UNREADABLE}'utf-8' codec"),
+    ('train.py', '', 'a = b', f"{UNREADABLE}NameError: name 'b'"),
+    ('test.py', 'w.pth', 'import os\na = os.environ["NONE"]',
+     f"{UNREADABLE}KeyError: 'NONE'"),
+    ('train.py', '', "custom_imports = dict(imports=['no_module'])",
+     "config 'c.py': custom_imports ['no_module'] cannot be imported: No "
+     "module named 'no_module'. Set PYTHONPATH"),
     ('cross_validate.py', '--folds a', 'a = (', f"{UNREADABLE}'(' was never"),
     ('train.py', '', 'model = dict()',
      'c.py lacks train_dataloader, train_cfg, optim_wrapper'),

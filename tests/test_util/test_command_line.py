@@ -78,6 +78,8 @@ def test_outputs_that_cannot_be_written_are_refused_at_once(
     if option == '--json' or tool in (
             'probe.py', 'analysis_tools/exchange_patches.py'):
         wrong[folder] = f'{str(folder)!r} is a folder: name a file'
+    if option == '--json':
+        wrong[''] = 'must be the name of a file, got an empty text'
     for path, message in wrong.items():
         assert f'argument {option}: {message}' in call(
             tool, option, path, status=2)

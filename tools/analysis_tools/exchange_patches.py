@@ -12,6 +12,7 @@ name, such as the seeds of a model, are drawn and tabulated by their mean.
 """
 
 import argparse
+import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,7 @@ def find_files(run: Path) -> tuple[Path, Path]:
 
 def name_runs(runs: Sequence[Path]) -> list[str]:
     """Name runs by their folders, the seeds of a recipe's run by its name."""
-    folders = [run.parent if run.name.startswith('seed')
+    folders = [run.parent if re.fullmatch(r'seed\d+', run.name)
                else run if run.is_dir() else run.parent / run.stem
                for run in map(Path.absolute, runs)]
     names = [folder.name if run.is_dir()
@@ -79,6 +80,9 @@ def measure(args: argparse.Namespace) -> dict[str, list]:
     from mmmedmask.apis.patch_exchange import exchange_patches
     from mmmedmask.engine.held_out import build_changed
     from mmmedmask.engine.hooks.probe_hook import BAG_PIPELINE
+    if len({run.resolve() for run in args.runs}) < len(args.runs):
+        raise ValueError('each run must be given once, got '
+                         f'{", ".join(map(str, args.runs))}')
     names = args.names or name_runs(args.runs)
     if len(names) != len(args.runs):
         raise ValueError(f'--names must be {len(args.runs)} names, got '

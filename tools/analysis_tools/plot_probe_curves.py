@@ -61,14 +61,15 @@ def collect(folders: Sequence[Path], recipe: str, rows: Sequence[str],
     drawn: dict[tuple[str, int], Path] = {}
     for path in sorted({path.resolve() for folder in folders
                         for path in find_files(folder, MANIFEST_FILE)}):
-        run, manifest = path.parent, read_manifest(path.parent)
+        run, table = path.parent, path.with_name('probe.csv')
+        # Stages behind the one that is probed have no table.
+        if not table.is_file():
+            continue
+        manifest = read_manifest(run)
         named = {user.partition(': ')[2].partition(',')[0]
                  for user in manifest['users']
                  if user.partition(': ')[0] == recipe}
-        table = run / 'probe.csv'
-        # Stages behind the one that is probed have no table.
-        if manifest['status'] != 'done' or named.isdisjoint(rows) \
-                or not table.is_file():
+        if manifest['status'] != 'done' or named.isdisjoint(rows):
             continue
         lines = [line for _, line in read_table(table, (
             'epoch', 'probe', 'value', 'random', 'plain')).rows()]
