@@ -4,7 +4,7 @@ Algorithm 1 of MSMAE (arXiv 2305.05871).
 """
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -21,8 +21,9 @@ from mmmedmask.engine.attention.refresh import (
     is_flip,
     moving_transforms,
 )
-from mmmedmask.engine.hooks.transform_epoch import transforms_of
+from mmmedmask.engine.hooks.transform_epoch import inner_transforms
 from mmmedmask.engine.preserved_state import preserve_random_state
+from mmmedmask.engine.wrapped_datasets import datasets_of
 from mmmedmask.registry import HOOKS
 from mmmedmask.util.checks import check_choice, check_shape
 
@@ -106,7 +107,8 @@ class AttentionMaskHook(RefreshHook):
         with preserve_random_state():
             for dataset in {id(source.dataset): source.dataset for source
                             in self.store.images.sources}.values():
-                check_flips(transforms_of(dataset))
+                for part in datasets_of(dataset):
+                    check_flips(getattr(part, 'pipeline', None))
                 packed = dataset[0]
                 check_sample(packed.get('data_samples') if isinstance(
                     packed, dict) else None)
@@ -188,14 +190,28 @@ def whole_pipeline(hook: Hook, attention: AttentionMaskHook | None
     return pipeline
 
 
-def check_flips(transforms: Iterable) -> None:
-    """Raise a ValueError if one of several flips records itself alone."""
-    flips = list(filter(is_flip, transforms))
-    if not all(isinstance(flip, RandomFlip) for flip in flips[1:]):
-        raise ValueError(
-            'AttentionMaskHook: a RandomFlip of another library behind the '
-            'first forgets that one, and maps would be read at wrong places; '
-            'use mmmedmask.RandomFlip')
+def check_flips(transform: object, mirrored: bool = False) -> bool:
+    """Tell whether an image may be mirrored behind a transform.
+
+    Of several flips, the later ones have to add to the record: a ValueError
+    if one writes itself alone.
+    """
+    if is_flip(transform):
+        if mirrored and not isinstance(transform, RandomFlip):
+            raise ValueError(
+                'AttentionMaskHook: a RandomFlip of another library behind '
+                'the first forgets that one, and maps would be read at wrong '
+                'places; use mmmedmask.RandomFlip')
+        return True
+    parts = inner_transforms(transform)
+    if any(base.__name__ == 'RandomChoice'
+           for base in type(transform).__mro__):
+        # An image meets one of them; all are looked at.
+        behind = [check_flips(part, mirrored) for part in parts]
+        return mirrored or any(behind)
+    for part in parts:
+        mirrored = check_flips(part, mirrored)
+    return mirrored
 
 
 def check_sample(sample: object) -> None:
@@ -205,9 +221,9 @@ def check_sample(sample: object) -> None:
             'AttentionMaskHook needs data samples in the batch, which '
             f'mmmedmask.PackTile makes; got {type(sample).__name__}')
     for key, source in NEEDED_KEYS.items():
-        # The direction is None where nothing was mirrored.
-        if key not in sample or key != 'flip_direction' \
-                and sample.get(key) is None:
+        # Where nothing was mirrored, there is no direction.
+        if sample.get(key) is None and (
+                key != 'flip_direction' or sample.get('flip')):
             raise ValueError(
                 f'the sample of {sample.get("img_path")} has no {key}, '
                 f'which its attention map needs: take it from {source} and '

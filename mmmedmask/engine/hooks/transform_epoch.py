@@ -61,12 +61,17 @@ def transforms_of(dataset: object) -> Iterator[object]:
         yield from _nested_transforms(getattr(part, 'pipeline', None), seen)
 
 
-def _nested_transforms(node: object, seen: set[int]) -> Iterator[object]:
+def inner_transforms(node: object) -> list:
+    """Find the transforms that one is made of, in their order."""
     # As `t` mmpretrain keeps the one of torchvision that it wraps.
     inner = getattr(node, 't', getattr(node, 'transforms', None))
     parts = inner if isinstance(inner, list | tuple) else [inner]
-    for part in parts:
-        if part is None or id(part) in seen:
+    return [part for part in parts if part is not None]
+
+
+def _nested_transforms(node: object, seen: set[int]) -> Iterator[object]:
+    for part in inner_transforms(node):
+        if id(part) in seen:
             continue
         seen.add(id(part))
         yield part

@@ -17,11 +17,13 @@ from mmcv.transforms import BaseTransform
 from mmengine.dataset import (
     BaseDataset,
     ClassBalancedDataset,
+    Compose,
     ConcatDataset,
     RepeatDataset,
 )
 from mmengine.logging import MMLogger
 from mmpretrain.datasets import KFoldDataset
+from mmpretrain.structures import DataSample
 from PIL import Image
 from tiny_runs import (
     GRID,
@@ -41,6 +43,7 @@ from torch.utils.data import Subset
 
 from mmmedmask.datasets.image_io import ImageFileError
 from mmmedmask.engine.attention import refresh, whole_images
+from mmmedmask.engine.attention.mask_hook import check_flips, check_sample
 from mmmedmask.engine.attention.refresh import combine_parts, is_refresh_epoch
 from mmmedmask.engine.checkpoint.reading import read_checkpoint
 from mmmedmask.registry import DATASETS, TRANSFORMS
@@ -587,6 +590,26 @@ def test_trainings_that_do_not_fit(data, tmp_path, changes, message):
     pipeline = changes.pop('pipeline', TRAIN_PIPELINE)
     with pytest.raises(ValueError, match=message):
         train(tmp_path, dataset(data, pipeline), mask=dict(begin=0), **changes)
+
+
+def test_flips_count_where_an_image_meets_both():
+    own, other = (dict(type=kind, prob=.5) for kind in (
+        'mmmedmask.RandomFlip', 'RandomFlip'))
+    either = dict(type='RandomChoice', transforms=[[other], [other, own]])
+    for pipeline in ([other, own], [either], [own], []):
+        assert check_flips(Compose(pipeline)) == bool(pipeline)
+    for pipeline in ([own, either], [either, other]):
+        with pytest.raises(ValueError, match='forgets that one'):
+            check_flips(Compose(pipeline))
+
+
+def test_samples_that_are_not_mirrored_need_no_direction():
+    sample = DataSample()
+    sample.set_metainfo(dict(img_path='a', crop_box=(0, 0, 1, 1), flip=False))
+    check_sample(sample)
+    sample.set_metainfo(dict(flip=True))
+    with pytest.raises(ValueError, match='no flip_direction'):
+        check_sample(sample)
 
 
 def test_models_that_do_not_fit(data, tmp_path):
