@@ -527,8 +527,9 @@ def check_iterations(runner: Runner) -> None:
 
     MMEngine would end in an error about the schedule, or wait for ever. A
     batch that the model cannot train on is refused, too, see
-    :func:`~mmmedmask.engine.batch_sizes.unfit_batch`, and a warm-up in
-    iterations that is longer than the training, see :func:`check_warmup`.
+    :func:`~mmmedmask.engine.batch_sizes.unfit_batch`, and a warm-up that is
+    longer than the training: of iterations, see :func:`check_warmup`, or of
+    the model, such as ConCL's.
 
     Example:
         >>> from types import SimpleNamespace
@@ -536,7 +537,9 @@ def check_iterations(runner: Runner) -> None:
     """
     if runner.train_loop is None:
         return
-    loader = runner.train_dataloader
+    model, loader = unwrap(runner.model), runner.train_dataloader
+    if hasattr(model, 'check_epochs'):
+        model.check_epochs(runner.max_epochs)
     if len(loader) > 0:
         check_warmup(runner.cfg, len(loader))
         _refuse_unfit_batches(runner)

@@ -9,7 +9,11 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mmmedmask.config_files import planned_gpus, runner_keys
+from mmmedmask.config_files import (
+    planned_gpus,
+    runner_keys,
+    training_length,
+)
 from mmmedmask.config_variables import unused_names
 from mmmedmask.engine.batch_sizes import (
     MEND,
@@ -112,11 +116,24 @@ def check_config(config: Config,
         epoch = costs.epoch_length(config, samples, gpus)
         report.findings += schedules.check_batch(config, options.gpus)
         report.findings += schedules.check_schedules(config, epoch or None)
+        report.findings += _check_epochs(config, parts)
         if parts.model is not None and samples:
             report.findings += _check_batches(config, parts, gpus, samples)
     with tempfile.TemporaryDirectory() as folder:
         _run(config, parts, options, report, folder, gpus, samples)
     return report
+
+
+def _check_epochs(config: Config, parts: Parts) -> Iterator[Finding]:
+    """Find a warm-up of the model that lasts as long as the training."""
+    length = training_length(config)
+    if length is None or not hasattr(parts.model, 'check_epochs'):
+        return
+    try:
+        # A loop of iterations counts as one epoch.
+        parts.model.check_epochs(length[0] if length[1] else 1)
+    except ValueError as error:
+        yield red('warm-up', str(error), 'model.warm_up_epochs')
 
 
 def _check_batches(config: Config, parts: Parts, gpus: int,

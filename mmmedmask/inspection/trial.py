@@ -245,6 +245,9 @@ def full_size_config(config: Config, folder: str | Path,
     if 'max_epochs' in full.train_cfg:
         full.train_cfg.max_epochs = 1
         full.param_scheduler = []
+        if kind_of(full.model) == 'ConCL':
+            # Which would be the one epoch.
+            full.model.warm_up_epochs = 0
     _use_available_data(full, config, Path(folder))
     return full
 

@@ -646,6 +646,13 @@ def test_a_teacher_of_the_true_model_has_its_size(tmp_path, monkeypatch):
     assert full.model.target_generator.teacher.tokenizer_path == str(path)
 
 
+def test_a_step_of_the_true_model_is_behind_its_warm_up(tmp_path):
+    full = full_size_config(load_config(
+        CONFIGS / 'baselines/cmim/small/'
+        'concl_resnet18_1xb32-coslr-30e_he-tiles.py'), tmp_path)
+    assert full.model.warm_up_epochs < full.train_cfg.max_epochs == 1
+
+
 def test_fused_attention_counts():
     """Two products forward; four and the scores again backward."""
     parts = [torch.randn(2, 4, 100, 16, requires_grad=True) for _ in range(3)]

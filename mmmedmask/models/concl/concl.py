@@ -53,7 +53,7 @@ class ConCL(BaseSelfSupervisor):
     Raises:
         ValueError: If an argument is outside its range; in the first step,
             if there are more concepts than the map or the queue takes, or
-            the warm-up leaves none an epoch.
+            if :meth:`check_epochs` has not been asked and refuses.
     """
 
     #: What data preprocessors without a type are.
@@ -84,15 +84,19 @@ class ConCL(BaseSelfSupervisor):
         self.warm_up_epochs = check_integer('warm_up_epochs', warm_up_epochs,
                                             low=0)
 
-    @property
-    def warming_up(self) -> bool:
-        """Whether instances alone count; a ValueError if they always would."""
-        max_epochs = run_info('max_epochs')
+    def check_epochs(self, max_epochs: int) -> None:
+        """Raise a ValueError if the warm-up takes all epochs; 0 is unknown."""
         if 0 < max_epochs <= self.warm_up_epochs and self.concept_weight:
             raise ValueError(
                 f'warm_up_epochs {self.warm_up_epochs} leaves the concepts '
                 f'none of {max_epochs} epochs (a loop of iterations counts as '
-                'one): it must be below that')
+                'one): it must be below that, e.g. --cfg-options '
+                f'model.warm_up_epochs={max_epochs // 10}')
+
+    @property
+    def warming_up(self) -> bool:
+        """Whether instances alone count; a ValueError if they always would."""
+        self.check_epochs(run_info('max_epochs'))
         return run_info('epoch') < self.warm_up_epochs
 
     def loss(self, inputs: dict, data_samples: list | None = None) -> dict:

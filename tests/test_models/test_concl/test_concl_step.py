@@ -1,10 +1,18 @@
 """A step of ConCL: its loss, its momentum encoder, its queues."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from refusals import refuses
+from tiny_runs import tiny_runner
+
+from mmmedmask import apis
+from mmmedmask.inspection.building import Parts
+from mmmedmask.inspection.config_check import _check_epochs
 
 from .naive_concl import naive_step
 from .tiny_concl import box_theta, drawn, step, tiny_model
@@ -60,10 +68,28 @@ def test_instances_alone_count_in_the_warm_up(run_state):
             losses['concept_nce' if warm else 'instance_nce'])
         assert torch.equal(model.concept_queue.keys, before) != warm
         assert int(model.instance_queue.pointer) == {0: 4, 2: 8, 3: 12}[epoch]
-    # A loop of iterations has one epoch, the number 0.
+    # Who has not asked before training is refused in the first step.
     run_state |= dict(epoch=0, max_epochs=1)
     with pytest.raises(ValueError, match='warm_up_epochs 3 .* none of 1 '):
         model(inputs, samples, mode='loss')
+
+
+@pytest.mark.parametrize(('by_epoch', 'length', 'weight', 'epochs'), [
+    (True, 3, 1., 3), (True, 4, 1., None), (True, 3, 0, None),
+    # A loop of iterations has one epoch, the number 0.
+    (False, 9, 1., 1)])
+def test_a_warm_up_that_does_not_end_is_refused_before_training(
+        tmp_path, by_epoch, length, weight, epochs):
+    model = tiny_model(warm_up_epochs=3, concept_weight=weight)
+    runner = tiny_runner(tmp_path, model, by_epoch=by_epoch, max_iters=length)
+    with nullcontext() if epochs is None else pytest.raises(
+            ValueError, match=f'3 .* none of {epochs} .*epochs=0'):
+        apis.check_iterations(runner)
+    config = Config(dict(train_cfg={
+        'max_epochs' if by_epoch else 'max_iters': length}))
+    findings = list(_check_epochs(config, Parts(model)))
+    assert [finding.where for finding in findings] == [
+        'model.warm_up_epochs'] * (epochs is not None)
 
 
 def test_momentum_encoder_follows_and_all_else_learns():
