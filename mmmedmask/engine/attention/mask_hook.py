@@ -107,11 +107,11 @@ class AttentionMaskHook(RefreshHook):
         with preserve_random_state():
             for dataset in {id(source.dataset): source.dataset for source
                             in self.store.images.sources}.values():
-                for part in datasets_of(dataset):
-                    check_flips(getattr(part, 'pipeline', None))
+                mirrors = [check_flips(getattr(part, 'pipeline', None))
+                           for part in datasets_of(dataset)]
                 packed = dataset[0]
                 check_sample(packed.get('data_samples') if isinstance(
-                    packed, dict) else None)
+                    packed, dict) else None, any(mirrors))
 
     def before_train_iter(self, runner: Runner, batch_idx: int,
                           data_batch: dict | None = None) -> None:
@@ -214,8 +214,11 @@ def check_flips(transform: object, mirrored: bool = False) -> bool:
     return mirrored
 
 
-def check_sample(sample: object) -> None:
-    """Raise a ValueError unless a sample says which crop of an image it is."""
+def check_sample(sample: object, mirrors: bool = False) -> None:
+    """Raise a ValueError unless a sample says which crop of an image it is.
+
+    Where others may be mirrored (``mirrors``), it has the key of a direction.
+    """
     if sample is None or not hasattr(sample, 'metainfo_keys'):
         raise ValueError(
             'AttentionMaskHook needs data samples in the batch, which '
@@ -223,7 +226,8 @@ def check_sample(sample: object) -> None:
     for key, source in NEEDED_KEYS.items():
         # Where nothing was mirrored, there is no direction.
         if sample.get(key) is None and (
-                key != 'flip_direction' or sample.get('flip')):
+                key != 'flip_direction' or sample.get('flip')
+                or mirrors and key not in sample):
             raise ValueError(
                 f'the sample of {sample.get("img_path")} has no {key}, '
                 f'which its attention map needs: take it from {source} and '

@@ -572,7 +572,11 @@ def without(key):
     (dict(pipeline=without('crop_box')), 'crop_box.*RandomResizedCrop'),
     (dict(pipeline=without('img_path')), "img_path.*'img_path'"),
     (dict(pipeline=without('flip')), 'no flip, .*RandomFlip'),
-    (dict(pipeline=without('flip_direction')), 'no flip_direction, .*Random'),
+    *((dict(pipeline=[
+        *TRAIN_PIPELINE[:2], flip, without('flip_direction')[3]]),
+       'no flip_direction, .*Random') for flip in (
+           # The first sample is mirrored, or a later one may be.
+           TRAIN_PIPELINE[2], dict(type='RandomFlip', prob=1e-9))),
     (dict(pipeline=[*TRAIN_PIPELINE[:3], dict(type='RandomFlip', prob=.5),
                     TRAIN_PIPELINE[3]]), 'forgets .*mmmedmask.RandomFlip'),
     *((dict(pipeline=[*TRAIN_PIPELINE[:3], step, TRAIN_PIPELINE[3]]),
